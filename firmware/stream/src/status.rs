@@ -160,3 +160,14 @@ pub enum Page {
     /// Addresses, peers, disk.
     Details,
 }
+
+impl Page {
+    /// The page after this one; after the last comes the first.
+    pub fn next(self) -> Page {
+        match self {
+            Page::Main => Page::Watch,
+            Page::Watch => Page::Details,
+            Page::Details => Page::Main,
+        }
+    }
+}

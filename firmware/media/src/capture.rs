@@ -1,0 +1,478 @@
+//! Capture: one pipeline from the card to raw pictures and samples, on one clock, rebuilt whenever it breaks.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use stream::status::{FLOOR_DBFS, VideoFormat};
+use tokio::sync::mpsc;
+
+use crate::conductor::Input;
+use crate::slate::raw_video_caps;
+use crate::{Config, Event, Source, StartError};
+
+/// A pipeline without a picture for this long is dead although it says nothing.
+const STALL: Duration = Duration::from_secs(4);
+const BACKOFF: Duration = Duration::from_millis(250);
+const MAX_BACKOFF: Duration = Duration::from_secs(4);
+/// How often the loop looks at `stop` and at the stall clock.
+const POLL: Duration = Duration::from_millis(100);
+/// A clip that shows nothing within this time is broken.
+const PREROLL: Duration = Duration::from_secs(20);
+
+/// Captures until `stop`, however often the pipeline breaks.
+pub(crate) fn run(
+    config: &Config,
+    inputs: &SyncSender<Input>,
+    events: &mpsc::Sender<Event>,
+    stop: &AtomicBool,
+) {
+    let mut generation = 0;
+    let mut backoff = BACKOFF;
+    while !stop.load(Ordering::Relaxed) {
+        generation += 1;
+        let started = Instant::now();
+        let Err(why) = run_once(config, generation, inputs, events, stop) else {
+            return;
+        };
+        tracing::warn!(%why, "capture failed; starting it again");
+        let _ = events.try_send(Event::CaptureFailed { why });
+        // A capture that ran for a while deserves a quick restart.
+        backoff = if started.elapsed() > MAX_BACKOFF {
+            BACKOFF
+        } else {
+            (backoff * 2).min(MAX_BACKOFF)
+        };
+        let until = Instant::now() + backoff;
+        while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(POLL.min(backoff));
+        }
+    }
+}
+
+/// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke.
+fn run_once(
+    config: &Config,
+    generation: u64,
+    inputs: &SyncSender<Input>,
+    events: &mpsc::Sender<Event>,
+    stop: &AtomicBool,
+) -> Result<(), String> {
+    let capture = Capture::build(config, generation, inputs, events)?;
+    let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
+    let looped = matches!(config.source, Source::File(_));
+    if looped {
+        capture.start_loop(&bus)?;
+    } else {
+        capture.play()?;
+    }
+    let mut seen = (0, Instant::now());
+    while !stop.load(Ordering::Relaxed) {
+        let count = capture.video_count.load(Ordering::Relaxed);
+        if count != seen.0 {
+            seen = (count, Instant::now());
+        } else if seen.1.elapsed() > STALL {
+            return Err(format!("no picture for {} s", STALL.as_secs()));
+        }
+        let timeout = gst::ClockTime::try_from(POLL).unwrap_or(gst::ClockTime::SECOND);
+        let Some(message) = bus.timed_pop(timeout) else {
+            continue;
+        };
+        match message.view() {
+            gst::MessageView::Error(error) => return Err(describe(error)),
+            gst::MessageView::Eos(_) => return Err("the input ended".into()),
+            gst::MessageView::SegmentDone(_) => capture.seek_to_start(gst::SeekFlags::SEGMENT)?,
+            gst::MessageView::Element(element) => {
+                if let Some(levels) = element.structure().and_then(levels) {
+                    // Levels are shown, not kept: if the loop is busy the next ones do.
+                    let _ = events.try_send(levels);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A short reason for people, from GStreamer's error.
+pub(crate) fn describe(error: &gst::message::Error) -> String {
+    let source = error.src().map(|src| src.name().to_string());
+    let text = error.error().message().to_owned();
+    match source {
+        Some(source) => format!("{text} ({source})"),
+        None => text,
+    }
+}
+
+struct Capture {
+    pipeline: gst::Pipeline,
+    video_count: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        // A device that hangs may never let go; it must not take the restart with it.
+        let pipeline = self.pipeline.clone();
+        std::thread::spawn(move || {
+            let _ = pipeline.set_state(gst::State::Null);
+        });
+    }
+}
+
+impl Capture {
+    fn build(
+        config: &Config,
+        generation: u64,
+        inputs: &SyncSender<Input>,
+        events: &mpsc::Sender<Event>,
+    ) -> Result<Capture, String> {
+        let pipeline = launch(&description(config))?;
+        match &config.source {
+            Source::Test => {}
+            Source::File(path) => set(&pipeline, "file", "location", &path.to_string_lossy())?,
+            Source::Device { video, audio } => {
+                set(&pipeline, "card", "device", &video.to_string_lossy())?;
+                set(&pipeline, "sound", "device", audio)?;
+            }
+        }
+        if let Some(decode) = pipeline.by_name("decode") {
+            link_when_known(&decode, &pipeline);
+        }
+        watch_format(&pipeline, events)?;
+        let video_count = std::sync::Arc::default();
+        connect_video(&pipeline, generation, inputs, &video_count)?;
+        connect_audio(&pipeline, generation, inputs)?;
+        Ok(Capture {
+            pipeline,
+            video_count,
+        })
+    }
+
+    fn play(&self) -> Result<(), String> {
+        self.pipeline
+            .set_state(gst::State::Playing)
+            .map(|_| ())
+            .map_err(|_| {
+                self.why()
+                    .unwrap_or_else(|| "the input cannot be opened".into())
+            })
+    }
+
+    /// Prerolls, then plays as a segment: at its end the bus says `SegmentDone` instead of the pipeline ending.
+    fn start_loop(&self, bus: &gst::Bus) -> Result<(), String> {
+        let failed = || {
+            self.why()
+                .unwrap_or_else(|| "the clip cannot be opened".into())
+        };
+        self.pipeline
+            .set_state(gst::State::Paused)
+            .map_err(|_| failed())?;
+        let kinds = [gst::MessageType::AsyncDone, gst::MessageType::Error];
+        let preroll = gst::ClockTime::try_from(PREROLL).unwrap_or(gst::ClockTime::SECOND);
+        match bus.timed_pop_filtered(preroll, &kinds) {
+            Some(message) => {
+                if let gst::MessageView::Error(error) = message.view() {
+                    return Err(describe(error));
+                }
+            }
+            None => return Err("the clip shows nothing".into()),
+        }
+        self.seek_to_start(gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT)?;
+        self.play()
+    }
+
+    fn seek_to_start(&self, flags: gst::SeekFlags) -> Result<(), String> {
+        self.pipeline
+            .seek_simple(flags, gst::ClockTime::ZERO)
+            .map_err(|_| "the clip cannot be played in a loop".into())
+    }
+
+    /// What the bus has to say about a failed change of state.
+    fn why(&self) -> Option<String> {
+        let bus = self.pipeline.bus()?;
+        let message = bus.pop_filtered(&[gst::MessageType::Error])?;
+        match message.view() {
+            gst::MessageView::Error(error) => Some(describe(error)),
+            _ => None,
+        }
+    }
+}
+
+fn description(config: &Config) -> String {
+    let (width, height, fps) = (config.width, config.height, config.fps);
+    // A card sets the pace, and what nobody takes is lost; a file waits for the clock.
+    let sync = matches!(config.source, Source::File(_));
+    let (leaky, drop) = if sync {
+        ("no", false)
+    } else {
+        ("downstream", true)
+    };
+    let video = format!(
+        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! {} \
+         ! queue leaky={leaky} max-size-buffers=5 max-size-bytes=0 max-size-time=0 \
+         ! appsink name=video max-buffers=3 drop={drop} sync={sync}",
+        raw_video_caps(config)
+    );
+    let audio = format!(
+        "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
+         ! level interval=100000000 ! appsink name=audio max-buffers=200 drop={drop} sync={sync}"
+    );
+    match config.source {
+        Source::Test => {
+            let (big, small) = (height / 12, height / 24);
+            format!(
+                "videotestsrc is-live=true pattern=smpte horizontal-speed=2 \
+                 ! video/x-raw,format=NV12,width={width},height={height},framerate={fps}/1,colorimetry=bt709 \
+                 ! clockoverlay time-format=\"%H:%M:%S\" halignment=center valignment=center shaded-background=true font-desc=\"Monospace {big}px\" \
+                 ! timeoverlay halignment=center valignment=bottom shaded-background=true font-desc=\"Monospace {small}px\" \
+                 ! {video} \
+                 audiotestsrc is-live=true wave=ticks sine-periods-per-tick=100 freq=1000 volume=0.5 samplesperbuffer=480 \
+                 ! audio/x-raw,rate=48000,channels=2 ! {audio}"
+            )
+        }
+        Source::File(_) => format!(
+            "filesrc name=file ! decodebin name=decode \
+             queue name=video-in ! {video} \
+             queue name=audio-in ! {audio}"
+        ),
+        // The card's own sizes, the wanted one first; MJPEG is decoded.
+        Source::Device { .. } => format!(
+            "v4l2src name=card ! capsfilter caps=\"video/x-raw,width={width},height={height};image/jpeg,width={width},height={height};video/x-raw;image/jpeg\" \
+             ! decodebin name=decode queue name=video-in ! {video} \
+             alsasrc name=sound ! queue ! {audio}"
+        ),
+    }
+}
+
+fn launch(description: &str) -> Result<gst::Pipeline, String> {
+    gst::parse::launch(description)
+        .map_err(|error| error.message().to_owned())?
+        .downcast()
+        .map_err(|_| "not a pipeline".to_owned())
+}
+
+fn set(pipeline: &gst::Pipeline, element: &str, property: &str, value: &str) -> Result<(), String> {
+    let element = pipeline.by_name(element).ok_or("element is missing")?;
+    element.set_property(property, value);
+    Ok(())
+}
+
+/// `decodebin` knows its streams only when it has seen them: the first of each kind is ours. A clip without sound leaves the
+/// audio branch without data, which must not hold up the preroll, so it is taken out.
+fn link_when_known(decode: &gst::Element, pipeline: &gst::Pipeline) {
+    let weak = pipeline.downgrade();
+    decode.connect_pad_added(move |_, pad| {
+        let Some(pipeline) = weak.upgrade() else {
+            return;
+        };
+        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
+        let kind = caps
+            .structure(0)
+            .map_or("", |structure| structure.name().as_str());
+        let target = match kind.split('/').next() {
+            Some("video") => "video-in",
+            Some("audio") => "audio-in",
+            _ => return,
+        };
+        if let Some(sink) = pipeline
+            .by_name(target)
+            .and_then(|queue| queue.static_pad("sink"))
+            .filter(|sink| !sink.is_linked())
+        {
+            let _ = pad.link(&sink);
+        }
+    });
+    let weak = pipeline.downgrade();
+    decode.connect_no_more_pads(move |_| {
+        let Some(pipeline) = weak.upgrade() else {
+            return;
+        };
+        let Some(queue) = pipeline.by_name("audio-in") else {
+            return;
+        };
+        if queue
+            .static_pad("sink")
+            .is_some_and(|sink| !sink.is_linked())
+        {
+            let mut next = Some(queue);
+            while let Some(element) = next {
+                next = element
+                    .static_pad("src")
+                    .and_then(|pad| pad.peer())
+                    .and_then(|peer| peer.parent_element());
+                element.set_locked_state(true);
+                let _ = element.set_state(gst::State::Null);
+                let _ = pipeline.remove(&element);
+            }
+        }
+    });
+}
+
+/// Reports the picture format before any scaling.
+fn watch_format(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Result<(), String> {
+    let events = events.clone();
+    let pad = pipeline
+        .by_name("input")
+        .and_then(|input| input.static_pad("sink"))
+        .ok_or("no input pad")?;
+    pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
+        if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
+            && let Some(format) = format_of(caps.caps())
+        {
+            let _ = events.try_send(Event::Format(format));
+        }
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
+fn format_of(caps: &gst::CapsRef) -> Option<VideoFormat> {
+    let structure = caps.structure(0)?;
+    let rate = structure.get::<gst::Fraction>("framerate").ok();
+    Some(VideoFormat {
+        width: structure.get::<i32>("width").ok()?.try_into().ok()?,
+        height: structure.get::<i32>("height").ok()?.try_into().ok()?,
+        fps_num: rate.map_or(0, |rate| rate.numer()).max(0) as u32,
+        fps_den: rate.map_or(1, |rate| rate.denom()).max(1) as u32,
+    })
+}
+
+fn app_sink(pipeline: &gst::Pipeline, name: &str) -> Result<gst_app::AppSink, String> {
+    pipeline
+        .by_name(name)
+        .and_then(|sink| sink.downcast().ok())
+        .ok_or_else(|| format!("no appsink {name}"))
+}
+
+/// A sample's buffer and its running time: the timestamps of both media on the pipeline's clock.
+fn timed(sample: &gst::Sample) -> Option<(Duration, gst::Buffer)> {
+    let buffer = sample.buffer_owned()?;
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    let pts = segment.to_running_time(buffer.pts()?)?;
+    Some((pts.into(), buffer))
+}
+
+/// Hands an input to the conductor; one that is full loses it, one that is gone ends the stream.
+fn hand(inputs: &SyncSender<Input>, input: Input) -> Result<gst::FlowSuccess, gst::FlowError> {
+    match inputs.try_send(input) {
+        Ok(()) | Err(TrySendError::Full(_)) => Ok(gst::FlowSuccess::Ok),
+        Err(TrySendError::Disconnected(_)) => Err(gst::FlowError::Eos),
+    }
+}
+
+fn connect_video(
+    pipeline: &gst::Pipeline,
+    generation: u64,
+    inputs: &SyncSender<Input>,
+    count: &std::sync::Arc<std::sync::atomic::AtomicU64>,
+) -> Result<(), String> {
+    let (inputs, count) = (inputs.clone(), count.clone());
+    app_sink(pipeline, "video")?.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                count.fetch_add(1, Ordering::Relaxed);
+                let Some((pts, buffer)) = timed(&sample) else {
+                    return Ok(gst::FlowSuccess::Ok);
+                };
+                hand(
+                    &inputs,
+                    Input::Video {
+                        generation,
+                        pts,
+                        buffer,
+                    },
+                )
+            })
+            .build(),
+    );
+    Ok(())
+}
+
+fn connect_audio(
+    pipeline: &gst::Pipeline,
+    generation: u64,
+    inputs: &SyncSender<Input>,
+) -> Result<(), String> {
+    let inputs = inputs.clone();
+    app_sink(pipeline, "audio")?.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                let Some((pts, buffer)) = timed(&sample) else {
+                    return Ok(gst::FlowSuccess::Ok);
+                };
+                hand(
+                    &inputs,
+                    Input::Audio {
+                        generation,
+                        pts,
+                        buffer,
+                    },
+                )
+            })
+            .build(),
+    );
+    Ok(())
+}
+
+/// Reads the `level` element's message. Silence is minus infinity there.
+fn levels(structure: &gst::StructureRef) -> Option<Event> {
+    if structure.name() != "level" {
+        return None;
+    }
+    let read = |field: &str| -> Option<[f32; 2]> {
+        let values = structure.get::<gst::glib::ValueArray>(field).ok()?;
+        let value = |i: usize| {
+            let value = values.get(i).or_else(|| values.first())?;
+            let level = value.get::<f64>().ok()? as f32;
+            Some(if level.is_nan() {
+                FLOOR_DBFS
+            } else {
+                level.clamp(FLOOR_DBFS, 0.0)
+            })
+        };
+        Some([value(0)?, value(1)?])
+    };
+    Some(Event::Levels {
+        peak: read("peak")?,
+        rms: read("rms")?,
+    })
+}
+
+/// Plays the clip's first picture, so that a missing or broken one is named at the start and not on air.
+pub(crate) fn check_clip(path: &Path) -> Result<(), StartError> {
+    let broken = |why: String| StartError::Clip {
+        path: path.into(),
+        why,
+    };
+    std::fs::File::open(path).map_err(|error| broken(error.to_string()))?;
+    let pipeline =
+        launch("filesrc name=file ! decodebin name=decode queue name=video-in ! fakesink")
+            .map_err(broken)?;
+    let result = (|| {
+        set(&pipeline, "file", "location", &path.to_string_lossy())?;
+        let decode = pipeline.by_name("decode").ok_or("no decoder")?;
+        link_when_known(&decode, &pipeline);
+        let bus = pipeline.bus().ok_or("no bus")?;
+        let _ = pipeline.set_state(gst::State::Paused);
+        let kinds = [
+            gst::MessageType::AsyncDone,
+            gst::MessageType::Error,
+            gst::MessageType::Eos,
+        ];
+        let preroll = gst::ClockTime::try_from(PREROLL).unwrap_or(gst::ClockTime::SECOND);
+        match bus.timed_pop_filtered(preroll, &kinds) {
+            Some(message) => match message.view() {
+                gst::MessageView::AsyncDone(_) => Ok(()),
+                gst::MessageView::Error(error) => Err(describe(error)),
+                _ => Err("it has no picture".to_owned()),
+            },
+            None => Err("it shows no picture".to_owned()),
+        }
+    })();
+    let _ = pipeline.set_state(gst::State::Null);
+    result.map_err(broken)
+}

@@ -1,0 +1,279 @@
+//! The conductor: a thread that places what the capture delivers on the programme's timeline. Decisions are
+//! [`stream::timeline`]'s; here they are carried out on buffers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+use stream::media::SAMPLE_RATE;
+use stream::status::Signal;
+use stream::timeline::{self, AudioPlacement, LOSS, Timeline, VideoPlacement};
+use tokio::sync::mpsc;
+
+use crate::programme::Programme;
+use crate::{Config, Control, Event};
+
+/// How often missing input is looked for.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Bytes of one sample of both channels, S16LE.
+const SAMPLE_BYTES: usize = 4;
+
+/// How often the number of lost pictures is reported.
+const REPORT: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) enum Input {
+    Video {
+        generation: u64,
+        pts: Duration,
+        buffer: gst::Buffer,
+    },
+    Audio {
+        generation: u64,
+        pts: Duration,
+        buffer: gst::Buffer,
+    },
+    Control(Control),
+}
+
+pub(crate) struct Conductor {
+    config: Config,
+    slate: gst::Buffer,
+    control: SyncSender<Input>,
+    events: mpsc::Sender<Event>,
+    programme: Option<(Programme, Timeline)>,
+    /// A programme that plays out what it has.
+    ending: Option<Programme>,
+    generation: u64,
+    signal: Signal,
+    picture_seen: Option<Instant>,
+    dropped: u64,
+    reported: Instant,
+}
+
+impl Conductor {
+    pub(crate) fn new(
+        config: Config,
+        slate: gst::Buffer,
+        control: SyncSender<Input>,
+        events: mpsc::Sender<Event>,
+    ) -> Conductor {
+        Conductor {
+            config,
+            slate,
+            control,
+            events,
+            programme: None,
+            ending: None,
+            generation: 0,
+            signal: Signal::None,
+            picture_seen: None,
+            dropped: 0,
+            reported: Instant::now(),
+        }
+    }
+
+    /// Until `stop`.
+    pub(crate) fn run(mut self, inputs: &Receiver<Input>, stop: &AtomicBool) {
+        let mut next_tick = Instant::now() + TICK;
+        while !stop.load(Ordering::Relaxed) {
+            let wait = next_tick.saturating_duration_since(Instant::now());
+            match inputs.recv_timeout(wait) {
+                Ok(input) => self.input(input),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next_tick {
+                next_tick = now + TICK;
+                self.tick(now);
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = Instant::now();
+        match input {
+            Input::Video {
+                generation,
+                pts,
+                buffer,
+            } => {
+                if self.accept(generation) {
+                    self.video(now, pts, buffer);
+                }
+            }
+            Input::Audio {
+                generation,
+                pts,
+                buffer,
+            } => {
+                if self.accept(generation) {
+                    self.audio(now, pts, buffer);
+                }
+            }
+            Input::Control(Control::Start { run }) => self.start(now, run),
+            Input::Control(Control::End) => {
+                if let Some((programme, _)) = self.programme.take() {
+                    programme.end();
+                    self.ending = Some(programme);
+                }
+            }
+            Input::Control(Control::Drop) => {
+                self.programme = None;
+                self.ending = None;
+            }
+            Input::Control(Control::Gone { run }) => {
+                self.programme
+                    .take_if(|(programme, _)| programme.run == run);
+                self.ending.take_if(|programme| programme.run == run);
+            }
+        }
+    }
+
+    /// Late buffers of a dead capture are refused; the first of a new one starts a new relation of the clocks.
+    fn accept(&mut self, generation: u64) -> bool {
+        if generation > self.generation {
+            self.generation = generation;
+            if let Some((_, timeline)) = &mut self.programme {
+                timeline.forget_offset();
+            }
+        }
+        generation == self.generation
+    }
+
+    fn start(&mut self, now: Instant, run: u64) {
+        self.ending = None;
+        self.programme = None;
+        let control = self.control.clone();
+        let gone = move || {
+            // The conductor may be busy and its queue full: another thread waits for it.
+            let control = control.clone();
+            std::thread::spawn(move || {
+                let _ = control.send(Input::Control(Control::Gone { run }));
+            });
+        };
+        match Programme::start(&self.config, run, &self.events, gone) {
+            Ok(programme) => {
+                let settings = timeline::Settings {
+                    frame: self.frame(),
+                    segment: self.config.segment,
+                };
+                self.programme = Some((programme, Timeline::new(now, settings)));
+            }
+            Err(why) => {
+                let _ = self
+                    .events
+                    .blocking_send(Event::ProgrammeFailed { run, why });
+            }
+        }
+    }
+
+    fn frame(&self) -> Duration {
+        Duration::from_secs(1) / self.config.fps
+    }
+
+    fn audio(&mut self, now: Instant, pts: Duration, buffer: gst::Buffer) {
+        let Some((programme, timeline)) = &mut self.programme else {
+            return;
+        };
+        let samples = (buffer.size() / SAMPLE_BYTES) as u64;
+        let position = timeline.position();
+        match timeline.audio(now, pts, samples) {
+            AudioPlacement::Append { silence } => {
+                push_silence(programme, position, silence);
+                let at = position + samples_to_time(silence);
+                push_audio(programme, at, samples, buffer);
+            }
+            AudioPlacement::Drop => tracing::debug!(?pts, "sound overlaps; left out"),
+        }
+    }
+
+    fn video(&mut self, now: Instant, pts: Duration, buffer: gst::Buffer) {
+        self.picture_seen = Some(now);
+        let frame = self.frame();
+        let Some((programme, timeline)) = &mut self.programme else {
+            return;
+        };
+        if let Some(placement) = timeline.video(now, pts) {
+            self.dropped += push_picture(programme, buffer, placement, frame);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let signal = match self.picture_seen {
+            None => Signal::None,
+            Some(seen) if now.saturating_duration_since(seen) > LOSS => Signal::Lost,
+            Some(_) => Signal::Ok,
+        };
+        if signal != self.signal && self.events.try_send(Event::Signal(signal)).is_ok() {
+            self.signal = signal;
+        }
+        let frame = self.frame();
+        if let Some((programme, timeline)) = &mut self.programme {
+            let position = timeline.position();
+            let fill = timeline.tick(now);
+            push_silence(programme, position, fill.silence);
+            for placement in fill.slates {
+                self.dropped += push_picture(programme, self.slate.clone(), placement, frame);
+            }
+        }
+        if self.dropped > 0 && now.saturating_duration_since(self.reported) > REPORT {
+            self.reported = now;
+            if self
+                .events
+                .try_send(Event::PicturesDropped(self.dropped))
+                .is_ok()
+            {
+                self.dropped = 0;
+            }
+        }
+    }
+}
+
+fn clock_time(time: Duration) -> gst::ClockTime {
+    gst::ClockTime::from_nseconds(time.as_nanos() as u64)
+}
+
+fn samples_to_time(samples: u64) -> Duration {
+    Duration::from_nanos(samples * 1_000_000_000 / u64::from(SAMPLE_RATE))
+}
+
+/// Silence is cut into blocks of at most a second, so that a long absence does not become one large buffer.
+fn push_silence(programme: &Programme, from: Duration, mut samples: u64) {
+    let mut at = from;
+    while samples > 0 {
+        let block = samples.min(u64::from(SAMPLE_RATE));
+        let buffer = gst::Buffer::from_slice(vec![0u8; block as usize * SAMPLE_BYTES]);
+        push_audio(programme, at, block, buffer);
+        at += samples_to_time(block);
+        samples -= block;
+    }
+}
+
+fn push_audio(programme: &Programme, at: Duration, samples: u64, mut buffer: gst::Buffer) {
+    let meta = buffer.make_mut();
+    meta.set_pts(clock_time(at));
+    meta.set_dts(None);
+    meta.set_duration(clock_time(samples_to_time(samples)));
+    meta.unset_flags(gst::BufferFlags::DISCONT);
+    programme.push_audio(buffer);
+}
+
+/// Returns how many pictures the encoder's full queue loses by this one.
+fn push_picture(
+    programme: &Programme,
+    mut buffer: gst::Buffer,
+    placement: VideoPlacement,
+    frame: Duration,
+) -> u64 {
+    let meta = buffer.make_mut();
+    meta.set_pts(clock_time(placement.pts));
+    meta.set_dts(None);
+    meta.set_duration(clock_time(frame));
+    meta.unset_flags(gst::BufferFlags::DISCONT);
+    let lost = u64::from(programme.full());
+    programme.push_video(buffer, placement.keyframe);
+    lost
+}

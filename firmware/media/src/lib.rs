@@ -1,0 +1,247 @@
+//! The only user of GStreamer: from the capture card to encoded pictures and sound.
+//!
+//! Two pipelines and a conductor between them (`DESIGN`, decision 1). *Capture* is restartable and ends in two appsinks with
+//! raw video and audio on one clock. The *conductor*, a thread, places both on the programme's timeline
+//! ([`stream::timeline`]) and fills what is missing. *Programme* encodes and never stops while on air. A dead card, a
+//! change of resolution or a stall is an event in the conductor, not a broken pipeline.
+
+mod capture;
+mod conductor;
+mod programme;
+mod slate;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use stream::media::{AccessUnit, AudioConfig, AudioFrame, VideoConfig};
+use stream::status::{Signal, VideoFormat};
+use tokio::sync::mpsc;
+
+/// What the box captures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A moving test picture with a running clock and a beep every second.
+    Test,
+    /// A recording, played in a loop in real time.
+    File(PathBuf),
+    /// A V4L2 device and an ALSA device.
+    Device { video: PathBuf, audio: String },
+}
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The event's name, for the slate.
+    pub name: String,
+    pub source: Source,
+    /// Pixels, even.
+    pub width: u16,
+    /// Pixels, even.
+    pub height: u16,
+    /// Frames per second.
+    pub fps: u32,
+    /// kbit/s.
+    pub video_bitrate_kbps: u32,
+    /// kbit/s.
+    pub audio_bitrate_kbps: u32,
+    /// Distance of forced keyframes.
+    pub segment: Duration,
+}
+
+/// What happens in the media pipelines, in order. `run` is the number given to [`Media::start_programme`].
+#[derive(Debug)]
+pub enum Event {
+    /// Format of the picture at the input.
+    Format(VideoFormat),
+    /// Levels of 100 ms, left and right, dBFS.
+    Levels {
+        peak: [f32; 2],
+        rms: [f32; 2],
+    },
+    Signal(Signal),
+    /// The capture broke and is being restarted.
+    CaptureFailed {
+        why: String,
+    },
+    VideoConfig {
+        run: u64,
+        config: VideoConfig,
+    },
+    AudioConfig {
+        run: u64,
+        config: AudioConfig,
+    },
+    Video {
+        run: u64,
+        unit: AccessUnit,
+    },
+    Audio {
+        run: u64,
+        frame: AudioFrame,
+    },
+    /// All frames have been delivered after [`Media::end_programme`].
+    ProgrammeEnded {
+        run: u64,
+    },
+    /// The encoder's pipeline failed and is gone.
+    ProgrammeFailed {
+        run: u64,
+        why: String,
+    },
+    /// So many pictures were left out because the encoder did not keep up.
+    PicturesDropped(u64),
+}
+
+/// Why the media pipelines cannot be started at all. One line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("GStreamer does not start: {0}; reinstall libgstreamer1.0-0")]
+    Init(String),
+    #[error("GStreamer element {element} is missing: install {package}")]
+    MissingElement {
+        element: &'static str,
+        package: &'static str,
+    },
+    #[error("clip {}: {why}; name a recording with video in [capture] file", path.display())]
+    Clip { path: PathBuf, why: String },
+    #[error("the slate cannot be drawn: {0}")]
+    Slate(String),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Commands to the conductor.
+#[derive(Debug)]
+enum Control {
+    Start {
+        run: u64,
+    },
+    End,
+    Drop,
+    /// The programme with this number ended or failed by itself.
+    Gone {
+        run: u64,
+    },
+}
+
+/// Inputs that wait for the conductor: half a second of video and audio together. More waiting means that it hangs,
+/// and then pictures are worth nothing.
+const CONDUCTOR_QUEUE: usize = 64;
+
+/// Handle of the running capture and conductor. Dropping it without [`shutdown`](Self::shutdown) leaves the threads to the
+/// end of the process.
+#[derive(Debug)]
+pub struct Media {
+    control: SyncSender<conductor::Input>,
+    stop: Arc<AtomicBool>,
+    capture: JoinHandle<()>,
+    conductor: JoinHandle<()>,
+}
+
+impl Media {
+    /// Checks that all elements and the clip are there, then starts capturing. Events go to `events`, which is bounded: a
+    /// receiver that does not keep up holds the encoder back and the conductor drops pictures.
+    pub fn start(config: Config, events: mpsc::Sender<Event>) -> Result<Media, StartError> {
+        gst::init().map_err(|error| StartError::Init(error.to_string()))?;
+        check_elements(&config)?;
+        if let Source::File(path) = &config.source {
+            capture::check_clip(path)?;
+        }
+        let slate = slate::draw(&config).map_err(StartError::Slate)?;
+        let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
+        let stop = Arc::new(AtomicBool::new(false));
+        let capture = {
+            let (config, inputs) = (config.clone(), control.clone());
+            let (events, stop) = (events.clone(), stop.clone());
+            std::thread::Builder::new()
+                .name("capture".into())
+                .spawn(move || capture::run(&config, &inputs, &events, &stop))?
+        };
+        let conductor = {
+            let (control, stop) = (control.clone(), stop.clone());
+            std::thread::Builder::new()
+                .name("conductor".into())
+                .spawn(move || {
+                    conductor::Conductor::new(config, slate, control, events).run(&inputs, &stop);
+                })?
+        };
+        Ok(Media {
+            control,
+            stop,
+            capture,
+            conductor,
+        })
+    }
+
+    /// Builds the programme pipeline and starts a timeline. One that runs is dropped.
+    pub fn start_programme(&self, run: u64) {
+        self.command(Control::Start { run });
+    }
+
+    /// Lets the programme deliver what it has; [`Event::ProgrammeEnded`] follows.
+    pub fn end_programme(&self) {
+        self.command(Control::End);
+    }
+
+    /// Ends the programme without waiting for what it still holds.
+    pub fn drop_programme(&self) {
+        self.command(Control::Drop);
+    }
+
+    fn command(&self, control: Control) {
+        // The conductor never waits for the caller, so this waits at most for a few placed pictures.
+        let _ = self.control.send(conductor::Input::Control(control));
+    }
+
+    /// Stops both pipelines and waits for the threads.
+    pub fn shutdown(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        drop(self.control);
+        let _ = self.capture.join();
+        let _ = self.conductor.join();
+    }
+}
+
+/// Elements by source with the Debian package that has them.
+fn check_elements(config: &Config) -> Result<(), StartError> {
+    const BASE: &str = "gstreamer1.0-plugins-base";
+    const GOOD: &str = "gstreamer1.0-plugins-good";
+    let mut needed = vec![
+        ("appsrc", BASE),
+        ("videoconvert", BASE),
+        ("videoscale", BASE),
+        ("videorate", BASE),
+        ("videotestsrc", BASE),
+        ("audioconvert", BASE),
+        ("audioresample", BASE),
+        ("level", GOOD),
+        ("textoverlay", "gstreamer1.0-x"),
+        ("x264enc", "gstreamer1.0-plugins-ugly"),
+        ("h264parse", "gstreamer1.0-plugins-bad"),
+        ("aacparse", GOOD),
+    ];
+    match config.source {
+        Source::Test => needed.extend([("audiotestsrc", BASE), ("clockoverlay", "gstreamer1.0-x")]),
+        Source::File(_) => needed.push(("decodebin", BASE)),
+        Source::Device { .. } => needed.extend([
+            ("v4l2src", GOOD),
+            ("alsasrc", "gstreamer1.0-alsa"),
+            ("decodebin", BASE),
+        ]),
+    }
+    for (element, package) in needed {
+        if gst::ElementFactory::find(element).is_none() {
+            return Err(StartError::MissingElement { element, package });
+        }
+    }
+    if programme::AacEncoder::find().is_none() {
+        return Err(StartError::MissingElement {
+            element: "avenc_aac",
+            package: "gstreamer1.0-libav",
+        });
+    }
+    Ok(())
+}

@@ -1,0 +1,273 @@
+//! Programme: raw pictures and samples in, H.264 access units and AAC frames out. Not live, never stops while on air.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use gst::prelude::*;
+use stream::media::{AccessUnit, AudioConfig, AudioFrame, SAMPLE_RATE, VideoConfig};
+use tokio::sync::mpsc;
+
+use crate::capture::describe;
+use crate::slate::raw_video_caps;
+use crate::{Config, Event};
+
+/// Raw pictures that may wait for the encoder: one second at 30 frames. More means that it does not keep up.
+const QUEUE_PICTURES: u64 = 30;
+
+/// An AAC encoder and by how many samples what it plays is behind what it was given.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AacEncoder {
+    element: &'static str,
+    /// Samples that the decoder plays before the first one that was given (measured, `facts/gstreamer`, 3).
+    priming: u64,
+}
+
+impl AacEncoder {
+    const KNOWN: [AacEncoder; 2] = [
+        AacEncoder {
+            element: "avenc_aac",
+            priming: 1024,
+        },
+        AacEncoder {
+            element: "voaacenc",
+            priming: 1600,
+        },
+    ];
+
+    pub(crate) fn find() -> Option<AacEncoder> {
+        let known = AacEncoder::KNOWN.into_iter();
+        known
+            .filter(|encoder| gst::ElementFactory::find(encoder.element).is_some())
+            .next()
+    }
+}
+
+pub(crate) struct Programme {
+    pipeline: gst::Pipeline,
+    video: gst_app::AppSrc,
+    audio: gst_app::AppSrc,
+    pub(crate) run: u64,
+}
+
+impl Drop for Programme {
+    fn drop(&mut self) {
+        // Callbacks may be waiting for a busy loop; the conductor must not wait with them.
+        let pipeline = self.pipeline.clone();
+        std::thread::spawn(move || {
+            let _ = pipeline.set_state(gst::State::Null);
+        });
+    }
+}
+
+impl Programme {
+    /// Builds and starts the pipeline; `gone` is called once when it has ended or failed by itself.
+    pub(crate) fn start(
+        config: &Config,
+        run: u64,
+        events: &mpsc::Sender<Event>,
+        gone: impl Fn() + Send + Sync + 'static,
+    ) -> Result<Programme, String> {
+        let aac = AacEncoder::find().ok_or("no AAC encoder")?;
+        let bitrate = config.video_bitrate_kbps;
+        let pipeline = gst::parse::launch(&format!(
+            "appsrc name=video-in format=time max-buffers={QUEUE_PICTURES} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
+             ! x264enc tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity=600 key-int-max=100000 option-string=\"scenecut=0\" \
+             ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out async=false sync=false max-buffers=60 \
+             appsrc name=audio-in format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
+             ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
+            raw_video_caps(config),
+            config.fps,
+            aac.element,
+            config.audio_bitrate_kbps * 1000,
+        ))
+        .map_err(|error| error.message().to_owned())?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| "not a pipeline".to_owned())?;
+        let source = |name: &str| -> Result<gst_app::AppSrc, String> {
+            let element = pipeline.by_name(name).ok_or("no appsrc")?;
+            element.downcast().map_err(|_| "not an appsrc".to_owned())
+        };
+        let (video, audio) = (source("video-in")?, source("audio-in")?);
+        connect_video(&pipeline, run, events)?;
+        connect_audio(&pipeline, run, config, aac, events)?;
+        watch(&pipeline, run, events, gone)?;
+        pipeline
+            .set_state(gst::State::Playing)
+            .map_err(|_| "the encoder does not start".to_owned())?;
+        Ok(Programme {
+            pipeline,
+            video,
+            audio,
+            run,
+        })
+    }
+
+    /// Encodes a picture, as a keyframe if asked. A queue that is full loses its oldest picture.
+    pub(crate) fn push_video(&self, buffer: gst::Buffer, keyframe: bool) {
+        if keyframe {
+            let event = gst_video::DownstreamForceKeyUnitEvent::builder()
+                .all_headers(true)
+                .build();
+            self.video.send_event(event);
+        }
+        // An error here is also on the bus.
+        let _ = self.video.push_buffer(buffer);
+    }
+
+    pub(crate) fn push_audio(&self, buffer: gst::Buffer) {
+        let _ = self.audio.push_buffer(buffer);
+    }
+
+    /// Whether the next picture costs one that still waits for the encoder.
+    pub(crate) fn full(&self) -> bool {
+        self.video.current_level_buffers() >= QUEUE_PICTURES
+    }
+
+    pub(crate) fn end(&self) {
+        let _ = self.video.end_of_stream();
+        let _ = self.audio.end_of_stream();
+    }
+}
+
+/// Ends and errors come on GStreamer's threads; the conductor and the loop hear of them.
+fn watch(
+    pipeline: &gst::Pipeline,
+    run: u64,
+    events: &mpsc::Sender<Event>,
+    gone: impl Fn() + Send + Sync + 'static,
+) -> Result<(), String> {
+    let events = events.clone();
+    let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
+    bus.set_sync_handler(move |_, message| {
+        let event = match message.view() {
+            gst::MessageView::Eos(_) => Event::ProgrammeEnded { run },
+            gst::MessageView::Error(error) => Event::ProgrammeFailed {
+                run,
+                why: describe(error),
+            },
+            _ => return gst::BusSyncReply::Drop,
+        };
+        let _ = events.blocking_send(event);
+        gone();
+        gst::BusSyncReply::Drop
+    });
+    Ok(())
+}
+
+/// What the encoder made: its caps, running time and bytes, without a copy.
+struct Encoded {
+    caps: gst::Caps,
+    pts: Duration,
+    keyframe: bool,
+    data: Bytes,
+}
+
+fn pull(sink: &gst_app::AppSink) -> Result<Encoded, gst::FlowError> {
+    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+    let read = || -> Option<Encoded> {
+        let buffer = sample.buffer_owned()?;
+        // x264enc shifts its timestamps by 1000 h and says so in the segment: only running time means anything.
+        let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+        let pts = segment.to_running_time(buffer.pts()?)?;
+        let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        Some(Encoded {
+            caps: sample.caps_owned()?,
+            pts: pts.into(),
+            keyframe,
+            data: Bytes::from_owner(buffer.into_mapped_buffer_readable().ok()?),
+        })
+    };
+    read().ok_or(gst::FlowError::Error)
+}
+
+fn codec_data(caps: &gst::CapsRef) -> Option<Bytes> {
+    let buffer = caps.structure(0)?.get::<gst::Buffer>("codec_data").ok()?;
+    let map = buffer.map_readable().ok()?;
+    Some(Bytes::copy_from_slice(&map))
+}
+
+fn sink(pipeline: &gst::Pipeline, name: &str) -> Result<gst_app::AppSink, String> {
+    let element = pipeline.by_name(name).ok_or("no appsink")?;
+    element.downcast().map_err(|_| "not an appsink".to_owned())
+}
+
+/// Sends to the loop, waiting while it is busy: that is what holds the encoder back.
+fn send(events: &mpsc::Sender<Event>, event: Event) -> Result<(), gst::FlowError> {
+    events.blocking_send(event).map_err(|_| gst::FlowError::Eos)
+}
+
+fn connect_video(
+    pipeline: &gst::Pipeline,
+    run: u64,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), String> {
+    let events = events.clone();
+    let mut known: Option<gst::Caps> = None;
+    sink(pipeline, "video-out")?.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let encoded = pull(sink)?;
+                if known.as_ref() != Some(&encoded.caps) {
+                    let config =
+                        video_config(&encoded.caps).ok_or(gst::FlowError::NotNegotiated)?;
+                    send(&events, Event::VideoConfig { run, config })?;
+                    known = Some(encoded.caps);
+                }
+                let unit = AccessUnit {
+                    pts: encoded.pts,
+                    keyframe: encoded.keyframe,
+                    data: encoded.data,
+                };
+                send(&events, Event::Video { run, unit })?;
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    Ok(())
+}
+
+fn video_config(caps: &gst::CapsRef) -> Option<VideoConfig> {
+    let structure = caps.structure(0)?;
+    Some(VideoConfig {
+        avcc: codec_data(caps)?,
+        width: structure.get::<i32>("width").ok()?.try_into().ok()?,
+        height: structure.get::<i32>("height").ok()?.try_into().ok()?,
+    })
+}
+
+fn connect_audio(
+    pipeline: &gst::Pipeline,
+    run: u64,
+    config: &Config,
+    aac: AacEncoder,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), String> {
+    let events = events.clone();
+    let bitrate = config.audio_bitrate_kbps * 1000;
+    let priming = Duration::from_nanos(aac.priming * 1_000_000_000 / u64::from(SAMPLE_RATE));
+    let mut configured = false;
+    sink(pipeline, "audio-out")?.set_callbacks(
+        gst_app::AppSinkCallbacks::builder()
+            .new_sample(move |sink| {
+                let encoded = pull(sink)?;
+                if !configured {
+                    let config = AudioConfig {
+                        audio_specific_config: codec_data(&encoded.caps)
+                            .ok_or(gst::FlowError::NotNegotiated)?,
+                        channels: 2,
+                        bitrate,
+                    };
+                    send(&events, Event::AudioConfig { run, config })?;
+                    configured = true;
+                }
+                let frame = AudioFrame {
+                    pts: encoded.pts.saturating_sub(priming),
+                    data: encoded.data,
+                };
+                send(&events, Event::Audio { run, frame })?;
+                Ok(gst::FlowSuccess::Ok)
+            })
+            .build(),
+    );
+    Ok(())
+}

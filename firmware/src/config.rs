@@ -1,0 +1,409 @@
+//! One TOML file. `Default` is the simulated box, so `podium run` needs none.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{}: {source}; name a config file that can be read", path.display())]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{}:{line}: {message}", path.display())]
+    Parse {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    #[error("{key} = {value}: must be {accepted}")]
+    Value {
+        key: &'static str,
+        value: String,
+        accepted: &'static str,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The event's name, on the panel, the pages and the slate. Default `Podium`.
+    pub name: String,
+    /// Keys, store and journal. Default `podium-data` in the working directory.
+    pub data_dir: PathBuf,
+    pub capture: Capture,
+    pub viewer: Viewer,
+    pub operator: Operator,
+    pub node: Node,
+    pub store: Store,
+    pub video: Video,
+    pub audio: Audio,
+    pub hls: Hls,
+    pub broadcast: Broadcast,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            name: "Podium".into(),
+            data_dir: "podium-data".into(),
+            capture: Capture::default(),
+            viewer: Viewer::default(),
+            operator: Operator::default(),
+            node: Node::default(),
+            store: Store::default(),
+            video: Video::default(),
+            audio: Audio::default(),
+            hls: Hls::default(),
+            broadcast: Broadcast::default(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// A moving test picture with a running clock and a beep.
+    #[default]
+    Test,
+    /// A recording, played in a loop in real time as if it were a capture card.
+    File,
+    /// A capture device.
+    Device,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Capture {
+    /// `test`, `file` or `device`. Default `test`.
+    pub source: Source,
+    /// The recording for `source = "file"`.
+    pub file: Option<PathBuf>,
+    /// V4L2 device for `source = "device"`. Default `/dev/video0`.
+    pub video_device: Option<PathBuf>,
+    /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
+    pub audio_device: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Viewer {
+    /// Address of the viewers' pages and streams. Default `0.0.0.0:8080`.
+    pub listen: SocketAddr,
+}
+
+impl Default for Viewer {
+    fn default() -> Viewer {
+        Viewer {
+            listen: ([0, 0, 0, 0], 8080).into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Operator {
+    /// Address of the operator's page. Default `127.0.0.1:8081`: whoever reaches it controls the box.
+    pub listen: SocketAddr,
+}
+
+impl Default for Operator {
+    fn default() -> Operator {
+        Operator {
+            listen: ([127, 0, 0, 1], 8081).into(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Node {
+    /// Multiaddresses of the IPFS node. Default TCP 4001, QUIC 4001 and WebSocket 4002 on all interfaces.
+    pub listen: Vec<String>,
+    /// Find neighbours on the local network by multicast DNS. Default true.
+    pub mdns: bool,
+}
+
+impl Default for Node {
+    fn default() -> Node {
+        Node {
+            listen: vec![
+                "/ip4/0.0.0.0/tcp/4001".into(),
+                "/ip4/0.0.0.0/udp/4001/quic-v1".into(),
+                "/ip4/0.0.0.0/tcp/4002/ws".into(),
+            ],
+            mdns: true,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// MiB of blocks that the store may hold; the oldest finished broadcast goes first. Default 16384.
+    pub limit_mib: u64,
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store { limit_mib: 16 * 1024 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Video {
+    /// Pixels, even, 160 to 1920. Default 1280.
+    pub width: u16,
+    /// Pixels, even, 90 to 1080. Default 720.
+    pub height: u16,
+    /// Frames per second, 9 to 60. Default 30. Slower input keeps its own rate.
+    pub fps: u32,
+    /// kbit/s, 100 to 25000. Default 3000.
+    pub bitrate_kbps: u32,
+}
+
+impl Default for Video {
+    fn default() -> Video {
+        Video {
+            width: 1280,
+            height: 720,
+            fps: 30,
+            bitrate_kbps: 3000,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audio {
+    /// kbit/s of stereo AAC-LC, 32 to 320. Default 128.
+    pub bitrate_kbps: u32,
+}
+
+impl Default for Audio {
+    fn default() -> Audio {
+        Audio { bitrate_kbps: 128 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hls {
+    /// Length of a part in milliseconds, 100 to 2000. Default 500.
+    pub part_ms: u64,
+    /// Length of a segment in milliseconds, whole seconds from 1000 to 10000. Default 2000.
+    pub segment_ms: u64,
+    /// Seconds that a viewer can go back, 20 to 3600. Default 60.
+    pub window_s: u64,
+}
+
+impl Default for Hls {
+    fn default() -> Hls {
+        Hls {
+            part_ms: 500,
+            segment_ms: 2000,
+            window_s: 60,
+        }
+    }
+}
+
+impl Hls {
+    pub fn segment(&self) -> Duration {
+        Duration::from_millis(self.segment_ms)
+    }
+
+    pub fn part(&self) -> Duration {
+        Duration::from_millis(self.part_ms)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broadcast {
+    /// After a crash or a power cut: go on with the broadcast that was on air, if its last segment is younger than this many
+    /// seconds. 0 closes it instead. Default 600.
+    pub resume_within_s: u64,
+}
+
+impl Default for Broadcast {
+    fn default() -> Broadcast {
+        Broadcast {
+            resume_within_s: 600,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks `path`.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.into(),
+            source,
+        })?;
+        let config: Config = toml::from_str(&text).map_err(|error| ConfigError::Parse {
+            path: path.into(),
+            line: error
+                .span()
+                .map_or(1, |span| text[..span.start].lines().count().max(1)),
+            message: error.message().replace('\n', " "),
+        })?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let video = &self.video;
+        let rules = [
+            (
+                "[video] width",
+                u64::from(video.width),
+                (160..=1920).contains(&video.width) && video.width % 2 == 0,
+                "even, 160 to 1920",
+            ),
+            (
+                "[video] height",
+                u64::from(video.height),
+                (90..=1080).contains(&video.height) && video.height % 2 == 0,
+                "even, 90 to 1080",
+            ),
+            (
+                "[video] fps",
+                u64::from(video.fps),
+                (9..=60).contains(&video.fps),
+                "9 to 60",
+            ),
+            (
+                "[video] bitrate_kbps",
+                u64::from(video.bitrate_kbps),
+                (100..=25_000).contains(&video.bitrate_kbps),
+                "100 to 25000",
+            ),
+            (
+                "[audio] bitrate_kbps",
+                u64::from(self.audio.bitrate_kbps),
+                (32..=320).contains(&self.audio.bitrate_kbps),
+                "32 to 320",
+            ),
+            (
+                "[hls] part_ms",
+                self.hls.part_ms,
+                (100..=2000).contains(&self.hls.part_ms),
+                "100 to 2000",
+            ),
+            (
+                "[hls] segment_ms",
+                self.hls.segment_ms,
+                (1000..=10_000).contains(&self.hls.segment_ms)
+                    && self.hls.segment_ms.is_multiple_of(1000)
+                    && self.hls.segment_ms >= self.hls.part_ms,
+                "whole seconds from 1000 to 10000, and at least part_ms",
+            ),
+            (
+                "[hls] window_s",
+                self.hls.window_s,
+                (20..=3600).contains(&self.hls.window_s)
+                    && self.hls.window_s * 1000 >= self.hls.segment_ms * 6,
+                "20 to 3600, and at least six segments",
+            ),
+            (
+                "[store] limit_mib",
+                self.store.limit_mib,
+                self.store.limit_mib >= 64,
+                "at least 64",
+            ),
+        ];
+        for (key, value, ok, accepted) in rules {
+            if !ok {
+                return Err(ConfigError::Value {
+                    key,
+                    value: value.to_string(),
+                    accepted,
+                });
+            }
+        }
+        if self.capture.source == Source::File && self.capture.file.is_none() {
+            return Err(ConfigError::Value {
+                key: "[capture] file",
+                value: "nothing".into(),
+                accepted: "the path of a recording, because source = \"file\"",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str, expected: &str) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("podium.toml");
+        std::fs::write(&path, toml).unwrap();
+        let actual = match Config::load(&path) {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error
+                .to_string()
+                .replace(&format!("{}", path.display()), "FILE"),
+        };
+        assert_eq!(actual, expected, "for {toml:?}");
+    }
+
+    #[test]
+    fn the_least_config_of_the_design_is_accepted() {
+        check(
+            r#"
+data_dir = "/var/lib/podium"
+[capture]
+source = "test"
+file = "talk.mp4"
+[viewer]
+listen = "0.0.0.0:8080"
+[operator]
+listen = "127.0.0.1:8081"
+[node]
+listen = ["/ip4/0.0.0.0/tcp/4001", "/ip4/0.0.0.0/udp/4001/quic-v1", "/ip4/0.0.0.0/tcp/4002/ws"]
+[video]
+width = 1280
+height = 720
+fps = 30
+bitrate_kbps = 3000
+[hls]
+part_ms = 500
+segment_ms = 2000
+"#,
+            "ok",
+        );
+        check("", "ok");
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
+        check(
+            "\n[video]\nwidht = 1280\n",
+            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `bitrate_kbps`",
+        );
+        check(
+            "[capture]\nsource = \"webcam\"\n",
+            "FILE:2: unknown variant `webcam`, expected one of `test`, `file`, `device`",
+        );
+        check(
+            "[viewer]\nlisten = \"8080\"\n",
+            "FILE:2: invalid socket address syntax",
+        );
+        check("[video]\nfps = 5\n", "[video] fps = 5: must be 9 to 60");
+        check(
+            "[video]\nwidth = 1281\n",
+            "[video] width = 1281: must be even, 160 to 1920",
+        );
+        check(
+            "[capture]\nsource = \"file\"\n",
+            "[capture] file = nothing: must be the path of a recording, because source = \"file\"",
+        );
+    }
+}

@@ -1,0 +1,499 @@
+//! How well the box does, in one word, with the action to take.
+//!
+//! [`assess`] walks one table of rules, worst first; the first that applies speaks. The five words are Cerevo LiveShell's,
+//! and here they mean:
+//!
+//! | word      | meaning |
+//! |-----------|---------|
+//! | Dead      | nothing goes out although it should, and the box does not mend it alone |
+//! | Emergency | viewers are harmed now |
+//! | Warning   | viewers will be harmed, or the sound or picture suffers |
+//! | Good      | it works; something is worth knowing |
+//! | Excellent | nothing is to be done |
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::status::{Disk, Health, HealthWord, Signal, State};
+
+/// Characters that fit in a line of the panel.
+pub const LINE_CHARS: usize = 21;
+
+/// Below this much free space (bytes) a segment may fail to be written: a minute of 3 Mb/s is 23 MB.
+pub const DISK_FULL_BYTES: u64 = 50_000_000;
+
+/// Below this much free space (bytes) somebody should act: 20 minutes of 3 Mb/s.
+pub const DISK_LOW_BYTES: u64 = 500_000_000;
+
+/// The Raspberry Pi 4 and 5 begin to throttle at 80 °C and brake hard at 85 °C (raspberrypi.com, "frequency management").
+pub const HOT_C: f32 = 80.0;
+/// See [`HOT_C`].
+pub const OVERHEATED_C: f32 = 85.0;
+
+/// A picture that is gone for less than this may be a camera that is being switched.
+const SIGNAL_GRACE: Duration = Duration::from_secs(3);
+
+/// Publishing is late when the last segment is older than this many segment durations, and dead at ten times that. One
+/// is the rhythm itself, and another half covers the time to encode and to store.
+const LATE_SEGMENTS: u32 = 2;
+const STUCK_SEGMENTS: u32 = 4;
+const DEAD_SEGMENTS: u32 = 20;
+
+/// The encoder is behind when this much media waits for it.
+const ENCODER_BEHIND: Duration = Duration::from_millis(500);
+
+/// What is known about the box at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Facts {
+    pub state: State,
+    pub signal: Signal,
+    /// For how long `signal` has been what it is.
+    pub signal_for: Duration,
+    /// Both channels are silent; see [`Silence`].
+    pub audio_silent: bool,
+    /// The sound is clipped; see [`Clip`].
+    pub clipping: bool,
+    pub disk: Disk,
+    /// Time since the last segment was published, or since the start if there is none yet; absent off air.
+    pub segment_age: Option<Duration>,
+    /// Target duration of a segment.
+    pub segment_duration: Duration,
+    /// Video frames dropped in the last ten seconds.
+    pub dropped_frames: u64,
+    /// Media that was captured and is not yet encoded.
+    pub encoder_lag: Duration,
+    /// Temperature of the processor, °C; absent where the board has no sensor.
+    pub temperature_c: Option<f32>,
+    /// The processor was slowed down; absent when never since boot, or unknown.
+    pub throttled: Option<Seen>,
+    /// The supply was below 4.63 V; absent when never since boot, or unknown.
+    pub undervoltage: Option<Seen>,
+    /// The clock was set since boot, or the board keeps time alone.
+    pub clock_sane: bool,
+    /// Connected IPFS peers.
+    pub peers: u32,
+    /// An interface other than loopback has an address.
+    pub network_up: bool,
+}
+
+/// When something was seen that the firmware remembers since boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    Past,
+    Now,
+}
+
+impl Facts {
+    /// An idle box with nothing wrong: a base for the fields that are not known.
+    pub fn healthy() -> Facts {
+        Facts {
+            state: State::Idle,
+            signal: Signal::Ok,
+            signal_for: Duration::from_secs(60),
+            audio_silent: false,
+            clipping: false,
+            disk: Disk {
+                free_bytes: 16_000_000_000,
+                stored_bytes: 0,
+                limit_bytes: 8_000_000_000,
+            },
+            segment_age: None,
+            segment_duration: Duration::from_secs(2),
+            dropped_frames: 0,
+            encoder_lag: Duration::ZERO,
+            temperature_c: None,
+            throttled: None,
+            undervoltage: None,
+            clock_sane: true,
+            peers: 8,
+            network_up: true,
+        }
+    }
+
+    /// A broadcast runs, or is meant to.
+    fn active(&self) -> bool {
+        matches!(
+            self.state,
+            State::Starting | State::Live | State::Retrying { .. }
+        )
+    }
+
+    fn late(&self, segments: u32) -> bool {
+        matches!(self.state, State::Live)
+            && self
+                .segment_age
+                .is_some_and(|age| age > self.segment_duration * segments)
+    }
+
+    fn no_picture(&self) -> bool {
+        self.signal != Signal::Ok && self.signal_for >= SIGNAL_GRACE
+    }
+
+    /// What the store may still grow by, so that a disk that is merely well used is no alarm.
+    fn disk_low_bytes(&self) -> u64 {
+        let room = self.disk.limit_bytes.saturating_sub(self.disk.stored_bytes);
+        room.clamp(DISK_FULL_BYTES, DISK_LOW_BYTES)
+    }
+}
+
+/// One row: when `applies`, the box is `word`, and `says` why and what to do.
+struct Rule {
+    word: HealthWord,
+    applies: fn(&Facts) -> bool,
+    says: Says,
+}
+
+enum Says {
+    /// What is wrong, and what to do. An empty second line leaves room for the address.
+    Lines(&'static str, &'static str),
+    /// The state's own cause, and what to do.
+    Cause(&'static str),
+}
+use Says::{Cause, Lines};
+
+/// Worst first; within a word, what to do first comes first.
+#[rustfmt::skip]
+const RULES: &[Rule] = &[
+    Rule { word: HealthWord::Dead, applies: |f| matches!(f.state, State::Halted { .. }),
+           says: Cause("Fix it, press GO LIVE") },
+    Rule { word: HealthWord::Dead, applies: |f| f.late(DEAD_SEGMENTS),
+           says: Lines("Nothing goes out", "Stop, then GO LIVE") },
+
+    Rule { word: HealthWord::Emergency, applies: |f| f.disk.free_bytes < DISK_FULL_BYTES,
+           says: Lines("Card is full", "Put in a new card") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.temperature_c.is_some_and(|c| c >= OVERHEATED_C),
+           says: Lines("Box is overheating", "Cool it, free vents") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_picture() && f.signal == Signal::Lost,
+           says: Lines("Picture is lost", "Check HDMI cable") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_picture(),
+           says: Lines("No picture comes in", "Check the laptop") },
+    Rule { word: HealthWord::Emergency, applies: |f| matches!(f.state, State::Retrying { .. }),
+           says: Cause("Wait, it tries again") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.late(STUCK_SEGMENTS),
+           says: Lines("Stream is stuck", "Wait, or restart it") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.active() && !f.network_up,
+           says: Lines("No network", "Check network cable") },
+
+    Rule { word: HealthWord::Warning, applies: |f| f.undervoltage == Some(Seen::Now),
+           says: Lines("Power is too weak", "Use box's own supply") },
+    Rule { word: HealthWord::Warning, applies: |f| f.temperature_c.is_some_and(|c| c >= HOT_C),
+           says: Lines("Box gets hot", "Give it air and shade") },
+    Rule { word: HealthWord::Warning, applies: |f| f.throttled == Some(Seen::Now),
+           says: Lines("Box is slowed down", "Give it air and power") },
+    Rule { word: HealthWord::Warning, applies: |f| f.no_picture() && f.signal == Signal::Lost,
+           says: Lines("Picture is lost", "Check HDMI cable") },
+    Rule { word: HealthWord::Warning, applies: |f| f.no_picture(),
+           says: Lines("No picture comes in", "Check the laptop") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.signal != Signal::Ok,
+           says: Lines("Picture is gone", "") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.audio_silent,
+           says: Lines("No sound", "Check mic and mixer") },
+    Rule { word: HealthWord::Warning, applies: |f| f.clipping,
+           says: Lines("Sound is too loud", "Turn the mixer down") },
+    Rule { word: HealthWord::Warning, applies: |f| f.late(LATE_SEGMENTS),
+           says: Lines("Stream runs late", "Wait a moment") },
+    Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0 || f.encoder_lag > ENCODER_BEHIND,
+           says: Lines("Box can't keep up", "Lower size or bitrate") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < f.disk_low_bytes(),
+           says: Lines("Card is nearly full", "Have a new card ready") },
+    Rule { word: HealthWord::Warning, applies: |f| !f.network_up,
+           says: Lines("No network", "Check network cable") },
+
+    Rule { word: HealthWord::Good, applies: |f| f.signal != Signal::Ok,
+           says: Lines("Waiting for picture", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.audio_silent,
+           says: Lines("No sound yet", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.undervoltage == Some(Seen::Past),
+           says: Lines("Power was weak before", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.throttled == Some(Seen::Past),
+           says: Lines("Box was slowed before", "") },
+    Rule { word: HealthWord::Good, applies: |f| !f.clock_sane,
+           says: Lines("Clock is not set", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.peers == 0,
+           says: Lines("No IPFS peers yet", "") },
+];
+
+/// The worst that the facts amount to, in one word, and what to do about it.
+pub fn assess(facts: &Facts) -> Health {
+    let Some(rule) = RULES.iter().find(|rule| (rule.applies)(facts)) else {
+        return Health {
+            word: HealthWord::Excellent,
+            action: Vec::new(),
+        };
+    };
+    let lines = match rule.says {
+        Lines(what, action) => [what.to_owned(), action.to_owned()],
+        Cause(action) => {
+            let cause = match &facts.state {
+                State::Retrying { cause, .. } | State::Halted { cause } => cause.as_str(),
+                State::Idle | State::Starting | State::Live | State::Stopping => "",
+            };
+            [line(cause), action.to_owned()]
+        }
+    };
+    Health {
+        word: rule.word,
+        action: lines.into_iter().filter(|line| !line.is_empty()).collect(),
+    }
+}
+
+/// The beginning of a text as a line of the panel: ASCII, and cut to [`LINE_CHARS`].
+fn line(text: &str) -> String {
+    let mut line: String = text
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .map(|c| {
+            if c.is_ascii() && !c.is_ascii_control() {
+                c
+            } else {
+                '?'
+            }
+        })
+        .collect();
+    if line.len() > LINE_CHARS {
+        line.truncate(LINE_CHARS - 2);
+        line.truncate(line.trim_end().len());
+        line.push_str("..");
+    }
+    line
+}
+
+/// Watches for a sound that is missing: both channels below [`Silence::BELOW_DBFS`] (rms) for [`Silence::AFTER`].
+///
+/// Room noise through an open microphone is 10 dB above that; a mixer that is off, or a wrong input, is below it.
+#[derive(Debug, Default)]
+pub struct Silence {
+    since: Option<Duration>,
+}
+
+impl Silence {
+    /// dBFS, rms of a window of 100 ms.
+    pub const BELOW_DBFS: f32 = -60.0;
+    /// A pause in a talk is shorter.
+    pub const AFTER: Duration = Duration::from_secs(10);
+
+    /// Takes the levels of a window that ended `now` (monotonic, since the start), and tells whether it is silent.
+    pub fn push(&mut self, now: Duration, rms_dbfs: [f32; 2]) -> bool {
+        if rms_dbfs.iter().any(|&rms| rms >= Self::BELOW_DBFS) {
+            self.since = None;
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.saturating_sub(since) >= Self::AFTER
+    }
+}
+
+/// Watches for a sound that is too loud: a peak of at least [`Clip::AT_DBFS`] in [`Clip::WINDOWS`] of the last ten
+/// windows of 100 ms. One such window is a slammed door.
+#[derive(Debug, Default)]
+pub struct Clip {
+    /// Ends of the clipped windows of the last second.
+    clipped: VecDeque<Duration>,
+}
+
+impl Clip {
+    /// dBFS, peak in either channel.
+    pub const AT_DBFS: f32 = -0.1;
+    /// Of the last ten.
+    pub const WINDOWS: usize = 3;
+    /// Ten windows.
+    const SPAN: Duration = Duration::from_secs(1);
+
+    /// Takes the levels of a window that ended `now` (monotonic, since the start), and tells whether the sound clips.
+    pub fn push(&mut self, now: Duration, peak_dbfs: [f32; 2]) -> bool {
+        while self
+            .clipped
+            .front()
+            .is_some_and(|&end| end + Self::SPAN <= now)
+        {
+            self.clipped.pop_front();
+        }
+        if peak_dbfs.iter().any(|&peak| peak >= Self::AT_DBFS) {
+            // Bounded even if the caller's windows are shorter.
+            while self.clipped.len() >= 10 {
+                self.clipped.pop_front();
+            }
+            self.clipped.push_back(now);
+        }
+        self.clipped.len() >= Self::WINDOWS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+
+    use super::*;
+
+    #[test]
+    fn rules_are_ordered_by_severity_and_their_lines_fit() {
+        for pair in RULES.windows(2) {
+            assert!(
+                pair[0].word >= pair[1].word,
+                "{:?} before {:?}",
+                pair[0].word,
+                pair[1].word
+            );
+        }
+        for rule in RULES {
+            let lines = match rule.says {
+                Lines(what, action) => [what, action],
+                Cause(action) => ["", action],
+            };
+            for line in lines {
+                assert!(
+                    line.is_ascii() && line.len() <= LINE_CHARS,
+                    "{line:?} has {} characters",
+                    line.len()
+                );
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(facts: Facts, expected: &Expect) {
+        let health = assess(&facts);
+        assert!(
+            health.action.len() <= 2 && health.action.iter().all(|line| line.len() <= LINE_CHARS)
+        );
+        expected.assert_eq(&format!("{:?}: {}", health.word, health.action.join(" | ")));
+    }
+
+    fn live() -> Facts {
+        Facts {
+            state: State::Live,
+            segment_age: Some(Duration::from_secs(1)),
+            ..Facts::healthy()
+        }
+    }
+
+    fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn rows() {
+        let disk = |free_bytes, stored_bytes| Disk {
+            free_bytes,
+            stored_bytes,
+            limit_bytes: 8_000_000_000,
+        };
+        let retrying = |cause: &str| State::Retrying {
+            cause: cause.to_owned(),
+            attempt: 2,
+        };
+        let halted = |cause: &str| State::Halted {
+            cause: cause.to_owned(),
+        };
+        let lost = |secs_: u64| Facts {
+            signal: Signal::Lost,
+            signal_for: secs(secs_),
+            ..live()
+        };
+        let age = |secs_: u64| Facts {
+            segment_age: Some(secs(secs_)),
+            ..live()
+        };
+        let celsius = |c| Facts {
+            temperature_c: Some(c),
+            ..live()
+        };
+
+        #[rustfmt::skip]
+        let rows: &[(Facts, Expect)] = &[
+            (Facts::healthy(), expect!["Excellent: "]),
+            (live(), expect!["Excellent: "]),
+            (Facts { peers: 0, ..live() }, expect!["Good: No IPFS peers yet"]),
+            (Facts { clock_sane: false, ..live() }, expect!["Good: Clock is not set"]),
+            (Facts { throttled: Some(Seen::Past), ..live() }, expect!["Good: Box was slowed before"]),
+            (Facts { undervoltage: Some(Seen::Past), ..live() }, expect!["Good: Power was weak before"]),
+            (Facts { throttled: Some(Seen::Now), ..live() }, expect!["Warning: Box is slowed down | Give it air and power"]),
+            (Facts { undervoltage: Some(Seen::Now), ..live() }, expect!["Warning: Power is too weak | Use box's own supply"]),
+            (celsius(79.9), expect!["Excellent: "]),
+            (celsius(80.0), expect!["Warning: Box gets hot | Give it air and shade"]),
+            (celsius(85.0), expect!["Emergency: Box is overheating | Cool it, free vents"]),
+            (lost(0), expect!["Warning: Picture is gone"]),
+            (lost(3), expect!["Emergency: Picture is lost | Check HDMI cable"]),
+            (Facts { state: State::Idle, segment_age: None, ..lost(3) }, expect!["Warning: Picture is lost | Check HDMI cable"]),
+            (Facts { signal: Signal::None, signal_for: secs(1), ..Facts::healthy() }, expect!["Good: Waiting for picture"]),
+            (Facts { signal: Signal::None, ..Facts::healthy() }, expect!["Warning: No picture comes in | Check the laptop"]),
+            (Facts { signal: Signal::None, ..live() }, expect!["Emergency: No picture comes in | Check the laptop"]),
+            (Facts { audio_silent: true, ..Facts::healthy() }, expect!["Good: No sound yet"]),
+            (Facts { audio_silent: true, ..live() }, expect!["Warning: No sound | Check mic and mixer"]),
+            (Facts { clipping: true, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),
+            (age(4), expect!["Excellent: "]),
+            (age(5), expect!["Warning: Stream runs late | Wait a moment"]),
+            (age(9), expect!["Emergency: Stream is stuck | Wait, or restart it"]),
+            (age(41), expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
+            (Facts { dropped_frames: 3, ..live() }, expect!["Warning: Box can't keep up | Lower size or bitrate"]),
+            (Facts { encoder_lag: secs(1), ..live() }, expect!["Warning: Box can't keep up | Lower size or bitrate"]),
+            (Facts { disk: disk(400_000_000, 0), ..live() }, expect!["Warning: Card is nearly full | Have a new card ready"]),
+            // The store is at its limit and needs no more than what it frees.
+            (Facts { disk: disk(400_000_000, 7_900_000_000), ..live() }, expect!["Excellent: "]),
+            (Facts { disk: disk(40_000_000, 8_000_000_000), ..live() }, expect!["Emergency: Card is full | Put in a new card"]),
+            (Facts { network_up: false, ..Facts::healthy() }, expect!["Warning: No network | Check network cable"]),
+            (Facts { network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
+            (Facts { state: State::Starting, segment_age: Some(secs(9)), ..Facts::healthy() }, expect!["Excellent: "]),
+            (Facts { state: State::Stopping, ..live() }, expect!["Excellent: "]),
+            (Facts { state: retrying("capture card is gone"), ..live() }, expect!["Emergency: capture card is gone | Wait, it tries again"]),
+            (Facts { state: retrying("could not open /dev/video0: device or resource busy"), ..live() }, expect!["Emergency: could not open /dev.. | Wait, it tries again"]),
+            (Facts { state: retrying("naïve\ncause"), ..live() }, expect!["Emergency: na?ve cause | Wait, it tries again"]),
+            (Facts { state: retrying(""), ..live() }, expect!["Emergency: Wait, it tries again"]),
+            // The worst speaks.
+            (Facts { state: halted("disk full"), clipping: true, ..lost(9) }, expect!["Dead: disk full | Fix it, press GO LIVE"]),
+            (Facts { clipping: true, network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
+            (Facts { clipping: true, peers: 0, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),
+        ];
+        for (facts, expected) in rows {
+            check(facts.clone(), expected);
+        }
+    }
+
+    /// One row is seconds, levels of both channels, and what the watcher says.
+    #[test]
+    fn silence_takes_both_channels_and_ten_seconds() {
+        let mut silence = Silence::default();
+        for (now, rms, silent) in [
+            (0, [-90.0, -90.0], false),
+            (9, [-61.0, -90.0], false),
+            (10, [-61.0, -60.1], true),
+            (11, [-60.0, -90.0], false),
+            (12, [-90.0, -90.0], false),
+            (21, [-90.0, -90.0], false),
+            (22, [-90.0, f32::NEG_INFINITY], true),
+            (23, [-20.0, -20.0], false),
+        ] {
+            assert_eq!(silence.push(secs(now), rms), silent, "{now} s");
+        }
+    }
+
+    #[test]
+    fn clip_takes_three_of_ten_windows() {
+        let loud = [-0.05, -12.0];
+        let fine = [-0.2, -12.0];
+        let mut clip = Clip::default();
+        for (tenth, peak, clipping) in [
+            (0, loud, false),
+            (1, fine, false),
+            (4, loud, false),
+            (9, [-12.0, 0.0], true),
+            (10, fine, false),
+            (11, loud, true),
+            (14, fine, false),
+            (15, loud, true),
+            (19, fine, false),
+            (40, loud, false),
+        ] {
+            assert_eq!(
+                clip.push(Duration::from_millis(100 * tenth), peak),
+                clipping,
+                "window {tenth}"
+            );
+        }
+        for tenth in 41..200 {
+            clip.push(Duration::from_millis(tenth), loud);
+            assert!(clip.clipped.len() <= 10, "bounded");
+        }
+    }
+}

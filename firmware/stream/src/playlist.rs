@@ -1,0 +1,135 @@
+//! HLS playlists as values (RFC 8216 section 4). Writing one out is its `Display`.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use crate::media::MediaDuration;
+
+/// `EXT-X-MAP` outside I-frame playlists needs version 6 (RFC 8216 section 7).
+const VERSION: u32 = 6;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlaylistType {
+    /// May lose segments at its head: the tag is absent (RFC 8216 section 4.3.3.5).
+    Sliding,
+    /// Whole and final.
+    Vod,
+}
+
+/// One rendition's segments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MediaPlaylist {
+    pub playlist_type: PlaylistType,
+    /// Seconds; never changes within a broadcast.
+    pub target_duration: u64,
+    pub media_sequence: u64,
+    pub discontinuity_sequence: u64,
+    pub segments: Vec<PlaylistSegment>,
+    pub ended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlaylistSegment {
+    pub uri: String,
+    pub duration: MediaDuration,
+    /// The timestamps do not go on from the segment before.
+    pub discontinuity: bool,
+    /// URI of the init segment.
+    pub map: String,
+    pub program_date_time: Option<SystemTime>,
+}
+
+impl fmt::Display for MediaPlaylist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{VERSION}")?;
+        writeln!(f, "#EXT-X-TARGETDURATION:{}", self.target_duration)?;
+        writeln!(f, "#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence)?;
+        // Always there: players require it once a discontinuity occurs, and that is not known beforehand (Apple 8.17).
+        writeln!(
+            f,
+            "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
+            self.discontinuity_sequence
+        )?;
+        if self.playlist_type == PlaylistType::Vod {
+            writeln!(f, "#EXT-X-PLAYLIST-TYPE:VOD")?;
+        }
+        let mut map = None;
+        for segment in &self.segments {
+            if segment.discontinuity {
+                writeln!(f, "#EXT-X-DISCONTINUITY")?;
+            }
+            if map != Some(&segment.map) {
+                writeln!(f, "#EXT-X-MAP:URI=\"{}\"", segment.map)?;
+                map = Some(&segment.map);
+            }
+            if let Some(time) = segment.program_date_time {
+                let time = humantime::format_rfc3339_millis(time);
+                writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{time}")?;
+            }
+            writeln!(
+                f,
+                "#EXTINF:{:.6},\n{}",
+                segment.duration.seconds(),
+                segment.uri
+            )?;
+        }
+        if self.ended {
+            writeln!(f, "#EXT-X-ENDLIST")?;
+        }
+        Ok(())
+    }
+}
+
+/// The playlist of playlists: video with its sound, and the sound alone (RFC 8216 section 4.3.4).
+#[derive(Debug, Clone, PartialEq)]
+pub struct MultivariantPlaylist {
+    pub video: Variant,
+    pub audio: Variant,
+    /// Pixels.
+    pub resolution: (u16, u16),
+    /// Frames per second.
+    pub frame_rate: f64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variant {
+    pub uri: String,
+    /// RFC 6381.
+    pub codec: String,
+    /// Upper bound of any segment, bits per second.
+    pub bandwidth: u64,
+    /// Bits per second.
+    pub average_bandwidth: u64,
+}
+
+impl fmt::Display for MultivariantPlaylist {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (video, audio) = (&self.video, &self.audio);
+        writeln!(
+            f,
+            "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS"
+        )?;
+        writeln!(
+            f,
+            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Programme\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"{}\"",
+            audio.uri
+        )?;
+        writeln!(
+            f,
+            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{},{}\",RESOLUTION={}x{},FRAME-RATE={:.3},AUDIO=\"audio\"\n{}",
+            video.bandwidth + audio.bandwidth,
+            video.average_bandwidth + audio.average_bandwidth,
+            video.codec,
+            audio.codec,
+            self.resolution.0,
+            self.resolution.1,
+            self.frame_rate,
+            video.uri
+        )?;
+        writeln!(
+            f,
+            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"audio\"\n{}",
+            audio.bandwidth, audio.average_bandwidth, audio.codec, audio.uri
+        )
+    }
+}

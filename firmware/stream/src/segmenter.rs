@@ -1,0 +1,410 @@
+//! Cuts encoded pictures and sound into parts and segments.
+//!
+//! A video segment starts at a keyframe and nowhere else. Audio follows: its segment *n* starts with the AAC frame
+//! nearest to the start of video segment *n*, so that both renditions always have the same number of segments. Durations
+//! are differences of absolute timestamps in ticks, so they add up exactly for as long as a run lasts.
+//!
+//! A picture's length is known when the next one arrives, so the segmenter is one frame behind its input.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::fmp4::{self, Fmp4Error, Sample};
+use crate::media::{
+    AAC_FRAME, AccessUnit, AudioConfig, AudioFrame, MediaDuration, Rendition, SAMPLE_RATE,
+    VideoConfig, ticks,
+};
+
+/// How long parts and segments are meant to be.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub segment: Duration,
+    pub part: Duration,
+    /// Length of the last picture of a run, which has no successor.
+    pub frame: Duration,
+}
+
+/// A keyframe may come this much early and still end the segment: encoders place forced keyframes on the nearest picture.
+const CUT_TOLERANCE: Duration = Duration::from_millis(100);
+
+/// Without a keyframe for this many target durations the encoder no longer does what it was asked to.
+const OVERDUE_FACTOR: u32 = 5;
+
+/// Audio waits for the video's cuts; more than this many seconds of it waiting means that the video has died.
+const MAX_AUDIO_WAIT: Duration = Duration::from_secs(20);
+
+/// What the segmenter cannot work with; the programme has to be rebuilt with a new init segment.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmenterError {
+    #[error("video went back from {last:?} to {pts:?}")]
+    VideoBackwards { last: Duration, pts: Duration },
+    #[error("audio jumped by {samples} samples")]
+    AudioJump { samples: i64 },
+    #[error("no keyframe for {0:?}: the encoder ignores the requests for one")]
+    NoKeyframe(Duration),
+    #[error("no video for {0:?} of audio: the encoder has stopped")]
+    NoVideo(Duration),
+    #[error("the encoder changed its configuration within a run")]
+    ConfigChanged,
+    #[error(transparent)]
+    Fmp4(#[from] Fmp4Error),
+}
+
+/// What a decoder needs before the first segment of a continuity run (RFC 8216 section 3.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InitSegment {
+    pub rendition: Rendition,
+    /// RFC 6381 codec string.
+    pub codec: String,
+    pub bytes: Bytes,
+}
+
+/// A piece of a segment that can be published before the segment ends (rfc8216bis section 4.4.4.9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartialSegment {
+    pub rendition: Rendition,
+    /// Number of its segment within this run, from 0.
+    pub segment: u64,
+    /// Number within its segment, from 0.
+    pub index: u32,
+    pub duration: MediaDuration,
+    /// Starts with a keyframe.
+    pub independent: bool,
+    pub bytes: Bytes,
+}
+
+/// The end of a segment; its bytes are those of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MediaSegment {
+    pub rendition: Rendition,
+    /// Number within this run, from 0; the same for all renditions.
+    pub segment: u64,
+    /// Programme time at which it starts.
+    pub start: Duration,
+    pub duration: MediaDuration,
+}
+
+/// In the order in which a viewer needs them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    Init(InitSegment),
+    Part(PartialSegment),
+    Segment(MediaSegment),
+}
+
+/// Segmenter of one continuity run: one video and one audio track.
+#[derive(Debug)]
+pub struct Segmenter {
+    settings: Settings,
+    video: Option<Track>,
+    audio: Option<Track>,
+    configs: (Option<VideoConfig>, Option<AudioConfig>),
+    /// The last picture, whose length the next one will tell.
+    pending: Option<AccessUnit>,
+    /// Audio that waits until the video says where the cuts are.
+    waiting: VecDeque<Bytes>,
+    /// First sample of `waiting`'s first frame.
+    audio_next: Option<u64>,
+    /// Starts of video segments that audio has not reached, in samples.
+    cuts: VecDeque<u64>,
+    /// Samples up to which it is certain where the video cuts are.
+    decided: u64,
+}
+
+impl Segmenter {
+    pub fn new(settings: Settings) -> Segmenter {
+        Segmenter {
+            settings,
+            video: None,
+            audio: None,
+            configs: (None, None),
+            pending: None,
+            waiting: VecDeque::new(),
+            audio_next: None,
+            cuts: VecDeque::new(),
+            decided: 0,
+        }
+    }
+
+    /// Must be called before the first picture; repeating the same configuration does nothing.
+    pub fn configure_video(
+        &mut self,
+        config: VideoConfig,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        match &self.configs.0 {
+            Some(known) if *known == config => return Ok(()),
+            Some(_) => return Err(SegmenterError::ConfigChanged),
+            None => {}
+        }
+        out.push(Output::Init(InitSegment {
+            rendition: Rendition::Video,
+            codec: fmp4::video_codec(&config),
+            bytes: fmp4::video_init(&config)?,
+        }));
+        self.configs.0 = Some(config);
+        Ok(())
+    }
+
+    /// Must be called before the first audio frame; repeating the same configuration does nothing.
+    pub fn configure_audio(
+        &mut self,
+        config: AudioConfig,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        match &self.configs.1 {
+            Some(known) if *known == config => return Ok(()),
+            Some(_) => return Err(SegmenterError::ConfigChanged),
+            None => {}
+        }
+        out.push(Output::Init(InitSegment {
+            rendition: Rendition::Audio,
+            codec: fmp4::audio_codec(&config),
+            bytes: fmp4::audio_init(&config)?,
+        }));
+        self.configs.1 = Some(config);
+        Ok(())
+    }
+
+    /// Takes the next picture. Pictures before the first keyframe are of no use and are dropped.
+    pub fn push_video(
+        &mut self,
+        unit: AccessUnit,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let Some(pending) = self.pending.take() else {
+            if unit.keyframe {
+                self.begin(unit.pts);
+                self.pending = Some(unit);
+                self.drain_audio(out)?;
+            }
+            return Ok(());
+        };
+        if unit.pts <= pending.pts {
+            let (last, pts) = (pending.pts, unit.pts);
+            self.pending = Some(pending);
+            return Err(SegmenterError::VideoBackwards { last, pts });
+        }
+        self.append_video(pending, unit.pts, out)?;
+        let track = self.video.as_mut().expect("begun with the first keyframe");
+        let length = unit.pts.saturating_sub(track.segment_start_time);
+        if unit.keyframe && length + CUT_TOLERANCE >= self.settings.segment {
+            track.end_segment(out)?;
+            track.segment_start_time = unit.pts;
+            self.cuts.push_back(ticks(unit.pts, SAMPLE_RATE));
+        } else if length > self.settings.segment * OVERDUE_FACTOR {
+            return Err(SegmenterError::NoKeyframe(length));
+        }
+        self.decided = ticks(unit.pts, SAMPLE_RATE);
+        self.pending = Some(unit);
+        self.drain_audio(out)
+    }
+
+    /// Takes the next audio frame. Frames that end before the first picture are dropped.
+    pub fn push_audio(
+        &mut self,
+        frame: AudioFrame,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let at = ticks(frame.pts, SAMPLE_RATE);
+        let next = *self.audio_next.get_or_insert(at);
+        let expected = next + AAC_FRAME * self.waiting.len() as u64;
+        let jump = at as i64 - expected as i64;
+        if jump.unsigned_abs() > AAC_FRAME {
+            return Err(SegmenterError::AudioJump { samples: jump });
+        }
+        self.waiting.push_back(frame.data);
+        self.drain_audio(out)?;
+        let waiting = AAC_FRAME * self.waiting.len() as u64;
+        if waiting > ticks(MAX_AUDIO_WAIT, SAMPLE_RATE) {
+            return Err(SegmenterError::NoVideo(MAX_AUDIO_WAIT));
+        }
+        Ok(())
+    }
+
+    /// Ends the run: the last picture gets the nominal length and both tracks end their segment.
+    pub fn finish(mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        let Some(pending) = self.pending.take() else {
+            return Ok(());
+        };
+        let end = pending.pts + self.settings.frame;
+        self.append_video(pending, end, out)?;
+        self.decided = ticks(end, SAMPLE_RATE);
+        self.drain_audio(out)?;
+        for track in [self.video.as_mut(), self.audio.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            track.end_segment(out)?;
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, start: Duration) {
+        self.video = Some(Track::new(Rendition::Video, start, self.settings.part));
+        self.audio = Some(Track::new(Rendition::Audio, start, self.settings.part));
+        self.decided = ticks(start, SAMPLE_RATE);
+    }
+
+    fn append_video(
+        &mut self,
+        unit: AccessUnit,
+        end: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let timescale = Rendition::Video.timescale();
+        let (from, to) = (ticks(unit.pts, timescale), ticks(end, timescale));
+        let track = self.video.as_mut().expect("begun with the first keyframe");
+        let sample = Sample {
+            duration: (to - from) as u32,
+            sync: unit.keyframe,
+            data: unit.data,
+        };
+        track.append(from, sample, out)
+    }
+
+    /// Moves on the audio whose place between the cuts is certain.
+    fn drain_audio(&mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        let (Some(track), Some(mut next)) = (self.audio.as_mut(), self.audio_next) else {
+            return Ok(());
+        };
+        let first = ticks(track.segment_start_time, SAMPLE_RATE);
+        while next + AAC_FRAME / 2 <= self.decided {
+            let Some(data) = self.waiting.pop_front() else {
+                break;
+            };
+            let at = next;
+            next += AAC_FRAME;
+            if !track.started && at + AAC_FRAME / 2 < first {
+                continue;
+            }
+            if self
+                .cuts
+                .front()
+                .is_some_and(|cut| at + AAC_FRAME / 2 > *cut)
+            {
+                self.cuts.pop_front();
+                track.end_segment(out)?;
+            }
+            let sample = Sample {
+                duration: AAC_FRAME as u32,
+                sync: true,
+                data,
+            };
+            track.append(at, sample, out)?;
+        }
+        self.audio_next = Some(next);
+        Ok(())
+    }
+}
+
+/// What is open of one rendition: the segment and the part in it.
+#[derive(Debug)]
+struct Track {
+    rendition: Rendition,
+    part_target: u64,
+    started: bool,
+    segment: u64,
+    segment_start: u64,
+    segment_start_time: Duration,
+    segment_duration: u64,
+    part_index: u32,
+    part_start: u64,
+    part_duration: u64,
+    samples: Vec<Sample>,
+    sequence_number: u32,
+}
+
+impl Track {
+    fn new(rendition: Rendition, start: Duration, part: Duration) -> Track {
+        Track {
+            rendition,
+            part_target: ticks(part, rendition.timescale()),
+            started: false,
+            segment: 0,
+            segment_start: 0,
+            segment_start_time: start,
+            segment_duration: 0,
+            part_index: 0,
+            part_start: 0,
+            part_duration: 0,
+            samples: Vec::new(),
+            sequence_number: 1,
+        }
+    }
+
+    fn append(
+        &mut self,
+        at: u64,
+        sample: Sample,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let duration = u64::from(sample.duration);
+        // A part is never longer than the part target (rfc8216bis 4.4.4.9), so it ends before the sample that would make it so.
+        if !self.samples.is_empty() && self.part_duration + duration > self.part_target {
+            self.end_part(out)?;
+        }
+        if self.samples.is_empty() {
+            self.part_start = at;
+        }
+        if self.segment_duration == 0 {
+            self.segment_start = at;
+        }
+        self.started = true;
+        self.part_duration += duration;
+        self.segment_duration += duration;
+        self.samples.push(sample);
+        Ok(())
+    }
+
+    fn end_part(&mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        if self.samples.is_empty() {
+            return Ok(());
+        }
+        let bytes = fmp4::fragment(self.sequence_number, self.part_start, &self.samples)?;
+        out.push(Output::Part(PartialSegment {
+            rendition: self.rendition,
+            segment: self.segment,
+            index: self.part_index,
+            duration: self.media_duration(self.part_duration),
+            independent: self.samples[0].sync,
+            bytes,
+        }));
+        self.samples.clear();
+        self.part_duration = 0;
+        self.part_index += 1;
+        self.sequence_number += 1;
+        Ok(())
+    }
+
+    fn end_segment(&mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        self.end_part(out)?;
+        if self.part_index == 0 {
+            return Ok(());
+        }
+        let duration = self.media_duration(self.segment_duration);
+        let start = MediaDuration {
+            ticks: self.segment_start,
+            timescale: self.rendition.timescale(),
+        };
+        out.push(Output::Segment(MediaSegment {
+            rendition: self.rendition,
+            segment: self.segment,
+            start: start.duration(),
+            duration,
+        }));
+        self.segment += 1;
+        self.part_index = 0;
+        self.segment_duration = 0;
+        Ok(())
+    }
+
+    fn media_duration(&self, ticks: u64) -> MediaDuration {
+        MediaDuration {
+            ticks,
+            timescale: self.rendition.timescale(),
+        }
+    }
+}
