@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub(crate) enum ConfigError {
     #[error("{}: {source}; name a config file that can be read", path.display())]
     Read {
         path: PathBuf,
@@ -30,20 +30,20 @@ pub enum ConfigError {
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Config {
+pub(crate) struct Config {
     /// The event's name, on the panel, the pages and the slate. Default `Podium`.
-    pub name: String,
+    pub(crate) name: String,
     /// Keys, store and journal. Default `podium-data` in the working directory.
-    pub data_dir: PathBuf,
-    pub capture: Capture,
-    pub viewer: Viewer,
-    pub operator: Operator,
-    pub node: Node,
-    pub store: Store,
-    pub video: Video,
-    pub audio: Audio,
-    pub hls: Hls,
-    pub broadcast: Broadcast,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) capture: Capture,
+    pub(crate) viewer: Viewer,
+    pub(crate) operator: Operator,
+    pub(crate) node: Node,
+    pub(crate) store: Store,
+    pub(crate) video: Video,
+    pub(crate) audio: Audio,
+    pub(crate) hls: Hls,
+    pub(crate) broadcast: Broadcast,
 }
 
 impl Default for Config {
@@ -66,7 +66,7 @@ impl Default for Config {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub(crate) enum Source {
     /// A moving test picture with a running clock and a beep.
     #[default]
     Test,
@@ -78,22 +78,22 @@ pub enum Source {
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Capture {
+pub(crate) struct Capture {
     /// `test`, `file` or `device`. Default `test`.
-    pub source: Source,
+    pub(crate) source: Source,
     /// The recording for `source = "file"`.
-    pub file: Option<PathBuf>,
+    pub(crate) file: Option<PathBuf>,
     /// V4L2 device for `source = "device"`. Default `/dev/video0`.
-    pub video_device: Option<PathBuf>,
+    pub(crate) video_device: Option<PathBuf>,
     /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
-    pub audio_device: Option<String>,
+    pub(crate) audio_device: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Viewer {
+pub(crate) struct Viewer {
     /// Address of the viewers' pages and streams. Default `0.0.0.0:8080`.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 impl Default for Viewer {
@@ -106,9 +106,9 @@ impl Default for Viewer {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Operator {
+pub(crate) struct Operator {
     /// Address of the operator's page. Default `127.0.0.1:8081`: whoever reaches it controls the box.
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
 }
 
 impl Default for Operator {
@@ -121,11 +121,11 @@ impl Default for Operator {
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Node {
+pub(crate) struct Node {
     /// Multiaddresses of the IPFS node. Default TCP 4001, QUIC 4001 and WebSocket 4002 on all interfaces.
-    pub listen: Vec<String>,
+    pub(crate) listen: Vec<String>,
     /// Find neighbours on the local network by multicast DNS. Default true.
-    pub mdns: bool,
+    pub(crate) mdns: bool,
 }
 
 impl Default for Node {
@@ -143,28 +143,30 @@ impl Default for Node {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Store {
+pub(crate) struct Store {
     /// MiB of blocks that the store may hold; the oldest finished broadcast goes first. Default 16384.
-    pub limit_mib: u64,
+    pub(crate) limit_mib: u64,
 }
 
 impl Default for Store {
     fn default() -> Store {
-        Store { limit_mib: 16 * 1024 }
+        Store {
+            limit_mib: 16 * 1024,
+        }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Video {
+pub(crate) struct Video {
     /// Pixels, even, 160 to 1920. Default 1280.
-    pub width: u16,
+    pub(crate) width: u16,
     /// Pixels, even, 90 to 1080. Default 720.
-    pub height: u16,
+    pub(crate) height: u16,
     /// Frames per second, 9 to 60. Default 30. Slower input keeps its own rate.
-    pub fps: u32,
+    pub(crate) fps: u32,
     /// kbit/s, 100 to 25000. Default 3000.
-    pub bitrate_kbps: u32,
+    pub(crate) bitrate_kbps: u32,
 }
 
 impl Default for Video {
@@ -180,9 +182,9 @@ impl Default for Video {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Audio {
+pub(crate) struct Audio {
     /// kbit/s of stereo AAC-LC, 32 to 320. Default 128.
-    pub bitrate_kbps: u32,
+    pub(crate) bitrate_kbps: u32,
 }
 
 impl Default for Audio {
@@ -193,13 +195,13 @@ impl Default for Audio {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Hls {
+pub(crate) struct Hls {
     /// Length of a part in milliseconds, 100 to 2000. Default 500.
-    pub part_ms: u64,
+    pub(crate) part_ms: u64,
     /// Length of a segment in milliseconds, whole seconds from 1000 to 10000. Default 2000.
-    pub segment_ms: u64,
+    pub(crate) segment_ms: u64,
     /// Seconds that a viewer can go back, 20 to 3600. Default 60.
-    pub window_s: u64,
+    pub(crate) window_s: u64,
 }
 
 impl Default for Hls {
@@ -213,21 +215,21 @@ impl Default for Hls {
 }
 
 impl Hls {
-    pub fn segment(&self) -> Duration {
+    pub(crate) fn segment(&self) -> Duration {
         Duration::from_millis(self.segment_ms)
     }
 
-    pub fn part(&self) -> Duration {
+    pub(crate) fn part(&self) -> Duration {
         Duration::from_millis(self.part_ms)
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Broadcast {
+pub(crate) struct Broadcast {
     /// After a crash or a power cut: go on with the broadcast that was on air, if its last segment is younger than this many
     /// seconds. 0 closes it instead. Default 600.
-    pub resume_within_s: u64,
+    pub(crate) resume_within_s: u64,
 }
 
 impl Default for Broadcast {
@@ -240,7 +242,7 @@ impl Default for Broadcast {
 
 impl Config {
     /// Reads and checks `path`.
-    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    pub(crate) fn load(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.into(),
             source,

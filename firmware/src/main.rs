@@ -1,1 +1,50 @@
-fn main() {}
+//! Podium: the firmware of a live-streaming encoder box.
+
+mod appliance;
+mod config;
+mod console;
+mod gateway;
+mod health;
+mod live;
+mod panel;
+mod run;
+mod web;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the box. Without a config it is simulated: a test picture, and the panel in the terminal.
+    Run(RunArguments),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArguments {
+    /// TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where keys, store and journal are; overrides the config.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Use simulated hardware whatever the config says: a test picture unless it names a recording.
+    #[arg(long)]
+    simulate: bool,
+    /// Log to the terminal instead of drawing the panel there.
+    #[arg(long)]
+    plain: bool,
+}
+
+fn main() -> ExitCode {
+    let Command::Run(arguments) = Arguments::parse().command;
+    run::run(&arguments)
+}

@@ -163,9 +163,11 @@ impl Conductor {
                 self.programme = Some((programme, Timeline::new(now, settings)));
             }
             Err(why) => {
-                let _ = self
-                    .events
-                    .blocking_send(Event::ProgrammeFailed { run, why });
+                // The loop may be waiting for the conductor at this moment, so the conductor does not wait for the loop.
+                let events = self.events.clone();
+                std::thread::spawn(move || {
+                    events.blocking_send(Event::ProgrammeFailed { run, why })
+                });
             }
         }
     }

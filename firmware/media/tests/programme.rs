@@ -150,7 +150,8 @@ fn check(recorded: &[Recorded; 2]) {
         );
     }
     let [video, audio] = recorded;
-    assert_eq!(video.segments.len(), audio.segments.len());
+    // The run's last pictures may be too few for an AAC frame of their own.
+    assert!((0..=1).contains(&(video.segments.len() - audio.segments.len())));
 }
 
 #[tokio::test]

@@ -4,10 +4,10 @@
 //! burn-in care come out of these. A volunteer reads it at arm's length, so the order of importance is the order of size:
 //! the state and the time on air, then what to do, then the sound, then the rest.
 //!
-//! OLEDs age where they are lit. The picture is therefore laid out on [`LAYOUT`], two pixels less than the glass in each
+//! OLEDs age where they are lit. The picture is therefore laid out on 126×62 pixels, two pixels less than the glass in each
 //! direction, and walks over the nine positions that this leaves; and its contrast falls while the box is idle.
 //!
-//! Invariant: nothing is drawn outside [`LAYOUT`], whatever the status says.
+//! Invariant: nothing is drawn outside these, whatever the status says.
 
 mod details;
 mod frame;
@@ -25,7 +25,7 @@ use embedded_graphics::{
     prelude::DrawTarget,
 };
 
-use crate::status::{Page, State, Status, Tally};
+use crate::status::{Mode, Page, State, Status, Tally};
 
 pub use frame::{Frame, HEIGHT, WIDTH};
 pub use meters::{MeterReading, Meters};
@@ -169,6 +169,13 @@ fn word(state: &State) -> &'static str {
         State::Retrying { .. } => "RETRYING",
         State::Stopping => "STOPPING",
         State::Halted { .. } => "HALTED",
+    }
+}
+
+/// What is published, in a word; the MODE button will choose it.
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Stream => "stream",
     }
 }
 

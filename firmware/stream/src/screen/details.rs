@@ -5,11 +5,11 @@ use std::time::Duration;
 use embedded_graphics::pixelcolor::BinaryColor::{Off, On};
 
 use super::{
-    Canvas, LAYOUT, blink,
+    Canvas, LAYOUT, blink, mode,
     text::{clip, clip_middle, fill, fits, font, text, text_right, width},
     typed, word,
 };
-use crate::status::{Disk, Mode, State, Status};
+use crate::status::{Disk, State, Status};
 
 const WIDTH: i32 = LAYOUT.width as i32;
 const HEAD_HEIGHT: i32 = 10;
@@ -42,9 +42,7 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     );
     fill(canvas, (0, HEAD_HEIGHT - 1), (WIDTH, 1), On);
 
-    let mode = match status.mode {
-        Mode::Stream => "stream",
-    };
+    let mode = mode(status.mode);
     let operator = typed(&status.network.operator_url);
     let rows: [(&str, String); 6] = [
         ("watch", typed(&status.network.watch_url).to_owned()),

@@ -3,11 +3,11 @@
 //! ```text
 //!   0 ┌──────────────────────────────┐
 //!     │ state              time, hint│  lit while live, blinks on the way there
-//!  15 ├──────────────────────────────┤
+//!  14 ├──────────────────────────────┤
 //!     │ input                 bitrate│
-//!  25 │ L ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  |  clip│
+//!  24 │ L ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  |  clip│
 //!     │ R ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒      |    │
-//!  36 │ health                address│
+//!  35 │ health                address│
 //!     │ what is wrong                │  or the address, larger
 //!  61 └ what to do ──────────────────┘
 //! ```
@@ -22,19 +22,19 @@ use embedded_graphics::{
 };
 
 use super::{
-    Canvas, LAYOUT, MeterReading, View, blink, clock,
-    text::{clip, fill, fits, font, outline, text, text_right, width, wrap},
+    Canvas, LAYOUT, MeterReading, View, blink, clock, mode,
+    text::{WORDS, clip, fill, fits, font, outline, text, text_right, width, wrap},
     typed, word,
 };
 use crate::status::{Health, HealthWord, Signal, State, Status, VideoFormat};
 
 const WIDTH: i32 = LAYOUT.width as i32;
 
-const BAR_HEIGHT: i32 = 15;
-const INPUT_Y: i32 = 15;
-const METERS_Y: i32 = 25;
-const HEALTH_Y: i32 = 36;
-const LINES_Y: [i32; 2] = [45, 53];
+const BAR_HEIGHT: i32 = 14;
+const INPUT_Y: i32 = 14;
+const METERS_Y: i32 = 24;
+const HEALTH_Y: i32 = 35;
+const LINES_Y: [i32; 2] = [44, 53];
 
 pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, view: &View, now: Duration) {
     paint_state(canvas, status, now);
@@ -59,27 +59,29 @@ fn paint_state<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
 
     let mut x = 2;
     if status.state == State::Live {
-        let Ok(()) = Circle::new(Point::new(2, 3), 9)
+        let Ok(()) = Circle::new(Point::new(2, 3), 8)
             .into_styled(PrimitiveStyle::with_fill(ink))
             .draw(canvas);
-        x += 12;
+        x += 10;
     }
     let word = word(&status.state);
     text(canvas, word, (x, 0), font::STATE, ink);
     x += width(word, font::STATE);
 
-    let beside = match (&status.state, status.on_air_ms) {
-        (State::Idle, _) => "press GO LIVE".to_owned(),
+    let (beside, font) = match (&status.state, status.on_air_ms) {
+        (State::Idle, _) => ("press GO LIVE".to_owned(), font::BESIDE),
         (State::Halted { .. }, _) => return,
-        (_, Some(ms)) => clock(ms),
-        (State::Retrying { attempt, .. }, None) => format!("try {attempt}"),
+        (_, Some(ms)) => (clock(ms), font::STATE),
+        (State::Retrying { attempt, .. }, None) => (format!("try {attempt}"), font::BESIDE),
         (_, None) => return,
     };
     let room = WIDTH - 2 - x;
-    let (font, y) = match width(&beside, font::STATE) {
-        width if width < room => (font::STATE, 0),
-        _ => (font::BESIDE, 1),
+    let font = if width(&beside, font) < room {
+        font
+    } else {
+        font::BESIDE
     };
+    let y = if font == font::STATE { 0 } else { 1 };
     text_right(
         canvas,
         &clip(&beside, fits(room, font)),
@@ -105,11 +107,8 @@ fn paint_input<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
         (Signal::None, _) => ("no input".to_owned(), false),
     };
     let left = clip(&left, room);
-    if alarm && blink(now) {
-        fill(canvas, (0, INPUT_Y), (width(&left, font::BODY) + 1, 9), On);
-        text(canvas, &left, (1, INPUT_Y), font::BODY, Off);
-    } else {
-        text(canvas, &left, (i32::from(alarm), INPUT_Y), font::BODY, On);
+    if !alarm || blink(now) {
+        text(canvas, &left, (0, INPUT_Y), font::BODY, On);
     }
 }
 
@@ -197,6 +196,9 @@ fn paint_health<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
         );
     }
     let body = |line: &str| clip(line, fits(WIDTH, font::BODY));
+    if lines.len() < 2 {
+        text_right(canvas, mode(status.mode), (WIDTH, HEALTH_Y), font::BODY, On);
+    }
     match lines.len() {
         0 => {
             text(canvas, &body(&status.name), (0, LINES_Y[0]), font::BODY, On);
@@ -215,7 +217,7 @@ fn advice(state: &State, health: &Health) -> Vec<String> {
     match state {
         _ if !health.action.is_empty() => health.action.iter().take(2).cloned().collect(),
         State::Retrying { cause, .. } | State::Halted { cause } => {
-            wrap(cause, fits(WIDTH, font::BODY), 2, &[' '])
+            wrap(cause, fits(WIDTH, font::BODY), 2, &WORDS)
         }
         State::Stopping => vec!["Finishing the stream".to_owned()],
         State::Idle | State::Starting | State::Live => Vec::new(),

@@ -111,9 +111,29 @@ pub(super) fn clip_middle(text: &str, chars: usize) -> String {
         .collect()
 }
 
-/// Breaks a text into at most `lines` lines of `chars` characters, at one of `breaks` where there is one; what does not fit
-/// is cut. A break that is not a space stays at the end of its line.
-pub(super) fn wrap(text: &str, chars: usize, lines: usize, breaks: &[char]) -> Vec<String> {
+/// Where a text may be broken.
+pub(super) struct Breaks {
+    /// These end a line; a space that ends one is not shown.
+    after: &'static [char],
+    /// These begin a line.
+    before: &'static [char],
+}
+
+/// Prose.
+pub(super) const WORDS: Breaks = Breaks {
+    after: &[' '],
+    before: &[],
+};
+
+/// Addresses: the port and each step of the path begin a line of their own.
+pub(super) const ADDRESS: Breaks = Breaks {
+    after: &['.', '-'],
+    before: &[':', '/'],
+};
+
+/// Breaks a text into at most `lines` lines of `chars` characters, where `breaks` allows it or else anywhere; what does not
+/// fit is cut.
+pub(super) fn wrap(text: &str, chars: usize, lines: usize, breaks: &Breaks) -> Vec<String> {
     let text: Vec<char> = text.trim().chars().map(printable).collect();
     let mut rest = text.as_slice();
     let mut wrapped = Vec::new();
@@ -123,9 +143,15 @@ pub(super) fn wrap(text: &str, chars: usize, lines: usize, breaks: &[char]) -> V
             wrapped.push(clip(&last, chars));
             break;
         }
+        let may_end = |&end: &usize| {
+            breaks.after.contains(&rest[end - 1]) || breaks.before.contains(&rest[end])
+        };
         // A space may be the first character that no longer fits.
-        let fits = |&at: &usize| breaks.contains(&rest[at]) && (at < chars || rest[at] == ' ');
-        let end = (1..=chars).rev().find(fits).map_or(chars, |at| at + 1);
+        let longest = if rest[chars] == ' ' { chars + 1 } else { chars };
+        let end = (1..=longest.min(rest.len() - 1))
+            .rev()
+            .find(may_end)
+            .unwrap_or(chars);
         let (line, tail) = rest.split_at(end);
         wrapped.push(line.iter().collect::<String>().trim_end().to_owned());
         rest = tail;
@@ -152,16 +178,16 @@ mod tests {
         assert_eq!(clip("abc", 1), ".");
         assert_eq!(clip("abc", 0), "");
         assert_eq!(clip_middle("k51qzi5uqu5d", 8), "k51..u5d");
-        assert_eq!(wrap("a disk is full", 8, 2, &[' ']), ["a disk", "is full"]);
-        assert_eq!(wrap("a disk is full", 6, 2, &[' ']), ["a disk", "is f.."]);
+        assert_eq!(wrap("a disk is full", 8, 2, &WORDS), ["a disk", "is full"]);
+        assert_eq!(wrap("a disk is full", 6, 2, &WORDS), ["a disk", "is f.."]);
         assert_eq!(
-            wrap("192.168.1.7:8080", 12, 3, &['.', ':', '/']),
-            ["192.168.1.7:", "8080"]
+            wrap("192.168.1.7:8080", 12, 3, &ADDRESS),
+            ["192.168.1.7", ":8080"]
         );
         assert_eq!(
-            wrap("averyveryverylongword", 8, 2, &[' ']),
+            wrap("averyveryverylongword", 8, 2, &WORDS),
             ["averyver", "yveryl.."]
         );
-        assert_eq!(wrap("", 8, 2, &[' ']), Vec::<String>::new());
+        assert_eq!(wrap("", 8, 2, &WORDS), Vec::<String>::new());
     }
 }

@@ -7,7 +7,7 @@ use qrcodegen::{QrCode, QrCodeEcc, QrSegment, Version};
 
 use super::{
     Canvas, LAYOUT, blink, clock,
-    text::{fill, fits, font, text, width, wrap},
+    text::{ADDRESS, fill, fits, font, text, width, wrap},
     typed, word,
 };
 use crate::status::{State, Status};
@@ -28,7 +28,7 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     let x = side + 4;
     let room = LAYOUT.width as i32 - x;
     text(canvas, "Watch", (x, 0), font::STATE, On);
-    let lines = wrap(typed(url), fits(room, font::LIST), 4, &['.', ':', '/', '-']);
+    let lines = wrap(typed(url), fits(room, font::LIST), 4, &ADDRESS);
     for (row, line) in lines.iter().enumerate() {
         text(canvas, line, (x, 17 + 8 * row as i32), font::LIST, On);
     }

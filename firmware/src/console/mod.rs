@@ -1,0 +1,256 @@
+//! The operator over HTTP: the panel, the buttons, the status. Never shares a port with viewers.
+//!
+//! Until pairing exists, whoever reaches this port controls the box; it therefore listens on loopback unless told
+//! otherwise. A page of another site open in the operator's browser must not reach it either: requests that change
+//! something must come from this very origin, and the `Host` must be an address or this machine, so that a name that
+//! somebody else's DNS points here is refused.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use board::sim::Front;
+use serde::Deserialize;
+use stream::buttons::{Action, Button};
+use stream::status::{Status, Tally};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::appliance::Command;
+use crate::web;
+
+/// Pixels of the page's picture for one of the panel's.
+const PICTURE_SCALE: u32 = 4;
+
+#[derive(Clone)]
+pub(crate) struct Console {
+    pub(crate) status: watch::Receiver<Status>,
+    pub(crate) commands: mpsc::Sender<Command>,
+    pub(crate) front: Front,
+}
+
+/// Serves the operator until cancelled.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    console: Console,
+    cancel: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(console))
+        .with_graceful_shutdown(cancel.cancelled_owned())
+        .await
+}
+
+fn router(console: Console) -> Router {
+    Router::new()
+        .route("/", get(async || web::page("console.html", "'none'")))
+        .route("/assets/{*path}", get(web::asset))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/start", post(start))
+        .route("/api/v1/stop", post(stop))
+        .route("/api/v1/button", post(button))
+        .route("/api/v1/panel.png", get(picture))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .layer(middleware::from_fn(same_origin))
+        .with_state(console)
+}
+
+async fn same_origin(request: Request, next: Next) -> Response {
+    let refused = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
+    let host = header_text(request.headers(), header::HOST);
+    if !host.is_some_and(is_this_machine) {
+        return refused("open this page by the box's address\n");
+    }
+    if !request.method().is_safe() && !same_site(request.headers()) {
+        return refused("this request comes from another site\n");
+    }
+    next.run(request).await
+}
+
+fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// `Host` is an IP address, `localhost`, or this machine's own name in `.local`.
+fn is_this_machine(host: &str) -> bool {
+    let authority: Option<axum::http::uri::Authority> = host.parse().ok();
+    let Some(authority) = authority else {
+        return false;
+    };
+    let name = authority.host();
+    let bare = name.trim_start_matches('[').trim_end_matches(']');
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".local")
+}
+
+/// Browsers say where a request comes from; tools that are not browsers say nothing, and no other site can use them.
+fn same_site(headers: &HeaderMap) -> bool {
+    let origin = header_text(headers, header::ORIGIN);
+    let host = header_text(headers, header::HOST).unwrap_or_default();
+    match origin {
+        Some(origin) => origin
+            .split_once("://")
+            .is_some_and(|(_, from)| from == host),
+        None => headers
+            .get("sec-fetch-site")
+            .is_none_or(|site| site == "same-origin" || site == "none"),
+    }
+}
+
+async fn status(State(console): State<Console>) -> Response {
+    let status = console.status.borrow().clone();
+    ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
+}
+
+async fn start(State(console): State<Console>) -> Response {
+    command(&console, Command::Start).await
+}
+
+async fn stop(State(console): State<Console>) -> Response {
+    command(&console, Command::Stop).await
+}
+
+/// The answer is "accepted": what comes of it stands in the status.
+async fn command(console: &Console, command: Command) -> Response {
+    match console.commands.send(command).await {
+        Ok(()) => StatusCode::ACCEPTED.into_response(),
+        Err(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the box is shutting down\n",
+        )
+            .into_response(),
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ButtonEdge {
+    button: Button,
+    action: Action,
+}
+
+async fn button(State(console): State<Console>, Json(edge): Json<ButtonEdge>) -> Response {
+    match edge.action {
+        Action::Press => console.front.press(edge.button),
+        Action::Release => console.front.release(edge.button),
+    }
+    StatusCode::ACCEPTED.into_response()
+}
+
+/// The very framebuffer that the display shows.
+async fn picture(State(console): State<Console>) -> Response {
+    let picture = console.front.picture().borrow().clone();
+    let png = board::png::encode(&picture, PICTURE_SCALE);
+    let fields = [
+        (header::CONTENT_TYPE, "image/png"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    (fields, png).into_response()
+}
+
+/// The process serves and its loop turns: whether the stream is well stands in the status.
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Prometheus text format, version 0.0.4.
+async fn metrics(State(console): State<Console>) -> Response {
+    let status = console.status.borrow().clone();
+    let live = u8::from(status.tally == Tally::On);
+    let rows: [(&str, &str, f64); 9] = [
+        ("podium_live", "1 while on air", f64::from(live)),
+        (
+            "podium_health",
+            "0 Excellent to 4 Dead",
+            status.health.word as u8 as f64,
+        ),
+        (
+            "podium_segments",
+            "Segments of this broadcast",
+            status.segments as f64,
+        ),
+        (
+            "podium_segment_age_seconds",
+            "Since the last segment was published; 0 off air",
+            status.segment_age_ms.unwrap_or(0) as f64 / 1000.0,
+        ),
+        (
+            "podium_bitrate_bits_per_second",
+            "Of the last segment; 0 off air",
+            f64::from(status.bitrate_kbps.unwrap_or(0)) * 1000.0,
+        ),
+        (
+            "podium_peers",
+            "Connected IPFS peers",
+            f64::from(status.node.peers),
+        ),
+        (
+            "podium_stored_bytes",
+            "Bytes in the store",
+            status.disk.stored_bytes as f64,
+        ),
+        (
+            "podium_disk_free_bytes",
+            "Free bytes on the disk",
+            status.disk.free_bytes as f64,
+        ),
+        (
+            "podium_audio_peak_dbfs",
+            "Louder channel of the last 100 ms",
+            f64::from(status.audio.peak_dbfs[0].max(status.audio.peak_dbfs[1])),
+        ),
+    ];
+    let text: String = rows
+        .iter()
+        .map(|(name, help, value)| {
+            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
+        })
+        .collect();
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
+    (kind, text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_addresses_are_answered() {
+        for (host, expected) in [
+            ("127.0.0.1:8081", true),
+            ("192.168.1.7", true),
+            ("[::1]:8081", true),
+            ("localhost:8081", true),
+            ("podium-1a2b.local", true),
+            ("evil.example", false),
+            ("127.0.0.1.evil.example:8081", false),
+            ("", false),
+        ] {
+            assert_eq!(is_this_machine(host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn other_sites_cannot_press_buttons() {
+        let check = |fields: &[(&'static str, &'static str)], expected: bool| {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", "127.0.0.1:8081".parse().unwrap());
+            for (name, value) in fields {
+                headers.insert(*name, value.parse().unwrap());
+            }
+            assert_eq!(same_site(&headers), expected, "{fields:?}");
+        };
+        check(&[], true);
+        check(&[("origin", "http://127.0.0.1:8081")], true);
+        check(&[("origin", "http://127.0.0.1:8080")], false);
+        check(&[("origin", "null")], false);
+        check(&[("origin", "http://evil.example")], false);
+        check(&[("sec-fetch-site", "same-origin")], true);
+        check(&[("sec-fetch-site", "cross-site")], false);
+        check(&[("sec-fetch-site", "same-site")], false);
+    }
+}

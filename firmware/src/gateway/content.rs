@@ -1,0 +1,206 @@
+//! Answering with a file: ETag, If-None-Match, a single Range, HEAD (RFC 9110 sections 13 and 14).
+
+use std::ops::Range;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use cid::Cid;
+use node::Node;
+
+use super::{PLAYLIST, header_value};
+
+/// A file whose address is the hash of its content.
+#[derive(Debug)]
+pub(crate) struct Content {
+    cid: Cid,
+    media_type: String,
+    size: u64,
+    /// Its bytes, if they are in memory.
+    parts: Option<Vec<Bytes>>,
+}
+
+impl Content {
+    pub(crate) fn memory(cid: Cid, media_type: impl Into<String>, parts: Vec<Bytes>) -> Content {
+        Content {
+            cid,
+            media_type: media_type.into(),
+            size: parts.iter().map(|part| part.len() as u64).sum(),
+            parts: Some(parts),
+        }
+    }
+
+    pub(crate) fn stored(cid: Cid, media_type: impl Into<String>, size: u64) -> Content {
+        Content {
+            cid,
+            media_type: media_type.into(),
+            size,
+            parts: None,
+        }
+    }
+
+    pub(crate) fn respond(self, node: &Node, request: &HeaderMap, cache: &str) -> Response {
+        let etag = format!("\"{}\"", self.cid);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ETAG, header_value(&etag));
+        headers.insert(header::CACHE_CONTROL, header_value(cache));
+        if matches_etag(request, &etag) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        headers.insert(header::CONTENT_TYPE, header_value(&self.media_type));
+        headers.insert(header::ACCEPT_RANGES, header_value("bytes"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, header_value("nosniff"));
+        let (status, range) = match requested_range(request, &etag, self.size) {
+            Requested::All => (StatusCode::OK, 0..self.size),
+            Requested::Part(range) => {
+                let value = format!("bytes {}-{}/{}", range.start, range.end - 1, self.size);
+                headers.insert(header::CONTENT_RANGE, header_value(&value));
+                (StatusCode::PARTIAL_CONTENT, range)
+            }
+            Requested::Unsatisfiable => {
+                let value = format!("bytes */{}", self.size);
+                headers.insert(header::CONTENT_RANGE, header_value(&value));
+                return (StatusCode::RANGE_NOT_SATISFIABLE, headers).into_response();
+            }
+        };
+        let length = range.end - range.start;
+        headers.insert(header::CONTENT_LENGTH, header_value(&length.to_string()));
+        let body = match self.parts {
+            Some(parts) => Body::from_stream(futures::stream::iter(
+                slices(parts, range).map(Ok::<_, std::convert::Infallible>),
+            )),
+            None => Body::from_stream(node.read(self.cid, range)),
+        };
+        (status, headers, body).into_response()
+    }
+}
+
+/// The pieces of `parts` that lie in `range`, without a copy.
+fn slices(parts: Vec<Bytes>, range: Range<u64>) -> impl Iterator<Item = Bytes> + Send + 'static {
+    let mut at = 0;
+    parts.into_iter().filter_map(move |part| {
+        let start = at;
+        at += part.len() as u64;
+        let from = range.start.clamp(start, at) - start;
+        let to = range.end.clamp(start, at) - start;
+        (from < to).then(|| part.slice(from as usize..to as usize))
+    })
+}
+
+/// `If-None-Match` (RFC 9110 section 13.1.2): a list of tags, weak comparison.
+pub(crate) fn matches_etag(request: &HeaderMap, etag: &str) -> bool {
+    request
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|tag| tag.trim().trim_start_matches("W/"))
+        .any(|tag| tag == "*" || tag == etag)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Requested {
+    All,
+    Part(Range<u64>),
+    Unsatisfiable,
+}
+
+/// A single range; several, or one that is not understood, get the whole file, which a server may always send.
+fn requested_range(request: &HeaderMap, etag: &str, size: u64) -> Requested {
+    let Some(value) = request
+        .get(header::RANGE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return Requested::All;
+    };
+    if let Some(condition) = request.get(header::IF_RANGE)
+        && condition.as_bytes() != etag.as_bytes()
+    {
+        return Requested::All;
+    }
+    let Ok(parsed) = http_range_header::parse_range_header(value) else {
+        return Requested::All;
+    };
+    match parsed.validate(size) {
+        Ok(ranges) if ranges.len() == 1 => {
+            Requested::Part(*ranges[0].start()..*ranges[0].end() + 1)
+        }
+        Ok(_) => Requested::All,
+        Err(_) => Requested::Unsatisfiable,
+    }
+}
+
+/// Media type by file name (RFC 8216 section 4, Apple authoring specification 1.14 for segments).
+pub(crate) fn media_type(path: &str) -> String {
+    match path.rsplit('.').next() {
+        Some("m3u8") => PLAYLIST.to_owned(),
+        Some("m4s") => "video/iso.segment".to_owned(),
+        Some("mp4") => "video/mp4".to_owned(),
+        _ => mime_guess::from_path(path)
+            .first_or_octet_stream()
+            .to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_range(range: &str, if_range: Option<&str>, expected: Requested) {
+        let mut request = HeaderMap::new();
+        request.insert(header::RANGE, header_value(range));
+        if let Some(condition) = if_range {
+            request.insert(header::IF_RANGE, header_value(condition));
+        }
+        assert_eq!(
+            requested_range(&request, "\"tag\"", 1000),
+            expected,
+            "{range}"
+        );
+    }
+
+    #[test]
+    fn a_single_range_is_served() {
+        check_range("bytes=0-99", None, Requested::Part(0..100));
+        check_range("bytes=900-", None, Requested::Part(900..1000));
+        check_range("bytes=-100", None, Requested::Part(900..1000));
+        check_range("bytes=0-5000", None, Requested::Part(0..1000));
+        check_range("bytes=0-99", Some("\"tag\""), Requested::Part(0..100));
+        check_range("bytes=0-99", Some("\"other\""), Requested::All);
+        check_range("bytes=1000-", None, Requested::Unsatisfiable);
+        check_range("bytes=0-1,5-6", None, Requested::All);
+        check_range("lines=0-1", None, Requested::All);
+        check_range("bytes=nonsense", None, Requested::All);
+    }
+
+    #[test]
+    fn ranges_cut_across_parts() {
+        let parts = vec![
+            Bytes::from_static(b"abc"),
+            Bytes::from_static(b"defg"),
+            Bytes::from_static(b"h"),
+        ];
+        for start in 0..8 {
+            for end in start + 1..=8 {
+                let joined: Vec<u8> = slices(parts.clone(), start..end).flatten().collect();
+                assert_eq!(joined, &b"abcdefgh"[start as usize..end as usize]);
+            }
+        }
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        for (value, expected) in [
+            ("\"a\"", true),
+            ("W/\"a\"", true),
+            ("\"b\", \"a\"", true),
+            ("*", true),
+            ("\"b\"", false),
+        ] {
+            let mut request = HeaderMap::new();
+            request.insert(header::IF_NONE_MATCH, header_value(value));
+            assert_eq!(matches_etag(&request, "\"a\""), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Viewers over HTTP: pages, playlists, segments and what the store holds. Read-only, no cookies, local only: an address
+//! that the box does not hold is a 404 at once, never a fetch for a stranger.
+
+mod content;
+mod ipfs;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use node::{Node, Resolved};
+use stream::media::Rendition;
+use stream::publication::segment_path;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::live::Live;
+use crate::web;
+use content::Content;
+
+pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// Half a segment at the default length: longer, and a viewer is shown a playlist that has moved on.
+const LIVE_PLAYLIST_CACHE: &str = "public, max-age=1";
+
+/// A segment's name and bytes never change.
+const SEGMENT_CACHE: &str = "public, max-age=31536000, immutable";
+
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    pub(crate) node: Node,
+    pub(crate) live: watch::Receiver<Live>,
+}
+
+/// Serves viewers until cancelled.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    gateway: Gateway,
+    cancel: CancellationToken,
+) -> std::io::Result<()> {
+    axum::serve(listener, router(gateway))
+        .with_graceful_shutdown(cancel.cancelled_owned())
+        .await
+}
+
+fn router(gateway: Gateway) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
+        .allow_headers([header::RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
+        .expose_headers([
+            header::CONTENT_LENGTH,
+            header::CONTENT_RANGE,
+            header::ETAG,
+            header::DATE,
+            header::HeaderName::from_static("x-ipfs-path"),
+            header::HeaderName::from_static("x-ipfs-roots"),
+        ]);
+    Router::new()
+        .route("/", get(async || web::page("watch.html", "'self'")))
+        .route("/embed", get(async || web::page("embed.html", "*")))
+        .route("/assets/{*path}", get(web::asset))
+        .route("/api/v1/public", get(public))
+        .route("/live/{name}", get(playlist))
+        .route("/live/{rendition}/{file}", get(segment))
+        .route("/ipfs/{cid}", get(ipfs::root))
+        .route("/ipfs/{cid}/", get(ipfs::root))
+        .route("/ipfs/{cid}/{*path}", get(ipfs::path))
+        .route("/ipns/{name}", get(ipfs::named_root))
+        .route("/ipns/{name}/", get(ipfs::named_root))
+        .route("/ipns/{name}/{*path}", get(ipfs::named_path))
+        .layer(CompressionLayer::new().compress_when(SizeAbove::new(256).and(is_text)))
+        .layer(cors)
+        .with_state(gateway)
+}
+
+/// Playlists and pages shrink to a fifth; media does not, and a compressed answer has no ranges.
+fn is_text(
+    _: StatusCode,
+    _: axum::http::Version,
+    headers: &HeaderMap,
+    _: &axum::http::Extensions,
+) -> bool {
+    let kind = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|kind| kind.to_str().ok())
+        .unwrap_or_default();
+    kind.starts_with(PLAYLIST)
+        || kind.starts_with("text/")
+        || kind.starts_with("application/json")
+        || kind.starts_with("image/svg")
+}
+
+async fn public(State(gateway): State<Gateway>) -> Response {
+    let public = gateway.live.borrow().public.clone();
+    let cache = [(header::CACHE_CONTROL, "no-store")];
+    (cache, axum::Json(public)).into_response()
+}
+
+/// `/live/index.m3u8`, `/live/video.m3u8`, `/live/audio.m3u8`.
+async fn playlist(
+    State(gateway): State<Gateway>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let text: Option<Arc<str>> = {
+        let live = gateway.live.borrow();
+        match name.strip_suffix(".m3u8") {
+            Some("index") => live.index.clone(),
+            Some(name) => Rendition::from_name(name)
+                .and_then(|rendition| live.playlists[rendition as usize].clone()),
+            None => None,
+        }
+    };
+    let Some(text) = text else {
+        let wait = [(header::CACHE_CONTROL, "no-store")];
+        return (StatusCode::NOT_FOUND, wait, "nothing is on air yet\n").into_response();
+    };
+    let etag = node::file_cid(&node::Leaf::split(bytes::Bytes::copy_from_slice(
+        text.as_bytes(),
+    )));
+    Content::memory(
+        etag,
+        PLAYLIST,
+        vec![bytes::Bytes::copy_from_slice(text.as_bytes())],
+    )
+    .respond(&gateway.node, &headers, LIVE_PLAYLIST_CACHE)
+}
+
+/// `/live/video/12.m4s`, `/live/video/init-0.mp4`: from memory if it is new, else from the store.
+async fn segment(
+    State(gateway): State<Gateway>,
+    Path((rendition, file)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let missing = || {
+        let wait = [(header::CACHE_CONTROL, "no-store")];
+        (StatusCode::NOT_FOUND, wait, "no such segment\n").into_response()
+    };
+    let Some(rendition) = Rendition::from_name(&rendition) else {
+        return missing();
+    };
+    let path = match file.strip_suffix(".m4s").map(str::parse) {
+        Some(Ok(number)) => segment_path(rendition, number),
+        Some(Err(_)) => return missing(),
+        None => format!("{}/{file}", rendition.name()),
+    };
+    let (recent, root) = {
+        let live = gateway.live.borrow();
+        (live.recent(&path), live.root)
+    };
+    let kind = content::media_type(&path);
+    if let Some(recent) = recent {
+        return Content::memory(recent.cid, kind, recent.parts.clone()).respond(
+            &gateway.node,
+            &headers,
+            SEGMENT_CACHE,
+        );
+    }
+    let Some(root) = root else { return missing() };
+    match gateway.node.resolve(root, &path).await {
+        Ok(Resolved::File { cid, size }) => {
+            Content::stored(cid, kind, size).respond(&gateway.node, &headers, SEGMENT_CACHE)
+        }
+        _ => missing(),
+    }
+}
+
+fn header_value(value: &str) -> HeaderValue {
+    HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

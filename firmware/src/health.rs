@@ -1,0 +1,72 @@
+//! Samples what the machine says about itself: disk, clock, network.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::appliance::clock_sane;
+
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Below this nothing more is started: a few segments and the journal must still fit.
+const ROOM_BYTES: u64 = 64 << 20;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sample {
+    /// Free bytes on the data directory's file system; absent where it cannot be asked.
+    pub(crate) disk_free_bytes: Option<u64>,
+    pub(crate) clock_sane: bool,
+    /// An interface other than loopback has an address.
+    pub(crate) network_up: bool,
+}
+
+impl Sample {
+    /// Whether a broadcast that was halted by a full disk may go on.
+    pub(crate) fn room(&self) -> bool {
+        self.disk_free_bytes.is_none_or(|free| free >= ROOM_BYTES)
+    }
+
+    pub(crate) fn take(data_dir: &std::path::Path) -> Sample {
+        Sample {
+            disk_free_bytes: rustix::fs::statvfs(data_dir)
+                .ok()
+                .map(|stat| stat.f_bavail * stat.f_frsize),
+            clock_sane: clock_sane(),
+            network_up: local_address().is_some(),
+        }
+    }
+}
+
+/// The address by which neighbours reach this machine, IPv4 first.
+pub(crate) fn local_address() -> Option<std::net::IpAddr> {
+    let mut addresses: Vec<_> = if_addrs::get_if_addrs()
+        .ok()?
+        .into_iter()
+        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
+        .map(|interface| interface.ip())
+        .collect();
+    addresses.sort_by_key(|address| !address.is_ipv4());
+    addresses.first().copied()
+}
+
+/// Samples until cancelled. Asking the file system may block, so it is done off the runtime's threads.
+pub(crate) fn spawn(data_dir: PathBuf, cancel: CancellationToken) -> watch::Receiver<Sample> {
+    let (sender, receiver) = watch::channel(Sample::take(&data_dir));
+    tokio::spawn(async move {
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = period.tick() => {}
+            }
+            let dir = data_dir.clone();
+            if let Ok(sample) = tokio::task::spawn_blocking(move || Sample::take(&dir)).await {
+                sender.send_replace(sample);
+            }
+        }
+    });
+    receiver
+}

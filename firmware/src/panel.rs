@@ -1,0 +1,253 @@
+//! What the panel knows: it gathers what the parts of the box report and makes the one [`Status`] of it.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime};
+
+use cid::Cid;
+use stream::broadcast::{Broadcast, State as BroadcastState};
+use stream::health::{self, Clip, Facts, Silence};
+use stream::publication::Row;
+use stream::screen::{self, Meters, Picture, View};
+use stream::status::{
+    Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, VideoFormat,
+};
+
+use crate::health::Sample;
+use crate::live::Public;
+
+/// Lost pictures count for the health word for this long.
+const DROPS_FOR: Duration = Duration::from_secs(10);
+
+/// Names and addresses that do not change while the box runs.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) name: String,
+    pub(crate) source: String,
+    pub(crate) network: Network,
+    pub(crate) peer_id: String,
+    pub(crate) ipns: String,
+    pub(crate) segment: Duration,
+}
+
+/// How far the broadcast has come.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Published {
+    pub(crate) segments: u64,
+    pub(crate) finished: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Panel {
+    identity: Identity,
+    started: Instant,
+    sample: Sample,
+    page: Page,
+    touched: Instant,
+    format: Option<VideoFormat>,
+    signal: (Signal, Instant),
+    audio: Audio,
+    meters: Meters,
+    silence: Silence,
+    clip: Clip,
+    drops: VecDeque<(Instant, u64)>,
+    published: Option<(Instant, u32)>,
+    latency: Option<Duration>,
+}
+
+impl Panel {
+    pub(crate) fn new(identity: Identity, sample: Sample, now: Instant) -> Panel {
+        Panel {
+            identity,
+            started: now,
+            sample,
+            page: Page::Main,
+            touched: now,
+            format: None,
+            signal: (Signal::None, now),
+            audio: Audio {
+                peak_dbfs: [FLOOR_DBFS; 2],
+                rms_dbfs: [FLOOR_DBFS; 2],
+                silent: false,
+                clipping: false,
+            },
+            meters: Meters::default(),
+            silence: Silence::default(),
+            clip: Clip::default(),
+            drops: VecDeque::new(),
+            published: None,
+            latency: None,
+        }
+    }
+
+    pub(crate) fn touched(&mut self, at: Instant) {
+        self.touched = at;
+    }
+
+    pub(crate) fn next_page(&mut self) {
+        self.page = self.page.next();
+    }
+
+    pub(crate) fn sample(&mut self, sample: Sample) {
+        self.sample = sample;
+    }
+
+    pub(crate) fn media(&mut self, event: &media::Event, now: Instant) {
+        match event {
+            media::Event::Format(format) => self.format = Some(*format),
+            media::Event::Signal(signal) => self.signal = (*signal, now),
+            media::Event::Levels { peak, rms } => {
+                let at = now.saturating_duration_since(self.started);
+                self.meters.push(at, *peak);
+                self.audio = Audio {
+                    peak_dbfs: *peak,
+                    rms_dbfs: *rms,
+                    silent: self.silence.push(at, *rms),
+                    clipping: self.clip.push(at, *peak),
+                };
+            }
+            media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
+            _ => {}
+        }
+    }
+
+    /// A segment is out.
+    pub(crate) fn published(&mut self, row: &Row, now: Instant) {
+        let bits = row.sizes.iter().sum::<u64>() as f64 * 8.0;
+        let kbps = bits / row.durations[0].seconds() / 1000.0;
+        self.published = Some((now, kbps as u32));
+        self.latency = row
+            .program_date_time_ms
+            .map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+            .and_then(|start| SystemTime::now().duration_since(start).ok());
+    }
+
+    /// The status before the loop turns.
+    pub(crate) fn idle_status(&mut self, now: Instant, store: node::Stats) -> Status {
+        let broadcast = Broadcast::default();
+        self.status(now, &broadcast, Published::default(), store, None, None)
+    }
+
+    pub(crate) fn status(
+        &mut self,
+        now: Instant,
+        broadcast: &Broadcast,
+        published: Published,
+        store: node::Stats,
+        root: Option<Cid>,
+        since: Option<SystemTime>,
+    ) -> Status {
+        let since_then = |then: Instant| now.saturating_duration_since(then);
+        self.drops.retain(|(at, _)| since_then(*at) < DROPS_FOR);
+        let state = match broadcast.state() {
+            BroadcastState::Idle => State::Idle,
+            BroadcastState::Starting { .. } => State::Starting,
+            BroadcastState::Live { .. } => State::Live,
+            BroadcastState::Retrying { cause, .. } => State::Retrying {
+                cause: cause.to_string(),
+                attempt: broadcast.attempt(),
+            },
+            BroadcastState::Stopping { .. } => State::Stopping,
+            BroadcastState::Halted { cause, .. } => State::Halted {
+                cause: cause.to_string(),
+            },
+        };
+        let on_air = broadcast.on_air().map(since_then);
+        let segment_age = on_air
+            .and(self.published)
+            .map(|(published, _)| since_then(published));
+        let disk = Disk {
+            free_bytes: self.sample.disk_free_bytes.unwrap_or(0),
+            stored_bytes: store.stored_bytes,
+            limit_bytes: store.limit_bytes,
+        };
+        let facts = Facts {
+            state: state.clone(),
+            signal: self.signal.0,
+            signal_for: since_then(self.signal.1),
+            audio_silent: self.audio.silent,
+            clipping: self.audio.clipping,
+            disk,
+            segment_age,
+            segment_duration: self.identity.segment,
+            dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
+            clock_sane: self.sample.clock_sane,
+            peers: store.peers,
+            network_up: self.sample.network_up,
+            ..Facts::healthy()
+        };
+        Status {
+            name: self.identity.name.clone(),
+            on_air_ms: on_air.map(|time| time.as_millis() as u64),
+            since: on_air
+                .and(since)
+                .map(|time| humantime::format_rfc3339_seconds(time).to_string()),
+            input: Input {
+                signal: self.signal.0,
+                source: self.identity.source.clone(),
+                format: self.format,
+            },
+            audio: self.audio,
+            bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
+            health: health::assess(&facts),
+            network: self.identity.network.clone(),
+            node: Node {
+                peer_id: self.identity.peer_id.clone(),
+                peers: store.peers,
+                ipns: self.identity.ipns.clone(),
+                root: root.map(|root| root.to_string()),
+                root_is_vod: published.finished,
+            },
+            disk,
+            segments: published.segments,
+            segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
+            tally: broadcast.tally(),
+            mode: Mode::Stream,
+            page: self.page,
+            state,
+        }
+    }
+
+    pub(crate) fn draw(&self, status: &Status, hold: Option<f32>, now: Instant) -> Picture {
+        let at = now.saturating_duration_since(self.started);
+        let view = View {
+            meters: self.meters.read(at),
+            hold,
+            since_button: now.saturating_duration_since(self.touched),
+        };
+        screen::draw(status, &view, at)
+    }
+
+    /// Whether the tally light shines at this moment.
+    pub(crate) fn lit(&self, status: &Status, now: Instant) -> bool {
+        screen::tally_lit(status.tally, now.saturating_duration_since(self.started))
+    }
+
+    /// What viewers may know.
+    pub(crate) fn public(&self, status: &Status) -> Public {
+        Public {
+            name: status.name.clone(),
+            state: match status.state {
+                State::Idle => "idle",
+                State::Starting => "starting",
+                State::Live => "live",
+                State::Retrying { .. } => "retrying",
+                State::Stopping => "stopping",
+                State::Halted { .. } => "halted",
+            },
+            live: matches!(
+                status.state,
+                State::Live | State::Retrying { .. } | State::Stopping
+            ) && status.on_air_ms.is_some(),
+            since: status.since.clone(),
+            title: status.name.clone(),
+            latency_ms: status
+                .on_air_ms
+                .and(self.latency)
+                .map(|latency| latency.as_millis() as u64),
+            ipns: status.node.ipns.clone(),
+            root: status.node.root.clone(),
+            root_is_vod: status.node.root_is_vod,
+            signal: Some(status.input.signal),
+        }
+    }
+}

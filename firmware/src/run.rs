@@ -1,0 +1,340 @@
+//! `podium run`: bind everything, say where it is, wait for a signal, shut down in order.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use board::sim::terminal::{self, LogTail, Terminal};
+use board::sim::{Front, Sim};
+use media::Media;
+use node::Node;
+use stream::status::Network;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+
+use crate::appliance::{Appliance, Channels};
+use crate::config::{Config, Source};
+use crate::console::{self, Console};
+use crate::gateway::{self, Gateway};
+use crate::live::Live;
+use crate::panel::{Identity, Panel};
+use crate::{RunArguments, health};
+
+/// Media events that may wait for the loop: two seconds of frames. More waiting holds the encoder back.
+const MEDIA_EVENTS: usize = 256;
+
+/// Commands that may wait: an operator does not press faster.
+const COMMANDS: usize = 16;
+
+/// Lines of the log that the terminal shows below the panel.
+const LOG_LINES: usize = 200;
+
+/// Quiet about the libraries: what they complain about is seldom for the operator.
+const LOG_DEFAULT: &str = "warn,podium=info,media=info,node=info,rust_ipfs=error,libp2p=error";
+
+/// Exit status of a box that could not start because of its surroundings.
+const CANNOT_START: u8 = 2;
+
+pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return refuse(&format!("cannot start threads: {error}")),
+    };
+    let mut started = false;
+    let result = runtime.block_on(life(arguments, &mut started));
+    terminal::restore();
+    // Threads that hang in a driver must not keep a process alive that has finished.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if started => {
+            refuse(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+        Err(error) => refuse(&format!("{error:#}")),
+    }
+}
+
+/// One line that says what to do.
+#[expect(
+    clippy::print_stderr,
+    reason = "the last word of a process that does not start"
+)]
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("podium: {}", why.replace('\n', " "));
+    ExitCode::from(CANNOT_START)
+}
+
+async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
+    let config = configure(arguments)?;
+    let log = LogTail::new(LOG_LINES);
+    let draw = !arguments.plain && terminal::available();
+    log_to(draw.then(|| log.clone()));
+
+    let shutdown = CancellationToken::new();
+    watch_signals(shutdown.clone())?;
+
+    let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
+    let operator = bind(config.operator.listen, "[operator] listen").await?;
+    let (node, recovered) = Node::open(node::Config {
+        dir: config.data_dir.clone(),
+        listen: config.node.listen.clone(),
+        limit_bytes: config.store.limit_mib << 20,
+        mdns: config.node.mdns,
+    })
+    .await?;
+    let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
+    let media_config = media_config(&config);
+    let media =
+        tokio::task::spawn_blocking(move || Media::start(media_config, media_sender)).await??;
+
+    let background = CancellationToken::new();
+    let samples = health::spawn(config.data_dir.clone(), background.clone());
+    let network = network(viewer.local_addr()?, operator.local_addr()?);
+    let board = Sim::new();
+    let front = board.front.clone();
+    let now = Instant::now();
+    let mut panel = Panel::new(
+        identity(&config, &node, network.clone()),
+        *samples.borrow(),
+        now,
+    );
+    let (commands, command_queue) = mpsc::channel(COMMANDS);
+    let (live, live_now) = watch::channel(Live::default());
+    let mut channels = Channels {
+        media: media_events,
+        commands: command_queue,
+        samples,
+        live,
+        status: watch::channel(panel.idle_status(now, *node.stats().borrow())).0,
+    };
+    let status = channels.status.subscribe();
+    channels.samples.mark_unchanged();
+    let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
+    let appliance = Appliance::new(
+        config,
+        node.clone(),
+        recovered,
+        media,
+        board,
+        panel,
+        channels,
+    )
+    .await?;
+
+    let gateway = Gateway {
+        node,
+        live: live_now,
+    };
+    let console = Console {
+        status,
+        commands,
+        front: front.clone(),
+    };
+    let servers = [
+        tokio::spawn(gateway::serve(viewer, gateway, background.clone())),
+        tokio::spawn(console::serve(operator, console, background.clone())),
+    ];
+
+    *started = true;
+    announce(&ready, &network)?;
+    let _terminal = draw
+        .then(|| draw_panel(front, log, shutdown.clone()))
+        .flatten();
+    appliance.run(shutdown).await?;
+    background.cancel();
+    for server in servers {
+        // A viewer that keeps its connection open does not keep the box from ending.
+        server.abort();
+    }
+    Ok(())
+}
+
+fn configure(arguments: &RunArguments) -> Result<Config> {
+    let mut config = match &arguments.config {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    if let Some(dir) = &arguments.data_dir {
+        config.data_dir.clone_from(dir);
+    }
+    if arguments.simulate && config.capture.source == Source::Device {
+        config.capture.source = Source::Test;
+    }
+    Ok(config)
+}
+
+fn log_to(tail: Option<LogTail>) {
+    let filter = || EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG_DEFAULT.into());
+    let builder = || tracing_subscriber::fmt().with_env_filter(filter());
+    let installed = match tail {
+        Some(tail) => install(builder().with_ansi(false).with_target(false), tail),
+        None if std::io::stderr().is_terminal() => {
+            install(builder().with_target(false), std::io::stderr)
+        }
+        None => builder()
+            .with_writer(std::io::stderr)
+            .json()
+            .try_init()
+            .is_ok(),
+    };
+    debug_assert!(installed, "one logger in a process");
+}
+
+fn install<W>(
+    builder: tracing_subscriber::fmt::SubscriberBuilder<
+        tracing_subscriber::fmt::format::DefaultFields,
+        tracing_subscriber::fmt::format::Format,
+        EnvFilter,
+    >,
+    writer: W,
+) -> bool
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    builder.with_writer(writer).try_init().is_ok()
+}
+
+/// The first signal ends what is on air; the second ends the process.
+fn watch_signals(shutdown: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            let code = tokio::select! {
+                _ = terminate.recv() => 143,
+                _ = interrupt.recv() => 130,
+            };
+            request_shutdown(&shutdown, code);
+        }
+    });
+    Ok(())
+}
+
+fn request_shutdown(shutdown: &CancellationToken, code: i32) {
+    if shutdown.is_cancelled() {
+        terminal::restore();
+        std::process::exit(code);
+    }
+    shutdown.cancel();
+}
+
+async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; stop what uses it, or choose another address in {key}")
+    })
+}
+
+fn media_config(config: &Config) -> media::Config {
+    media::Config {
+        name: config.name.clone(),
+        source: match config.capture.source {
+            Source::Test => media::Source::Test,
+            Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
+            Source::Device => media::Source::Device {
+                video: config
+                    .capture
+                    .video_device
+                    .clone()
+                    .unwrap_or_else(|| "/dev/video0".into()),
+                audio: config
+                    .capture
+                    .audio_device
+                    .clone()
+                    .unwrap_or_else(|| "default".into()),
+            },
+        },
+        width: config.video.width,
+        height: config.video.height,
+        fps: config.video.fps,
+        video_bitrate_kbps: config.video.bitrate_kbps,
+        audio_bitrate_kbps: config.audio.bitrate_kbps,
+        segment: config.hls.segment(),
+    }
+}
+
+fn identity(config: &Config, node: &Node, network: Network) -> Identity {
+    let file_name = |path: &std::path::Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let source = match media_config(config).source {
+        media::Source::Test => "test picture".to_owned(),
+        media::Source::File(path) => file_name(&path).unwrap_or_default(),
+        media::Source::Device { video, .. } => video.display().to_string(),
+    };
+    Identity {
+        name: config.name.clone(),
+        source,
+        network,
+        peer_id: node.peer_id().to_owned(),
+        ipns: node.channel().to_owned(),
+        segment: config.hls.segment(),
+    }
+}
+
+/// Addresses as a neighbour on the network types them.
+fn network(viewer: SocketAddr, operator: SocketAddr) -> Network {
+    let reachable = |address: SocketAddr| {
+        let ip = if address.ip().is_unspecified() {
+            health::local_address().unwrap_or_else(|| [127, 0, 0, 1].into())
+        } else {
+            address.ip()
+        };
+        format!("http://{}/", SocketAddr::new(ip, address.port()))
+    };
+    Network {
+        watch_url: reachable(viewer),
+        operator_url: reachable(operator),
+        operator_open: !operator.ip().is_loopback(),
+    }
+}
+
+/// For tests and scripts: where everything is, as one JSON object.
+fn ready_line(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAddr) -> String {
+    let local = |address: SocketAddr| {
+        let ip = if address.ip().is_unspecified() {
+            [127, 0, 0, 1].into()
+        } else {
+            address.ip()
+        };
+        format!("http://{}", SocketAddr::new(ip, address.port()))
+    };
+    serde_json::json!({
+        "viewer": local(viewer),
+        "operator": local(operator),
+        "peer_id": node.peer_id(),
+        "listen": node.listen(),
+        "ipns": node.channel(),
+        "data_dir": config.data_dir,
+    })
+    .to_string()
+}
+
+fn announce(ready: &str, network: &Network) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    // A script that has closed the pipe has seen enough; that is not the stream's business.
+    let _ = writeln!(out, "{ready}").and_then(|()| out.flush());
+    tracing::info!("watch:    {}", network.watch_url);
+    tracing::info!("operate:  {}", network.operator_url);
+    if network.operator_open {
+        tracing::warn!(
+            "anyone on this network can control this box: set [operator] listen to 127.0.0.1:8081"
+        );
+    } else {
+        tracing::info!("only this machine can operate it; pairing comes later");
+    }
+    Ok(())
+}
+
+/// A terminal that cannot be drawn on costs the picture there and nothing else.
+fn draw_panel(front: Front, log: LogTail, shutdown: CancellationToken) -> Option<Terminal> {
+    terminal::spawn(front, log, move || request_shutdown(&shutdown, 130))
+        .inspect_err(|error| tracing::warn!(%error, "no panel in the terminal"))
+        .ok()
+}

@@ -1,0 +1,50 @@
+//! The pages, embedded in the binary, and what both listeners share.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+
+/// Built by Vite before cargo (`make web`).
+#[derive(rust_embed::RustEmbed)]
+#[folder = "web/dist"]
+struct Pages;
+
+/// Only what comes from the box itself; media plays from memory (`blob:`), which is how hls.js feeds a player.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; object-src 'none'";
+
+/// Serves a page. Who may show it in a frame depends on the page.
+pub(crate) fn page(name: &str, frame_ancestors: &str) -> Response {
+    let mut response = file(name, "no-cache");
+    let policy = format!("{CONTENT_SECURITY_POLICY}; frame-ancestors {frame_ancestors}");
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// `/assets/…`: names carry a hash of their content, so they never change.
+pub(crate) async fn asset(uri: Uri) -> Response {
+    file(
+        uri.path().trim_start_matches('/'),
+        "public, max-age=31536000, immutable",
+    )
+}
+
+fn file(name: &str, cache: &'static str) -> Response {
+    let Some(file) = Pages::get(name) else {
+        return (StatusCode::NOT_FOUND, "no such page\n").into_response();
+    };
+    let mut headers = HeaderMap::new();
+    let mime = mime_guess::from_path(name).first_or_octet_stream();
+    if let Ok(mime) = HeaderValue::from_str(mime.as_ref()) {
+        headers.insert(header::CONTENT_TYPE, mime);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    (headers, Body::from(file.data.into_owned())).into_response()
+}
