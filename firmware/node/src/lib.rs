@@ -1,1 +1,432 @@
+//! Durable directory trees of broadcasts in an embedded IPFS node.
+//!
+//! A **broadcast** is a directory tree that grows by updates; an **update** adds or replaces files and is there as a
+//! whole after a crash, or not at all. The root CID that an update returns can be read in full, by this box and by its
+//! peers, until the broadcast is deleted to make room; the roots before it for a grace of a minute. This crate knows
+//! files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is its caller's.
+//!
+//! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing here reads
+//! from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
+//!
+//! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
+mod error;
+mod journal;
+mod keys;
+mod path;
+mod read;
+mod recover;
+mod store;
+#[cfg(test)]
+mod tests;
+mod unixfs;
+mod writer;
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::Stream;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use error::{JournalError, OpenError, ReadError, StoreError};
+pub use node_host::{HostError, OpenError as ListenError};
+pub use read::{DirEntry, Resolved};
+pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
+pub use unixfs::{Leaf, MAX_LEAF, file_cid};
+
+use journal::{CACHE_BYTES, Journal, Opener};
+use store::{BlockStore, HostStore};
+use writer::{Command, Inherited, RESERVE_BYTES, Writer};
+
+const LOCK_FILE: &str = "lock";
+const IDENTITY_FILE: &str = "identity.key";
+const CHANNEL_FILE: &str = "channel.key";
+pub(crate) const JOURNAL_FILE: &str = "journal.redb";
+const REPO_DIR: &str = "ipfs";
+
+/// Updates waiting for the writer. Each holds a segment of a rendition in memory: two renditions, and one to spare each.
+const COMMANDS: usize = 4;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Data directory; made when absent. Its file system must have hard links (not FAT).
+    pub dir: PathBuf,
+    /// Multiaddrs over TCP, QUIC v1 or WebSocket. Port 0 takes a free port.
+    pub listen: Vec<String>,
+    /// Most bytes of blocks to store. The oldest finished broadcasts are deleted to keep it.
+    pub limit_bytes: u64,
+    /// Whether to find and dial peers on the local network.
+    pub mdns: bool,
+}
+
+/// Number of a broadcast on this box; later ones are larger, and none is given twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BroadcastId(u64);
+
+impl std::fmt::Display for BroadcastId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Files and a row that are added to a broadcast in one step.
+#[derive(Debug, Clone)]
+pub struct Update {
+    pub broadcast: BroadcastId,
+    /// Appended to the broadcast's rows; opaque.
+    pub row: Option<Vec<u8>>,
+    pub files: Vec<NewFile>,
+    /// Whether the broadcast is complete: it takes no further update, and may be deleted to make room once another has
+    /// begun.
+    pub finish: bool,
+}
+
+/// A file to add; one of the same path is replaced.
+#[derive(Debug, Clone)]
+pub struct NewFile {
+    /// Relative to the broadcast's root, e.g. `video/0000/12.m4s`. Callers keep directories to 256 entries: all of a
+    /// directory is encoded anew when one of its entries changes.
+    pub path: String,
+    /// Content in order. A single leaf is the file; several are linked by a node.
+    pub leaves: Vec<Leaf>,
+}
+
+impl NewFile {
+    /// A file whose bytes have not been hashed yet.
+    pub fn new(path: impl Into<String>, bytes: impl Into<Bytes>) -> NewFile {
+        NewFile {
+            path: path.into(),
+            leaves: Leaf::split(bytes.into()),
+        }
+    }
+}
+
+/// An update that is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// The broadcast's directory.
+    pub root: Cid,
+    /// Bytes of all blocks in the store.
+    pub stored_bytes: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stats {
+    /// Connected peers.
+    pub peers: u32,
+    /// Bytes of all blocks in the store, those waiting for deletion included.
+    pub stored_bytes: u64,
+    pub limit_bytes: u64,
+}
+
+/// Handle of the running node; clones share it. When the last is dropped, the node stops as if shut down.
+#[derive(Debug, Clone)]
+pub struct Node {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    peer_id: String,
+    listen: Vec<String>,
+    channel: String,
+    store: Arc<dyn BlockStore>,
+    journal: Arc<Journal>,
+    commands: mpsc::Sender<Command>,
+    stats: watch::Receiver<Stats>,
+}
+
+impl Node {
+    /// Opens the data directory, makes journal and blocks agree, and binds the addresses.
+    pub async fn open(config: Config) -> Result<(Node, Recovered), OpenError> {
+        let dir = config.dir.clone();
+        let opened = blocking(move || {
+            let lock = lock(&dir)?;
+            let identity = keys::load_or_create(&dir, IDENTITY_FILE)?;
+            let channel = keys::load_or_create(&dir, CHANNEL_FILE)?;
+            Ok((lock, identity, channel))
+        });
+        let (lock, identity, channel) = opened.await?;
+        let host = node_host::Host::open(node_host::Config {
+            repo: config.dir.join(REPO_DIR),
+            identity: keys::encoded(&identity),
+            listen: config.listen,
+            mdns: config.mdns,
+        });
+        let host = host
+            .await
+            .map_err(|error| OpenError::host(&config.dir, error))?;
+        let opened = Self::open_on_host(&config.dir, config.limit_bytes, &host, lock).await;
+        let (store, journal, commands, stats, mut recovered) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                host.shutdown().await;
+                return Err(error);
+            }
+        };
+        recovered.removed_temporary = host.removed_temporary();
+        let listen = host
+            .listen_addrs()
+            .await
+            .map_err(|error| OpenError::store(&config.dir, error.into()))?;
+        let (peer_id, channel) = (host.peer_id(), keys::ipns_name(&channel));
+        let shared = Shared {
+            peer_id,
+            listen,
+            channel,
+            store,
+            journal,
+            commands,
+            stats,
+        };
+        Ok((
+            Node {
+                shared: Arc::new(shared),
+            },
+            recovered,
+        ))
+    }
+
+    async fn open_on_host(
+        dir: &Path,
+        limit_bytes: u64,
+        host: &node_host::Host,
+        lock: File,
+    ) -> Result<Opened, OpenError> {
+        let path = dir.join(JOURNAL_FILE);
+        let is_new = !path.exists();
+        let store = Arc::new(HostStore {
+            host: host.clone(),
+            dir: dir.to_owned(),
+        });
+        if is_new {
+            require_empty(dir, &*store).await?;
+            let dir = dir.to_owned();
+            blocking(move || create_journal(&dir)).await?;
+        }
+        let opener = opener(path);
+        start(dir, store, opener, limit_bytes, Some(lock)).await
+    }
+
+    /// Peer id, `12D3Koo…`.
+    pub fn peer_id(&self) -> &str {
+        &self.shared.peer_id
+    }
+
+    /// Addresses that were bound, with real ports and ending in `/p2p/<peer id>`.
+    pub fn listen(&self) -> &[String] {
+        &self.shared.listen
+    }
+
+    /// IPNS name of the box's channel, `k51…`.
+    pub fn channel(&self) -> &str {
+        &self.shared.channel
+    }
+
+    /// Starts a broadcast; durable when it returns. `meta` is opaque to the node.
+    pub async fn begin(&self, meta: Vec<u8>) -> Result<BroadcastId, StoreError> {
+        self.ask(|reply| Command::Begin { meta, reply }).await?
+    }
+
+    /// Adds files to a broadcast's directory in one durable step and returns the new root.
+    ///
+    /// After an error nothing has been added, except that after a failure of the disk itself it is either all there or
+    /// not at all. Dropping the future does not undo it.
+    pub async fn publish(&self, update: Update) -> Result<Published, StoreError> {
+        self.ask(|reply| Command::Publish { update, reply }).await?
+    }
+
+    /// Rows of a broadcast in the order in which they were published.
+    pub async fn rows(&self, broadcast: BroadcastId) -> Result<Vec<Vec<u8>>, StoreError> {
+        if self.shared.commands.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let journal = self.shared.journal.clone();
+        blocking(move || journal.rows(broadcast)).await
+    }
+
+    pub fn stats(&self) -> watch::Receiver<Stats> {
+        self.shared.stats.clone()
+    }
+
+    /// Follows a path from a root through local blocks; the empty path is the root itself. Slashes at either end are
+    /// ignored.
+    pub async fn resolve(&self, root: Cid, path: &str) -> Result<Resolved, ReadError> {
+        read::resolve(&*self.shared.store, root, path).await
+    }
+
+    /// Reads a block from the local store, never from the network.
+    pub async fn block(&self, cid: Cid) -> Result<Option<Bytes>, ReadError> {
+        Ok(self.shared.store.get(cid).await?)
+    }
+
+    /// Streams the bytes of a file within the range, which is cut at the file's end: `0..u64::MAX` reads all.
+    ///
+    /// At most one leaf is in memory at a time. After an error the stream ends.
+    pub fn read(
+        &self,
+        file: Cid,
+        range: Range<u64>,
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
+        read::read(self.shared.store.clone(), file, range)
+    }
+
+    /// Completes what was asked before, closes connections and files, and releases the data directory.
+    pub async fn shutdown(self) {
+        // An error says that it has already stopped.
+        let _ = self.ask(|reply| Command::Shutdown { reply }).await;
+    }
+
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .commands
+            .send(command(reply))
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        answer.await.map_err(|_| StoreError::Closed)
+    }
+}
+
+type Opened = (
+    Arc<dyn BlockStore>,
+    Arc<Journal>,
+    mpsc::Sender<Command>,
+    watch::Receiver<Stats>,
+    Recovered,
+);
+
+/// Opens a journal that exists. One that is empty or gone must not be taken for a new one: its blocks would be orphans.
+fn opener(path: PathBuf) -> Opener {
+    Box::new(move || redb::Builder::new().set_cache_size(CACHE_BYTES).open(&path))
+}
+
+/// To be called before a journal is made: with a new one every block would be an orphan.
+async fn require_empty(dir: &Path, store: &dyn BlockStore) -> Result<(), OpenError> {
+    let listed = store.list().await;
+    match listed
+        .map_err(|error| OpenError::store(dir, error.into()))?
+        .is_empty()
+    {
+        true => Ok(()),
+        false => Err(OpenError::JournalMissing {
+            dir: dir.to_owned(),
+        }),
+    }
+}
+
+/// Makes an empty journal, which appears complete or not at all: redb does not open a file whose making was cut off.
+fn create_journal(dir: &Path) -> Result<(), OpenError> {
+    let io = |source| OpenError::io(dir, source);
+    let temporary = dir.join(format!("{JOURNAL_FILE}.tmp"));
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
+    }
+    let file = temporary.clone();
+    let journal = Journal::open(Box::new(move || redb::Database::create(&file)));
+    drop(journal.map_err(|error| OpenError::journal(dir, error))?);
+    let appeared = File::open(&temporary)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::rename(&temporary, dir.join(JOURNAL_FILE)))
+        .and_then(|()| File::open(dir)?.sync_all());
+    appeared.map_err(io)
+}
+
+/// Opens the journal over a store, makes the two agree, and starts the writer.
+async fn start(
+    dir: &Path,
+    store: Arc<dyn BlockStore>,
+    opener: Opener,
+    limit_bytes: u64,
+    lock: Option<File>,
+) -> Result<Opened, OpenError> {
+    let listed = store.list().await;
+    let listed = listed.map_err(|error| OpenError::store(dir, error.into()))?;
+    // redb asserts what it believes about a file: on a broken one that can be a panic.
+    let journal = tokio::task::spawn_blocking(move || Journal::open(opener)).await;
+    let journal = match journal {
+        Ok(journal) => journal.map_err(|error| OpenError::journal(dir, error))?,
+        Err(_) => {
+            let reason = "its pages contradict each other".to_owned();
+            return Err(OpenError::JournalBroken {
+                path: dir.join(JOURNAL_FILE),
+                reason,
+            });
+        }
+    };
+    let journal = Arc::new(journal);
+    let reconciled = recover::reconcile(&*store, &journal, listed).await;
+    let (recovered, inherited) = reconciled.map_err(|error| OpenError::store(dir, error))?;
+    // Over the limit, deleting comes first and makes space.
+    let free = store
+        .free_bytes()
+        .map_err(|error| OpenError::io(dir, error))?;
+    if free < RESERVE_BYTES && inherited.stored_bytes <= limit_bytes {
+        return Err(OpenError::DiskFull {
+            dir: dir.to_owned(),
+        });
+    }
+    let inherited = Inherited { lock, ..inherited };
+    let (writer, stats) = Writer::new(store.clone(), journal.clone(), limit_bytes, inherited);
+    let (commands, receiver) = mpsc::channel(COMMANDS);
+    tokio::spawn(writer.run(receiver));
+    Ok((store, journal, commands, stats, recovered))
+}
+
+/// Makes the directory if need be, sees that it can be written to, and keeps other processes out.
+fn lock(dir: &Path) -> Result<File, OpenError> {
+    let io = |source| OpenError::io(dir, source);
+    match std::fs::metadata(dir) {
+        Ok(metadata) if !metadata.is_dir() => {
+            return Err(OpenError::NotADirectory {
+                dir: dir.to_owned(),
+            });
+        }
+        Ok(_) => {}
+        Err(_) => std::fs::create_dir_all(dir).map_err(io)?,
+    }
+    let lock = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(dir.join(LOCK_FILE))
+        .map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(OpenError::InUse {
+                dir: dir.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(source)) => return Err(io(source)),
+    }
+    let probe = dir.join("probe.tmp");
+    let written = File::create(&probe).and_then(|mut file| {
+        file.write_all(&[0; 4096])?;
+        file.sync_all()
+    });
+    let removed = std::fs::remove_file(&probe);
+    written.and(removed).map_err(io)?;
+    Ok(lock)
+}
+
+/// Runs what waits for the disk on a thread that may.
+pub(crate) async fn blocking<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime is going down, and the caller with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

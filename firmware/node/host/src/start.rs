@@ -1,0 +1,179 @@
+//! Starting: the only call of `IpfsBuilder::start()`.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use connexa::behaviour::BehaviourEvent;
+use connexa::prelude::mdns;
+use connexa::prelude::swarm::SwarmEvent;
+use connexa::prelude::swarm::dial_opts::DialOpts;
+use rust_ipfs::builder::DefaultIpfsBuilder;
+use rust_ipfs::{DhtMode, FDLimit, Ipfs, Keypair};
+use tokio::sync::watch;
+
+use crate::{Config, Host, Inner, OpenError, listen};
+
+/// A host that was shut down in this process is gone within milliseconds.
+const WIND_DOWN: Duration = Duration::from_secs(5);
+
+pub(crate) async fn open(config: Config) -> Result<Host, OpenError> {
+    let runtime = tokio::runtime::Handle::current();
+    // The builder holds closures that are not Send, so its future may not move between threads: it stays on this one,
+    // while what it spawns runs on the runtime.
+    let started = tokio::task::spawn_blocking(move || runtime.block_on(start(config))).await;
+    match started {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+async fn start(config: Config) -> Result<Host, OpenError> {
+    let Config {
+        repo,
+        identity,
+        listen,
+        mdns,
+    } = config;
+    let repo_error = |source| OpenError::Repo {
+        repo: repo.clone(),
+        source,
+    };
+    let key = Keypair::from_protobuf_encoding(&identity).map_err(|e| OpenError::Identity {
+        reason: e.to_string(),
+    })?;
+    let peer_id = key.public().to_peer_id();
+    let listen = listen::parse(&listen)?;
+
+    let blocks_dir = repo.join("blockstore");
+    std::fs::create_dir_all(&blocks_dir).map_err(repo_error)?;
+    wait_for_lock(&repo.join("repo_lock")).map_err(repo_error)?;
+    let removed_temporary = remove_temporary(&blocks_dir).map_err(repo_error)?;
+
+    let (peers_sender, peers) = watch::channel(0);
+    // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
+    let mut builder = DefaultIpfsBuilder::with_keypair(&key)
+        .map_err(|e| OpenError::Identity {
+            reason: e.to_string(),
+        })?
+        .with_identify(Default::default())
+        .with_bitswap()
+        .with_kademlia()
+        .with_ping(Default::default())
+        .with_pubsub(Default::default())
+        .enable_tcp()
+        .enable_quic()
+        .enable_websocket()
+        .default_record_key_validator()
+        .fd_limit(FDLimit::Max)
+        .set_path(&repo);
+    if mdns {
+        builder = builder.with_mdns();
+    }
+    let builder = builder.swarm_events(move |swarm, event| match event {
+        SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+            let connected = swarm.connected_peers().count() as u32;
+            peers_sender.send_if_modified(|peers| std::mem::replace(peers, connected) != connected);
+        }
+        // 0.16.0 only logs what mDNS discovers.
+        SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            for (peer, address) in found {
+                if swarm.is_connected(peer) {
+                    continue;
+                }
+                let dial = DialOpts::peer_id(*peer)
+                    .addresses(vec![address.clone()])
+                    .build();
+                if let Err(error) = swarm.dial(dial) {
+                    tracing::debug!(%peer, %address, %error, "cannot dial a neighbour");
+                }
+            }
+        }
+        _ => {}
+    });
+
+    let ipfs = builder
+        .start()
+        .await
+        .map_err(|error| repo_error(as_io(error)))?;
+    match listen_and_settle(&ipfs, listen).await {
+        Ok(()) => {}
+        Err(error) => {
+            ipfs.exit_daemon().await;
+            return Err(error);
+        }
+    }
+    let inner = Inner {
+        ipfs,
+        peer_id,
+        blocks_dir,
+        peers,
+        removed_temporary,
+    };
+    Ok(Host {
+        inner: inner.into(),
+    })
+}
+
+async fn listen_and_settle(ipfs: &Ipfs, addresses: Vec<listen::Address>) -> Result<(), OpenError> {
+    for address in addresses {
+        listen::bind(ipfs, address).await?;
+    }
+    // A server must be reachable and answers strangers; a box behind a venue's NAT is neither.
+    if let Err(error) = ipfs.dht_mode(DhtMode::Client).await {
+        tracing::warn!(%error, "the DHT does not take client mode");
+    }
+    Ok(())
+}
+
+fn as_io(error: rust_ipfs::Error) -> std::io::Error {
+    error
+        .downcast::<std::io::Error>()
+        .unwrap_or_else(|e| std::io::Error::other(e.to_string()))
+}
+
+/// rust-ipfs locks its repository, and a host that was shut down keeps the lock until its last task has been dropped,
+/// which nobody can await.
+fn wait_for_lock(path: &Path) -> std::io::Result<()> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)?;
+    let deadline = Instant::now() + WIND_DOWN;
+    loop {
+        match file.try_lock() {
+            // Dropping the file unlocks it for rust-ipfs.
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                return Err(std::io::Error::new(
+                    ErrorKind::ResourceBusy,
+                    "another host has it open",
+                ));
+            }
+            // This is a thread for blocking calls.
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
+        }
+    }
+}
+
+/// A killed process leaves at most one of these per block being written; rust-ipfs never collects them.
+fn remove_temporary(blocks_dir: &Path) -> std::io::Result<usize> {
+    let mut removed = 0;
+    for shard in std::fs::read_dir(blocks_dir)? {
+        let shard = shard?;
+        if !shard.file_type()?.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(shard.path())? {
+            let path = file?.path();
+            if path.extension().is_some_and(|extension| extension == "tmp") {
+                std::fs::remove_file(&path)?;
+                removed += 1;
+            }
+        }
+    }
+    Ok(removed)
+}

@@ -1,0 +1,164 @@
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use cid::Cid;
+use node_host::HostError;
+
+use crate::BroadcastId;
+
+/// Why the node did not open. Each is one line that says what to do; nothing that was stored has been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another podium is running on this data directory ({}): stop it, or set another data_dir", dir.display())]
+    InUse { dir: PathBuf },
+    #[error("{} is not a directory: set data_dir to a directory", dir.display())]
+    NotADirectory { dir: PathBuf },
+    #[error("cannot write to {} ({source}): make it writable for this user, or set another data_dir", dir.display())]
+    ReadOnly {
+        dir: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the disk of {} is full: free some space, or set another data_dir", dir.display())]
+    DiskFull { dir: PathBuf },
+    #[error("cannot read the key {} ({source}): make it readable for this user", path.display())]
+    KeyUnreadable {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("the key {} is broken ({reason}): restore it from a copy, or move it away to get a new one", path.display())]
+    KeyBroken { path: PathBuf, reason: String },
+    #[error("the journal {} is broken ({reason}): restore it from a copy, or move the data directory aside and start empty", path.display())]
+    JournalBroken { path: PathBuf, reason: String },
+    #[error("{} has blocks but no journal.redb: restore it from a copy, or move the data directory aside and start empty", dir.display())]
+    JournalMissing { dir: PathBuf },
+    /// An address is in use or is none.
+    #[error(transparent)]
+    Listen(node_host::OpenError),
+    #[error("the data directory {} fails: {source}: check the disk, or set another data_dir", dir.display())]
+    Io {
+        dir: PathBuf,
+        source: std::io::Error,
+    },
+}
+
+impl OpenError {
+    pub(crate) fn io(dir: &Path, source: std::io::Error) -> OpenError {
+        let dir = dir.to_owned();
+        match source.kind() {
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                OpenError::ReadOnly { dir, source }
+            }
+            ErrorKind::NotADirectory => OpenError::NotADirectory { dir },
+            _ if is_full(&source) => OpenError::DiskFull { dir },
+            _ => OpenError::Io { dir, source },
+        }
+    }
+
+    pub(crate) fn host(dir: &Path, error: node_host::OpenError) -> OpenError {
+        match error {
+            node_host::OpenError::Repo { source, .. } => OpenError::io(dir, source),
+            error => OpenError::Listen(error),
+        }
+    }
+
+    pub(crate) fn store(dir: &Path, error: StoreError) -> OpenError {
+        match error {
+            StoreError::DiskFull => OpenError::DiskFull {
+                dir: dir.to_owned(),
+            },
+            StoreError::Blocks(HostError::Io(source)) => OpenError::io(dir, source),
+            StoreError::Journal(error) => OpenError::journal(dir, error),
+            error => OpenError::Io {
+                dir: dir.to_owned(),
+                source: std::io::Error::other(error),
+            },
+        }
+    }
+
+    pub(crate) fn journal(dir: &Path, error: JournalError) -> OpenError {
+        match *error.0 {
+            // How redb reports a file that is not its own, or one that has been cut.
+            redb::Error::Io(source)
+                if !matches!(
+                    source.kind(),
+                    ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+                ) =>
+            {
+                OpenError::io(dir, source)
+            }
+            error => OpenError::JournalBroken {
+                path: dir.join(crate::JOURNAL_FILE),
+                reason: error.to_string(),
+            },
+        }
+    }
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Deleting every finished broadcast but the newest would not be enough, or already was not.
+    #[error(
+        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; raise [node] limit_bytes or stop the broadcast"
+    )]
+    Full {
+        needed_bytes: u64,
+        stored_bytes: u64,
+        limit_bytes: u64,
+    },
+    #[error("the disk is full: free some space")]
+    DiskFull,
+    #[error("there is no broadcast {0}")]
+    UnknownBroadcast(BroadcastId),
+    #[error("broadcast {0} is finished: begin another")]
+    Finished(BroadcastId),
+    #[error("{path:?} is not a path for a file: {reason}")]
+    InvalidPath { path: String, reason: &'static str },
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Blocks(HostError),
+    #[error("the node has been shut down")]
+    Closed,
+}
+
+impl From<HostError> for StoreError {
+    fn from(error: HostError) -> StoreError {
+        match error {
+            HostError::Io(source) if is_full(&source) => StoreError::DiskFull,
+            error => StoreError::Blocks(error),
+        }
+    }
+}
+
+/// A failure of the journal's database.
+#[derive(Debug, thiserror::Error)]
+#[error("the journal: {0}")]
+pub struct JournalError(pub(crate) Box<redb::Error>);
+
+/// Why something cannot be read from the local store.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error("there is no {path:?} below this root")]
+    NotFound { path: String },
+    #[error("{path:?} is not a path: {reason}")]
+    InvalidPath { path: String, reason: &'static str },
+    #[error("{path:?} goes through a file")]
+    NotADirectory { path: String },
+    #[error("{cid} is a directory")]
+    NotAFile { cid: Cid },
+    /// The block is not on this box: never published here, or deleted.
+    #[error("block {cid} is not stored here")]
+    Missing { cid: Cid },
+    #[error("{cid} is not a UnixFS file or directory: {reason}")]
+    NotUnixFs { cid: Cid, reason: String },
+    #[error(transparent)]
+    Store(#[from] HostError),
+}
+
+pub(crate) fn is_full(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+    )
+}

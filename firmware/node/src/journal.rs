@@ -1,0 +1,500 @@
+//! The journal: what is stored and why, in one redb file.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `meta` | name | number; `format` is the version of these tables |
+//! | `broadcasts` | id | meta, root, state |
+//! | `rows` | broadcast, index | opaque bytes |
+//! | `entries` | broadcast, directory, name | kind, CID, Tsize, CIDs of its leaves |
+//! | `blocks` | CID | references, length in bytes |
+//!
+//! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. One with 0 references is
+//! garbage: it may still be on disk, and its row goes when it no longer is. A row exists for every block that was ever
+//! named by a commit, so a block on disk without a row is an orphan.
+
+#[cfg(test)]
+mod check;
+mod tree;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use cid::Cid;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::{BroadcastId, JournalError, StoreError, Update, path};
+use tree::{Change, Counted, Tree};
+
+/// Version of the tables.
+const FORMAT: u64 = 1;
+/// redb's default is 1 GiB, a whole Raspberry Pi; the working set is a few directories and their blocks' rows.
+pub(crate) const CACHE_BYTES: usize = 8 << 20;
+
+/// CIDv1 with sha2-256 is 36 bytes, and we make no other.
+type CidKey = [u8; 36];
+type BroadcastRow<'a> = (&'a [u8], Option<CidKey>, u8);
+/// Kind, CID, Tsize, CIDs of the leaves of a dag-pb file one after another.
+type EntryRow<'a> = (u8, CidKey, u64, &'a [u8]);
+
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const BROADCASTS: TableDefinition<'_, u64, BroadcastRow<'_>> = TableDefinition::new("broadcasts");
+const ROWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rows");
+const ENTRIES: TableDefinition<'_, (u64, &str, &str), EntryRow<'_>> =
+    TableDefinition::new("entries");
+const BLOCKS: TableDefinition<'_, CidKey, (u64, u32)> = TableDefinition::new("blocks");
+
+const FILE: u8 = 0;
+const DIRECTORY: u8 = 1;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Open = 0,
+    Finished = 1,
+    /// No longer there for anybody; its entries are being taken apart.
+    Deleting = 2,
+}
+
+impl State {
+    fn from_row(value: u8) -> State {
+        match value {
+            0 => State::Open,
+            1 => State::Finished,
+            _ => State::Deleting,
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Broadcast {
+    pub(crate) id: BroadcastId,
+    pub(crate) meta: Vec<u8>,
+    pub(crate) root: Option<Cid>,
+    pub(crate) state: State,
+}
+
+/// Opens the database: a file on the box; tests put something else beneath it.
+pub(crate) type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
+
+pub(crate) struct Journal {
+    opener: Opener,
+    /// Empty after a failed write: redb refuses everything from then on, until it is opened anew.
+    database: Mutex<Option<Arc<Database>>>,
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").finish_non_exhaustive()
+    }
+}
+
+type Result<T, E = JournalError> = std::result::Result<T, E>;
+
+impl<E: Into<redb::Error>> From<E> for JournalError {
+    fn from(error: E) -> JournalError {
+        JournalError(Box::new(error.into()))
+    }
+}
+
+/// An update that is not committed yet. Dropping it changes nothing.
+pub(crate) struct Staged {
+    transaction: WriteTransaction,
+    /// Blocks that must be durable before the commit.
+    pub(crate) blocks: Vec<(Cid, Bytes)>,
+    /// Bytes of those that the journal does not have yet.
+    pub(crate) new_bytes: u64,
+    pub(crate) root: Cid,
+    /// Blocks that nothing names any more.
+    pub(crate) garbage: Vec<Cid>,
+}
+
+impl Journal {
+    /// Opens the database and makes the tables.
+    pub(crate) fn open(opener: Opener) -> Result<Journal> {
+        let journal = Journal {
+            opener,
+            database: Mutex::new(None),
+        };
+        let transaction = journal.write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            let format = meta.get("format")?.map(|value| value.value());
+            match format {
+                None => drop(meta.insert("format", FORMAT)?),
+                Some(FORMAT) => {}
+                Some(other) => {
+                    let reason = format!(
+                        "its tables are of version {other}, and this podium knows version {FORMAT}"
+                    );
+                    return Err(redb::Error::Corrupted(reason).into());
+                }
+            }
+            transaction.open_table(BROADCASTS)?;
+            transaction.open_table(ROWS)?;
+            transaction.open_table(ENTRIES)?;
+            transaction.open_table(BLOCKS)?;
+        }
+        transaction.commit()?;
+        Ok(journal)
+    }
+
+    fn database(&self) -> Result<Arc<Database>> {
+        let mut database = self
+            .database
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        match &*database {
+            Some(database) => Ok(database.clone()),
+            None => Ok(database.insert(Arc::new((self.opener)()?)).clone()),
+        }
+    }
+
+    /// To be called after a failed write.
+    pub(crate) fn close(&self) {
+        *self
+            .database
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+
+    fn write(&self) -> Result<WriteTransaction> {
+        Ok(self.database()?.begin_write()?)
+    }
+
+    /// Bytes of all blocks that are on disk or may be.
+    pub(crate) fn stored_bytes(&self) -> Result<u64> {
+        let transaction = self.database()?.begin_read()?;
+        let blocks = transaction.open_table(BLOCKS)?;
+        let mut sum = 0;
+        for row in blocks.iter()? {
+            sum += u64::from(row?.1.value().1);
+        }
+        Ok(sum)
+    }
+
+    /// Oldest first.
+    pub(crate) fn broadcasts(&self) -> Result<Vec<Broadcast>> {
+        let transaction = self.database()?.begin_read()?;
+        let table = transaction.open_table(BROADCASTS)?;
+        let mut broadcasts = Vec::new();
+        for row in table.iter()? {
+            let (id, row) = row?;
+            let (meta, root, state) = row.value();
+            broadcasts.push(Broadcast {
+                id: BroadcastId(id.value()),
+                meta: meta.to_vec(),
+                root: root.map(|key| cid(&key)),
+                state: State::from_row(state),
+            });
+        }
+        Ok(broadcasts)
+    }
+
+    pub(crate) fn rows(&self, broadcast: BroadcastId) -> Result<Vec<Vec<u8>>, StoreError> {
+        let inner = || -> Result<Option<Vec<Vec<u8>>>> {
+            let transaction = self.database()?.begin_read()?;
+            let broadcasts = transaction.open_table(BROADCASTS)?;
+            let there = broadcasts
+                .get(broadcast.0)?
+                .is_some_and(|row| State::from_row(row.value().2) != State::Deleting);
+            if !there {
+                return Ok(None);
+            }
+            let table = transaction.open_table(ROWS)?;
+            let mut rows = Vec::new();
+            for row in table.range((broadcast.0, 0)..=(broadcast.0, u64::MAX))? {
+                rows.push(row?.1.value().to_vec());
+            }
+            Ok(Some(rows))
+        };
+        inner()?.ok_or(StoreError::UnknownBroadcast(broadcast))
+    }
+
+    /// Adds a broadcast after the newest.
+    pub(crate) fn begin(&self, meta: &[u8]) -> Result<BroadcastId> {
+        let transaction = self.write()?;
+        let id = {
+            let mut broadcasts = transaction.open_table(BROADCASTS)?;
+            // The newest is never deleted, so an id is never given twice.
+            let id = broadcasts.last()?.map_or(0, |(id, _)| id.value()) + 1;
+            broadcasts.insert(id, (meta, None, State::Open as u8))?;
+            id
+        };
+        transaction.commit()?;
+        Ok(BroadcastId(id))
+    }
+
+    /// Prepares an update: the rows are written but not committed, and the directories on the changed paths encoded.
+    pub(crate) fn stage(&self, update: &Update) -> Result<Staged, StoreError> {
+        let files: Vec<_> = update
+            .files
+            .iter()
+            .map(|file| Ok((path::split(&file.path)?, file)))
+            .collect::<Result<_, StoreError>>()?;
+        let transaction = self.write()?;
+        let mut change = Change::default();
+        let root;
+        {
+            let id = update.broadcast;
+            let table_error = |error: redb::TableError| StoreError::from(JournalError::from(error));
+            let mut broadcasts = transaction.open_table(BROADCASTS).map_err(table_error)?;
+            let (meta, old_root, state) = {
+                let row = broadcasts.get(id.0).map_err(JournalError::from)?;
+                let row = row.ok_or(StoreError::UnknownBroadcast(id))?;
+                let (meta, root, state) = row.value();
+                (meta.to_vec(), root, State::from_row(state))
+            };
+            match state {
+                State::Open => {}
+                State::Finished => return Err(StoreError::Finished(id)),
+                State::Deleting => return Err(StoreError::UnknownBroadcast(id)),
+            }
+            let mut tree = Tree {
+                broadcast: id.0,
+                entries: transaction.open_table(ENTRIES).map_err(table_error)?,
+            };
+            let mut dirty = BTreeSet::new();
+            for ((dir, name), file) in files {
+                tree.put_file(dir, name, file, &mut change)?;
+                dirty.extend(path::ancestors(dir).map(str::to_owned));
+            }
+            root = match (old_root, dirty.is_empty()) {
+                (Some(root), true) => cid(&root),
+                (old_root, _) => {
+                    dirty.insert(String::new());
+                    let new_root = tree.encode_directories(&dirty, &mut change)?;
+                    change.drop_reference(old_root);
+                    new_root
+                }
+            };
+            let state = if update.finish {
+                State::Finished
+            } else {
+                State::Open
+            };
+            let row = (meta.as_slice(), Some(key(&root)), state as u8);
+            broadcasts.insert(id.0, row).map_err(JournalError::from)?;
+            if let Some(row) = &update.row {
+                append_row(&transaction, id, row)?;
+            }
+        }
+        let Counted {
+            blocks,
+            new_bytes,
+            garbage,
+        } = change.count(&transaction)?;
+        Ok(Staged {
+            transaction,
+            blocks,
+            new_bytes,
+            root,
+            garbage,
+        })
+    }
+
+    /// Marks a finished broadcast as gone.
+    pub(crate) fn mark_deleting(&self, broadcast: BroadcastId) -> Result<()> {
+        let transaction = self.write()?;
+        {
+            let mut broadcasts = transaction.open_table(BROADCASTS)?;
+            let root = broadcasts.get(broadcast.0)?.and_then(|row| row.value().1);
+            broadcasts.insert(broadcast.0, ([].as_slice(), root, State::Deleting as u8))?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Takes up to `count` entries of a broadcast that is being deleted out of the journal, and at last the broadcast.
+    /// Returns the blocks that became garbage, and whether the broadcast is gone.
+    pub(crate) fn take_apart(
+        &self,
+        broadcast: BroadcastId,
+        count: usize,
+    ) -> Result<(Vec<Cid>, bool)> {
+        let transaction = self.write()?;
+        let mut change = Change::default();
+        let done;
+        {
+            let mut entries = transaction.open_table(ENTRIES)?;
+            let mut taken = Vec::with_capacity(count);
+            for row in entries
+                .range((broadcast.0, "", "")..(broadcast.0 + 1, "", ""))?
+                .take(count)
+            {
+                let (place, entry) = row?;
+                let (_, dir, name) = place.value();
+                taken.push((dir.to_owned(), name.to_owned()));
+                change.drop_entry(entry.value());
+            }
+            for (dir, name) in &taken {
+                entries.remove((broadcast.0, dir.as_str(), name.as_str()))?;
+            }
+            done = taken.len() < count;
+            if done {
+                let mut broadcasts = transaction.open_table(BROADCASTS)?;
+                let root = broadcasts
+                    .remove(broadcast.0)?
+                    .and_then(|row| row.value().1);
+                change.drop_reference(root);
+                let rows = (broadcast.0, 0)..=(broadcast.0, u64::MAX);
+                transaction
+                    .open_table(ROWS)?
+                    .retain_in(rows, |_, _| false)?;
+            }
+        }
+        let counted = change.count(&transaction)?;
+        transaction.commit()?;
+        Ok((counted.garbage, done))
+    }
+
+    /// Of these blocks, those that are garbage.
+    pub(crate) fn still_garbage(&self, cids: &[Cid]) -> Result<Vec<Cid>> {
+        self.filter(cids, |row| matches!(row, Some((0, _))))
+    }
+
+    /// Of these blocks, those that no commit ever named.
+    pub(crate) fn unknown(&self, cids: &[Cid]) -> Result<Vec<Cid>> {
+        self.filter(cids, |row| row.is_none())
+    }
+
+    fn filter(&self, cids: &[Cid], keep: impl Fn(Option<(u64, u32)>) -> bool) -> Result<Vec<Cid>> {
+        let transaction = self.database()?.begin_read()?;
+        let blocks = transaction.open_table(BLOCKS)?;
+        let mut kept = Vec::new();
+        for cid in cids {
+            let row = match try_key(cid) {
+                Some(key) => blocks.get(key)?.map(|row| row.value()),
+                None => None,
+            };
+            if keep(row) {
+                kept.push(*cid);
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Drops the rows of garbage that is no longer on disk; returns their bytes.
+    pub(crate) fn forget(&self, cids: &[Cid]) -> Result<u64> {
+        let transaction = self.write()?;
+        let mut bytes = 0;
+        {
+            let mut blocks = transaction.open_table(BLOCKS)?;
+            for cid in cids {
+                let row = blocks.get(key(cid))?.map(|row| row.value());
+                if let Some((0, length)) = row {
+                    blocks.remove(key(cid))?;
+                    bytes += u64::from(length);
+                }
+            }
+        }
+        transaction.commit()?;
+        Ok(bytes)
+    }
+
+    /// Calls `visit` with every block: CID, references.
+    pub(crate) fn for_each_block(&self, mut visit: impl FnMut(Cid, u64)) -> Result<()> {
+        let transaction = self.database()?.begin_read()?;
+        let blocks = transaction.open_table(BLOCKS)?;
+        for row in blocks.iter()? {
+            let (key, row) = row?;
+            visit(cid(&key.value()), row.value().0);
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` with every file: broadcast, path, CID, its blocks.
+    pub(crate) fn for_each_file(
+        &self,
+        mut visit: impl FnMut(BroadcastId, String, Cid, &[Cid]),
+    ) -> Result<()> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        for row in entries.iter()? {
+            let (place, row) = row?;
+            let ((broadcast, dir, name), (kind, file, _, leaves)) = (place.value(), row.value());
+            if kind == FILE {
+                let mut blocks = vec![cid(&file)];
+                blocks.extend(leaf_cids(leaves));
+                visit(
+                    BroadcastId(broadcast),
+                    path::join(dir, name),
+                    cid(&file),
+                    &blocks,
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Encodes every directory anew and returns the blocks of those that `wanted` picks.
+    pub(crate) fn directories(&self, wanted: impl Fn(&Cid) -> bool) -> Result<Vec<(Cid, Bytes)>> {
+        let transaction = self.write()?;
+        let mut found = Vec::new();
+        {
+            let mut tree = Tree {
+                broadcast: 0,
+                entries: transaction.open_table(ENTRIES)?,
+            };
+            let mut places = Vec::new();
+            for row in transaction.open_table(BROADCASTS)?.iter()? {
+                let (id, row) = row?;
+                places.extend(
+                    row.value()
+                        .1
+                        .map(|root| (id.value(), String::new(), cid(&root))),
+                );
+            }
+            for row in tree.entries.iter()? {
+                let (place, row) = row?;
+                let ((broadcast, dir, name), (kind, node, ..)) = (place.value(), row.value());
+                if kind == DIRECTORY {
+                    places.push((broadcast, path::join(dir, name), cid(&node)));
+                }
+            }
+            for (broadcast, dir, node) in places {
+                if wanted(&node) {
+                    tree.broadcast = broadcast;
+                    let encoded = tree.encode(&dir)?;
+                    if encoded.cid == node {
+                        found.extend(encoded.node.map(|bytes| (node, bytes)));
+                    }
+                }
+            }
+        }
+        transaction.abort()?;
+        Ok(found)
+    }
+}
+
+impl Staged {
+    pub(crate) fn commit(self) -> Result<()> {
+        Ok(self.transaction.commit()?)
+    }
+}
+
+fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]) -> Result<()> {
+    let mut rows = transaction.open_table(ROWS)?;
+    let last = rows
+        .range((broadcast.0, 0)..=(broadcast.0, u64::MAX))?
+        .next_back()
+        .transpose()?;
+    let index = last.map_or(0, |(place, _)| place.value().1 + 1);
+    rows.insert((broadcast.0, index), row)?;
+    Ok(())
+}
+
+fn leaf_cids(leaves: &[u8]) -> impl Iterator<Item = Cid> {
+    leaves.as_chunks().0.iter().map(cid)
+}
+
+fn key(cid: &Cid) -> CidKey {
+    try_key(cid).expect("our CIDs are version 1 with sha2-256")
+}
+
+fn try_key(cid: &Cid) -> Option<CidKey> {
+    cid.to_bytes().try_into().ok()
+}
+
+fn cid(key: &CidKey) -> Cid {
+    Cid::read_bytes(&key[..]).expect("the journal holds only CIDs that it was given")
+}

@@ -1,0 +1,71 @@
+//! What must hold of the journal at every moment.
+
+use std::collections::HashMap;
+
+use redb::ReadableTable;
+
+use super::{BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, Journal, State, Tree, cid};
+use crate::path;
+
+impl Journal {
+    /// Panics unless the references are those that entries and broadcasts make, and every directory is what its
+    /// entries encode to.
+    pub(crate) fn check_invariants(&self) {
+        let mut counted: HashMap<CidKey, u64> = HashMap::new();
+        let transaction = self.write().unwrap();
+        let broadcasts = transaction.open_table(BROADCASTS).unwrap();
+        let mut tree = Tree {
+            broadcast: 0,
+            entries: transaction.open_table(ENTRIES).unwrap(),
+        };
+        let mut directories = Vec::new();
+        for row in broadcasts.iter().unwrap() {
+            let (id, row) = row.unwrap();
+            let (_, root, state) = row.value();
+            if let Some(root) = root {
+                *counted.entry(root).or_default() += 1;
+                if State::from_row(state) != State::Deleting {
+                    directories.push((id.value(), String::new(), root));
+                }
+            }
+        }
+        for row in tree.entries.iter().unwrap() {
+            let (place, row) = row.unwrap();
+            let ((broadcast, dir, name), (kind, node, _, leaves)) = (place.value(), row.value());
+            let owner = broadcasts
+                .get(broadcast)
+                .unwrap()
+                .expect("no entries without a broadcast");
+            *counted.entry(node).or_default() += 1;
+            for leaf in leaves.as_chunks().0 {
+                *counted.entry(*leaf).or_default() += 1;
+            }
+            if kind == DIRECTORY && State::from_row(owner.value().2) != State::Deleting {
+                directories.push((broadcast, path::join(dir, name), node));
+            }
+        }
+        for (broadcast, dir, node) in directories {
+            tree.broadcast = broadcast;
+            assert_eq!(
+                tree.encode(&dir).unwrap().cid,
+                cid(&node),
+                "directory {dir:?}"
+            );
+        }
+        for row in transaction.open_table(BLOCKS).unwrap().iter().unwrap() {
+            let (key, row) = row.unwrap();
+            let expected = counted.remove(&key.value()).unwrap_or(0);
+            assert_eq!(
+                row.value().0,
+                expected,
+                "references of {}",
+                cid(&key.value())
+            );
+        }
+        assert!(
+            counted.is_empty(),
+            "blocks without a row: {}",
+            counted.len()
+        );
+    }
+}

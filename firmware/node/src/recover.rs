@@ -1,0 +1,167 @@
+//! What opening finds: the journal against the blocks that are there.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use cid::Cid;
+
+use crate::journal::{Journal, State};
+use crate::store::BlockStore;
+use crate::writer::Inherited;
+use crate::{BroadcastId, StoreError, blocking};
+
+/// What was found when the node opened.
+#[derive(Debug, Clone, Default)]
+pub struct Recovered {
+    /// Oldest first.
+    pub broadcasts: Vec<RecoveredBroadcast>,
+    /// Blocks that no commit named, removed: what a crash in the middle of an update leaves.
+    pub removed_orphans: usize,
+    /// Unfinished `*.tmp` files, removed.
+    pub removed_temporary: usize,
+    /// Directory blocks that were missing and have been made again from the journal.
+    pub repaired_directories: usize,
+    /// Files with blocks that are missing or that cannot be listed: a broken disk. At most [`MAX_REPORTED`].
+    pub missing: Vec<MissingFile>,
+}
+
+/// Files beyond this number are counted in the log only: a store that was emptied by hand misses all of them.
+pub const MAX_REPORTED: usize = 1000;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecoveredBroadcast {
+    pub id: BroadcastId,
+    /// As given to [`Node::begin`](crate::Node::begin).
+    pub meta: Vec<u8>,
+    /// Of the newest broadcast only; [`Node::rows`](crate::Node::rows) reads those of another.
+    pub rows: Vec<Vec<u8>>,
+    /// Absent when nothing has been published.
+    pub root: Option<Cid>,
+    pub finished: bool,
+}
+
+/// A file that cannot be read in full.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingFile {
+    pub broadcast: BroadcastId,
+    pub path: String,
+    pub cid: Cid,
+}
+
+/// Makes journal and store agree. Removes only what no commit names.
+pub(crate) async fn reconcile(
+    store: &dyn BlockStore,
+    journal: &Arc<Journal>,
+    listed: Vec<Cid>,
+) -> Result<(Recovered, Inherited), StoreError> {
+    let mut recovered = Recovered::default();
+
+    let found = in_journal(journal, move |journal| {
+        let orphans = journal.unknown(&listed)?;
+        let listed: HashSet<Cid> = listed.into_iter().collect();
+        let (mut missing, mut garbage, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
+        journal.for_each_block(
+            |cid, references| match (references, listed.contains(&cid)) {
+                (0, true) => garbage.push(cid),
+                (0, false) => gone.push(cid),
+                (_, true) => {}
+                (_, false) => drop(missing.insert(cid)),
+            },
+        )?;
+        if !gone.is_empty() {
+            journal.forget(&gone)?;
+        }
+        let directories = match missing.is_empty() {
+            true => Vec::new(),
+            false => journal.directories(|cid| missing.contains(cid))?,
+        };
+        Ok((orphans, garbage, missing, directories))
+    });
+    let (orphans, garbage, mut missing, directories) = found.await?;
+
+    for cid in &orphans {
+        store.remove(*cid).await?;
+    }
+    recovered.removed_orphans = orphans.len();
+    recovered.repaired_directories = directories.len();
+    for (cid, _) in &directories {
+        missing.remove(cid);
+    }
+    if !directories.is_empty() {
+        store.put(directories).await?;
+    }
+
+    let summary = in_journal(journal, move |journal| {
+        let mut files = Vec::new();
+        let mut count = 0;
+        if !missing.is_empty() {
+            journal.for_each_file(|broadcast, path, cid, blocks| {
+                if blocks.iter().any(|block| missing.contains(block)) {
+                    count += 1;
+                    if files.len() < MAX_REPORTED {
+                        files.push(MissingFile {
+                            broadcast,
+                            path,
+                            cid,
+                        });
+                    }
+                }
+            })?;
+        }
+        let (deleting, kept): (Vec<_>, Vec<_>) = journal
+            .broadcasts()?
+            .into_iter()
+            .partition(|broadcast| broadcast.state == State::Deleting);
+        let newest = match kept.last() {
+            Some(newest) => journal.rows(newest.id)?,
+            None => Vec::new(),
+        };
+        Ok((
+            files,
+            count,
+            deleting,
+            kept,
+            newest,
+            journal.stored_bytes()?,
+        ))
+    });
+    let (files, count, deleting, kept, newest, stored_bytes) = summary.await?;
+    if count > 0 {
+        tracing::error!(
+            files = count,
+            "blocks are missing from the store: check the disk"
+        );
+    }
+    recovered.missing = files;
+    recovered.broadcasts = kept
+        .into_iter()
+        .map(|b| RecoveredBroadcast {
+            id: b.id,
+            meta: b.meta,
+            rows: Vec::new(),
+            root: b.root,
+            finished: b.state == State::Finished,
+        })
+        .collect();
+    if let Some(last) = recovered.broadcasts.last_mut() {
+        last.rows = newest;
+    }
+    let deleting = deleting.into_iter().map(|broadcast| broadcast.id).collect();
+    Ok((
+        recovered,
+        Inherited {
+            garbage,
+            deleting,
+            stored_bytes,
+            lock: None,
+        },
+    ))
+}
+
+async fn in_journal<T: Send + 'static>(
+    journal: &Arc<Journal>,
+    f: impl FnOnce(&Journal) -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let journal = journal.clone();
+    blocking(move || f(&journal)).await
+}

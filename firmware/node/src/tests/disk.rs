@@ -1,0 +1,285 @@
+//! A disk in memory that stops at a chosen operation: the block store and the journal's file share it.
+
+use std::collections::BTreeMap;
+use std::io::{Error, Result};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::future::{BoxFuture, FutureExt};
+use node_host::HostError;
+use tokio::sync::watch;
+
+use crate::journal::Journal;
+use crate::store::BlockStore;
+
+/// How the machine went down.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Crash {
+    /// kill -9: what was written is there.
+    Kill,
+    /// Power cut: of the journal's writes since the last sync any may be there; the seed chooses.
+    PowerCut { seed: u64 },
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Disk {
+    state: Arc<Mutex<State>>,
+    peers: watch::Sender<u32>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    operations: u64,
+    /// Everything from this operation on fails: the process is dead, and only does not know it.
+    stop_at: Option<u64>,
+    /// The next so many `put`s find the disk full after their first block.
+    full_puts: u64,
+    free_bytes: u64,
+    blocks: BTreeMap<Cid, Bytes>,
+    journal: Vec<u8>,
+    synced: Vec<u8>,
+    unsynced: Vec<Write>,
+}
+
+#[derive(Debug)]
+enum Write {
+    SetLen(u64),
+    Data(u64, Vec<u8>),
+}
+
+impl Write {
+    fn apply(&self, file: &mut Vec<u8>) {
+        match self {
+            Write::SetLen(length) => file.resize(*length as usize, 0),
+            Write::Data(offset, data) => {
+                let end = *offset as usize + data.len();
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file[*offset as usize..end].copy_from_slice(data);
+            }
+        }
+    }
+}
+
+impl State {
+    fn alive(&self) -> Result<()> {
+        match self
+            .stop_at
+            .is_some_and(|stop_at| self.operations >= stop_at)
+        {
+            true => Err(Error::other("stopped by the test")),
+            false => Ok(()),
+        }
+    }
+
+    fn operation(&mut self) -> Result<()> {
+        self.alive()?;
+        self.operations += 1;
+        Ok(())
+    }
+}
+
+impl Disk {
+    pub(super) fn new() -> Disk {
+        let state = State {
+            free_bytes: u64::MAX,
+            ..State::default()
+        };
+        Disk {
+            state: Arc::new(Mutex::new(state)),
+            peers: watch::channel(0).0,
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(super) fn stop_at(&self, operation: u64) {
+        self.state().stop_at = Some(operation);
+    }
+
+    pub(super) fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    pub(super) fn set_free_bytes(&self, bytes: u64) {
+        self.state().free_bytes = bytes;
+    }
+
+    pub(super) fn fill_up(&self, puts: u64) {
+        self.state().full_puts = puts;
+    }
+
+    pub(super) fn blocks(&self) -> BTreeMap<Cid, Bytes> {
+        self.state().blocks.clone()
+    }
+
+    pub(super) fn block_bytes(&self) -> u64 {
+        self.state()
+            .blocks
+            .values()
+            .map(|block| block.len() as u64)
+            .sum()
+    }
+
+    pub(super) fn lose_block(&self, cid: &Cid) {
+        self.state().blocks.remove(cid).expect("the block is there");
+    }
+
+    pub(super) fn has_journal(&self) -> bool {
+        !self.state().journal.is_empty()
+    }
+
+    /// A journal appears whole or not at all: on the box by a rename.
+    pub(super) fn create_journal(&self) -> Result<()> {
+        let scratch = Disk::new();
+        let file = scratch.clone();
+        let journal = Journal::open(Box::new(move || {
+            redb::Builder::new().create_with_backend(file.clone())
+        }));
+        drop(journal.map_err(Error::other)?);
+        let mut state = self.state();
+        state.operation()?;
+        state.journal = scratch.state().journal.clone();
+        state.synced = state.journal.clone();
+        Ok(())
+    }
+
+    /// What is found after the machine went down.
+    pub(super) fn after(&self, crash: Crash) -> Disk {
+        let state = self.state();
+        let journal = match crash {
+            Crash::Kill => state.journal.clone(),
+            Crash::PowerCut { mut seed } => {
+                let mut file = state.synced.clone();
+                for write in &state.unsynced {
+                    // splitmix64
+                    seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                    if mixed >> 63 == 0 {
+                        write.apply(&mut file);
+                    }
+                }
+                file
+            }
+        };
+        let found = Disk::new();
+        *found.state() = State {
+            free_bytes: u64::MAX,
+            blocks: state.blocks.clone(),
+            synced: journal.clone(),
+            journal,
+            ..State::default()
+        };
+        found
+    }
+}
+
+impl BlockStore for Disk {
+    fn put(
+        &self,
+        blocks: Vec<(Cid, Bytes)>,
+    ) -> BoxFuture<'static, std::result::Result<(), HostError>> {
+        let disk = self.clone();
+        async move {
+            for (i, (cid, bytes)) in blocks.into_iter().enumerate() {
+                let mut state = disk.state();
+                state.operation()?;
+                if i > 0 && state.full_puts > 0 {
+                    state.full_puts -= 1;
+                    return Err(Error::from(std::io::ErrorKind::StorageFull).into());
+                }
+                state.blocks.insert(cid, bytes);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn get(&self, cid: Cid) -> BoxFuture<'static, std::result::Result<Option<Bytes>, HostError>> {
+        let disk = self.clone();
+        async move {
+            disk.state().alive()?;
+            Ok(disk.state().blocks.get(&cid).cloned())
+        }
+        .boxed()
+    }
+
+    fn remove(&self, cid: Cid) -> BoxFuture<'static, std::result::Result<(), HostError>> {
+        let disk = self.clone();
+        async move {
+            let mut state = disk.state();
+            state.operation()?;
+            state.blocks.remove(&cid);
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn list(&self) -> BoxFuture<'static, std::result::Result<Vec<Cid>, HostError>> {
+        let disk = self.clone();
+        async move {
+            disk.state().alive()?;
+            Ok(disk.state().blocks.keys().copied().collect())
+        }
+        .boxed()
+    }
+
+    fn peers(&self) -> watch::Receiver<u32> {
+        self.peers.subscribe()
+    }
+
+    fn free_bytes(&self) -> Result<u64> {
+        Ok(self.state().free_bytes)
+    }
+
+    fn shutdown(&self) -> BoxFuture<'static, ()> {
+        futures::future::ready(()).boxed()
+    }
+}
+
+/// The journal's file.
+impl redb::StorageBackend for Disk {
+    fn len(&self) -> Result<u64> {
+        self.state().alive()?;
+        Ok(self.state().journal.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        let state = self.state();
+        state.alive()?;
+        let offset = offset as usize;
+        let bytes = state.journal.get(offset..offset + out.len());
+        out.copy_from_slice(bytes.ok_or_else(|| Error::from(std::io::ErrorKind::UnexpectedEof))?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> Result<()> {
+        self.journal_write(Write::SetLen(len))
+    }
+
+    fn sync_data(&self) -> Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        state.synced = state.journal.clone();
+        state.unsynced.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
+        self.journal_write(Write::Data(offset, data.to_vec()))
+    }
+}
+
+impl Disk {
+    fn journal_write(&self, write: Write) -> Result<()> {
+        let mut state = self.state();
+        state.operation()?;
+        write.apply(&mut state.journal);
+        state.unsynced.push(write);
+        Ok(())
+    }
+}

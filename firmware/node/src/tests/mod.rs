@@ -1,0 +1,90 @@
+//! The node over a disk in memory.
+
+mod crash;
+mod disk;
+mod model;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::TryStreamExt;
+
+use crate::journal::Opener;
+use crate::{BroadcastId, NewFile, Node, OpenError, Recovered, Resolved, Shared, Update};
+use disk::Disk;
+
+/// Small, so that redb's cache does not hide its reads.
+const CACHE_BYTES: usize = 64 << 10;
+
+async fn open(disk: &Disk, limit_bytes: u64) -> Result<(Node, Recovered), OpenError> {
+    let file = disk.clone();
+    let opener: Opener = Box::new(move || {
+        redb::Builder::new()
+            .set_cache_size(CACHE_BYTES)
+            .create_with_backend(file.clone())
+    });
+    let store = Arc::new(disk.clone());
+    if !disk.has_journal() {
+        crate::require_empty(Path::new("/memory"), disk).await?;
+        disk.create_journal()
+            .map_err(|source| OpenError::io(Path::new("/memory"), source))?;
+    }
+    let opened = crate::start(Path::new("/memory"), store, opener, limit_bytes, None).await?;
+    let (store, journal, commands, stats, recovered) = opened;
+    let shared = Shared {
+        peer_id: String::new(),
+        listen: Vec::new(),
+        channel: String::new(),
+        store,
+        journal,
+        commands,
+        stats,
+    };
+    Ok((
+        Node {
+            shared: Arc::new(shared),
+        },
+        recovered,
+    ))
+}
+
+fn update(broadcast: BroadcastId, files: Vec<NewFile>) -> Update {
+    Update {
+        broadcast,
+        row: None,
+        files,
+        finish: false,
+    }
+}
+
+/// Everything below a root: path to content.
+async fn read_all(node: &Node, root: Cid) -> Result<BTreeMap<String, Bytes>, crate::ReadError> {
+    let mut files = BTreeMap::new();
+    let mut pending = vec![String::new()];
+    while let Some(path) = pending.pop() {
+        match node.resolve(root, &path).await? {
+            Resolved::File { cid, size } => {
+                let pieces: Vec<Bytes> = node.read(cid, 0..u64::MAX).try_collect().await?;
+                let content: Bytes = pieces.concat().into();
+                assert_eq!(content.len() as u64, size, "{path}");
+                files.insert(path, content);
+            }
+            Resolved::Directory { entries, .. } => {
+                assert!(
+                    entries.is_sorted_by(|a, b| a.name < b.name),
+                    "{path}: {entries:?}"
+                );
+                pending.extend(
+                    entries
+                        .iter()
+                        .map(|entry| crate::path::join(&path, &entry.name)),
+                );
+            }
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,398 @@
+//! Limit, grace, full disks, paths, ranges.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+
+use super::disk::{Crash, Disk};
+use super::{open, read_all, update};
+use crate::writer::{GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
+use crate::{BroadcastId, Leaf, NewFile, Node, OpenError, ReadError, Resolved, StoreError, Update};
+
+const LIMIT_BYTES: u64 = 1 << 20;
+
+async fn finish(node: &Node, broadcast: BroadcastId) {
+    node.publish(Update {
+        broadcast,
+        row: None,
+        files: vec![],
+        finish: true,
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_finished_broadcasts_make_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..4u8 {
+        let id = node.begin(vec![i]).await.unwrap();
+        node.publish(update(id, vec![NewFile::new("a", vec![i; 300 << 10])]))
+            .await
+            .unwrap();
+        assert!(disk.block_bytes() <= LIMIT_BYTES);
+        // The second stays unfinished, as after a crash.
+        if i != 1 {
+            finish(&node, id).await;
+        }
+        ids.push(id);
+    }
+    let kept = |node: &Node| -> Vec<BroadcastId> {
+        node.shared
+            .journal
+            .broadcasts()
+            .unwrap()
+            .iter()
+            .map(|b| b.id)
+            .collect()
+    };
+    assert_eq!(kept(&node), [ids[1], ids[2], ids[3]]);
+
+    let id = node.begin(vec![]).await.unwrap();
+    let published = node
+        .publish(update(id, vec![NewFile::new("a", vec![9; 600 << 10])]))
+        .await;
+    assert!(
+        matches!(published, Ok(p) if p.stored_bytes <= LIMIT_BYTES),
+        "{published:?}"
+    );
+    assert_eq!(kept(&node), [ids[1], id]);
+
+    let before = disk.blocks();
+    let error = node
+        .publish(update(id, vec![NewFile::new("b", vec![8; 300 << 10])]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::Full {
+                limit_bytes: LIMIT_BYTES,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = node
+        .publish(update(id, vec![NewFile::new("b", vec![8; 2 << 20])]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert_eq!(disk.blocks(), before, "nothing is written");
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lowered_limit_is_kept_after_opening() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    for i in 0..3u8 {
+        let id = node.begin(vec![]).await.unwrap();
+        node.publish(update(id, vec![NewFile::new("a", vec![i; 300 << 10])]))
+            .await
+            .unwrap();
+        finish(&node, id).await;
+    }
+    node.shutdown().await;
+    let (node, _) = open(&disk, 400 << 10).await.unwrap();
+    let mut stats = node.stats();
+    stats
+        .wait_for(|stats| stats.stored_bytes <= stats.limit_bytes)
+        .await
+        .unwrap();
+    assert!(disk.block_bytes() <= 400 << 10);
+    assert_eq!(node.shared.journal.broadcasts().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_replaced_stays_for_its_grace() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let playlist = |i: u64| update(id, vec![NewFile::new("live.m3u8", format!("playlist {i}"))]);
+    let old = node.publish(playlist(0)).await.unwrap().root;
+    for i in 1..=GRACE_UPDATES {
+        node.publish(playlist(i)).await.unwrap();
+    }
+    let last = node
+        .publish(playlist(GRACE_UPDATES + 1))
+        .await
+        .unwrap()
+        .root;
+    tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+    read_all(&node, old)
+        .await
+        .expect("a follower still walks it");
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert!(matches!(
+        read_all(&node, old).await,
+        Err(ReadError::Missing { .. })
+    ));
+    read_all(&node, last).await.unwrap();
+    assert!(
+        disk.blocks().len() > 2,
+        "too few updates have passed for the latest garbage"
+    );
+    tokio::time::sleep(GRACE_WITHOUT_UPDATES).await;
+    assert_eq!(
+        disk.blocks().len(),
+        2,
+        "the last root and the last playlist"
+    );
+    assert_eq!(node.stats().borrow().stored_bytes, disk.block_bytes());
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_again_is_no_garbage() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let mut roots = Vec::new();
+    for i in 0..40 {
+        let content = if i % 2 == 0 { "even" } else { "odd" };
+        let files = vec![NewFile::new("a", content)];
+        roots.push(node.publish(update(id, files)).await.unwrap().root);
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        // The root before was replaced seven seconds ago, however long ago it was replaced for the first time.
+        for root in &roots[roots.len().saturating_sub(2)..] {
+            read_all(&node, *root).await.unwrap();
+        }
+        node.shared.journal.check_invariants();
+    }
+    tokio::time::sleep(GRACE_WITHOUT_UPDATES * 2).await;
+    assert_eq!(read_all(&node, roots[39]).await.unwrap()["a"], "odd");
+    assert_eq!(disk.blocks().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_leaves_no_trace() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let first = node
+        .publish(update(id, vec![NewFile::new("a", "first")]))
+        .await
+        .unwrap();
+    let before = disk.blocks();
+    let files = || vec![NewFile::new("b", "second"), NewFile::new("c", "third")];
+
+    disk.fill_up(1);
+    assert!(matches!(
+        node.publish(update(id, files())).await,
+        Err(StoreError::DiskFull)
+    ));
+    assert_eq!(disk.blocks(), before);
+
+    disk.set_free_bytes(RESERVE_BYTES);
+    assert!(matches!(
+        node.publish(update(id, files())).await,
+        Err(StoreError::DiskFull)
+    ));
+    assert_eq!(disk.blocks(), before);
+    assert_eq!(node.stats().borrow().stored_bytes, first.stored_bytes);
+
+    disk.set_free_bytes(u64::MAX);
+    let root = node.publish(update(id, files())).await.unwrap().root;
+    assert_eq!(read_all(&node, root).await.unwrap().len(), 3);
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_blocks_are_reported_and_directories_made_again() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let files = vec![
+        NewFile::new("video/0/a", "content"),
+        NewFile::new("video/0/b", "other"),
+    ];
+    let lost = files[0].leaves[0].cid();
+    let root = node.publish(update(id, files)).await.unwrap().root;
+    let Resolved::Directory { cid: directory, .. } = node.resolve(root, "video").await.unwrap()
+    else {
+        panic!()
+    };
+    node.shutdown().await;
+
+    for cid in [root, directory, lost] {
+        disk.lose_block(&cid);
+    }
+    let (node, recovered) = open(&disk, LIMIT_BYTES).await.unwrap();
+    assert_eq!(recovered.repaired_directories, 2);
+    let missing: Vec<_> = recovered
+        .missing
+        .iter()
+        .map(|file| (file.broadcast, file.path.as_str(), file.cid))
+        .collect();
+    assert_eq!(missing, [(id, "video/0/a", lost)]);
+    assert!(matches!(
+        node.resolve(root, "video/0/b").await,
+        Ok(Resolved::File { size: 5, .. })
+    ));
+    // Publishing it again makes it whole.
+    node.publish(update(id, vec![NewFile::new("video/0/c", "content")]))
+        .await
+        .unwrap();
+    assert_eq!(read_all(&node, root).await.unwrap()["video/0/a"], "content");
+}
+
+#[tokio::test(start_paused = true)]
+async fn orphans_are_removed_but_not_without_a_journal() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let root = node
+        .publish(update(id, vec![NewFile::new("a", "kept")]))
+        .await
+        .unwrap()
+        .root;
+    let orphan = Leaf::split("orphan".into()).remove(0);
+    node.shared
+        .store
+        .put(vec![(orphan.cid(), orphan.bytes().clone())])
+        .await
+        .unwrap();
+    node.shutdown().await;
+
+    let (node, recovered) = open(&disk.after(Crash::Kill), LIMIT_BYTES).await.unwrap();
+    assert_eq!(recovered.removed_orphans, 1);
+    assert_eq!(read_all(&node, root).await.unwrap()["a"], "kept");
+
+    let blocks_only = Disk::new();
+    crate::store::BlockStore::put(&blocks_only, disk.blocks().into_iter().collect())
+        .await
+        .unwrap();
+    for _attempt in 0..2 {
+        let error = open(&blocks_only, LIMIT_BYTES).await.unwrap_err();
+        assert!(matches!(error, OpenError::JournalMissing { .. }), "{error}");
+    }
+    assert_eq!(blocks_only.blocks(), disk.blocks());
+}
+
+#[tokio::test(start_paused = true)]
+async fn updates_that_cannot_be() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    node.publish(update(id, vec![NewFile::new("dir/file", "x")]))
+        .await
+        .unwrap();
+    for path in [
+        "",
+        "/a",
+        "a/",
+        "a//b",
+        ".",
+        "a/../b",
+        "dir",
+        "dir/file/x",
+        "nul\0",
+        &"n".repeat(256),
+    ] {
+        let error = node
+            .publish(update(id, vec![NewFile::new(path, "y")]))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, StoreError::InvalidPath { .. }),
+            "{path:?}: {error}"
+        );
+    }
+    finish(&node, id).await;
+    assert!(matches!(
+        node.publish(update(id, vec![])).await,
+        Err(StoreError::Finished(_))
+    ));
+    let unknown = BroadcastId(77);
+    assert!(matches!(
+        node.publish(update(unknown, vec![])).await,
+        Err(StoreError::UnknownBroadcast(_))
+    ));
+    assert!(matches!(
+        node.rows(unknown).await,
+        Err(StoreError::UnknownBroadcast(_))
+    ));
+    let other = node.clone();
+    node.shutdown().await;
+    assert!(matches!(other.begin(vec![]).await, Err(StoreError::Closed)));
+    assert!(matches!(other.rows(id).await, Err(StoreError::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn paths_and_ranges() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let content: Vec<u8> = (0..1000u32).map(|i| i as u8).collect();
+    let leaves = content
+        .chunks(300)
+        .flat_map(|part| Leaf::split(part.to_vec().into()))
+        .collect();
+    let files = vec![
+        NewFile {
+            path: "a/many".to_owned(),
+            leaves,
+        },
+        NewFile::new("a/one", content.clone()),
+        NewFile::new("a/none", ""),
+    ];
+    let root = node.publish(update(id, files)).await.unwrap().root;
+
+    for path in ["a/many", "a/one"] {
+        let Ok(Resolved::File { cid, size: 1000 }) = node.resolve(root, path).await else {
+            panic!("{path}")
+        };
+        for (from, to) in [
+            (0, 1000),
+            (0, u64::MAX),
+            (299, 301),
+            (300, 600),
+            (999, 1000),
+            (5, 5),
+            (1000, 2000),
+            (250, 950),
+        ] {
+            let pieces: Vec<_> = node.read(cid, from..to).try_collect().await.unwrap();
+            let expected = content
+                .get(from as usize..(to as usize).min(1000))
+                .unwrap_or_default();
+            assert_eq!(pieces.concat(), expected, "{path} {from}..{to}");
+        }
+    }
+    assert!(matches!(
+        node.resolve(root, "a/none").await,
+        Ok(Resolved::File { size: 0, .. })
+    ));
+    assert!(
+        matches!(node.resolve(root, "/").await, Ok(Resolved::Directory { cid, .. }) if cid == root)
+    );
+    assert!(matches!(
+        node.resolve(root, "/a/").await,
+        Ok(Resolved::Directory { .. })
+    ));
+    assert!(matches!(
+        node.resolve(root, "b").await,
+        Err(ReadError::NotFound { .. })
+    ));
+    assert!(matches!(
+        node.resolve(root, "a/one/x").await,
+        Err(ReadError::NotADirectory { .. })
+    ));
+    assert!(matches!(
+        node.resolve(root, "a/../a").await,
+        Err(ReadError::InvalidPath { .. })
+    ));
+    let stranger = Leaf::split("not here".into())[0].cid();
+    assert!(matches!(
+        node.resolve(stranger, "").await,
+        Err(ReadError::Missing { .. })
+    ));
+    assert!(matches!(node.block(stranger).await, Ok(None)));
+    assert!(matches!(
+        node.read(root, 0..1).try_collect::<Vec<_>>().await,
+        Err(ReadError::NotAFile { .. })
+    ));
+}

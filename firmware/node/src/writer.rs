@@ -1,0 +1,449 @@
+//! The writer: one actor that alone writes and deletes.
+//!
+//! The order of a publish: stage in the journal, make room, make the blocks durable, commit, answer. So a commit names
+//! only durable blocks, and what a crash leaves behind is blocks that no commit names: orphans, removed at the next open.
+//! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cid::Cid;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::journal::{Journal, Staged, State};
+use crate::store::BlockStore;
+use crate::{BroadcastId, Published, Stats, StoreError, Update};
+
+/// A follower of the last root may still be walking it: what an update replaced stays for so long,
+pub(crate) const GRACE: Duration = Duration::from_secs(60);
+/// and for so many further updates,
+pub(crate) const GRACE_UPDATES: u64 = 4;
+/// or, when no more come, for so long.
+pub(crate) const GRACE_WITHOUT_UPDATES: Duration = Duration::from_secs(600);
+
+/// Every collection costs a commit of the journal, and that an fsync.
+const COLLECT_EVERY: Duration = Duration::from_secs(10);
+/// Blocks removed in one go; an update waits for at most one go.
+const COLLECT_AT_ONCE: usize = 256;
+/// Entries of a deleted broadcast taken apart in one go: a segment is about five blocks.
+const ENTRIES_AT_ONCE: usize = 48;
+/// After a failure of the background work.
+const RETRY: Duration = Duration::from_secs(60);
+/// Left free on the disk: the journal and the rest of the system must still be able to write.
+pub(crate) const RESERVE_BYTES: u64 = 16 << 20;
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Begin {
+        meta: Vec<u8>,
+        reply: oneshot::Sender<Result<BroadcastId, StoreError>>,
+    },
+    Publish {
+        update: Update,
+        reply: oneshot::Sender<Result<Published, StoreError>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
+}
+
+/// Blocks that became garbage with one update.
+#[derive(Debug)]
+struct Batch {
+    since: Instant,
+    /// Number of the update.
+    update: u64,
+    cids: VecDeque<Cid>,
+}
+
+pub(crate) struct Writer {
+    store: Arc<dyn BlockStore>,
+    journal: Arc<Journal>,
+    limit_bytes: u64,
+    stored_bytes: u64,
+    /// Updates since the start.
+    updates: u64,
+    /// Oldest first.
+    garbage: VecDeque<Batch>,
+    /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
+    garbage_since: HashMap<Cid, u64>,
+    /// Broadcasts being taken apart.
+    deleting: VecDeque<BroadcastId>,
+    /// Background work waits until then.
+    not_before: Instant,
+    stats: watch::Sender<Stats>,
+    /// Keeps other processes out for as long as something may be written.
+    _lock: Option<File>,
+}
+
+/// What the writer takes over at the start.
+#[derive(Debug)]
+pub(crate) struct Inherited {
+    /// Garbage of an earlier process; its grace starts anew.
+    pub(crate) garbage: Vec<Cid>,
+    pub(crate) deleting: Vec<BroadcastId>,
+    pub(crate) stored_bytes: u64,
+    pub(crate) lock: Option<File>,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        store: Arc<dyn BlockStore>,
+        journal: Arc<Journal>,
+        limit_bytes: u64,
+        inherited: Inherited,
+    ) -> (Writer, watch::Receiver<Stats>) {
+        let now = Instant::now();
+        let stored_bytes = inherited.stored_bytes;
+        let (stats, receiver) = watch::channel(Stats {
+            peers: *store.peers().borrow(),
+            stored_bytes,
+            limit_bytes,
+        });
+        let mut writer = Writer {
+            store,
+            journal,
+            limit_bytes,
+            stored_bytes,
+            updates: 0,
+            garbage: VecDeque::new(),
+            garbage_since: HashMap::new(),
+            deleting: inherited.deleting.into(),
+            not_before: now,
+            stats,
+            _lock: inherited.lock,
+        };
+        writer.add_garbage(inherited.garbage, now);
+        // A follower that comes back after a restart walks the root it knew.
+        writer.updates = GRACE_UPDATES;
+        (writer, receiver)
+    }
+
+    pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut peers = self.store.peers();
+        let mut peers_alive = true;
+        let reply = loop {
+            let work_at = self.next_work();
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(Command::Begin { meta, reply }) => drop(reply.send(self.begin(meta).await)),
+                    Some(Command::Publish { update, reply }) => drop(reply.send(self.publish(update).await)),
+                    Some(Command::Shutdown { reply }) => break Some(reply),
+                    None => break None,
+                },
+                changed = peers.changed(), if peers_alive => peers_alive = changed.is_ok(),
+                () = sleep_until(work_at), if work_at.is_some() => self.work().await,
+            }
+            let peers = *peers.borrow_and_update();
+            let stats = Stats {
+                peers,
+                stored_bytes: self.stored_bytes,
+                limit_bytes: self.limit_bytes,
+            };
+            self.stats
+                .send_if_modified(|old| std::mem::replace(old, stats) != stats);
+        };
+        self.store.shutdown().await;
+        self.journal.close();
+        // The lock goes before the answer, so that the directory can be opened again.
+        drop(self);
+        if let Some(reply) = reply {
+            let _ = reply.send(());
+        }
+    }
+
+    async fn begin(&mut self, meta: Vec<u8>) -> Result<BroadcastId, StoreError> {
+        self.check_disk(meta.len() as u64)?;
+        let result = self
+            .in_journal(move |journal| Ok(journal.begin(&meta)?))
+            .await;
+        if result.is_err() {
+            self.journal.close();
+        }
+        result
+    }
+
+    async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {
+        let update = Arc::new(update);
+        let mut staged = self.stage(&update).await?;
+        if self.stored_bytes.saturating_add(staged.new_bytes) > self.limit_bytes {
+            let needed = staged.new_bytes;
+            drop(staged);
+            self.make_room(needed, update.broadcast).await?;
+            // A block that the update shares with a broadcast deleted just now counts as new.
+            staged = self.stage(&update).await?;
+            self.check_limit(staged.new_bytes)?;
+        }
+        let Staged {
+            root, new_bytes, ..
+        } = staged;
+        self.check_disk(new_bytes)?;
+
+        let blocks = std::mem::take(&mut staged.blocks);
+        let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
+        if let Err(error) = self.store.put(blocks).await {
+            drop(staged);
+            self.remove_unnamed(cids).await;
+            return Err(error.into());
+        }
+        let garbage = std::mem::take(&mut staged.garbage);
+        if let Err(error) = self.in_journal(|_| Ok(staged.commit()?)).await {
+            // Whether it is on disk shows when the database is opened anew, and then the journal knows the blocks.
+            self.journal.close();
+            self.remove_unnamed(cids).await;
+            if let Ok(bytes) = self.in_journal(|journal| Ok(journal.stored_bytes()?)).await {
+                self.stored_bytes = bytes;
+            }
+            return Err(error);
+        }
+        self.stored_bytes += new_bytes;
+        self.updates += 1;
+        self.add_garbage(garbage, Instant::now());
+        Ok(Published {
+            root,
+            stored_bytes: self.stored_bytes,
+        })
+    }
+
+    async fn stage(&self, update: &Arc<Update>) -> Result<Staged, StoreError> {
+        let update = update.clone();
+        self.in_journal(move |journal| journal.stage(&update)).await
+    }
+
+    /// Deletes the oldest finished broadcasts until so many bytes fit.
+    async fn make_room(
+        &mut self,
+        needed_bytes: u64,
+        current: BroadcastId,
+    ) -> Result<(), StoreError> {
+        // Deleting would not help.
+        if needed_bytes > self.limit_bytes {
+            return self.check_limit(needed_bytes);
+        }
+        while self.stored_bytes + needed_bytes > self.limit_bytes {
+            if self.deleting.is_empty() && !self.choose_oldest(Some(current)).await? {
+                break;
+            }
+            self.take_apart().await?;
+        }
+        self.check_limit(needed_bytes)
+    }
+
+    fn check_limit(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        let (stored_bytes, limit_bytes) = (self.stored_bytes, self.limit_bytes);
+        match stored_bytes.saturating_add(needed_bytes) > limit_bytes {
+            true => Err(StoreError::Full {
+                needed_bytes,
+                stored_bytes,
+                limit_bytes,
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn check_disk(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        match self.store.free_bytes() {
+            Ok(free) if free < needed_bytes.saturating_add(RESERVE_BYTES) => {
+                Err(StoreError::DiskFull)
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(node_host::HostError::Io(error).into()),
+        }
+    }
+
+    /// Marks the oldest finished broadcast as being deleted; never the newest, which is what the box shows.
+    async fn choose_oldest(&mut self, current: Option<BroadcastId>) -> Result<bool, StoreError> {
+        let chosen = self
+            .in_journal(move |journal| {
+                let broadcasts = journal.broadcasts()?;
+                let older = broadcasts
+                    .split_last()
+                    .map_or(&[][..], |(_newest, older)| older);
+                let mut finished = older
+                    .iter()
+                    .filter(|b| b.state == State::Finished && Some(b.id) != current);
+                let Some(oldest) = finished.next() else {
+                    return Ok(None);
+                };
+                journal.mark_deleting(oldest.id)?;
+                Ok(Some(oldest.id))
+            })
+            .await?;
+        if let Some(broadcast) = chosen {
+            tracing::info!(%broadcast, "deleting the oldest broadcast to make room");
+            self.deleting.push_back(broadcast);
+        }
+        Ok(chosen.is_some())
+    }
+
+    /// One step of deleting a broadcast. Without grace: the room is needed now.
+    async fn take_apart(&mut self) -> Result<(), StoreError> {
+        let Some(&broadcast) = self.deleting.front() else {
+            return Ok(());
+        };
+        let (garbage, done) = self
+            .in_journal(move |journal| Ok(journal.take_apart(broadcast, ENTRIES_AT_ONCE)?))
+            .await?;
+        if done {
+            self.deleting.pop_front();
+        }
+        if let Err(error) = self.remove(&garbage).await {
+            // It stays garbage and comes up again.
+            self.add_garbage(garbage, Instant::now());
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    /// Removes garbage from the store, then from the journal.
+    async fn remove(&mut self, garbage: &[Cid]) -> Result<(), StoreError> {
+        if garbage.is_empty() {
+            return Ok(());
+        }
+        for cid in garbage {
+            self.store.remove(*cid).await?;
+        }
+        let cids = garbage.to_vec();
+        let bytes = self
+            .in_journal(move |journal| Ok(journal.forget(&cids)?))
+            .await?;
+        self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+        Ok(())
+    }
+
+    /// After a failed update: its blocks must not stay as orphans until the next open.
+    async fn remove_unnamed(&mut self, cids: Vec<Cid>) {
+        let unnamed = match self
+            .in_journal(move |journal| Ok(journal.unknown(&cids)?))
+            .await
+        {
+            Ok(unnamed) => unnamed,
+            Err(error) => {
+                return tracing::warn!(%error, "cannot tell which blocks of the failed update to remove");
+            }
+        };
+        for cid in unnamed {
+            if let Err(error) = self.store.remove(cid).await {
+                return tracing::warn!(%error, "blocks of the failed update stay until the next start");
+            }
+        }
+    }
+
+    fn add_garbage(&mut self, cids: Vec<Cid>, since: Instant) {
+        if cids.is_empty() {
+            return;
+        }
+        self.garbage_since
+            .extend(cids.iter().map(|cid| (*cid, self.updates)));
+        self.garbage.push_back(Batch {
+            since,
+            update: self.updates,
+            cids: cids.into(),
+        });
+    }
+
+    /// When there is background work to do.
+    fn next_work(&self) -> Option<Instant> {
+        if !self.deleting.is_empty() || self.stored_bytes > self.limit_bytes {
+            return Some(self.not_before);
+        }
+        let batch = self.garbage.front()?;
+        let updated = self.updates >= batch.update + GRACE_UPDATES;
+        let grace = if updated {
+            GRACE
+        } else {
+            GRACE_WITHOUT_UPDATES
+        };
+        Some((batch.since + grace).max(self.not_before))
+    }
+
+    async fn work(&mut self) {
+        let result = match self.deleting.is_empty() && self.stored_bytes <= self.limit_bytes {
+            true => self.collect().await,
+            false => self.delete().await,
+        };
+        if let Err(error) = result {
+            tracing::warn!(%error, "cannot delete; trying again in {} s", RETRY.as_secs());
+            self.journal.close();
+            self.not_before = Instant::now() + RETRY;
+        }
+    }
+
+    async fn delete(&mut self) -> Result<(), StoreError> {
+        if self.deleting.is_empty() && !self.choose_oldest(None).await? {
+            // Over the limit, which was lowered, and nothing may go. Collecting may still help.
+            self.collect().await?;
+            self.not_before = Instant::now() + RETRY;
+            return Ok(());
+        }
+        self.take_apart().await
+    }
+
+    /// Removes the garbage whose grace is over.
+    async fn collect(&mut self) -> Result<(), StoreError> {
+        let now = Instant::now();
+        let mut due = Vec::new();
+        while let Some(batch) = self.garbage.front_mut() {
+            let age = now.saturating_duration_since(batch.since);
+            let updated = self.updates >= batch.update + GRACE_UPDATES;
+            if age
+                < if updated {
+                    GRACE
+                } else {
+                    GRACE_WITHOUT_UPDATES
+                }
+            {
+                break;
+            }
+            while due.len() < COLLECT_AT_ONCE
+                && let Some(cid) = batch.cids.pop_front()
+            {
+                if self.garbage_since.get(&cid) == Some(&batch.update) {
+                    self.garbage_since.remove(&cid);
+                    due.push(cid);
+                }
+            }
+            if !batch.cids.is_empty() {
+                break;
+            }
+            self.garbage.pop_front();
+        }
+        self.not_before = if due.len() < COLLECT_AT_ONCE {
+            now + COLLECT_EVERY
+        } else {
+            now
+        };
+        let candidates = due.clone();
+        let garbage = self
+            .in_journal(move |journal| Ok(journal.still_garbage(&candidates)?))
+            .await;
+        let result = match garbage {
+            Ok(garbage) => self.remove(&garbage).await,
+            Err(error) => Err(error),
+        };
+        if result.is_err() {
+            self.add_garbage(due, now);
+        }
+        result
+    }
+
+    /// The journal syncs files: not on a thread that serves viewers.
+    async fn in_journal<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Journal) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let journal = self.journal.clone();
+        crate::blocking(move || f(&journal)).await
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
