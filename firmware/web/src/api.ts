@@ -1,0 +1,87 @@
+// What the box answers, as it says it on the wire. `Status` mirrors `firmware/stream/src/status.rs`.
+
+export type StateWord = "idle" | "starting" | "live" | "retrying" | "stopping" | "halted";
+export type Signal = "ok" | "lost" | "none";
+export type HealthWord = "Excellent" | "Good" | "Warning" | "Emergency" | "Dead";
+export type Button = "go_live" | "page" | "mode";
+
+/** `GET /api/v1/public`, on the viewers' port. */
+export interface Public {
+  name: string;
+  state: StateWord;
+  live: boolean;
+  /** When the broadcast went on air, RFC 3339. Tells one broadcast from the next. */
+  since: string | null;
+  title: string;
+  /** The box's estimate from capture to published, milliseconds. */
+  latency_ms: number | null;
+  ipns: string;
+  root: string | null;
+  root_is_vod: boolean;
+  signal: Signal;
+}
+
+/** `GET /api/v1/status`, on the operator's port. */
+export interface Status {
+  name: string;
+  state: { word: StateWord; cause?: string; attempt?: number };
+  on_air_ms: number | null;
+  since: string | null;
+  input: {
+    signal: Signal;
+    source: string;
+    format: { width: number; height: number; fps_num: number; fps_den: number } | null;
+  };
+  audio: {
+    peak_dbfs: [number, number];
+    rms_dbfs: [number, number];
+    silent: boolean;
+    clipping: boolean;
+  };
+  bitrate_kbps: number | null;
+  health: { word: HealthWord; action: string[] };
+  network: { watch_url: string; operator_url: string; operator_open: boolean };
+  node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
+  disk: { free_bytes: number; stored_bytes: number; limit_bytes: number };
+  segments: number;
+  segment_age_ms: number | null;
+  tally: "off" | "blinking" | "on";
+  mode: string;
+  page: string;
+}
+
+export interface Answer<T> {
+  body: T;
+  /** The box's clock when it answered, whole seconds since 1970, from the header Date. */
+  dateSeconds: number | null;
+  sentMs: number;
+  receivedMs: number;
+}
+
+/** Asks once. Fails on silence, on a status other than 2xx, and on what is not JSON. */
+export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>> {
+  const sentMs = Date.now();
+  const response = await fetch(path, {
+    cache: "no-store",
+    credentials: "omit",
+    signal: AbortSignal.timeout(timeoutMs),
+  });
+  const receivedMs = Date.now();
+  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  const body = (await response.json()) as T;
+  const date = Date.parse(response.headers.get("date") ?? "");
+  return { body, dateSeconds: Number.isNaN(date) ? null : date / 1000, sentMs, receivedMs };
+}
+
+/** Tells the box what a finger does. `keepalive` lets a release leave the page even while the page is closing. */
+export async function sendButton(button: Button, action: "press" | "release"): Promise<void> {
+  const response = await fetch("/api/v1/button", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ button, action }),
+    credentials: "omit",
+    keepalive: true,
+    signal: AbortSignal.timeout(3000),
+  });
+  if (!response.ok) throw new Error(`the box answered ${response.status}`);
+}

@@ -1,0 +1,265 @@
+import "./base.css";
+import "./console.css";
+import { get, type Status } from "./api";
+import { MinuteChart } from "./chart";
+import { copyButton } from "./copy";
+import { bitrate, bytes, duration, level, videoFormat } from "./format";
+import { HardwareButton, HOLD_MS } from "./hold";
+
+const STATUS_MS = 300;
+const PANEL_MS = 250;
+/** The box answers in milliseconds; silence for so long is worth saying. */
+const SILENCE_MS = 1500;
+const PANEL_WIDTH = 128;
+/** Meters and chart end here: below it is the noise of the room. */
+const QUIETEST_DBFS = -60;
+
+function byId<E extends HTMLElement = HTMLElement>(id: string): E {
+  return document.getElementById(id) as E;
+}
+
+function write(id: string, text: string): void {
+  const element = byId(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
+
+let status: Status | null = null;
+let answeredAtMs = performance.now();
+
+// Buttons
+
+function onAir(): boolean {
+  return status !== null && ["starting", "live", "retrying"].includes(status.state.word);
+}
+
+/** Whether the press now in progress began on air: only then does holding mean anything. */
+let holdEnds = false;
+let heldOut = false;
+let holdTimer: number | undefined;
+
+const goLive = new HardwareButton(byId("go-live"), "go_live", goLiveChanged, refused);
+new HardwareButton(byId("page"), "page", clearRefused, refused);
+new HardwareButton(byId("mode"), "mode", clearRefused, refused);
+
+function goLiveChanged(): void {
+  clearRefused();
+  window.clearTimeout(holdTimer);
+  if (goLive.pressedAtMs !== null) {
+    holdEnds = onAir();
+    heldOut = false;
+    if (holdEnds) {
+      holdTimer = window.setTimeout(() => {
+        heldOut = true;
+        renderGoLive();
+      }, HOLD_MS);
+    }
+  }
+  goLive.element.classList.toggle("holding", holdEnds && goLive.pressedAtMs !== null);
+  renderGoLive();
+}
+
+function renderGoLive(): void {
+  const word = status?.state.word;
+  const held = goLive.pressedAtMs !== null && holdEnds;
+  write(
+    "go-live-hint",
+    held
+      ? heldOut
+        ? "ending"
+        : "keep holding…"
+      : onAir()
+        ? "hold to end"
+        : word === "stopping"
+          ? "ending"
+          : "tap to start",
+  );
+  byId("stop").hidden = !onAir();
+}
+
+function refused(reason: string): void {
+  write("refused", `The button did not reach the box: ${reason}.`);
+}
+
+function clearRefused(): void {
+  write("refused", "");
+}
+
+byId("stop").addEventListener("click", () => byId<HTMLDialogElement>("confirm").showModal());
+byId("confirm").addEventListener("close", () => {
+  const dialog = byId<HTMLDialogElement>("confirm");
+  if (dialog.returnValue === "yes" && onAir()) void goLive.holdAlone();
+  dialog.returnValue = "";
+});
+
+// The panel's picture
+
+const panel = byId<HTMLImageElement>("panel");
+const screenBox = panel.parentElement as HTMLElement;
+
+/** Whole multiples only: a panel's pixel is a square or it is not legible. */
+function scalePanel(): void {
+  const style = getComputedStyle(screenBox);
+  const room = screenBox.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+  panel.style.width = `${PANEL_WIDTH * Math.max(1, Math.floor(room / PANEL_WIDTH))}px`;
+}
+new ResizeObserver(scalePanel).observe(screenBox);
+
+async function refreshPanel(): Promise<void> {
+  for (let turn = 0; ; turn += 1) {
+    if (!document.hidden) {
+      await new Promise((done) => {
+        panel.onload = done;
+        panel.onerror = done;
+        window.setTimeout(done, 3000);
+        panel.src = `/api/v1/panel.png?turn=${turn}`;
+      });
+    }
+    await pause(PANEL_MS);
+  }
+}
+
+// Charts
+
+const levels = new MinuteChart(
+  byId("levels-chart"),
+  [
+    { label: "Left", colour: "--left" },
+    { label: "Right", colour: "--right", dash: [6, 4] },
+  ],
+  () => [QUIETEST_DBFS, 0],
+  (value) => `${value}`.replace("-", "−"),
+  [-60, -40, -20, 0],
+);
+const bitrates = new MinuteChart(
+  byId("bitrate-chart"),
+  [{ label: "Bitrate", colour: "--left" }],
+  (_, high) => [0, Math.max(1000, Math.ceil(((high ?? 0) * 1.2) / 1000) * 1000)],
+  (value) => (value === 0 ? "0" : `${value / 1000} M`),
+);
+
+// Status
+
+copyButton(byId("copy-ipns"), () => status?.node.ipns ?? "");
+copyButton(byId("copy-root"), () => status?.node.root ?? "");
+copyButton(byId("copy-peer"), () => status?.node.peer_id ?? "");
+copyButton(byId("copy-watch"), () => status?.network.watch_url ?? "");
+
+const STATES: Record<Status["state"]["word"], string> = {
+  idle: "Idle",
+  starting: "Starting",
+  live: "Live",
+  retrying: "Retrying",
+  stopping: "Ending",
+  halted: "Halted",
+};
+const TALLIES = { off: "Off air", blinking: "Stand by", on: "On air" };
+
+function link(id: string, text: string, title: string, href: string | null): void {
+  const anchor = byId<HTMLAnchorElement>(id);
+  if (anchor.textContent !== text) anchor.textContent = text;
+  anchor.title = title;
+  if (href === null) anchor.removeAttribute("href");
+  else if (anchor.getAttribute("href") !== href) anchor.href = href;
+}
+
+function meter(channel: "left" | "right", rms: number, peak: number): void {
+  const share = (dbfs: number) => Math.min(1, Math.max(0, 1 - dbfs / QUIETEST_DBFS));
+  byId(`${channel}-rms`).style.clipPath = `inset(0 ${100 - share(rms) * 100}% 0 0)`;
+  byId(`${channel}-peak`).style.left = `${share(peak) * 100}%`;
+}
+
+function render(next: Status): void {
+  const { state, input, audio, health, network, node, disk } = next;
+  document.body.dataset.state = state.word;
+  write("name", next.name || "Podium");
+  const title = `${next.tally === "on" ? "● " : ""}${next.name || "Podium"} console`;
+  if (document.title !== title) document.title = title;
+  byId("open-warning").hidden = !network.operator_open;
+
+  const cause = state.cause ? `: ${state.cause}` : "";
+  write("state", `${STATES[state.word]}${cause}${state.attempt ? ` (attempt ${state.attempt})` : ""}`);
+  write("on-air", next.on_air_ms === null ? "–" : duration(next.on_air_ms));
+  byId("tally").dataset.tally = next.tally;
+  write("tally-word", TALLIES[next.tally]);
+  byId("health").dataset.health = health.word;
+  write("health-word", health.word);
+  const action = health.action.join(" ");
+  byId("action").hidden = action === "";
+  byId("action").dataset.health = health.word;
+  write("action", action);
+  write("mode-hint", next.mode);
+  write("page-hint", next.page);
+  renderGoLive();
+
+  const [left, right] = audio.rms_dbfs;
+  write("left", level(left));
+  write("right", level(right));
+  meter("left", left, audio.peak_dbfs[0]);
+  meter("right", right, audio.peak_dbfs[1]);
+  write("sound-note", audio.clipping ? "Too loud: turn the source down." : audio.silent ? "Silent for ten seconds: check the microphone." : "");
+  write("bitrate", bitrate(next.bitrate_kbps));
+
+  const format = videoFormat(input.format);
+  write("input", { ok: format, lost: `${format} (signal lost)`, none: "no signal yet" }[input.signal]);
+  write("source", input.source);
+  write("segments", String(next.segments));
+  write("segment-age", next.segment_age_ms === null ? "–" : `${(next.segment_age_ms / 1000).toFixed(1)} s ago`);
+  byId<HTMLMeterElement>("disk").value = disk.limit_bytes > 0 ? disk.stored_bytes / disk.limit_bytes : 0;
+  write("disk-text", `${bytes(disk.stored_bytes)} of ${bytes(disk.limit_bytes)} kept, ${bytes(disk.free_bytes)} free on the card`);
+
+  // The viewers' port serves what the box published, so that the links work without any other node.
+  const at = (path: string) => (URL.canParse(path, network.watch_url) ? new URL(path, network.watch_url).href : null);
+  write("peers", String(node.peers));
+  link("ipns", node.ipns, node.ipns, next.segments > 0 ? at(`/ipns/${node.ipns}/index.m3u8`) : null);
+  write("root-label", node.root_is_vod ? "Recording" : "Root");
+  link("root", node.root ?? "–", node.root ?? "", node.root === null ? null : at(`/ipfs/${node.root}${node.root_is_vod ? "/vod.m3u8" : ""}`));
+  write("peer-id", node.peer_id);
+  byId("peer-id").title = node.peer_id;
+  link("watch-url", network.watch_url, "", at("/"));
+  const watch = byId<HTMLAnchorElement>("watch-link");
+  watch.hidden = false;
+  if (watch.href !== network.watch_url) watch.href = network.watch_url;
+  byId<HTMLButtonElement>("copy-ipns").disabled = node.ipns === "";
+  byId<HTMLButtonElement>("copy-root").disabled = node.root === null;
+  byId<HTMLButtonElement>("copy-peer").disabled = node.peer_id === "";
+  byId<HTMLButtonElement>("copy-watch").disabled = network.watch_url === "";
+
+  const time = next.on_air_ms === null ? "" : `, on air for ${duration(next.on_air_ms)}`;
+  panel.alt = `The box's screen: ${STATES[state.word]}${time}, health ${health.word}${action ? `, ${action}` : ""}`;
+}
+
+async function refreshStatus(): Promise<void> {
+  for (;;) {
+    try {
+      const { body } = await get<Status>("/api/v1/status", 2000);
+      status = body;
+      answeredAtMs = performance.now();
+      render(body);
+      levels.push(answeredAtMs, body.audio.rms_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
+      bitrates.push(answeredAtMs, [body.bitrate_kbps]);
+    } catch {
+      // What it means is said by the watch below, after a while.
+    }
+    await pause(document.hidden ? 2000 : STATUS_MS);
+  }
+}
+
+window.setInterval(() => {
+  const silentMs = performance.now() - answeredAtMs;
+  const silent = silentMs > SILENCE_MS && !document.hidden;
+  byId("silence").hidden = !silent;
+  document.body.classList.toggle("silent", silent);
+  // A screen reader shall hear it once, not every second.
+  if (!silent) return;
+  write("silence", "The box does not answer. What you see is old. Is it on, and are you on its network?");
+  // A lamp that nobody drives tells nothing.
+  byId("tally").dataset.tally = "off";
+  write("tally-word", "No answer");
+  panel.alt = "The box's screen: no answer";
+  document.title = "No answer: Podium console";
+}, 500);
+
+void refreshPanel();
+void refreshStatus();

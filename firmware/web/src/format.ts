@@ -1,0 +1,46 @@
+// Numbers as people read them. Pure.
+
+/** `0:07`, `12:34`, `1:02:03`. */
+export function duration(ms: number): string {
+  const total = Math.max(0, Math.floor(ms / 1000));
+  const seconds = String(total % 60).padStart(2, "0");
+  const minutes = Math.floor(total / 60) % 60;
+  const hours = Math.floor(total / 3600);
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
+}
+
+/** Delay behind the camera: tenths up to ten seconds, whole seconds above. */
+export function delay(seconds: number | null): string {
+  if (seconds === null || !Number.isFinite(seconds)) return "–";
+  const value = Math.max(0, seconds);
+  return value < 9.95 ? `${value.toFixed(1)} s` : `${Math.round(value)} s`;
+}
+
+export function bitrate(kbps: number | null): string {
+  if (kbps === null) return "–";
+  return kbps < 1000 ? `${kbps} kb/s` : `${(kbps / 1000).toFixed(2)} Mb/s`;
+}
+
+/** Powers of 1000, as on the label of a card. */
+export function bytes(count: number): string {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let value = count;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}
+
+/** `1280×720, 30 fps`; 30000/1001 becomes 29.97. */
+export function videoFormat(format: { width: number; height: number; fps_num: number; fps_den: number } | null): string {
+  if (format === null) return "none";
+  const fps = format.fps_den > 0 ? format.fps_num / format.fps_den : 0;
+  return `${format.width}×${format.height}, ${Number(fps.toFixed(2))} fps`;
+}
+
+/** Level in dBFS with a true minus sign; the box's floor is silence. */
+export function level(dbfs: number): string {
+  return dbfs <= -90 ? "silent" : `${dbfs > -0.5 ? "0" : `−${Math.round(-dbfs)}`} dB`;
+}

@@ -1,0 +1,169 @@
+// One <video> and whatever feeds it: hls.js where Media Source Extensions exist, else the browser's own HLS.
+
+import Hls, { type LoadPolicy } from "hls.js";
+import workerUrl from "hls.js/dist/hls.worker.js?url";
+import { guardedLoader } from "./loader";
+import { PlaylistGuard } from "./playlist";
+import type { Source } from "./viewer";
+
+export type PlayerEvent = "progress" | "paused" | "stalled" | "ended" | "failed" | "unsupported";
+
+/** A pause in the picture shorter than this is not worth a word on the screen. */
+const STALL_MS = 1500;
+// hls.js gives up at once when a connection is refused or cut (status 0). A box that restarts its network is back within the
+// buffer's length, so that is worth waiting for; a verdict (4xx) is not.
+const PATIENT: LoadPolicy = {
+  default: {
+    maxTimeToFirstByteMs: 8000,
+    maxLoadTimeMs: 20_000,
+    timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+    errorRetry: {
+      maxNumRetry: 4,
+      retryDelayMs: 500,
+      maxRetryDelayMs: 2000,
+      shouldRetry: (config, count, _isTimeout, response, retry) =>
+        retry || (!!config && count < config.maxNumRetry && response?.code === 0),
+    },
+  },
+};
+const NATIVE_TYPE = "application/vnd.apple.mpegurl";
+
+export class Player {
+  hls: Hls | null = null;
+  /** Why the last source failed, for people who look closely. */
+  lastError: string | null = null;
+  private guard = new PlaylistGuard();
+  private guarded = "";
+  private stallTimer: number | undefined;
+  private recoveredAt = -Infinity;
+
+  constructor(
+    readonly video: HTMLVideoElement,
+    private readonly on: (event: PlayerEvent) => void,
+  ) {
+    video.addEventListener("timeupdate", () => {
+      if (video.paused || video.seeking || video.readyState < 3) return;
+      this.clearStall();
+      on("progress");
+    });
+    video.addEventListener("waiting", () => {
+      this.stallTimer ??= window.setTimeout(() => on("stalled"), STALL_MS);
+    });
+    video.addEventListener("pause", () => {
+      // The pause that comes with the end is not the viewer's.
+      if (!video.ended && this.loaded) on("paused");
+    });
+    video.addEventListener("ended", () => on("ended"));
+    video.addEventListener("error", () => {
+      if (this.hls === null && this.loaded) this.fail(video.error?.message ?? "media error");
+    });
+  }
+
+  private loaded = false;
+
+  load(source: Source, url: string, broadcast: string): void {
+    this.unload();
+    this.loaded = true;
+    // A new broadcast may count anew; within one broadcast the guard outlives every reload.
+    if (this.guarded !== broadcast) {
+      this.guard = new PlaylistGuard();
+      this.guarded = broadcast;
+    }
+    if (Hls.isSupported()) this.loadWithHls(source, url);
+    else if (this.video.canPlayType(NATIVE_TYPE) !== "") {
+      this.video.src = url;
+      this.play();
+    } else {
+      this.loaded = false;
+      this.on("unsupported");
+    }
+  }
+
+  unload(): void {
+    this.loaded = false;
+    this.clearStall();
+    this.hls?.destroy();
+    this.hls = null;
+    if (this.video.hasAttribute("src")) {
+      this.video.removeAttribute("src");
+      this.video.load();
+    }
+  }
+
+  play(): void {
+    // A browser that refuses even muted autoplay leaves the play button to the viewer.
+    this.video.play().catch((error: unknown) => {
+      if (error instanceof DOMException && error.name === "NotAllowedError") this.on("paused");
+    });
+  }
+
+  /** To where the stream is now. */
+  seekToLive(): void {
+    const { seekable } = this.video;
+    const end = seekable.length > 0 ? seekable.end(seekable.length - 1) : null;
+    const target = this.hls?.liveSyncPosition ?? end;
+    if (target !== null && target !== undefined) this.video.currentTime = target;
+    this.play();
+  }
+
+  /** Seconds between the end of the playlist and the picture; `null` when that has no meaning. */
+  get edgeSeconds(): number | null {
+    if (this.hls === null) return null;
+    const details = this.hls.latestLevelDetails;
+    return details?.live && this.video.readyState >= 2 ? this.hls.latency : null;
+  }
+
+  /** EXT-X-PROGRAM-DATE-TIME of the picture on show, milliseconds since 1970. */
+  get programDateTimeMs(): number | null {
+    if (this.hls !== null) return this.hls.playingDate?.getTime() ?? null;
+    // Safari's own player tells the date of time zero.
+    const start = (this.video as { getStartDate?: () => Date }).getStartDate?.().getTime();
+    return start === undefined || Number.isNaN(start) ? null : start + this.video.currentTime * 1000;
+  }
+
+  private loadWithHls(source: Source, url: string): void {
+    const hls = new Hls({
+      workerPath: workerUrl,
+      pLoader: guardedLoader(this.guard),
+      lowLatencyMode: source === "box",
+      liveDurationInfinity: true,
+      // The default, which hls.js wants to see beside the next one.
+      liveSyncDurationCount: 3,
+      // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute).
+      liveMaxLatencyDurationCount: 10,
+      // Five reloads without news mean that the source is dead, so that the other one gets its chance.
+      liveMaxUnchangedPlaylistRefresh: 5,
+      // Catches up unheard after a hiccup.
+      maxLiveSyncPlaybackRate: 1.05,
+      // A box that runs for a day must not fill the memory of the browsers that watch it.
+      backBufferLength: 60,
+      playlistLoadPolicy: PATIENT,
+      fragLoadPolicy: PATIENT,
+      enableInterstitialPlayback: false,
+    });
+    this.hls = hls;
+    hls.on(Hls.Events.MANIFEST_PARSED, () => this.play());
+    hls.on(Hls.Events.ERROR, (_, data) => {
+      if (!data.fatal) return;
+      // One repair a source and ten seconds; what breaks again at once is not repaired by trying.
+      if (data.type === Hls.ErrorTypes.MEDIA_ERROR && performance.now() - this.recoveredAt > 10_000) {
+        this.recoveredAt = performance.now();
+        hls.recoverMediaError();
+        return;
+      }
+      this.fail(`${data.details}: ${data.error.message}`);
+    });
+    hls.loadSource(url);
+    hls.attachMedia(this.video);
+  }
+
+  private fail(reason: string): void {
+    this.lastError = reason;
+    this.on("failed");
+  }
+
+  private clearStall(): void {
+    window.clearTimeout(this.stallTimer);
+    this.stallTimer = undefined;
+  }
+}

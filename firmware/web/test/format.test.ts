@@ -1,0 +1,57 @@
+import { expect, test } from "vitest";
+import { bitrate, bytes, delay, duration, level, videoFormat } from "../src/format";
+
+test("duration", () => {
+  const rows: [number, string][] = [
+    [0, "0:00"],
+    [7_999, "0:07"],
+    [754_000, "12:34"],
+    [3_723_000, "1:02:03"],
+    [36_000_000, "10:00:00"],
+    [-5, "0:00"],
+  ];
+  for (const [ms, text] of rows) expect(duration(ms)).toBe(text);
+});
+
+test("delay", () => {
+  const rows: [number | null, string][] = [
+    [null, "–"],
+    [Number.NaN, "–"],
+    [-0.2, "0.0 s"],
+    [1.94, "1.9 s"],
+    [9.94, "9.9 s"],
+    [9.96, "10 s"],
+    [61.4, "61 s"],
+  ];
+  for (const [seconds, text] of rows) expect(delay(seconds)).toBe(text);
+});
+
+test("bitrate", () => {
+  expect(bitrate(null)).toBe("–");
+  expect(bitrate(640)).toBe("640 kb/s");
+  expect(bitrate(3012)).toBe("3.01 Mb/s");
+});
+
+test("bytes", () => {
+  const rows: [number, string][] = [
+    [0, "0 B"],
+    [999, "999 B"],
+    [999.9e3, "1.0 MB"],
+    [1_340_000_000, "1.3 GB"],
+    [128e9, "128 GB"],
+    [5e15, "5000 TB"],
+  ];
+  for (const [count, text] of rows) expect(bytes(count)).toBe(text);
+});
+
+test("picture format", () => {
+  expect(videoFormat(null)).toBe("none");
+  expect(videoFormat({ width: 1280, height: 720, fps_num: 30, fps_den: 1 })).toBe("1280×720, 30 fps");
+  expect(videoFormat({ width: 1920, height: 1080, fps_num: 30000, fps_den: 1001 })).toBe("1920×1080, 29.97 fps");
+});
+
+test("level", () => {
+  expect(level(-90)).toBe("silent");
+  expect(level(-17.6)).toBe("−18 dB");
+  expect(level(-0.2)).toBe("0 dB");
+});
