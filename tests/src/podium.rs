@@ -1,0 +1,237 @@
+//! One box: a process of the real binary on free ports, with its own data directory.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::{PATIENCE, http, wait_for};
+
+/// What a test wants to be different from the simulated box on free ports.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// More TOML, appended.
+    pub extra: String,
+    /// `[capture]` keys.
+    pub capture: String,
+}
+
+/// How a box ended.
+#[derive(Debug)]
+pub struct Exit {
+    /// Exit status; `None` if a signal ended it.
+    pub code: Option<i32>,
+    pub stderr: String,
+}
+
+/// A running box. Dropping it kills it.
+#[derive(Debug)]
+pub struct Podium {
+    child: Child,
+    /// What it printed when it was ready.
+    pub ready: Value,
+    pub viewer: String,
+    pub operator: String,
+    log: PathBuf,
+}
+
+impl Drop for Podium {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Ok(log) = std::fs::read_to_string(&self.log)
+        {
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the box said")]
+            {
+                eprintln!("--- the box's log, its last lines ---\n{tail}");
+            }
+        }
+    }
+}
+
+/// The binary that `make build` has made, beside the tests' own.
+fn binary() -> PathBuf {
+    let tests = std::env::current_exe().expect("a test is a program");
+    let path = tests
+        .ancestors()
+        .map(|dir| dir.join("podium"))
+        .find(|path| path.is_file());
+    path.expect("podium is not built: run `make build`")
+}
+
+impl Config {
+    /// A recording as the source.
+    pub fn file(path: &Path) -> Config {
+        Config {
+            capture: format!("source = \"file\"\nfile = \"{}\"\n", path.display()),
+            ..Config::default()
+        }
+    }
+
+    fn write(&self, dir: &Path) -> PathBuf {
+        let data = dir.join("data");
+        let path = dir.join("podium.toml");
+        let text = format!(
+            "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
+             [capture]\n{}\n\
+             [viewer]\nlisten = \"127.0.0.1:0\"\n\
+             [operator]\nlisten = \"127.0.0.1:0\"\n\
+             [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]\n\
+             {}\n",
+            data.display(),
+            self.capture,
+            self.extra
+        );
+        std::fs::write(&path, text).expect("the config can be written");
+        path
+    }
+}
+
+fn command(config: &Path) -> Command {
+    let mut command = Command::new(binary());
+    command
+        .args(["run", "--plain", "--config"])
+        .arg(config)
+        .stdin(Stdio::null())
+        // A panic must be seen by the tests as people would see it.
+        .env("RUST_BACKTRACE", "0");
+    command
+}
+
+impl Podium {
+    /// Starts a box with its data in `dir` and waits until it is ready.
+    pub fn start(dir: &Path, config: &Config) -> Podium {
+        let log = dir.join("podium.log");
+        let stderr = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("the log can be written");
+        let mut child = command(&config.write(dir))
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("podium starts");
+        let (sender, line) = mpsc::channel();
+        let stdout = child.stdout.take().expect("standard output is a pipe");
+        std::thread::spawn(move || {
+            let mut line = String::new();
+            let _ = BufReader::new(stdout).read_line(&mut line);
+            let _ = sender.send(line);
+        });
+        let line = line.recv_timeout(PATIENCE).unwrap_or_default();
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+            let log = std::fs::read_to_string(&log).unwrap_or_default();
+            panic!("the box is not ready; it printed {line:?} and logged\n{log}")
+        });
+        let address = |key: &str| ready[key].as_str().expect("an address").to_owned();
+        Podium {
+            viewer: address("viewer"),
+            operator: address("operator"),
+            child,
+            ready,
+            log,
+        }
+    }
+
+    /// Runs a box that is expected to refuse.
+    pub fn refuse(dir: &Path, config: &Config) -> Exit {
+        Podium::refuse_with(dir, &config.write(dir), &[])
+    }
+
+    /// The same with a config file and environment of the test's own.
+    pub fn refuse_with(dir: &Path, config: &Path, environment: &[(&str, &str)]) -> Exit {
+        let log = std::fs::File::create(dir.join("refused.log")).expect("the log can be written");
+        let mut child = command(config)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("podium starts");
+        let code = exit_code(&mut child);
+        let mut stderr = String::new();
+        let log = std::fs::File::open(dir.join("refused.log"));
+        log.and_then(|mut log| log.read_to_string(&mut stderr))
+            .expect("the log can be read");
+        Exit { code, stderr }
+    }
+
+    pub fn status(&self) -> Value {
+        http::get(&format!("{}/api/v1/status", self.operator)).json()
+    }
+
+    pub fn state(&self) -> String {
+        self.status()["state"]["word"]
+            .as_str()
+            .expect("a state")
+            .to_owned()
+    }
+
+    pub fn wait_for_state(&self, word: &str) {
+        wait_for(&format!("state {word}"), || {
+            (self.state() == word).then_some(())
+        });
+    }
+
+    pub fn wait_for_segments(&self, count: u64) {
+        wait_for(&format!("{count} segments"), || {
+            (self.status()["segments"].as_u64()? >= count).then_some(())
+        });
+    }
+
+    /// Presses or releases a button on the operator's page.
+    pub fn button(&self, button: &str, action: &str) {
+        let answer = http::post(
+            &format!("{}/api/v1/button", self.operator),
+            &[],
+            &json!({ "button": button, "action": action }),
+        );
+        assert_eq!(answer.status, 202);
+    }
+
+    /// A finger's tap.
+    pub fn tap(&self, button: &str) {
+        self.button(button, "press");
+        std::thread::sleep(Duration::from_millis(100));
+        self.button(button, "release");
+    }
+
+    /// GO LIVE, and the wait for the first segment.
+    pub fn go_live(&self) {
+        self.tap("go_live");
+        self.wait_for_state("live");
+    }
+
+    /// A file of the HTTP origin.
+    pub fn live(&self, name: &str) -> http::Answer {
+        http::get(&format!("{}/live/{name}", self.viewer))
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the box runs");
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
+    /// Waits for its end.
+    pub fn join(mut self) -> Exit {
+        let code = exit_code(&mut self.child);
+        let stderr = std::fs::read_to_string(&self.log).unwrap_or_default();
+        Exit { code, stderr }
+    }
+}
+
+fn exit_code(child: &mut Child) -> Option<i32> {
+    wait_for("the box to end", || child.try_wait().expect("a child")).code()
+}

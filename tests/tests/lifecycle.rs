@@ -1,0 +1,143 @@
+//! Ends and beginnings: signals, power cuts, restarts.
+
+use rustix::process::Signal;
+use tests::{Config, Podium, hls, http, judge};
+
+const FRAME: f64 = 1.0 / 30.0;
+
+#[test]
+fn sigterm_on_air_ends_the_broadcast_properly() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let peer = podium.ready["peer_id"].clone();
+    podium.signal(Signal::TERM);
+    let exit = podium.join();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+
+    let podium = Podium::start(dir.path(), &Config::default());
+    assert_eq!(podium.ready["peer_id"], peer, "the identity stays");
+    assert_eq!(podium.state(), "idle");
+    assert_eq!(podium.status()["node"]["root_is_vod"], true);
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
+    let vod = hls::media_playlist(&http::get(&url).body);
+    assert!(vod.end_list && vod.segments.len() >= 2);
+    hls::check_segments(&url, &vod, FRAME);
+    let live = hls::live(&podium, "video");
+    assert!(live.end_list);
+
+    // The next broadcast's numbers go on from there.
+    let last = live.media_sequence + live.segments.len() as u64;
+    podium.go_live();
+    let next = hls::live(&podium, "video");
+    assert!(!next.end_list);
+    assert!(
+        next.media_sequence >= last,
+        "{} after {last}",
+        next.media_sequence
+    );
+}
+
+#[test]
+fn a_second_signal_ends_the_process_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.signal(Signal::TERM);
+    podium.signal(Signal::INT);
+    let exit = podium.join();
+    // Signals may reach the process as one if they come together: then it has ended properly.
+    assert!(matches!(exit.code, Some(130 | 143 | 0)), "{:?}", exit.code);
+}
+
+/// A power cut, twenty times at random instants: what was published stays, and the box goes on.
+#[test]
+fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
+    let seed = std::env::var("PODIUM_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    #[expect(clippy::print_stderr, reason = "a failure can be repeated with this")]
+    {
+        eprintln!("PODIUM_SEED={seed}");
+    }
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    // Short segments make for many writes.
+    let config = Config {
+        extra: "[video]\nwidth = 320\nheight = 180\nbitrate_kbps = 300\n\
+                [hls]\nsegment_ms = 1000\npart_ms = 250\nwindow_s = 20\n"
+            .into(),
+        ..Config::default()
+    };
+    let mut promised: Vec<(u64, Vec<u8>)> = Vec::new();
+    for round in 0..20 {
+        let podium = Podium::start(dir.path(), &config);
+        if round == 0 {
+            podium.tap("go_live");
+        }
+        let url = format!("{}/live/video.m3u8", podium.viewer);
+        // What the last life promised is served before anything new is.
+        let restored = http::get(&url);
+        if let Some((last, _)) = promised.last() {
+            let playlist = hls::media_playlist(&restored.body);
+            let end = playlist.media_sequence + playlist.segments.len() as u64;
+            assert!(
+                end > *last,
+                "round {round}: segment {last} is gone, the playlist ends at {end}"
+            );
+        }
+        for (number, bytes) in promised.iter().rev().take(20) {
+            let answer = podium.live(&format!("video/{number}.m4s"));
+            assert_eq!(answer.status, 200, "round {round}: segment {number}");
+            assert!(
+                answer.body == *bytes,
+                "round {round}: segment {number} has changed"
+            );
+        }
+        podium.wait_for_state("live");
+        // At least one new segment, then the cut at a random instant within two.
+        let have = promised.last().map_or(0, |(last, _)| last + 1);
+        let seen = tests::wait_for("a new segment", || {
+            let playlist = hls::media_playlist(&http::try_get(&url, &[]).ok()?.body);
+            let end = playlist.media_sequence + playlist.segments.len() as u64;
+            (end > have).then_some(playlist)
+        });
+        for (i, segment) in seen.segments.iter().enumerate() {
+            let number = seen.media_sequence + i as u64;
+            if number >= have {
+                let bytes = http::get(&format!("{}/live/{}", podium.viewer, segment.uri)).body;
+                promised.push((number, bytes));
+            }
+        }
+        std::thread::sleep(std::time::Duration::from_millis(random.u64(0..2000)));
+        podium.signal(Signal::KILL);
+        assert_eq!(podium.join().code, None);
+    }
+
+    let podium = Podium::start(dir.path(), &config);
+    podium.wait_for_state("live");
+    podium.wait_for_segments(promised.len() as u64 + 1);
+    http::post(
+        &format!("{}/api/v1/stop", podium.operator),
+        &[],
+        &serde_json::Value::Null,
+    );
+    podium.wait_for_state("idle");
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    for (rendition, frame) in [("video", FRAME), ("audio", 1024.0 / 48_000.0)] {
+        let url = format!("{}/ipfs/{root}/{rendition}/vod.m3u8", podium.viewer);
+        let vod = hls::media_playlist(&http::get(&url).body);
+        assert!(vod.segments.len() >= promised.len());
+        if judge::have("ffprobe") {
+            hls::check_segments(&url, &vod, frame);
+        }
+    }
+    for (number, bytes) in &promised {
+        let path = format!("/ipfs/{root}/video/{:04}/{number}.m4s", number / 256);
+        let served = http::get(&format!("{}{path}", podium.viewer));
+        assert!(served.body == *bytes, "{path} has changed");
+    }
+}

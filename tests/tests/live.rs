@@ -1,0 +1,395 @@
+//! The box goes live, and parties that nobody here wrote say what they think of it.
+
+use sha2::{Digest as _, Sha256};
+use tests::{Config, Podium, artifact, hls, http, judge, root, wait_for};
+
+/// Seconds of one frame at 30 frames per second.
+const FRAME: f64 = 1.0 / 30.0;
+/// Seconds of one AAC frame at 48 kHz.
+const AAC_FRAME: f64 = 1024.0 / 48_000.0;
+
+fn recording() -> Config {
+    Config::file(&root().join("tests/media/talk.mp4"))
+}
+
+/// Every segment that the box's playlists name now.
+fn check_renditions(podium: &Podium) {
+    for (rendition, frame) in [("video", FRAME), ("audio", AAC_FRAME)] {
+        let url = format!("{}/live/{rendition}.m3u8", podium.viewer);
+        hls::check_segments(&url, &hls::live(podium, rendition), frame);
+    }
+}
+
+fn save_picture(podium: &Podium, name: &str) {
+    let picture = http::get(&format!("{}/api/v1/panel.png", podium.operator));
+    assert_eq!(picture.header("content-type"), Some("image/png"));
+    std::fs::write(artifact(name), picture.body).unwrap();
+}
+
+#[test]
+fn the_test_picture_is_cut_as_the_playlist_says() {
+    if !judge::have("ffprobe") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    assert_eq!(podium.state(), "idle");
+    assert_eq!(
+        podium.live("index.m3u8").status,
+        404,
+        "nothing is published while idle"
+    );
+    wait_for("the preview's format", || {
+        let status = podium.status();
+        (status["input"]["format"]["height"] == 720 && status["input"]["signal"] == "ok")
+            .then_some(())
+    });
+    wait_for("the beep on the preview's meters", || {
+        let peak = &podium.status()["audio"]["peak_dbfs"];
+        (peak[0].as_f64()? > -20.0 && peak[1].as_f64()? > -20.0).then_some(())
+    });
+    save_picture(&podium, "panel-idle.png");
+
+    podium.go_live();
+    podium.wait_for_segments(6);
+    save_picture(&podium, "panel-live.png");
+    check_renditions(&podium);
+    let index = podium.live("index.m3u8").text();
+    let (_, index) = m3u8_rs::parse_master_playlist(index.as_bytes()).unwrap();
+    let video = &index.variants[0];
+    assert_eq!(
+        video.resolution.map(|size| (size.width, size.height)),
+        Some((1280, 720))
+    );
+    let codecs = video.codecs.as_deref().unwrap();
+    assert!(
+        codecs.starts_with("avc1.") && codecs.ends_with(",mp4a.40.2"),
+        "{codecs}"
+    );
+    for segment in hls::live(&podium, "video").segments {
+        let time = segment.program_date_time.is_some();
+        assert!(time, "a live segment says when it was");
+    }
+
+    // Brushing against the button does not end a broadcast; holding it does.
+    podium.tap("go_live");
+    podium.wait_for_segments(8);
+    assert_eq!(podium.state(), "live");
+    podium.button("go_live", "press");
+    podium.wait_for_state("idle");
+    podium.button("go_live", "release");
+    let ended = hls::live(&podium, "video");
+    assert!(ended.end_list, "the playlist has an end");
+    check_renditions(&podium);
+
+    let node = &podium.status()["node"];
+    assert_eq!(node["root_is_vod"], true);
+    let vod = format!(
+        "{}/ipfs/{}/video/vod.m3u8",
+        podium.viewer,
+        node["root"].as_str().unwrap()
+    );
+    let whole = hls::media_playlist(&http::get(&vod).body);
+    assert_eq!(
+        whole.segments.len() as u64,
+        podium.status()["segments"].as_u64().unwrap()
+    );
+    assert!(whole.end_list);
+    hls::check_segments(&vod, &whole, FRAME);
+}
+
+#[test]
+fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    podium.go_live();
+    podium.wait_for_segments(3);
+    let url = format!("{}/live/index.m3u8", podium.viewer);
+    assert_eq!(judge::decode(&url, Some(20)), "");
+    check_renditions(&podium);
+    http::post(
+        &format!("{}/api/v1/stop", podium.operator),
+        &[],
+        &().into_json(),
+    );
+    podium.wait_for_state("idle");
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let vod = format!("{}/ipfs/{root}/vod.m3u8", podium.viewer);
+    assert_eq!(judge::decode(&vod, None), "");
+}
+
+/// An empty body for a request that needs none.
+trait IntoJson {
+    fn into_json(self) -> serde_json::Value;
+}
+
+impl IntoJson for () {
+    fn into_json(self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+}
+
+#[test]
+fn chromium_shows_and_plays_it_from_this_box_alone() {
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    podium.go_live();
+    let screenshot = artifact("watch.png").display().to_string();
+    let seen = judge::node("watch.mjs", &[&podium.viewer, &screenshot, "8"]);
+    assert_eq!(seen["played"], true, "{seen}");
+    assert_eq!(seen["video"]["width"], 1280, "{seen}");
+    let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+    assert!(
+        number(&seen["video"]["frames"]) > 25.0,
+        "frames are decoded: {seen}"
+    );
+    assert!(
+        number(&seen["picture"]["luma_mean"]) > 20.0,
+        "the picture is not black: {seen}"
+    );
+    assert!(
+        number(&seen["picture"]["luma_variance"]) > 50.0,
+        "it shows something: {seen}"
+    );
+    assert!(number(&seen["picture"]["moved"]) > 0.5, "it moves: {seen}");
+    for side in ["left", "right"] {
+        assert!(
+            number(&seen["sound"][side]["peak"]) > -40.0,
+            "the sound is heard: {seen}"
+        );
+    }
+    assert_eq!(
+        seen["foreign"],
+        serde_json::json!([]),
+        "no request to another host"
+    );
+    assert_eq!(seen["console_errors"], serde_json::json!([]));
+    assert_eq!(seen["page_errors"], serde_json::json!([]));
+    let text = seen["text"].as_str().unwrap();
+    assert!(text.contains("Plays in your browser"), "{text}");
+
+    let screenshot = artifact("operator.png").display().to_string();
+    let page = judge::node(
+        "page.mjs",
+        &[
+            &podium.operator,
+            &screenshot,
+            "1280",
+            "1000",
+            "--until",
+            "#bitrate-chart canvas",
+        ],
+    );
+    assert_eq!(page["foreign"], serde_json::json!([]));
+    assert_eq!(page["console_errors"], serde_json::json!([]));
+    assert_eq!(page["overflows"], false);
+
+    // The page's own button, held as a finger holds it, ends the broadcast.
+    let page = judge::node(
+        "page.mjs",
+        &[
+            &podium.operator,
+            &screenshot.replace("operator", "operator-stopped"),
+            "--hold",
+            "#go-live",
+            "2000",
+        ],
+    );
+    assert_eq!(page["actions"][0]["done"], true, "{page}");
+    podium.wait_for_state("idle");
+}
+
+#[test]
+fn chromium_plays_it_out_of_ipfs() {
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    podium.go_live();
+    podium.wait_for_segments(4);
+    http::post(
+        &format!("{}/api/v1/stop", podium.operator),
+        &[],
+        &().into_json(),
+    );
+    podium.wait_for_state("idle");
+    // The page offers the recording, which comes from under the broadcast's root.
+    let screenshot = artifact("recording.png").display().to_string();
+    let page = judge::node(
+        "page.mjs",
+        &[
+            &podium.viewer,
+            &screenshot,
+            "--click",
+            "#watch-recording",
+            "--until",
+            "#stage[data-phase=recording]",
+        ],
+    );
+    assert_eq!(page["actions"][1]["done"], true, "{page}");
+    assert_eq!(page["foreign"], serde_json::json!([]));
+    assert_eq!(page["bad_status"], serde_json::json!([]));
+}
+
+#[test]
+fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
+    if !judge::have_packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let path = "video/0000/1.m4s";
+    let served = http::get(&format!("{}/ipfs/{root}/{path}", podium.viewer));
+    let origin = podium.live("video/1.m4s");
+    assert_eq!(
+        served.body, origin.body,
+        "the origin and the gateway serve the same bytes"
+    );
+    let cid = served.header("etag").unwrap().trim_matches('"').to_owned();
+    let hash: String = Sha256::digest(&served.body)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    for transport in ["/tcp/", "/ws/"] {
+        let address = podium.ready["listen"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|address| address.as_str())
+            .find(|address| {
+                address.contains(transport) && address.contains("/ws/") == (transport == "/ws/")
+            })
+            .unwrap();
+        let read = judge::node("helia.mjs", &[address, &root, path, &cid]);
+        assert_eq!(read["path"]["sha256"], hash, "{read}");
+        assert_eq!(read["segment"]["sha256"], hash, "{read}");
+    }
+}
+
+#[test]
+fn the_gateway_speaks_http_as_caches_and_players_expect() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let url = |path: &str| format!("{}{path}", podium.viewer);
+
+    let playlist = podium.live("video.m3u8");
+    assert_eq!(
+        playlist.header("content-type"),
+        Some("application/vnd.apple.mpegurl")
+    );
+    assert_eq!(playlist.header("cache-control"), Some("public, max-age=1"));
+    assert_eq!(playlist.header("access-control-allow-origin"), Some("*"));
+    let squeezed = http::get_with(&url("/live/video.m3u8"), &[("accept-encoding", "gzip")]);
+    assert_eq!(squeezed.header("content-encoding"), Some("gzip"));
+
+    for (path, kind) in [
+        (
+            format!("/ipfs/{root}/video/0000/0.m4s"),
+            "video/iso.segment",
+        ),
+        (format!("/ipfs/{root}/video/init-0.mp4"), "video/mp4"),
+        ("/live/video/0.m4s".to_owned(), "video/iso.segment"),
+    ] {
+        let whole = http::get(&url(&path));
+        assert_eq!(whole.status, 200, "{path}");
+        assert_eq!(whole.header("content-type"), Some(kind), "{path}");
+        assert!(
+            whole.header("cache-control").unwrap().contains("immutable"),
+            "{path}"
+        );
+        let length = whole.body.len();
+        assert_eq!(
+            whole.header("content-length").unwrap(),
+            length.to_string(),
+            "{path}"
+        );
+        let etag = whole.header("etag").unwrap();
+        let head = http::head(&url(&path));
+        assert_eq!(head.status, 200);
+        assert_eq!(
+            head.header("content-length"),
+            whole.header("content-length"),
+            "{path}"
+        );
+        assert_eq!(head.header("etag"), Some(etag));
+        let again = http::get_with(&url(&path), &[("if-none-match", etag)]);
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        let part = http::get_with(&url(&path), &[("range", "bytes=10-99")]);
+        assert_eq!(part.status, 206);
+        assert_eq!(part.body, whole.body[10..100], "{path}");
+        assert_eq!(
+            part.header("content-range").unwrap(),
+            format!("bytes 10-99/{length}")
+        );
+        let tail = http::get_with(&url(&path), &[("range", "bytes=-7")]);
+        assert_eq!(tail.body, whole.body[length - 7..], "{path}");
+        let beyond = http::get_with(&url(&path), &[("range", "bytes=99999999-")]);
+        assert_eq!(beyond.status, 416);
+    }
+
+    let name = podium.ready["ipns"].as_str().unwrap();
+    let named = http::get(&url(&format!("/ipns/{name}/index.m3u8")));
+    assert_eq!(named.status, 200);
+    assert!(
+        named
+            .header("cache-control")
+            .unwrap()
+            .starts_with("public, max-age=1")
+    );
+    let directory = http::get(&url(&format!("/ipfs/{root}/video")));
+    assert_eq!(directory.status, 301);
+    let location = directory.header("location").unwrap().to_owned();
+    assert_eq!(location, format!("/ipfs/{root}/video/"));
+    assert!(http::get(&url(&location)).text().contains("init-0.mp4"));
+    let raw = http::get(&url(&format!("/ipfs/{root}?format=raw")));
+    assert_eq!(raw.header("content-type"), Some("application/vnd.ipld.raw"));
+
+    // What the box does not hold is answered at once: nothing is fetched for strangers.
+    let stranger = "bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi";
+    for (path, status) in [
+        (format!("/ipfs/{stranger}"), 404),
+        (format!("/ipfs/{stranger}/index.html"), 404),
+        (format!("/ipfs/{root}/nothing/here"), 404),
+        ("/ipfs/not-a-cid".to_owned(), 400),
+        (
+            "/ipns/k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8".to_owned(),
+            404,
+        ),
+        ("/live/video/99999.m4s".to_owned(), 404),
+        ("/live/video/%2e%2e%2fetc.m4s".to_owned(), 404),
+        ("/live/nothing.m3u8".to_owned(), 404),
+        ("/nothing".to_owned(), 404),
+    ] {
+        assert_eq!(http::get(&url(&path)).status, status, "{path}");
+    }
+    // Viewers cannot operate the box, and other sites cannot either.
+    for path in ["/api/v1/start", "/api/v1/stop", "/api/v1/button"] {
+        let answer = http::post(&url(path), &[], &().into_json());
+        assert!(
+            answer.status == 404 || answer.status == 405,
+            "{path}: {}",
+            answer.status
+        );
+    }
+    let stop = format!("{}/api/v1/stop", podium.operator);
+    let elsewhere = http::post(&stop, &[("origin", "http://evil.example")], &().into_json());
+    assert_eq!(elsewhere.status, 403);
+    let rebound = http::get_with(
+        &format!("{}/api/v1/status", podium.operator),
+        &[("host", "evil.example")],
+    );
+    assert_eq!(rebound.status, 403);
+    assert_eq!(podium.state(), "live");
+}
