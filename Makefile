@@ -1,0 +1,75 @@
+# `make run` starts the box with simulated hardware, `make test` runs every test. Both install what is missing first.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+# rustup puts cargo there, and a shell older than its installation does not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`.
+ARGS ?=
+T ?=
+
+SAY := . tests/setup/lib.sh && say
+# Said where nothing is built yet, lest it looks stuck.
+SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
+
+.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## build the box and start it with simulated hardware (data in .podium; ARGS="…" for podium run)
+	@STEP=1/4 $(MAKE) deps
+	@STEP=2/4 $(MAKE) web
+	@STEP=3/4 $(MAKE) build
+	@STEP=4/4 && $(SAY) "starting the box; Ctrl-C stops it"
+	@cargo run -q -p podium -- run --data-dir .podium $(ARGS)
+
+test: ## every test; T=name only the Rust tests with that name
+	@STEP=1/5 $(MAKE) deps
+	@STEP=2/5 $(MAKE) deps-test
+	@STEP=3/5 $(MAKE) web
+	@STEP=4/5 $(MAKE) build-test
+	@STEP=5/5 T='$(T)' tests/setup/test
+
+deps: ## install what building and running needs
+	@tests/setup/deps run
+
+deps-test: ## install what the tests need on top
+	@tests/setup/deps test
+
+web: ## build the web pages
+	@tests/setup/web
+
+build: ## build the box
+	@$(SAY) "building podium$(SLOW)"
+	@cargo build -p podium
+
+# Bins and tests in one go, with one set of features: after `cargo build -p podium`, `cargo test --workspace` would compile
+# tokio with the tests' features, and with it the whole IPFS node, a second time.
+build-test:
+	@$(SAY) "building podium and its tests$(SLOW)"
+	@cargo build --workspace --bins --tests --examples
+
+check: fmt clippy docs deny ## format, lints, documentation, licences and sources
+
+fmt: ## is everything formatted?
+	cargo fmt --all --check
+
+clippy: ## lints, warnings are errors
+	cargo clippy --workspace --all-targets -- -D warnings
+
+docs: ## documentation, warnings are errors
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items
+
+deny: ## licences, bans and sources of every crate
+	@tests/setup/deny
+
+bench: ## benchmarks
+	cargo bench --workspace $(T)
+
+clean: ## remove what was built (.podium stays: it holds the box's identity and its broadcasts)
+	cargo clean
+	rm -rf firmware/web/dist firmware/web/node_modules tests/judges/node_modules tests/artifacts
