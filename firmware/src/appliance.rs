@@ -317,6 +317,10 @@ impl Appliance {
         for gesture in gestures {
             match gesture {
                 Gesture::Tap(Button::GoLive) => self.step(BroadcastEvent::Start),
+                // Somebody who presses long and hard while nothing is on air wants to go live, too.
+                Gesture::Hold(Button::GoLive) if !self.broadcast.active() => {
+                    self.step(BroadcastEvent::Start);
+                }
                 Gesture::Hold(Button::GoLive) => self.step(BroadcastEvent::Stop),
                 Gesture::Tap(Button::Page) => self.panel.next_page(),
                 // MODE is reserved for consent; a hold that has begun shows on the panel by itself.

@@ -264,13 +264,13 @@ impl Config {
             (
                 "[video] width",
                 u64::from(video.width),
-                (160..=1920).contains(&video.width) && video.width % 2 == 0,
+                (160..=1920).contains(&video.width) && video.width.is_multiple_of(2),
                 "even, 160 to 1920",
             ),
             (
                 "[video] height",
                 u64::from(video.height),
-                (90..=1080).contains(&video.height) && video.height % 2 == 0,
+                (90..=1080).contains(&video.height) && video.height.is_multiple_of(2),
                 "even, 90 to 1080",
             ),
             (

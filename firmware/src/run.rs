@@ -131,11 +131,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         node,
         live: live_now,
     };
-    let console = Console {
-        status,
-        commands,
-        front: front.clone(),
-    };
+    let console = Console::new(status, commands, front.clone());
     let servers = [
         tokio::spawn(gateway::serve(viewer, gateway, background.clone())),
         tokio::spawn(console::serve(operator, console, background.clone())),

@@ -203,6 +203,16 @@ impl Podium {
         self.button(button, "release");
     }
 
+    /// Holds a button, as the page does, until the box is no longer in the state it is in.
+    pub fn hold_until_it_works(&self, button: &str) {
+        let before = self.state();
+        wait_for(&format!("the end of {before}"), || {
+            self.button(button, "press");
+            (self.state() != before).then_some(())
+        });
+        self.button(button, "release");
+    }
+
     /// GO LIVE, and the wait for the first segment.
     pub fn go_live(&self) {
         self.tap("go_live");

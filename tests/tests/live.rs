@@ -1,5 +1,6 @@
 //! The box goes live, and parties that nobody here wrote say what they think of it.
 
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tests::{Config, Podium, artifact, hls, http, judge, root, wait_for};
 
@@ -75,9 +76,8 @@ fn the_test_picture_is_cut_as_the_playlist_says() {
     podium.tap("go_live");
     podium.wait_for_segments(8);
     assert_eq!(podium.state(), "live");
-    podium.button("go_live", "press");
+    podium.hold_until_it_works("go_live");
     podium.wait_for_state("idle");
-    podium.button("go_live", "release");
     let ended = hls::live(&podium, "video");
     assert!(ended.end_list, "the playlist has an end");
     check_renditions(&podium);
@@ -113,23 +113,12 @@ fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
     http::post(
         &format!("{}/api/v1/stop", podium.operator),
         &[],
-        &().into_json(),
+        &Value::Null,
     );
     podium.wait_for_state("idle");
     let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
     let vod = format!("{}/ipfs/{root}/vod.m3u8", podium.viewer);
     assert_eq!(judge::decode(&vod, None), "");
-}
-
-/// An empty body for a request that needs none.
-trait IntoJson {
-    fn into_json(self) -> serde_json::Value;
-}
-
-impl IntoJson for () {
-    fn into_json(self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
 }
 
 #[test]
@@ -144,7 +133,7 @@ fn chromium_shows_and_plays_it_from_this_box_alone() {
     let seen = judge::node("watch.mjs", &[&podium.viewer, &screenshot, "8"]);
     assert_eq!(seen["played"], true, "{seen}");
     assert_eq!(seen["video"]["width"], 1280, "{seen}");
-    let number = |value: &serde_json::Value| value.as_f64().unwrap_or(f64::NAN);
+    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     assert!(
         number(&seen["video"]["frames"]) > 25.0,
         "frames are decoded: {seen}"
@@ -164,13 +153,9 @@ fn chromium_shows_and_plays_it_from_this_box_alone() {
             "the sound is heard: {seen}"
         );
     }
-    assert_eq!(
-        seen["foreign"],
-        serde_json::json!([]),
-        "no request to another host"
-    );
-    assert_eq!(seen["console_errors"], serde_json::json!([]));
-    assert_eq!(seen["page_errors"], serde_json::json!([]));
+    assert_eq!(seen["foreign"], json!([]), "no request to another host");
+    assert_eq!(seen["console_errors"], json!([]));
+    assert_eq!(seen["page_errors"], json!([]));
     let text = seen["text"].as_str().unwrap();
     assert!(text.contains("Plays in your browser"), "{text}");
 
@@ -186,8 +171,8 @@ fn chromium_shows_and_plays_it_from_this_box_alone() {
             "#bitrate-chart canvas",
         ],
     );
-    assert_eq!(page["foreign"], serde_json::json!([]));
-    assert_eq!(page["console_errors"], serde_json::json!([]));
+    assert_eq!(page["foreign"], json!([]));
+    assert_eq!(page["console_errors"], json!([]));
     assert_eq!(page["overflows"], false);
 
     // The page's own button, held as a finger holds it, ends the broadcast.
@@ -217,7 +202,7 @@ fn chromium_plays_it_out_of_ipfs() {
     http::post(
         &format!("{}/api/v1/stop", podium.operator),
         &[],
-        &().into_json(),
+        &Value::Null,
     );
     podium.wait_for_state("idle");
     // The page offers the recording, which comes from under the broadcast's root.
@@ -234,8 +219,8 @@ fn chromium_plays_it_out_of_ipfs() {
         ],
     );
     assert_eq!(page["actions"][1]["done"], true, "{page}");
-    assert_eq!(page["foreign"], serde_json::json!([]));
-    assert_eq!(page["bad_status"], serde_json::json!([]));
+    assert_eq!(page["foreign"], json!([]));
+    assert_eq!(page["bad_status"], json!([]));
 }
 
 #[test]
@@ -376,7 +361,7 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
     }
     // Viewers cannot operate the box, and other sites cannot either.
     for path in ["/api/v1/start", "/api/v1/stop", "/api/v1/button"] {
-        let answer = http::post(&url(path), &[], &().into_json());
+        let answer = http::post(&url(path), &[], &Value::Null);
         assert!(
             answer.status == 404 || answer.status == 405,
             "{path}: {}",
@@ -384,7 +369,7 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
         );
     }
     let stop = format!("{}/api/v1/stop", podium.operator);
-    let elsewhere = http::post(&stop, &[("origin", "http://evil.example")], &().into_json());
+    let elsewhere = http::post(&stop, &[("origin", "http://evil.example")], &Value::Null);
     assert_eq!(elsewhere.status, 403);
     let rebound = http::get_with(
         &format!("{}/api/v1/status", podium.operator),

@@ -35,10 +35,9 @@ impl AacEncoder {
     ];
 
     pub(crate) fn find() -> Option<AacEncoder> {
-        let known = AacEncoder::KNOWN.into_iter();
-        known
-            .filter(|encoder| gst::ElementFactory::find(encoder.element).is_some())
-            .next()
+        AacEncoder::KNOWN
+            .into_iter()
+            .find(|encoder| gst::ElementFactory::find(encoder.element).is_some())
     }
 }
 

@@ -5,6 +5,8 @@
 //! something must come from this very origin, and the `Host` must be an address or this machine, so that a name that
 //! somebody else's DNS points here is refused.
 
+mod fingers;
+
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
@@ -29,9 +31,25 @@ const PICTURE_SCALE: u32 = 4;
 
 #[derive(Clone)]
 pub(crate) struct Console {
-    pub(crate) status: watch::Receiver<Status>,
-    pub(crate) commands: mpsc::Sender<Command>,
-    pub(crate) front: Front,
+    status: watch::Receiver<Status>,
+    commands: mpsc::Sender<Command>,
+    front: Front,
+    fingers: mpsc::Sender<(Button, Action)>,
+}
+
+impl Console {
+    pub(crate) fn new(
+        status: watch::Receiver<Status>,
+        commands: mpsc::Sender<Command>,
+        front: Front,
+    ) -> Console {
+        Console {
+            status,
+            commands,
+            fingers: fingers::spawn(front.clone()),
+            front,
+        }
+    }
 }
 
 /// Serves the operator until cancelled.
@@ -134,10 +152,7 @@ struct ButtonEdge {
 }
 
 async fn button(State(console): State<Console>, Json(edge): Json<ButtonEdge>) -> Response {
-    match edge.action {
-        Action::Press => console.front.press(edge.button),
-        Action::Release => console.front.release(edge.button),
-    }
+    let _ = console.fingers.send((edge.button, edge.action)).await;
     StatusCode::ACCEPTED.into_response()
 }
 

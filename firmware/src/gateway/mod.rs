@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{Predicate, SizeAbove};
+
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::live::Live;
@@ -76,7 +76,7 @@ fn router(gateway: Gateway) -> Router {
         .route("/ipns/{name}", get(ipfs::named_root))
         .route("/ipns/{name}/", get(ipfs::named_root))
         .route("/ipns/{name}/{*path}", get(ipfs::named_path))
-        .layer(CompressionLayer::new().compress_when(SizeAbove::new(256).and(is_text)))
+        .layer(CompressionLayer::new().compress_when(is_text))
         .layer(cors)
         .with_state(gateway)
 }

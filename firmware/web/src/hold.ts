@@ -6,11 +6,15 @@ import { type Button, sendButton } from "./api";
 /** How long GO LIVE is held to end a broadcast (the panel's own rule). */
 export const HOLD_MS = 1500;
 
+/** A press lasts only while it is repeated: a page that dies takes its finger with it (the box lets go after a second). */
+const REPEAT_MS = 250;
+
 /** A click can be over in a millisecond; a button that bounces for less than this is not believed. */
 const SHORTEST_MS = 80;
 
 export class HardwareButton {
   pressedAtMs: number | null = null;
+  private repeating: number | undefined;
   private queue: Promise<void> = Promise.resolve();
 
   constructor(
@@ -52,11 +56,13 @@ export class HardwareButton {
     this.pressedAtMs = performance.now();
     this.element.classList.add("pressed");
     this.send("press");
+    this.repeating = window.setInterval(() => this.send("press"), REPEAT_MS);
   }
 
   release(): void {
     if (this.pressedAtMs === null) return;
     this.pressedAtMs = null;
+    window.clearInterval(this.repeating);
     this.element.classList.remove("pressed");
     this.send("release");
   }
