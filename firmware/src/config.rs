@@ -251,7 +251,7 @@ impl Config {
             path: path.into(),
             line: error
                 .span()
-                .map_or(1, |span| text[..span.start].lines().count().max(1)),
+                .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
             message: error.message().replace('\n', " "),
         })?;
         config.check()?;
