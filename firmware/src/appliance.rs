@@ -22,7 +22,8 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::health::Sample;
 use crate::live::{Live, RecentFile};
-use crate::panel::Panel;
+use crate::on_air::OnAirMark;
+use crate::panel::{self, Panel};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,16 @@ pub(crate) enum Command {
 #[derive(Debug)]
 enum Event {
     Media(media::Event),
-    Opened(Result<BroadcastId, StoreError>),
-    Stored(Result<Published, StoreError>, Vec<RecentFile>),
+    /// `attempt` tells the answer to this request from one to an earlier.
+    Opened {
+        attempt: u64,
+        result: Result<BroadcastId, StoreError>,
+    },
+    Stored {
+        id: BroadcastId,
+        result: Result<Published, StoreError>,
+        files: Vec<RecentFile>,
+    },
     Command(Command),
     Button(Edge),
     Sampled(Sample),
@@ -52,6 +61,9 @@ const ANSWERS: usize = 2;
 /// The panel's pace: meters move, buttons feel immediate.
 const FRAME: Duration = Duration::from_millis(100);
 
+/// A capture device that hangs does not keep the process from ending for longer.
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
 /// Before this the clock has not been set: the box has no battery behind it.
 const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
 
@@ -61,6 +73,25 @@ struct Meta {
     name: String,
     started_ms: Option<u64>,
     first: Numbers,
+    /// What must not change within a broadcast.
+    format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Format {
+    segment_ms: u64,
+    width: u16,
+    height: u16,
+}
+
+impl Format {
+    fn of(config: &Config) -> Format {
+        Format {
+            segment_ms: config.hls.segment_ms,
+            width: config.video.width,
+            height: config.video.height,
+        }
+    }
 }
 
 /// Where the loop reports to and what reports to it.
@@ -78,8 +109,9 @@ pub(crate) struct Channels {
 struct Run {
     number: u64,
     segmenter: Segmenter,
-    /// Wall time of programme time [`EPOCH`], if the clock was sane.
+    /// Wall time of programme time [`EPOCH`]: known from the first picture on, if the clock was sane then.
     wall: Option<SystemTime>,
+    begun: bool,
 }
 
 pub(crate) struct Appliance {
@@ -95,6 +127,11 @@ pub(crate) struct Appliance {
     publication: Publication,
     /// The open broadcast in the store.
     id: Option<BroadcastId>,
+    /// Counts the requests to open one.
+    openings: u64,
+    mark: OnAirMark,
+    /// What the hold that is going on will do: it was begun on air.
+    hold_ends: bool,
     run: Option<Run>,
     runs: u64,
     gestures: Gestures,
@@ -117,6 +154,8 @@ impl Appliance {
         let settings = settings(&config);
         let mut appliance = Appliance {
             publication: Publication::new(settings, Numbers::default()),
+            broadcast: Broadcast::new(config.hls.segment()),
+            mark: OnAirMark::in_dir(&config.data_dir),
             config,
             node,
             media,
@@ -125,8 +164,9 @@ impl Appliance {
             buttons: board.buttons,
             channels,
             answers: mpsc::channel(ANSWERS),
-            broadcast: Broadcast::default(),
             id: None,
+            openings: 0,
+            hold_ends: false,
             run: None,
             runs: 0,
             gestures: Gestures::default(),
@@ -134,66 +174,87 @@ impl Appliance {
             since: None,
             shutting_down: false,
         };
-        appliance.recover(recovered, settings).await?;
+        appliance.recover(recovered, settings).await;
         Ok(appliance)
     }
 
-    async fn recover(
-        &mut self,
-        recovered: Recovered,
-        settings: publication::Settings,
-    ) -> anyhow::Result<()> {
+    /// Closes what was cut off, and goes on with the newest if it is still wanted. A broadcast that cannot be read or closed
+    /// stays as it is: it does not keep the box from starting.
+    async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
         let count = recovered.broadcasts.len();
         for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
             let newest = i + 1 == count;
             if !newest && broadcast.finished {
                 continue;
             }
-            let (meta, rows) = self.read_journal(&broadcast).await?;
-            let finished = broadcast.finished;
-            let mut publication = Publication::recovered(settings, meta.first, rows, finished);
-            let mut root = broadcast.root;
-            let resume = newest && !finished && self.recent_enough(&publication);
-            if !finished && !resume {
-                tracing::info!(id = %broadcast.id, "closing the broadcast that was cut off");
-                publication.finish();
-                if let Some(update) = publication.next_update() {
-                    let (update, _) = to_node(broadcast.id, update)?;
-                    root = Some(self.node.publish(update).await?.root);
-                    publication.stored();
-                }
-            }
-            if newest {
-                if let Some(root) = root {
-                    let publication = &publication;
-                    self.channels
-                        .live
-                        .send_modify(|live| live.update(publication, root, vec![]));
-                }
-                self.publication = publication;
-                self.since = meta
-                    .started_ms
-                    .map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
-                if resume {
-                    tracing::info!(id = %broadcast.id, "going on with the broadcast that was cut off");
-                    self.id = Some(broadcast.id);
-                    self.step(BroadcastEvent::Resume);
-                }
+            let id = broadcast.id;
+            if let Err(error) = self.recover_one(broadcast, newest, settings).await {
+                tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
             }
         }
-        Ok(())
+    }
+
+    async fn recover_one(
+        &mut self,
+        broadcast: RecoveredBroadcast,
+        newest: bool,
+        settings: publication::Settings,
+    ) -> anyhow::Result<()> {
+        let RecoveredBroadcast {
+            id,
+            finished,
+            mut root,
+            ..
+        } = broadcast;
+        let (meta, rows) = self.read_journal(&broadcast).await?;
+        let resume =
+            newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
+        let mut publication = Publication::recovered(settings, meta.first, rows, finished);
+        let mut closed = Ok(());
+        if !finished && !resume {
+            tracing::info!(%id, "closing the broadcast that was cut off");
+            publication.finish();
+            closed = match publication.next_update() {
+                Some(update) => match self.node.publish(to_node(id, update)?.0).await {
+                    Ok(published) => {
+                        root = Some(published.root);
+                        publication.stored();
+                        Ok(())
+                    }
+                    Err(error) => {
+                        publication.failed();
+                        Err(error.into())
+                    }
+                },
+                None => Ok(()),
+            };
+        }
+        if newest {
+            if let Some(root) = root {
+                let publication = &publication;
+                self.channels
+                    .live
+                    .send_modify(|live| live.update(publication, root, vec![]));
+            }
+            self.publication = publication;
+            self.since = meta.started_ms.map(from_unix_ms);
+            if resume {
+                tracing::info!(%id, "going on with the broadcast that was cut off");
+                self.id = Some(id);
+                self.step(BroadcastEvent::Resume);
+            } else {
+                self.mark.clear();
+            }
+        }
+        closed
     }
 
     async fn read_journal(
         &self,
         broadcast: &RecoveredBroadcast,
     ) -> anyhow::Result<(Meta, Vec<Row>)> {
-        let meta = serde_json::from_slice(&broadcast.meta).with_context(|| {
-            format!(
-                "the journal of broadcast {} is of another version",
-                broadcast.id
-            )
-        })?;
+        let other_version = "the journal is of another version of podium";
+        let meta = serde_json::from_slice(&broadcast.meta).context(other_version)?;
         let raw = if broadcast.rows.is_empty() {
             self.node.rows(broadcast.id).await?
         } else {
@@ -203,25 +264,30 @@ impl Appliance {
             .iter()
             .map(|row| serde_json::from_slice(row))
             .collect::<Result<_, _>>()
-            .with_context(|| {
-                format!("a row of broadcast {} is of another version", broadcast.id)
-            })?;
+            .context(other_version)?;
         Ok((meta, rows))
     }
 
-    /// Whether viewers may still be waiting for the broadcast that was cut off.
-    fn recent_enough(&self, publication: &Publication) -> bool {
+    /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.
+    fn still_wanted(&self, meta: &Meta, last: Option<&Row>) -> bool {
         let limit = Duration::from_secs(self.config.broadcast.resume_within_s);
-        if limit.is_zero() {
+        if limit.is_zero() || meta.format != Format::of(&self.config) {
             return false;
         }
-        let last = publication.rows().last();
-        match (last.and_then(|row| row.program_date_time_ms), wall_now()) {
-            // Without a clock nobody can tell; going on loses nothing.
-            (None, _) | (_, None) => true,
-            (Some(ms), Some(now)) => now
-                .duration_since(UNIX_EPOCH + Duration::from_millis(ms))
-                .is_ok_and(|age| age <= limit),
+        let seen = match last {
+            Some(row) => row.program_date_time_ms,
+            None => meta.started_ms,
+        };
+        match (seen.map(from_unix_ms), wall_now()) {
+            (Some(seen), Some(now)) => {
+                // A clock that is set later, or from a file written before, makes the age a little negative.
+                let age = now
+                    .duration_since(seen)
+                    .unwrap_or_else(|ahead| ahead.duration());
+                age <= limit
+            }
+            // Without a clock nobody can tell, and the mark says that it was wanted.
+            _ => true,
         }
     }
 
@@ -236,10 +302,16 @@ impl Appliance {
                 break;
             }
         }
-        tracing::info!("shutting down: capture, then the node");
+        tracing::info!("shutting down: capture");
         let media = self.media;
-        tokio::task::spawn_blocking(move || media.shutdown()).await?;
-        self.node.shutdown().await;
+        let media = tokio::task::spawn_blocking(move || media.shutdown());
+        if tokio::time::timeout(LAST_WAIT, media).await.is_err() {
+            tracing::warn!("the capture device hangs; leaving it");
+        }
+        anyhow::ensure!(
+            !self.broadcast.unclosed(),
+            "the broadcast could not be closed: make room on the disk, and the next start closes it"
+        );
         Ok(())
     }
 
@@ -276,15 +348,8 @@ impl Appliance {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Media(event) => self.media_event(event),
-            Event::Opened(Ok(id)) => {
-                self.id = Some(id);
-                self.pump();
-            }
-            Event::Opened(Err(error)) => {
-                tracing::error!(%error, "cannot open a broadcast");
-                self.step(BroadcastEvent::Failed(store_cause(&error)));
-            }
-            Event::Stored(result, files) => self.stored(result, files),
+            Event::Opened { attempt, result } => self.opened(attempt, result),
+            Event::Stored { id, result, files } => self.stored(id, result, files),
             Event::Command(Command::Start) => self.step(BroadcastEvent::Start),
             Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
             Event::Button(edge) => {
@@ -317,11 +382,10 @@ impl Appliance {
         for gesture in gestures {
             match gesture {
                 Gesture::Tap(Button::GoLive) => self.step(BroadcastEvent::Start),
+                Gesture::HoldStarted(Button::GoLive) => self.hold_ends = self.broadcast.active(),
+                Gesture::Hold(Button::GoLive) if self.hold_ends => self.step(BroadcastEvent::Stop),
                 // Somebody who presses long and hard while nothing is on air wants to go live, too.
-                Gesture::Hold(Button::GoLive) if !self.broadcast.active() => {
-                    self.step(BroadcastEvent::Start);
-                }
-                Gesture::Hold(Button::GoLive) => self.step(BroadcastEvent::Stop),
+                Gesture::Hold(Button::GoLive) => self.step(BroadcastEvent::Start),
                 Gesture::Tap(Button::Page) => self.panel.next_page(),
                 // MODE is reserved for consent; a hold that has begun shows on the panel by itself.
                 Gesture::Tap(Button::Mode) | Gesture::Hold(_) | Gesture::HoldStarted(_) => {}
@@ -344,6 +408,12 @@ impl Appliance {
                 self.cut(|segmenter, out| segmenter.configure_audio(config, out));
             }
             media::Event::Video { run, unit } if Some(run) == current => {
+                if let Some(run) = &mut self.run
+                    && !run.begun
+                {
+                    run.begun = true;
+                    run.wall = wall_now().map(|now| now - unit.pts.saturating_sub(EPOCH));
+                }
                 self.cut(|segmenter, out| segmenter.push_video(unit, out));
             }
             media::Event::Audio { run, frame } if Some(run) == current => {
@@ -399,16 +469,51 @@ impl Appliance {
         };
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
         tokio::spawn(async move {
-            let event = match to_node(id, update) {
-                Ok((update, files)) => Event::Stored(node.publish(update).await, files),
-                Err(error) => unreachable!("rows are plain data: {error}"),
-            };
+            let (update, files) = to_node(id, update).expect("rows are plain data");
+            let result = node.publish(update).await;
             // The loop may have ended; then nobody waits for the answer.
-            let _ = answers.send(event).await;
+            let _ = answers.send(Event::Stored { id, result, files }).await;
         });
     }
 
-    fn stored(&mut self, result: Result<Published, StoreError>, files: Vec<RecentFile>) {
+    fn opened(&mut self, attempt: u64, result: Result<BroadcastId, StoreError>) {
+        if attempt != self.openings {
+            return;
+        }
+        match result {
+            Ok(id) => {
+                self.id = Some(id);
+                if !matches!(
+                    self.broadcast.state(),
+                    State::Starting { .. } | State::Live { .. } | State::Retrying { .. }
+                ) {
+                    self.unmark();
+                }
+                self.step(BroadcastEvent::Opened);
+                self.pump();
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot open a broadcast");
+                self.step(BroadcastEvent::NotOpened(store_cause(&error)));
+            }
+        }
+    }
+
+    /// The operator no longer wants to be on air.
+    fn unmark(&self) {
+        let mark = self.mark.clone();
+        tokio::task::spawn_blocking(move || mark.clear());
+    }
+
+    fn stored(
+        &mut self,
+        id: BroadcastId,
+        result: Result<Published, StoreError>,
+        files: Vec<RecentFile>,
+    ) {
+        if self.id != Some(id) {
+            return;
+        }
         match result {
             Ok(published) => {
                 let row = self.publication.stored();
@@ -436,11 +541,11 @@ impl Appliance {
     }
 
     fn step(&mut self, event: BroadcastEvent) {
-        let before = self.broadcast.state().clone();
+        let before = std::mem::discriminant(self.broadcast.state());
         let actions = self.broadcast.step(Instant::now(), event);
         let after = self.broadcast.state();
-        if std::mem::discriminant(&before) != std::mem::discriminant(after) {
-            tracing::info!(from = name_of(&before), to = name_of(after), "state");
+        if before != std::mem::discriminant(after) {
+            tracing::info!(state = panel::state(&self.broadcast).word(), "state");
         }
         for action in actions {
             self.perform(action);
@@ -456,21 +561,22 @@ impl Appliance {
                 self.run = Some(Run {
                     number: self.runs,
                     segmenter: Segmenter::new(segmenter_settings(&self.config)),
-                    wall: wall_now(),
+                    wall: None,
+                    begun: false,
                 });
                 self.media.start_programme(self.runs);
             }
-            Action::EndProgramme => self.media.end_programme(),
+            Action::EndProgramme => {
+                self.unmark();
+                self.media.end_programme();
+            }
             Action::DropProgramme => {
                 self.run = None;
                 self.media.drop_programme();
             }
             Action::Finish => {
+                self.unmark();
                 self.publication.finish();
-                if self.id.is_none() {
-                    // Stopped before the store had opened it: nothing was published, nothing is to be closed.
-                    self.step(BroadcastEvent::Finished);
-                }
                 self.pump();
             }
         }
@@ -486,11 +592,19 @@ impl Appliance {
             name: self.config.name.clone(),
             started_ms: self.since.map(unix_ms),
             first,
+            format: Format::of(&self.config),
         };
         let meta = serde_json::to_vec(&meta).expect("plain data");
+        self.openings += 1;
+        let attempt = self.openings;
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
+        let mark = self.mark.clone();
         tokio::spawn(async move {
-            let _ = answers.send(Event::Opened(node.begin(meta).await)).await;
+            let result = node.begin(meta).await;
+            if let Ok(id) = result {
+                let _ = tokio::task::spawn_blocking(move || mark.set(id)).await;
+            }
+            let _ = answers.send(Event::Opened { attempt, result }).await;
         });
     }
 
@@ -506,7 +620,7 @@ impl Appliance {
         let status = self.panel.status(
             now,
             &self.broadcast,
-            crate::panel::Published {
+            panel::Published {
                 segments: self.publication.rows().len() as u64,
                 finished: self.publication.finished(),
             },
@@ -566,7 +680,8 @@ fn to_node(
 
 fn store_cause(error: &StoreError) -> Cause {
     match error {
-        StoreError::DiskFull | StoreError::Full { .. } => Cause::DiskFull,
+        StoreError::DiskFull => Cause::DiskFull,
+        StoreError::Full { .. } => Cause::StoreFull,
         error => Cause::Store(error.to_string()),
     }
 }
@@ -605,13 +720,6 @@ fn unix_ms(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-fn name_of(state: &State) -> &'static str {
-    match state {
-        State::Idle => "idle",
-        State::Starting { .. } => "starting",
-        State::Live { .. } => "live",
-        State::Retrying { .. } => "retrying",
-        State::Stopping { .. } => "stopping",
-        State::Halted { .. } => "halted",
-    }
+fn from_unix_ms(ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(ms)
 }

@@ -309,14 +309,21 @@ impl Config {
                 "[hls] window_s",
                 self.hls.window_s,
                 (20..=3600).contains(&self.hls.window_s)
-                    && self.hls.window_s * 1000 >= self.hls.segment_ms * 6,
+                    && self.hls.window_s.saturating_mul(1000)
+                        >= self.hls.segment_ms.saturating_mul(6),
                 "20 to 3600, and at least six segments",
             ),
             (
                 "[store] limit_mib",
                 self.store.limit_mib,
-                self.store.limit_mib >= 64,
-                "at least 64",
+                (64..=1 << 30).contains(&self.store.limit_mib),
+                "64 to 1073741824",
+            ),
+            (
+                "[broadcast] resume_within_s",
+                self.broadcast.resume_within_s,
+                self.broadcast.resume_within_s <= 7 * 24 * 3600,
+                "0 to 604800",
             ),
         ];
         for (key, value, ok, accepted) in rules {
@@ -397,6 +404,10 @@ segment_ms = 2000
         check(
             "[viewer]\nlisten = \"8080\"\n",
             "FILE:2: invalid socket address syntax",
+        );
+        check(
+            "[hls]\nsegment_ms = 9223372036854775807\n",
+            "[hls] segment_ms = 9223372036854775807: must be whole seconds from 1000 to 10000, and at least part_ms",
         );
         check("[video]\nfps = 5\n", "[video] fps = 5: must be 9 to 60");
         check(

@@ -10,7 +10,7 @@ use crate::appliance::clock_sane;
 
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Below this nothing more is started: a few segments and the journal must still fit.
+/// With less than this a broadcast that was halted by a full disk stays halted: a few segments and the journal must fit.
 const ROOM_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod console;
 mod gateway;
 mod health;
 mod live;
+mod on_air;
 mod panel;
 mod run;
 mod web;

@@ -15,6 +15,9 @@ use stream::status::{
 use crate::health::Sample;
 use crate::live::Public;
 
+/// Levels come ten times a second; without any for this long there is no sound.
+const SOUND_LOST: Duration = Duration::from_secs(1);
+
 /// Lost pictures count for the health word for this long.
 const DROPS_FOR: Duration = Duration::from_secs(10);
 
@@ -27,6 +30,23 @@ pub(crate) struct Identity {
     pub(crate) peer_id: String,
     pub(crate) ipns: String,
     pub(crate) segment: Duration,
+}
+
+/// The broadcast's state as people read it.
+pub(crate) fn state(broadcast: &Broadcast) -> State {
+    match broadcast.state() {
+        BroadcastState::Idle => State::Idle,
+        BroadcastState::Starting { .. } => State::Starting,
+        BroadcastState::Live { .. } => State::Live,
+        BroadcastState::Retrying { cause, .. } => State::Retrying {
+            cause: cause.to_string(),
+            attempt: broadcast.attempt(),
+        },
+        BroadcastState::Stopping { .. } => State::Stopping,
+        BroadcastState::Halted { cause, .. } => State::Halted {
+            cause: cause.to_string(),
+        },
+    }
 }
 
 /// How far the broadcast has come.
@@ -46,6 +66,8 @@ pub(crate) struct Panel {
     format: Option<VideoFormat>,
     signal: (Signal, Instant),
     audio: Audio,
+    /// When the last levels came.
+    heard: Instant,
     meters: Meters,
     silence: Silence,
     clip: Clip,
@@ -70,6 +92,7 @@ impl Panel {
                 silent: false,
                 clipping: false,
             },
+            heard: now,
             meters: Meters::default(),
             silence: Silence::default(),
             clip: Clip::default(),
@@ -95,19 +118,22 @@ impl Panel {
         match event {
             media::Event::Format(format) => self.format = Some(*format),
             media::Event::Signal(signal) => self.signal = (*signal, now),
-            media::Event::Levels { peak, rms } => {
-                let at = now.saturating_duration_since(self.started);
-                self.meters.push(at, *peak);
-                self.audio = Audio {
-                    peak_dbfs: *peak,
-                    rms_dbfs: *rms,
-                    silent: self.silence.push(at, *rms),
-                    clipping: self.clip.push(at, *peak),
-                };
-            }
+            media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
             _ => {}
         }
+    }
+
+    fn levels(&mut self, now: Instant, peak: [f32; 2], rms: [f32; 2]) {
+        let at = now.saturating_duration_since(self.started);
+        self.heard = now;
+        self.meters.push(at, peak);
+        self.audio = Audio {
+            peak_dbfs: peak,
+            rms_dbfs: rms,
+            silent: self.silence.push(at, rms),
+            clipping: self.clip.push(at, peak),
+        };
     }
 
     /// A segment is out.
@@ -123,7 +149,7 @@ impl Panel {
 
     /// The status before the loop turns.
     pub(crate) fn idle_status(&mut self, now: Instant, store: node::Stats) -> Status {
-        let broadcast = Broadcast::default();
+        let broadcast = Broadcast::new(self.identity.segment);
         self.status(now, &broadcast, Published::default(), store, None, None)
     }
 
@@ -137,26 +163,19 @@ impl Panel {
         since: Option<SystemTime>,
     ) -> Status {
         let since_then = |then: Instant| now.saturating_duration_since(then);
+        if since_then(self.heard) > SOUND_LOST {
+            // No sound at all is silence, and is to be seen.
+            self.levels(now, [FLOOR_DBFS; 2], [FLOOR_DBFS; 2]);
+        }
         self.drops.retain(|(at, _)| since_then(*at) < DROPS_FOR);
-        let state = match broadcast.state() {
-            BroadcastState::Idle => State::Idle,
-            BroadcastState::Starting { .. } => State::Starting,
-            BroadcastState::Live { .. } => State::Live,
-            BroadcastState::Retrying { cause, .. } => State::Retrying {
-                cause: cause.to_string(),
-                attempt: broadcast.attempt(),
-            },
-            BroadcastState::Stopping { .. } => State::Stopping,
-            BroadcastState::Halted { cause, .. } => State::Halted {
-                cause: cause.to_string(),
-            },
-        };
+        let state = state(broadcast);
         let on_air = broadcast.on_air().map(since_then);
         let segment_age = on_air
             .and(self.published)
             .map(|(published, _)| since_then(published));
         let disk = Disk {
-            free_bytes: self.sample.disk_free_bytes.unwrap_or(0),
+            // Where the file system does not say, nothing is known to be wrong.
+            free_bytes: self.sample.disk_free_bytes.unwrap_or(store.limit_bytes),
             stored_bytes: store.stored_bytes,
             limit_bytes: store.limit_bytes,
         };
@@ -226,14 +245,7 @@ impl Panel {
     pub(crate) fn public(&self, status: &Status) -> Public {
         Public {
             name: status.name.clone(),
-            state: match status.state {
-                State::Idle => "idle",
-                State::Starting => "starting",
-                State::Live => "live",
-                State::Retrying { .. } => "retrying",
-                State::Stopping => "stopping",
-                State::Halted { .. } => "halted",
-            },
+            state: status.state.word(),
             live: matches!(
                 status.state,
                 State::Live | State::Retrying { .. } | State::Stopping

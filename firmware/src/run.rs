@@ -1,11 +1,11 @@
 //! `podium run`: bind everything, say where it is, wait for a signal, shut down in order.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use board::sim::terminal::{self, LogTail, Terminal};
 use board::sim::{Front, Sim};
 use media::Media;
@@ -30,6 +30,9 @@ const MEDIA_EVENTS: usize = 256;
 
 /// Commands that may wait: an operator does not press faster.
 const COMMANDS: usize = 16;
+
+/// How long viewers' last requests may take at the end.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Lines of the log that the terminal shows below the panel.
 const LOG_LINES: usize = 200;
@@ -127,6 +130,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     )
     .await?;
 
+    let last = node.clone();
     let gateway = Gateway {
         node,
         live: live_now,
@@ -142,13 +146,15 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let _terminal = draw
         .then(|| draw_panel(front, log, shutdown.clone()))
         .flatten();
-    appliance.run(shutdown).await?;
+    let result = appliance.run(shutdown).await;
+    tracing::info!("shutting down: the pages, then the node");
     background.cancel();
     for server in servers {
-        // A viewer that keeps its connection open does not keep the box from ending.
-        server.abort();
+        // Who is being answered gets the answer; who keeps a connection open does not keep the box from ending.
+        let _ = tokio::time::timeout(GOODBYE, server).await;
     }
-    Ok(())
+    last.shutdown().await;
+    result
 }
 
 fn configure(arguments: &RunArguments) -> Result<Config> {
@@ -221,8 +227,14 @@ fn request_shutdown(shutdown: &CancellationToken, code: i32) {
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| {
-        format!("cannot listen on {address}; stop what uses it, or choose another address in {key}")
+    TcpListener::bind(address).await.map_err(|error| {
+        let todo = match error.kind() {
+            ErrorKind::AddrInUse => "stop what uses it, or choose another port in",
+            ErrorKind::PermissionDenied => "choose a port above 1023 in",
+            ErrorKind::AddrNotAvailable => "name an address of this machine in",
+            _ => "choose another address in",
+        };
+        anyhow::anyhow!("cannot listen on {address}: {error}; {todo} {key}")
     })
 }
 

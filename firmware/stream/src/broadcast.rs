@@ -3,9 +3,10 @@
 //! ```text
 //! Idle ──Start──▶ Starting ──Published──▶ Live
 //! Starting, Live ──Failed(cause), or nothing published in time──▶ Retrying ──deadline──▶ Starting
-//! Starting, Live ──Stop──▶ Stopping ──Drained──▶ (finish) ──Finished──▶ Idle
-//! Retrying, Halted ──Stop──▶ Stopping
-//! any active ──Failed(disk full)──▶ Halted ──Start, once there is room──▶ Starting
+//! Starting, Live ──Stop──▶ Stopping(draining) ──Drained──▶ Stopping(closing) ──Finished──▶ Idle
+//! Retrying, Halted ──Stop──▶ Stopping(closing)
+//! Stopping(closing) ──Failed──▶ Stopping(pausing) ──deadline──▶ Stopping(closing), at most [`CLOSINGS`] times
+//! Starting, Live, Retrying ──Failed(no room)──▶ Halted ──Start, once there is room──▶ Starting
 //! ```
 //! A lost signal is not a failure: the slate runs and the state stays Live.
 
@@ -21,9 +22,18 @@ pub enum Cause {
     Encoder(String),
     /// Segments cannot be stored.
     Store(String),
-    /// Nothing was published for [`STALL`].
+    /// Nothing was published in time.
     Stalled,
     DiskFull,
+    /// This broadcast alone has reached the store's limit.
+    StoreFull,
+}
+
+impl Cause {
+    /// Whether trying again is of no use until somebody makes room.
+    fn no_room(&self) -> bool {
+        matches!(self, Cause::DiskFull | Cause::StoreFull)
+    }
 }
 
 impl fmt::Display for Cause {
@@ -33,9 +43,13 @@ impl fmt::Display for Cause {
             Cause::Store(why) => write!(f, "store: {why}"),
             Cause::Stalled => f.write_str("no segment in time"),
             Cause::DiskFull => f.write_str("disk full"),
+            Cause::StoreFull => f.write_str(STORE_FULL),
         }
     }
 }
+
+/// [`Cause::StoreFull`] in words.
+pub const STORE_FULL: &str = "store full";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -43,8 +57,27 @@ pub enum State {
     Starting { since: Instant },
     Live { since: Instant, published: Instant },
     Retrying { cause: Cause, until: Instant },
-    Stopping { since: Instant, finishing: bool },
+    Stopping { stage: Stage, until: Instant },
     Halted { cause: Cause, cleared: bool },
+}
+
+/// How far a broadcast that ends has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// The programme plays out its last frames.
+    Draining,
+    /// ENDLIST and VOD are being stored.
+    Closing,
+    /// They could not be; soon they are tried again.
+    Pausing,
+}
+
+/// What the store holds of this broadcast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opened {
+    No,
+    UnderWay,
+    Yes,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,9 +88,13 @@ pub enum Event {
     Resume,
     /// The operator wants to stop, or the box is shutting down.
     Stop,
+    /// The store has opened the broadcast.
+    Opened,
+    /// The store cannot open it.
+    NotOpened(Cause),
     /// A segment of every rendition is durable and in the playlists.
     Published,
-    /// The programme has delivered its last segment after `EndProgramme`, and all are published.
+    /// The programme has delivered its last segment after `EndProgramme`.
     Drained,
     /// The broadcast is closed: ENDLIST and VOD are published.
     Finished,
@@ -82,12 +119,18 @@ pub enum Action {
     Finish,
 }
 
-/// Nothing published for this long is a failure. Long enough for a machine that stutters, short enough for a viewer's
-/// buffer of three segments plus patience.
+/// Nothing published for this long is a failure, or for four segments where these are long. Long enough for a machine that
+/// stutters, short enough for a viewer's patience.
 pub const STALL: Duration = Duration::from_secs(15);
 
 /// The programme gets this long to play out its last frames.
 const DRAIN: Duration = Duration::from_secs(10);
+
+/// The store gets this long to close a broadcast; a card that hangs must not keep the box from ending.
+const CLOSE: Duration = Duration::from_secs(30);
+
+/// So many times closing is tried. What is not closed then is closed by the next start of the process.
+pub const CLOSINGS: u32 = 5;
 
 /// First pause before a retry; doubles up to [`MAX_BACKOFF`].
 const BACKOFF: Duration = Duration::from_millis(500);
@@ -97,23 +140,28 @@ const MAX_BACKOFF: Duration = Duration::from_secs(8);
 #[derive(Debug)]
 pub struct Broadcast {
     state: State,
-    /// Failures since the last published segment.
+    opened: Opened,
+    stall: Duration,
+    /// Failures since the last published segment, or of closing.
     attempt: u32,
     /// When the first segment of the broadcast was published.
     on_air: Option<Instant>,
-}
-
-impl Default for Broadcast {
-    fn default() -> Broadcast {
-        Broadcast {
-            state: State::Idle,
-            attempt: 0,
-            on_air: None,
-        }
-    }
+    unclosed: bool,
 }
 
 impl Broadcast {
+    /// `segment` is the nominal length of a segment.
+    pub fn new(segment: Duration) -> Broadcast {
+        Broadcast {
+            state: State::Idle,
+            opened: Opened::No,
+            stall: STALL.max(segment * 4),
+            attempt: 0,
+            on_air: None,
+            unclosed: false,
+        }
+    }
+
     pub fn state(&self) -> &State {
         &self.state
     }
@@ -133,6 +181,11 @@ impl Broadcast {
         self.state != State::Idle
     }
 
+    /// Whether the last broadcast could not be closed: it has no ENDLIST and no VOD playlist yet.
+    pub fn unclosed(&self) -> bool {
+        self.unclosed
+    }
+
     pub fn tally(&self) -> Tally {
         match self.state {
             State::Idle | State::Halted { .. } => Tally::Off,
@@ -146,138 +199,152 @@ impl Broadcast {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Idle | State::Halted { .. } => None,
-            State::Starting { since } => Some(*since + STALL),
-            State::Live { published, .. } => Some(*published + STALL),
-            State::Retrying { until, .. } => Some(*until),
-            State::Stopping {
-                finishing: true, ..
-            } => None,
-            State::Stopping { since, .. } => Some(*since + DRAIN),
+            State::Starting { since } => Some(*since + self.stall),
+            State::Live { published, .. } => Some(*published + self.stall),
+            State::Retrying { until, .. } | State::Stopping { until, .. } => Some(*until),
         }
     }
 
     pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        use Action::{Begin, DropProgramme, EndProgramme, Finish, StartProgramme};
+        use Action::{DropProgramme, EndProgramme, Finish};
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
+        match &event {
+            Event::Opened if self.opened == Opened::UnderWay => self.opened = Opened::Yes,
+            Event::NotOpened(_) if self.opened == Opened::UnderWay => self.opened = Opened::No,
+            Event::Opened | Event::NotOpened(_) => return vec![],
+            _ => {}
+        }
         let (next, actions) = match (&self.state, event) {
             (State::Idle, Event::Start) => {
                 self.attempt = 0;
-                self.on_air = None;
-                (State::Starting { since: now }, vec![Begin, StartProgramme])
+                self.unclosed = false;
+                self.start(now)
             }
-            (State::Idle, Event::Resume) => (State::Starting { since: now }, vec![StartProgramme]),
+            (State::Idle, Event::Resume) => {
+                self.opened = Opened::Yes;
+                self.start(now)
+            }
 
-            (State::Starting { .. }, Event::Published) => {
+            (State::Starting { .. } | State::Live { .. }, Event::Published) => {
                 self.attempt = 0;
                 let since = *self.on_air.get_or_insert(now);
-                (
-                    State::Live {
-                        since,
-                        published: now,
-                    },
-                    vec![],
-                )
+                let published = now;
+                (State::Live { since, published }, vec![])
             }
-            (State::Live { since, .. }, Event::Published) => (
-                State::Live {
-                    since: *since,
-                    published: now,
-                },
-                vec![],
-            ),
 
-            (State::Starting { .. } | State::Live { .. }, Event::Stop) => (
-                State::Stopping {
-                    since: now,
-                    finishing: false,
-                },
-                vec![EndProgramme],
-            ),
-            (State::Retrying { .. } | State::Halted { .. }, Event::Stop) => (
-                State::Stopping {
-                    since: now,
-                    finishing: true,
-                },
-                vec![Finish],
-            ),
+            (State::Starting { .. } | State::Live { .. }, Event::Stop) => {
+                let (stage, until) = (Stage::Draining, now + DRAIN);
+                (State::Stopping { stage, until }, vec![EndProgramme])
+            }
+            (State::Retrying { .. } | State::Halted { .. }, Event::Stop) => {
+                self.attempt = 0;
+                self.close(now)
+            }
 
             (
                 State::Starting { .. } | State::Live { .. } | State::Retrying { .. },
-                Event::Failed(Cause::DiskFull),
-            ) => (
-                State::Halted {
-                    cause: Cause::DiskFull,
-                    cleared: false,
-                },
-                vec![DropProgramme],
-            ),
-            (State::Starting { .. } | State::Live { .. }, Event::Failed(cause)) => {
-                (self.retry(now, cause), vec![DropProgramme])
+                Event::Failed(cause) | Event::NotOpened(cause),
+            ) if cause.no_room() => {
+                let cleared = false;
+                (State::Halted { cause, cleared }, vec![DropProgramme])
             }
+            (
+                State::Starting { .. } | State::Live { .. },
+                Event::Failed(cause) | Event::NotOpened(cause),
+            ) => (self.retry(now, cause), vec![DropProgramme]),
             (State::Starting { .. } | State::Live { .. }, Event::Tick) if due => {
                 (self.retry(now, Cause::Stalled), vec![DropProgramme])
             }
-            (State::Retrying { .. }, Event::Tick) if due => {
-                (State::Starting { since: now }, vec![StartProgramme])
-            }
+            (State::Retrying { .. }, Event::Tick) if due => self.start(now),
 
             (
                 State::Stopping {
-                    since,
-                    finishing: false,
+                    stage: Stage::Draining,
+                    ..
                 },
                 Event::Drained,
-            ) => (
-                State::Stopping {
-                    since: *since,
-                    finishing: true,
-                },
-                vec![Finish],
-            ),
+            ) => {
+                self.attempt = 0;
+                self.close(now)
+            }
             (
                 State::Stopping {
-                    since,
-                    finishing: false,
+                    stage: Stage::Draining,
+                    ..
                 },
-                Event::Failed(_),
-            ) => (
-                State::Stopping {
-                    since: *since,
-                    finishing: true,
-                },
-                vec![DropProgramme, Finish],
-            ),
+                Event::Failed(_) | Event::NotOpened(_),
+            ) => {
+                self.attempt = 0;
+                let (state, actions) = self.close(now);
+                (state, [vec![DropProgramme], actions].concat())
+            }
             (
                 State::Stopping {
-                    since,
-                    finishing: false,
+                    stage: Stage::Draining,
+                    ..
                 },
                 Event::Tick,
-            ) if due => (
-                State::Stopping {
-                    since: *since,
-                    finishing: true,
-                },
-                vec![DropProgramme, Finish],
-            ),
-            // A broadcast that cannot be closed now is closed by the next start of the process.
+            ) if due => {
+                self.attempt = 0;
+                let (state, actions) = self.close(now);
+                (state, [vec![DropProgramme], actions].concat())
+            }
             (
                 State::Stopping {
-                    finishing: true, ..
+                    stage: Stage::Closing,
+                    ..
                 },
-                Event::Finished | Event::Failed(_),
-            ) => (State::Idle, vec![]),
-
-            (State::Halted { cause, .. }, Event::Cleared) => (
-                State::Halted {
-                    cause: cause.clone(),
-                    cleared: true,
-                },
-                vec![],
-            ),
-            (State::Halted { cleared: true, .. }, Event::Start) => {
-                (State::Starting { since: now }, vec![StartProgramme])
+                Event::Finished,
+            ) => {
+                self.opened = Opened::No;
+                (State::Idle, vec![])
             }
+            // Nothing was opened, so nothing is to be closed.
+            (State::Stopping { .. }, Event::NotOpened(_)) => (State::Idle, vec![]),
+            (
+                State::Stopping {
+                    stage: Stage::Closing,
+                    ..
+                },
+                Event::Failed(_),
+            ) => {
+                self.attempt += 1;
+                if self.attempt < CLOSINGS {
+                    let (stage, until) = (Stage::Pausing, now + self.backoff());
+                    (State::Stopping { stage, until }, vec![])
+                } else {
+                    self.give_up()
+                }
+            }
+            (
+                State::Stopping {
+                    stage: Stage::Pausing,
+                    ..
+                },
+                Event::Tick,
+            ) if due => {
+                let (stage, until) = (Stage::Closing, now + CLOSE);
+                (State::Stopping { stage, until }, vec![Finish])
+            }
+            (
+                State::Stopping {
+                    stage: Stage::Closing,
+                    ..
+                },
+                Event::Tick,
+            ) if due => self.give_up(),
+
+            (
+                State::Halted {
+                    cause: Cause::DiskFull,
+                    ..
+                },
+                Event::Cleared,
+            ) => {
+                let (cause, cleared) = (Cause::DiskFull, true);
+                (State::Halted { cause, cleared }, vec![])
+            }
+            (State::Halted { cleared: true, .. }, Event::Start) => self.start(now),
             _ => return vec![],
         };
         self.state = next;
@@ -288,12 +355,37 @@ impl Broadcast {
         actions
     }
 
-    fn retry(&mut self, now: Instant, cause: Cause) -> State {
-        let pause = BACKOFF * 2u32.saturating_pow(self.attempt.min(8));
-        self.attempt += 1;
-        State::Retrying {
-            cause,
-            until: now + pause.min(MAX_BACKOFF),
+    /// A new life of the programme, in a broadcast that the store has opened or has to open.
+    fn start(&mut self, now: Instant) -> (State, Vec<Action>) {
+        let mut actions = vec![Action::StartProgramme];
+        if self.opened == Opened::No {
+            self.opened = Opened::UnderWay;
+            actions.insert(0, Action::Begin);
         }
+        (State::Starting { since: now }, actions)
+    }
+
+    fn close(&mut self, now: Instant) -> (State, Vec<Action>) {
+        if self.opened == Opened::No {
+            return (State::Idle, vec![]);
+        }
+        let (stage, until) = (Stage::Closing, now + CLOSE);
+        (State::Stopping { stage, until }, vec![Action::Finish])
+    }
+
+    fn give_up(&mut self) -> (State, Vec<Action>) {
+        self.unclosed = true;
+        self.opened = Opened::No;
+        (State::Idle, vec![])
+    }
+
+    fn retry(&mut self, now: Instant, cause: Cause) -> State {
+        let until = now + self.backoff();
+        self.attempt += 1;
+        State::Retrying { cause, until }
+    }
+
+    fn backoff(&self) -> Duration {
+        (BACKOFF * 2u32.saturating_pow(self.attempt.min(8))).min(MAX_BACKOFF)
     }
 }

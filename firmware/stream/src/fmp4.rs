@@ -112,14 +112,6 @@ fn init(rendition: Rendition, tkhd: Tkhd, codec: Codec) -> Result<Bytes, Fmp4Err
             next_track_id: TRACK_ID + 1,
             ..Default::default()
         },
-        mvex: Some(Mvex {
-            trex: vec![Trex {
-                track_id: TRACK_ID,
-                default_sample_description_index: 1,
-                ..Default::default()
-            }],
-            ..Default::default()
-        }),
         trak: vec![Trak {
             tkhd: Tkhd {
                 track_id: TRACK_ID,
@@ -164,9 +156,22 @@ fn init(rendition: Rendition, tkhd: Tkhd, codec: Codec) -> Result<Bytes, Fmp4Err
         }],
         ..Default::default()
     };
+    let mvex = Mvex {
+        trex: vec![Trex {
+            track_id: TRACK_ID,
+            default_sample_description_index: 1,
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
     let mut out = Vec::with_capacity(800);
     ftyp.encode(&mut out).map_err(context("ftyp box"))?;
+    let start = out.len();
     moov.encode(&mut out).map_err(context("moov box"))?;
+    // `mp4-atom` writes it before the track, and it has to follow the last one (RFC 8216 section 3.3).
+    mvex.encode(&mut out).map_err(context("mvex box"))?;
+    let size = (out.len() - start) as u32;
+    out[start..start + 4].copy_from_slice(&size.to_be_bytes());
     Ok(out.into())
 }
 
@@ -230,7 +235,6 @@ pub fn fragment(
             }],
             ..Default::default()
         }],
-        ..Default::default()
     };
     let mut out = Vec::with_capacity(payload + 128 + samples.len() * 12);
     moof.encode(&mut out).map_err(context("moof box"))?;

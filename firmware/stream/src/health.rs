@@ -13,6 +13,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use crate::broadcast::STORE_FULL;
 use crate::status::{Disk, Health, HealthWord, Signal, State};
 
 /// Characters that fit in a line of the panel.
@@ -153,6 +154,8 @@ use Says::{Cause, Lines};
 /// Worst first; within a word, what to do first comes first.
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
+    Rule { word: HealthWord::Dead, applies: |f| matches!(&f.state, State::Halted { cause } if cause == STORE_FULL),
+           says: Lines("Store is full", "Hold STOP, go live") },
     Rule { word: HealthWord::Dead, applies: |f| matches!(f.state, State::Halted { .. }),
            says: Cause("Fix it, press GO LIVE") },
     Rule { word: HealthWord::Dead, applies: |f| f.late(DEAD_SEGMENTS),

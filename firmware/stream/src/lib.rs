@@ -3,13 +3,14 @@
 //! Nothing here performs I/O, reads a clock, spawns or blocks, so nothing here can fail on the outside world.
 
 pub mod broadcast;
+pub mod buttons;
 pub mod fmp4;
+pub mod health;
+pub mod low_latency;
 pub mod media;
 pub mod playlist;
 pub mod publication;
+pub mod screen;
 pub mod segmenter;
 pub mod status;
 pub mod timeline;
-pub mod buttons;
-pub mod health;
-pub mod screen;

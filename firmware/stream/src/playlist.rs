@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::media::MediaDuration;
 
 /// `EXT-X-MAP` outside I-frame playlists needs version 6 (RFC 8216 section 7).
-const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaylistType {
@@ -41,42 +41,62 @@ pub struct PlaylistSegment {
 
 impl fmt::Display for MediaPlaylist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{VERSION}")?;
+        self.write_head(f, VERSION)?;
+        let mut map = None;
+        for segment in &self.segments {
+            segment.write_head(f, &mut map)?;
+            segment.write_uri(f)?;
+        }
+        self.write_end(f)
+    }
+}
+
+impl MediaPlaylist {
+    pub(crate) fn write_head(&self, f: &mut impl fmt::Write, version: u32) -> fmt::Result {
+        writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{version}")?;
         writeln!(f, "#EXT-X-TARGETDURATION:{}", self.target_duration)?;
         writeln!(f, "#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence)?;
         // Always there: players require it once a discontinuity occurs, and that is not known beforehand (Apple 8.17).
-        writeln!(
-            f,
-            "#EXT-X-DISCONTINUITY-SEQUENCE:{}",
-            self.discontinuity_sequence
-        )?;
+        let discontinuities = self.discontinuity_sequence;
+        writeln!(f, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
         if self.playlist_type == PlaylistType::Vod {
             writeln!(f, "#EXT-X-PLAYLIST-TYPE:VOD")?;
         }
-        let mut map = None;
-        for segment in &self.segments {
-            if segment.discontinuity {
-                writeln!(f, "#EXT-X-DISCONTINUITY")?;
-            }
-            if map != Some(&segment.map) {
-                writeln!(f, "#EXT-X-MAP:URI=\"{}\"", segment.map)?;
-                map = Some(&segment.map);
-            }
-            if let Some(time) = segment.program_date_time {
-                let time = humantime::format_rfc3339_millis(time);
-                writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{time}")?;
-            }
-            writeln!(
-                f,
-                "#EXTINF:{:.6},\n{}",
-                segment.duration.seconds(),
-                segment.uri
-            )?;
-        }
+        Ok(())
+    }
+
+    pub(crate) fn write_end(&self, f: &mut impl fmt::Write) -> fmt::Result {
         if self.ended {
             writeln!(f, "#EXT-X-ENDLIST")?;
         }
         Ok(())
+    }
+}
+
+impl PlaylistSegment {
+    /// What must stand before the segment and before its first part. `map` is the init segment that is in force.
+    pub(crate) fn write_head<'a>(
+        &'a self,
+        f: &mut impl fmt::Write,
+        map: &mut Option<&'a str>,
+    ) -> fmt::Result {
+        if self.discontinuity {
+            writeln!(f, "#EXT-X-DISCONTINUITY")?;
+        }
+        if *map != Some(&self.map) {
+            writeln!(f, "#EXT-X-MAP:URI=\"{}\"", self.map)?;
+            *map = Some(&self.map);
+        }
+        if let Some(time) = self.program_date_time {
+            let time = humantime::format_rfc3339_millis(time);
+            writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{time}")?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write_uri(&self, f: &mut impl fmt::Write) -> fmt::Result {
+        let seconds = self.duration.seconds();
+        writeln!(f, "#EXTINF:{seconds:.6},\n{}", self.uri)
     }
 }
 

@@ -5,7 +5,9 @@
 //! a playlist for viewers is made only from rows that have been confirmed with [`Publication::stored`]. Hence no
 //! playlist names what is not stored, whatever the order of events.
 //!
-//! If storing lags behind, whole segments are left out and the next one carries a discontinuity.
+//! If storing lags behind, whole segments are left out and the next one carries a discontinuity. A segment goes on from
+//! the stored one before it only if the segmenter made them one after the other; otherwise it opens a run with a number
+//! and init segments of its own. Run numbers have no holes within a broadcast, because players count discontinuities.
 
 use std::collections::VecDeque;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +19,7 @@ use crate::media::{MediaDuration, Rendition};
 use crate::playlist::{
     MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PlaylistType, Variant,
 };
-use crate::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
+use crate::segmenter::{InitSegment, MediaSegment, Output};
 
 /// Segments that may wait to be stored, in memory. At 2 s a segment this is a card that hangs for 8 s.
 pub const MAX_WAITING: usize = 4;
@@ -85,17 +87,26 @@ pub struct File {
 }
 
 /// What a segment of all renditions needs before it can be stored.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pair {
-    ordinal: u64,
+    place: Place,
     program_date_time: Option<SystemTime>,
     video: Half,
     audio: Half,
 }
 
+/// Where the segmenter made a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// Counts [`Publication::begin_run`].
+    run: u64,
+    /// Number within the segmenter's run.
+    ordinal: u64,
+}
+
 #[derive(Debug, Default)]
 struct Half {
-    parts: Vec<PartialSegment>,
+    parts: Vec<Bytes>,
     end: Option<MediaSegment>,
 }
 
@@ -110,14 +121,42 @@ impl Pair {
     fn complete(&self) -> bool {
         self.video.end.is_some() && self.audio.end.is_some()
     }
+
+    fn ready(self, inits: &Inits) -> Option<Ready> {
+        Some(Ready {
+            place: self.place,
+            program_date_time: self.program_date_time,
+            inits: [inits.video.clone()?, inits.audio.clone()?],
+            ends: [self.video.end?, self.audio.end?],
+            parts: [self.video.parts, self.audio.parts],
+        })
+    }
 }
 
-#[derive(Debug, Default)]
-struct Run {
+/// What the segmenter of one run said first.
+#[derive(Debug, Clone, Default)]
+struct Inits {
     video: Option<InitSegment>,
     audio: Option<InitSegment>,
-    /// The init segments are in the store.
-    stored: bool,
+}
+
+/// Complete and with all that a decoder needs.
+#[derive(Debug)]
+struct Ready {
+    place: Place,
+    program_date_time: Option<SystemTime>,
+    /// Video and audio, as are the others.
+    inits: [InitSegment; 2],
+    ends: [MediaSegment; 2],
+    parts: [Vec<Bytes>; 2],
+}
+
+#[derive(Debug)]
+struct UnderWay {
+    row: Option<Row>,
+    /// Of the row's segment.
+    place: Option<Place>,
+    finish: bool,
 }
 
 /// Everything published of one broadcast.
@@ -126,13 +165,16 @@ pub struct Publication {
     settings: Settings,
     rows: Vec<Row>,
     totals: Totals,
-    next: Numbers,
-    run: Run,
+    first: Numbers,
+    run: u64,
+    inits: Inits,
     /// Pairs of which some half is still coming, in order.
     open: VecDeque<Pair>,
     /// Complete, to be stored, in order.
-    waiting: VecDeque<Pair>,
-    under_way: Option<Update>,
+    waiting: VecDeque<Ready>,
+    under_way: Option<UnderWay>,
+    /// Of the last row, unless it is from an earlier life.
+    last: Option<Place>,
     /// Segments left out because storing lagged or failed.
     lost: u64,
     finishing: bool,
@@ -141,16 +183,18 @@ pub struct Publication {
 
 impl Publication {
     /// A new broadcast, whose numbers go on from those of the last.
-    pub fn new(settings: Settings, next: Numbers) -> Publication {
+    pub fn new(settings: Settings, first: Numbers) -> Publication {
         Publication {
             settings,
             rows: Vec::new(),
             totals: Totals::default(),
-            next,
-            run: Run::default(),
+            first,
+            run: 0,
+            inits: Inits::default(),
             open: VecDeque::new(),
             waiting: VecDeque::new(),
             under_way: None,
+            last: None,
             lost: 0,
             finishing: false,
             finished: false,
@@ -164,10 +208,6 @@ impl Publication {
         rows: Vec<Row>,
         finished: bool,
     ) -> Publication {
-        let next = rows.last().map_or(first, |last| Numbers {
-            media_sequence: last.media_sequence + 1,
-            run: last.run + 1,
-        });
         let mut totals = Totals::default();
         for row in &rows {
             totals.add(row, settings.segment);
@@ -176,32 +216,15 @@ impl Publication {
             rows,
             totals,
             finished,
-            ..Publication::new(settings, next)
+            ..Publication::new(settings, first)
         }
     }
 
-    /// Starts a continuity run; what was open of the one before is left out.
+    /// Starts a continuity run; what was open of the one before is left out, what is complete is still published.
     pub fn begin_run(&mut self) {
         self.open.clear();
-        self.run = Run::default();
-        self.break_run();
-    }
-
-    /// The next segment does not go on from the last one: it belongs to another run.
-    fn break_run(&mut self) {
-        if self.run_used() {
-            self.next.run += 1;
-            // Each run has its init segment at its own address, even if the same encoder goes on.
-            self.run.stored = false;
-        }
-    }
-
-    fn run_used(&self) -> bool {
-        let mine = |run: u64| run == self.next.run;
-        self.rows.last().is_some_and(|row| mine(row.run))
-            || (self.under_way.as_ref())
-                .and_then(|update| update.row.as_ref())
-                .is_some_and(|row| mine(row.run))
+        self.inits = Inits::default();
+        self.run += 1;
     }
 
     /// Takes what the segmenter made. `wall` is the wall time of the segment's start where it is known.
@@ -209,14 +232,15 @@ impl Publication {
         match output {
             Output::Init(init) => {
                 let slot = match init.rendition {
-                    Rendition::Video => &mut self.run.video,
-                    Rendition::Audio => &mut self.run.audio,
+                    Rendition::Video => &mut self.inits.video,
+                    Rendition::Audio => &mut self.inits.audio,
                 };
                 *slot = Some(init);
             }
             Output::Part(part) => {
                 let rendition = part.rendition;
-                self.pair(part.segment).half(rendition).parts.push(part);
+                let pair = self.pair(part.segment);
+                pair.half(rendition).parts.push(part.bytes);
             }
             Output::Segment(segment) => {
                 let rendition = segment.rendition;
@@ -235,12 +259,18 @@ impl Publication {
     }
 
     fn pair(&mut self, ordinal: u64) -> &mut Pair {
-        let index = match self.open.iter().position(|pair| pair.ordinal == ordinal) {
+        let place = Place {
+            run: self.run,
+            ordinal,
+        };
+        let index = match self.open.iter().position(|pair| pair.place == place) {
             Some(index) => index,
             None => {
                 self.open.push_back(Pair {
-                    ordinal,
-                    ..Pair::default()
+                    place,
+                    program_date_time: None,
+                    video: Half::default(),
+                    audio: Half::default(),
                 });
                 self.open.len() - 1
             }
@@ -249,17 +279,17 @@ impl Publication {
     }
 
     fn enqueue(&mut self, pair: Pair) {
+        let Some(ready) = pair.ready(&self.inits) else {
+            // No decoder could be set up for it.
+            self.lost += 1;
+            return;
+        };
         if self.waiting.len() == MAX_WAITING {
             // The oldest goes: viewers are better served with what is recent.
             self.waiting.pop_front();
-            self.leave_out();
+            self.lost += 1;
         }
-        self.waiting.push_back(pair);
-    }
-
-    fn leave_out(&mut self) {
-        self.lost += 1;
-        self.break_run();
+        self.waiting.push_back(ready);
     }
 
     /// No more segments will come: what is waiting is published, the last with ENDLIST and the VOD playlists.
@@ -273,55 +303,62 @@ impl Publication {
         if self.under_way.is_some() || self.finished {
             return None;
         }
-        let update = match self.waiting.pop_front() {
-            Some(pair) => self.update(pair),
-            None if self.finishing => Update {
-                row: None,
-                files: self.playlists(None, true),
-                finish: true,
-            },
+        let (update, place) = match self.waiting.pop_front() {
+            Some(ready) => {
+                let place = ready.place;
+                (self.update(ready), Some(place))
+            }
+            None if self.finishing => {
+                let update = Update {
+                    row: None,
+                    files: self.playlists(None, true),
+                    finish: true,
+                };
+                (update, None)
+            }
             None => return None,
         };
-        self.under_way = Some(update.clone());
+        self.under_way = Some(UnderWay {
+            row: update.row.clone(),
+            place,
+            finish: update.finish,
+        });
         Some(update)
     }
 
-    fn update(&mut self, pair: Pair) -> Update {
-        let (Some(video), Some(audio)) = (&pair.video.end, &pair.audio.end) else {
-            unreachable!("only complete pairs wait");
-        };
-        let size = |half: &Half| half.parts.iter().map(|part| part.bytes.len() as u64).sum();
-        let codec = |init: &Option<InitSegment>| {
-            (init.as_ref()).map_or_else(String::new, |init| init.codec.clone())
-        };
+    fn update(&self, ready: Ready) -> Update {
+        let goes_on = self.last.is_some_and(|last| {
+            let next = Place {
+                ordinal: last.ordinal + 1,
+                ..last
+            };
+            ready.place == next
+        });
+        let last = self.rows.last();
         let row = Row {
-            media_sequence: self.next.media_sequence,
-            run: self.next.run,
-            discontinuity: (self.rows.last()).is_some_and(|last| last.run != self.next.run),
-            codecs: [codec(&self.run.video), codec(&self.run.audio)],
-            program_date_time_ms: pair
+            media_sequence: last.map_or(self.first.media_sequence, |last| last.media_sequence + 1),
+            run: last.map_or(self.first.run, |last| last.run + u64::from(!goes_on)),
+            discontinuity: last.is_some() && !goes_on,
+            codecs: [0, 1].map(|i: usize| ready.inits[i].codec.clone()),
+            program_date_time_ms: ready
                 .program_date_time
                 .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
                 .map(|since| since.as_millis() as u64),
-            durations: [video.duration, audio.duration],
-            sizes: [size(&pair.video), size(&pair.audio)],
+            durations: [0, 1].map(|i: usize| ready.ends[i].duration),
+            sizes: [0, 1].map(|i: usize| ready.parts[i].iter().map(|part| part.len() as u64).sum()),
         };
         let mut files = Vec::new();
-        if !self.run.stored {
-            for init in [&self.run.video, &self.run.audio].into_iter().flatten() {
-                files.push(File {
-                    path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
-                    parts: vec![init.bytes.clone()],
-                });
-            }
+        if !goes_on {
+            // Each run has its init segment at its own address, even if the same encoder goes on.
+            files.extend(ready.inits.map(|init| File {
+                path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
+                parts: vec![init.bytes],
+            }));
         }
-        for (rendition, half) in [
-            (Rendition::Video, pair.video),
-            (Rendition::Audio, pair.audio),
-        ] {
+        for (rendition, parts) in Rendition::ALL.into_iter().zip(ready.parts) {
             files.push(File {
                 path: segment_path(rendition, row.media_sequence),
-                parts: half.parts.into_iter().map(|part| part.bytes).collect(),
+                parts,
             });
         }
         let finish = self.finishing && self.waiting.is_empty();
@@ -379,21 +416,19 @@ impl Publication {
             self.finished = true;
         }
         let row = update.row?;
-        self.next.media_sequence = row.media_sequence + 1;
-        self.run.stored |= row.run == self.next.run;
+        self.last = update.place;
         self.totals.add(&row, self.settings.segment);
         self.rows.push(row.clone());
         Some(row)
     }
 
-    /// The update under way could not be stored: its segment is left out.
+    /// The update under way could not be stored: its segment is left out. A broadcast that cannot be closed stays open, and
+    /// [`recovered`](Self::recovered) closes it.
     pub fn failed(&mut self) {
-        if self
-            .under_way
-            .take()
-            .is_some_and(|update| update.row.is_some())
-        {
-            self.leave_out();
+        match self.under_way.take() {
+            Some(UnderWay { row: Some(_), .. }) => self.lost += 1,
+            Some(UnderWay { row: None, .. }) => self.finishing = false,
+            None => {}
         }
     }
 
@@ -401,12 +436,13 @@ impl Publication {
         &self.rows
     }
 
-    /// Numbers that a later broadcast starts with.
+    /// Numbers that a later broadcast starts with, whatever becomes of the update under way.
     pub fn numbers(&self) -> Numbers {
-        Numbers {
-            media_sequence: self.next.media_sequence,
-            run: self.next.run + u64::from(!self.rows.is_empty()),
-        }
+        let under_way = self.under_way.as_ref().and_then(|it| it.row.as_ref());
+        (under_way.or(self.rows.last())).map_or(self.first, |last| Numbers {
+            media_sequence: last.media_sequence + 1,
+            run: last.run + 1,
+        })
     }
 
     /// Segments that were left out.
@@ -448,15 +484,27 @@ impl Publication {
         uri: impl Fn(&Row) -> String,
         init: impl Fn(u64) -> String,
     ) -> MediaPlaylist {
-        let removed = (self.rows.len() + usize::from(row.is_some())).saturating_sub(window);
+        let target_duration = self.settings.segment.as_secs_f64().ceil() as u64;
+        // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. Both
+        // renditions count with the shorter one, so that their playlists begin with the same segment.
+        let (mut kept, mut length) = (0, 0.0);
+        for row in self.rows.iter().chain(row).rev() {
+            if kept >= window && length >= 3.0 * target_duration as f64 {
+                break;
+            }
+            kept += 1;
+            length += row.durations[0].seconds().min(row.durations[1].seconds());
+        }
+        let removed = self.rows.len() + usize::from(row.is_some()) - kept;
         let mut rows = self.rows.iter().chain(row).skip(removed).peekable();
         let first = rows.peek().copied();
         MediaPlaylist {
             playlist_type: PlaylistType::Sliding,
-            target_duration: self.settings.segment.as_secs_f64().ceil() as u64,
-            media_sequence: first.map_or(0, |row| row.media_sequence),
+            target_duration,
+            media_sequence: first.map_or(self.first.media_sequence, |row| row.media_sequence),
             // The number of the first segment, less the tag that stands before it in this very playlist.
-            discontinuity_sequence: first.map_or(0, |row| row.run - u64::from(row.discontinuity)),
+            discontinuity_sequence: first
+                .map_or(self.first.run, |row| row.run - u64::from(row.discontinuity)),
             segments: rows
                 .map(|row| PlaylistSegment {
                     uri: uri(row),
@@ -534,7 +582,7 @@ pub fn segment_name(media_sequence: u64) -> String {
     format!("{media_sequence}.m4s")
 }
 
-/// Path of a segment in the broadcast's directory: at most [`DIRECTORY`] segments a subdirectory.
+/// Path of a segment in the broadcast's directory: at most 256 segments a subdirectory.
 pub fn segment_path(rendition: Rendition, media_sequence: u64) -> String {
     format!("{}/{}", rendition.name(), relative_path(media_sequence))
 }

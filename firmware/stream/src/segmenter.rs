@@ -1,6 +1,7 @@
 //! Cuts encoded pictures and sound into parts and segments.
 //!
-//! A video segment starts at a keyframe and nowhere else. Audio follows: its segment *n* starts with the AAC frame
+//! A video segment starts at a keyframe and nowhere else, near a point of the run's grid: a keyframe that comes late makes
+//! the next segment shorter, not all that follow later. Audio follows: its segment *n* starts with the AAC frame
 //! nearest to the start of video segment *n*, so that both renditions always have the same number of segments. Durations
 //! are differences of absolute timestamps in ticks, so they add up exactly for as long as a run lasts.
 //!
@@ -29,11 +30,15 @@ pub struct Settings {
 /// A keyframe may come this much early and still end the segment: encoders place forced keyframes on the nearest picture.
 const CUT_TOLERANCE: Duration = Duration::from_millis(100);
 
+/// A segment whose keyframe came late may be shortened by the next one to this part of its length, not further.
+const SHORTEST: u32 = 2;
+
 /// Without a keyframe for this many target durations the encoder no longer does what it was asked to.
 const OVERDUE_FACTOR: u32 = 5;
 
-/// Audio waits for the video's cuts; more than this many seconds of it waiting means that the video has died.
-const MAX_AUDIO_WAIT: Duration = Duration::from_secs(20);
+/// Audio waits for the video's cuts; more than this many seconds of it waiting means that the video has died. The same
+/// holds for the cuts that wait for audio.
+const MAX_WAIT: Duration = Duration::from_secs(20);
 
 /// What the segmenter cannot work with; the programme has to be rebuilt with a new init segment.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +51,8 @@ pub enum SegmenterError {
     NoKeyframe(Duration),
     #[error("no video for {0:?} of audio: the encoder has stopped")]
     NoVideo(Duration),
+    #[error("no audio for {0:?} of video: the encoder has stopped")]
+    NoAudio(Duration),
     #[error("the encoder changed its configuration within a run")]
     ConfigChanged,
     #[error(transparent)]
@@ -103,6 +110,8 @@ pub struct Segmenter {
     configs: (Option<VideoConfig>, Option<AudioConfig>),
     /// The last picture, whose length the next one will tell.
     pending: Option<AccessUnit>,
+    /// The point of the grid at which the open video segment should end.
+    next_cut: Duration,
     /// Audio that waits until the video says where the cuts are.
     waiting: VecDeque<Bytes>,
     /// First sample of `waiting`'s first frame.
@@ -111,6 +120,8 @@ pub struct Segmenter {
     cuts: VecDeque<u64>,
     /// Samples up to which it is certain where the video cuts are.
     decided: u64,
+    /// Sample at which the first picture stands.
+    run_start: u64,
 }
 
 impl Segmenter {
@@ -121,10 +132,12 @@ impl Segmenter {
             audio: None,
             configs: (None, None),
             pending: None,
+            next_cut: Duration::ZERO,
             waiting: VecDeque::new(),
             audio_next: None,
             cuts: VecDeque::new(),
             decided: 0,
+            run_start: 0,
         }
     }
 
@@ -182,24 +195,41 @@ impl Segmenter {
             }
             return Ok(());
         };
-        if unit.pts <= pending.pts {
+        let track = self.video.as_ref().expect("begun with the first keyframe");
+        let length = unit.pts.saturating_sub(track.segment_start_time);
+        let error = if unit.pts <= pending.pts {
             let (last, pts) = (pending.pts, unit.pts);
+            Some(SegmenterError::VideoBackwards { last, pts })
+        } else if length > self.settings.segment * OVERDUE_FACTOR {
+            Some(SegmenterError::NoKeyframe(length))
+        } else {
+            None
+        };
+        if let Some(error) = error {
             self.pending = Some(pending);
-            return Err(SegmenterError::VideoBackwards { last, pts });
+            return Err(error);
         }
         self.append_video(pending, unit.pts, out)?;
-        let track = self.video.as_mut().expect("begun with the first keyframe");
-        let length = unit.pts.saturating_sub(track.segment_start_time);
-        if unit.keyframe && length + CUT_TOLERANCE >= self.settings.segment {
+        let due = length + CUT_TOLERANCE >= self.settings.segment
+            || (unit.pts + CUT_TOLERANCE >= self.next_cut
+                && length * SHORTEST >= self.settings.segment);
+        if unit.keyframe && due {
+            let track = self.video.as_mut().expect("begun with the first keyframe");
             track.end_segment(out)?;
             track.segment_start_time = unit.pts;
+            while self.next_cut <= unit.pts + CUT_TOLERANCE {
+                self.next_cut += self.settings.segment;
+            }
             self.cuts.push_back(ticks(unit.pts, SAMPLE_RATE));
-        } else if length > self.settings.segment * OVERDUE_FACTOR {
-            return Err(SegmenterError::NoKeyframe(length));
         }
         self.decided = ticks(unit.pts, SAMPLE_RATE);
         self.pending = Some(unit);
-        self.drain_audio(out)
+        self.drain_audio(out)?;
+        let behind = self.decided.saturating_sub(self.audio_reached());
+        if behind > ticks(MAX_WAIT, SAMPLE_RATE) {
+            return Err(SegmenterError::NoAudio(MAX_WAIT));
+        }
+        Ok(())
     }
 
     /// Takes the next audio frame. Frames that end before the first picture are dropped.
@@ -218,8 +248,8 @@ impl Segmenter {
         self.waiting.push_back(frame.data);
         self.drain_audio(out)?;
         let waiting = AAC_FRAME * self.waiting.len() as u64;
-        if waiting > ticks(MAX_AUDIO_WAIT, SAMPLE_RATE) {
-            return Err(SegmenterError::NoVideo(MAX_AUDIO_WAIT));
+        if waiting > ticks(MAX_WAIT, SAMPLE_RATE) {
+            return Err(SegmenterError::NoVideo(MAX_WAIT));
         }
         Ok(())
     }
@@ -229,7 +259,7 @@ impl Segmenter {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
-        let end = pending.pts + self.settings.frame;
+        let end = pending.pts.saturating_add(self.settings.frame);
         self.append_video(pending, end, out)?;
         self.decided = ticks(end, SAMPLE_RATE);
         self.drain_audio(out)?;
@@ -242,7 +272,17 @@ impl Segmenter {
         Ok(())
     }
 
+    /// Sample up to which there is audio in the run, or at which it starts.
+    fn audio_reached(&self) -> u64 {
+        let start = self.run_start;
+        self.audio_next.map_or(start, |next| {
+            start.max(next + AAC_FRAME * self.waiting.len() as u64)
+        })
+    }
+
     fn begin(&mut self, start: Duration) {
+        self.run_start = ticks(start, SAMPLE_RATE);
+        self.next_cut = start + self.settings.segment;
         self.video = Some(Track::new(Rendition::Video, start, self.settings.part));
         self.audio = Some(Track::new(Rendition::Audio, start, self.settings.part));
         self.decided = ticks(start, SAMPLE_RATE);
@@ -285,6 +325,10 @@ impl Segmenter {
                 .front()
                 .is_some_and(|cut| at + AAC_FRAME / 2 > *cut)
             {
+                if track.segment_duration == 0 {
+                    // The sound starts so late that its segments would no longer have the numbers of the video's.
+                    return Err(SegmenterError::NoAudio(self.settings.segment));
+                }
                 self.cuts.pop_front();
                 track.end_segment(out)?;
             }

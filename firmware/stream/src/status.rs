@@ -42,6 +42,20 @@ pub enum State {
     Halted { cause: String },
 }
 
+impl State {
+    /// The state's word, as in the JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            State::Idle => "idle",
+            State::Starting => "starting",
+            State::Live => "live",
+            State::Retrying { .. } => "retrying",
+            State::Stopping => "stopping",
+            State::Halted { .. } => "halted",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Input {
     pub signal: Signal,

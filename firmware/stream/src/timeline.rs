@@ -19,6 +19,10 @@ const JUMP: Duration = Duration::from_millis(40);
 /// Input that is absent for this long is replaced. Shorter thresholds gave false slates on a loaded machine (measured).
 pub const LOSS: Duration = Duration::from_millis(800);
 
+/// How far a picture may stand behind the sound, and before it, nanoseconds. Capture delays one against the other by less.
+const LATEST: f64 = 2.0 * LOSS.as_nanos() as f64;
+const EARLIEST: f64 = LOSS.as_nanos() as f64;
+
 /// Time constant with which the offset follows the audio.
 const FOLLOW: Duration = Duration::from_secs(5);
 
@@ -147,26 +151,39 @@ impl Timeline {
 
     /// Places a picture that was captured at `pts`; `None` if there is no room for it.
     pub fn video(&mut self, now: Instant, pts: Duration) -> Option<VideoPlacement> {
-        if self.offset.is_none() {
-            if !self.audio.lost {
-                // Sound comes any moment and says where the picture belongs.
-                return None;
-            }
-            // No sound at all: the picture belongs where the silence has come to.
-            self.offset = Some(self.position().as_nanos() as f64 - pts.as_nanos() as f64);
-        }
-        let at = pts.as_nanos() as f64 + self.offset?;
         let position = self.position().as_nanos() as f64;
-        if at < 0.0 || (at - position).abs() > LOSS.as_nanos() as f64 * 2.0 {
+        let measured = position - pts.as_nanos() as f64;
+        let fits = |offset: f64| (-LATEST..=EARLIEST).contains(&(offset - measured));
+        let offset = match self.offset {
+            Some(offset) if !self.audio.lost => offset,
+            // Sound comes any moment and says where the picture belongs.
+            None if !self.audio.lost => return None,
+            // No sound at all: the picture belongs where the silence has come to, and stays with it.
+            Some(offset) if fits(offset) => {
+                let weight = self.settings.frame.as_secs_f64().min(1.0) / FOLLOW.as_secs_f64();
+                offset + (measured - offset) * weight
+            }
+            _ => measured,
+        };
+        self.offset = Some(offset);
+        let at = pts.as_nanos() as f64 + offset;
+        if at < 0.0 || !fits(offset) {
             // Against the sound this cannot be: wait until the sound says otherwise or the picture counts as lost.
             return None;
         }
-        let placement = self.place(Duration::from_nanos(at as u64))?;
+        let at = Duration::from_nanos(at as u64);
+        let longest = LOSS + self.settings.frame * 2;
+        if self.last_picture.is_some_and(|last| at > last + longest) {
+            // So long a hole is for the slate to fill first.
+            return None;
+        }
+        // Behind the slates that stood in for it there may be no room yet, and still it is present: a slate more for each
+        // picture that comes late would leave no room ever.
         self.video = Presence {
             seen: now,
             lost: false,
         };
-        Some(placement)
+        self.place(at)
     }
 
     /// Fills what has been missing for longer than [`LOSS`]. To be called about every 10 ms.

@@ -1,0 +1,731 @@
+//! The broadcast's state machine: rows of events in, rows of states and actions out.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use stream::broadcast::{Action, Broadcast, CLOSINGS, Cause, Event, STALL, Stage, State};
+
+const SEGMENT: Duration = Duration::from_secs(2);
+
+fn encoder() -> Event {
+    Event::Failed(Cause::Encoder("x264".into()))
+}
+
+fn store() -> Event {
+    Event::Failed(Cause::Store("read-only".into()))
+}
+
+fn disk_full() -> Event {
+    Event::Failed(Cause::DiskFull)
+}
+
+/// States with times as milliseconds since the start of the test.
+fn told(broadcast: &Broadcast, epoch: Instant) -> String {
+    let ms = |at: &Instant| at.duration_since(epoch).as_millis();
+    match broadcast.state() {
+        State::Idle => "Idle".into(),
+        State::Starting { since } => format!("Starting since {}", ms(since)),
+        State::Live { since, published } => {
+            format!("Live since {}, published {}", ms(since), ms(published))
+        }
+        State::Retrying { cause, until } => {
+            format!(
+                "Retrying until {} ({cause}), attempt {}",
+                ms(until),
+                broadcast.attempt()
+            )
+        }
+        State::Stopping {
+            stage: Stage::Pausing,
+            ..
+        } => format!("Stopping, Pausing, attempt {}", broadcast.attempt()),
+        State::Stopping { stage, .. } => format!("Stopping, {stage:?}"),
+        State::Halted { cause, cleared } => {
+            let cleared = if *cleared { ", cleared" } else { "" };
+            format!("Halted ({cause}){cleared}")
+        }
+    }
+}
+
+/// Each event with its time in milliseconds; an event that changes nothing says so. The store opens a broadcast at once
+/// unless the rows say otherwise.
+fn check(events: &[(u64, Event)], expected: Expect) {
+    let epoch = Instant::now();
+    let mut broadcast = Broadcast::new(SEGMENT);
+    let mut out = String::new();
+    for (i, (ms, event)) in events.iter().enumerate() {
+        let before = told(&broadcast, epoch);
+        let actions = broadcast.step(epoch + Duration::from_millis(*ms), event.clone());
+        let rows_say = matches!(
+            events.get(i + 1),
+            Some((_, Event::Opened | Event::NotOpened(_)))
+        );
+        if actions.contains(&Action::Begin) && !rows_say {
+            broadcast.step(epoch + Duration::from_millis(*ms), Event::Opened);
+        }
+        let after = told(&broadcast, epoch);
+        let after = if before == after && actions.is_empty() {
+            "ignored".into()
+        } else {
+            after
+        };
+        write!(out, "{ms} {event:?} → {after}").unwrap();
+        for action in actions {
+            write!(out, " · {action:?}").unwrap();
+        }
+        if let Some(deadline) = broadcast.deadline() {
+            write!(out, " · due {}", deadline.duration_since(epoch).as_millis()).unwrap();
+        }
+        out.push('\n');
+    }
+    expected.assert_eq(&out);
+}
+
+#[test]
+fn a_broadcast_goes_live_and_ends_properly() {
+    check(
+        &[
+            (0, Event::Start),
+            (10, Event::Start),
+            (900, Event::Published),
+            (2900, Event::Published),
+            (2950, Event::Start),
+            (3000, Event::Tick),
+            (5000, Event::Stop),
+            (5100, Event::Stop),
+            (5200, Event::Published),
+            (5300, Event::Start),
+            (6000, Event::Drained),
+            (6100, Event::Stop),
+            (60_000, Event::Tick),
+            (60_100, Event::Finished),
+            (61_000, Event::Start),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            10 Start → ignored · due 15000
+            900 Published → Live since 900, published 900 · due 15900
+            2900 Published → Live since 900, published 2900 · due 17900
+            2950 Start → ignored · due 17900
+            3000 Tick → ignored · due 17900
+            5000 Stop → Stopping, Draining · EndProgramme · due 15000
+            5100 Stop → ignored · due 15000
+            5200 Published → ignored · due 15000
+            5300 Start → ignored · due 15000
+            6000 Drained → Stopping, Closing · Finish · due 36000
+            6100 Stop → ignored · due 36000
+            60000 Tick → Idle
+            60100 Finished → ignored
+            61000 Start → Starting since 61000 · Begin · StartProgramme · due 76000
+        "#]],
+    );
+}
+
+#[test]
+fn idle_ignores_all_but_start_and_resume() {
+    check(
+        &[
+            (0, Event::Stop),
+            (0, Event::Published),
+            (0, Event::Drained),
+            (0, Event::Finished),
+            (0, encoder()),
+            (0, disk_full()),
+            (0, Event::Cleared),
+            (100_000, Event::Tick),
+            (100_000, Event::Resume),
+        ],
+        expect![[r#"
+            0 Stop → ignored
+            0 Published → ignored
+            0 Drained → ignored
+            0 Finished → ignored
+            0 Failed(Encoder("x264")) → ignored
+            0 Failed(DiskFull) → ignored
+            0 Cleared → ignored
+            100000 Tick → ignored
+            100000 Resume → Starting since 100000 · StartProgramme · due 115000
+        "#]],
+    );
+}
+
+#[test]
+fn a_resumed_broadcast_begins_no_new_one() {
+    check(
+        &[
+            (0, Event::Resume),
+            (1, Event::Resume),
+            (2000, Event::Published),
+            (2001, Event::Resume),
+            (3000, Event::Stop),
+        ],
+        expect![[r#"
+            0 Resume → Starting since 0 · StartProgramme · due 15000
+            1 Resume → ignored · due 15000
+            2000 Published → Live since 2000, published 2000 · due 17000
+            2001 Resume → ignored · due 17000
+            3000 Stop → Stopping, Draining · EndProgramme · due 13000
+        "#]],
+    );
+}
+
+#[test]
+fn nothing_published_in_time_is_a_failure() {
+    check(
+        &[
+            (0, Event::Start),
+            (14_999, Event::Tick),
+            (15_000, Event::Tick),
+            (15_499, Event::Tick),
+            (15_500, Event::Tick),
+            (20_000, Event::Published),
+            (34_999, Event::Tick),
+            (35_000, Event::Tick),
+            (35_500, Event::Tick),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            14999 Tick → ignored · due 15000
+            15000 Tick → Retrying until 15500 (no segment in time), attempt 1 · DropProgramme · due 15500
+            15499 Tick → ignored · due 15500
+            15500 Tick → Starting since 15500 · StartProgramme · due 30500
+            20000 Published → Live since 20000, published 20000 · due 35000
+            34999 Tick → ignored · due 35000
+            35000 Tick → Retrying until 35500 (no segment in time), attempt 1 · DropProgramme · due 35500
+            35500 Tick → Starting since 35500 · StartProgramme · due 50500
+        "#]],
+    );
+}
+
+#[test]
+fn the_pause_before_a_retry_doubles_up_to_its_cap_and_starts_anew_after_a_segment() {
+    let mut events = vec![(0, Event::Start)];
+    let mut at = 0;
+    for pause in [500, 1000, 2000, 4000, 8000, 8000, 8000] {
+        events.push((at, encoder()));
+        at += pause;
+        events.push((at - 1, Event::Tick));
+        events.push((at, Event::Tick));
+    }
+    events.push((at, Event::Published));
+    events.push((at, store()));
+    check(
+        &events,
+        expect![[r#"
+        0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+        0 Failed(Encoder("x264")) → Retrying until 500 (encoder: x264), attempt 1 · DropProgramme · due 500
+        499 Tick → ignored · due 500
+        500 Tick → Starting since 500 · StartProgramme · due 15500
+        500 Failed(Encoder("x264")) → Retrying until 1500 (encoder: x264), attempt 2 · DropProgramme · due 1500
+        1499 Tick → ignored · due 1500
+        1500 Tick → Starting since 1500 · StartProgramme · due 16500
+        1500 Failed(Encoder("x264")) → Retrying until 3500 (encoder: x264), attempt 3 · DropProgramme · due 3500
+        3499 Tick → ignored · due 3500
+        3500 Tick → Starting since 3500 · StartProgramme · due 18500
+        3500 Failed(Encoder("x264")) → Retrying until 7500 (encoder: x264), attempt 4 · DropProgramme · due 7500
+        7499 Tick → ignored · due 7500
+        7500 Tick → Starting since 7500 · StartProgramme · due 22500
+        7500 Failed(Encoder("x264")) → Retrying until 15500 (encoder: x264), attempt 5 · DropProgramme · due 15500
+        15499 Tick → ignored · due 15500
+        15500 Tick → Starting since 15500 · StartProgramme · due 30500
+        15500 Failed(Encoder("x264")) → Retrying until 23500 (encoder: x264), attempt 6 · DropProgramme · due 23500
+        23499 Tick → ignored · due 23500
+        23500 Tick → Starting since 23500 · StartProgramme · due 38500
+        23500 Failed(Encoder("x264")) → Retrying until 31500 (encoder: x264), attempt 7 · DropProgramme · due 31500
+        31499 Tick → ignored · due 31500
+        31500 Tick → Starting since 31500 · StartProgramme · due 46500
+        31500 Published → Live since 31500, published 31500 · due 46500
+        31500 Failed(Store("read-only")) → Retrying until 32000 (store: read-only), attempt 1 · DropProgramme · due 32000
+    "#]],
+    );
+}
+
+#[test]
+fn a_retry_waits_whatever_else_is_said() {
+    check(
+        &[
+            (0, Event::Start),
+            (100, Event::Published),
+            (200, encoder()),
+            (210, encoder()),
+            (220, store()),
+            (230, Event::Published),
+            (240, Event::Start),
+            (250, Event::Resume),
+            (260, Event::Drained),
+            (270, Event::Finished),
+            (280, Event::Cleared),
+            (699, Event::Tick),
+            (700, Event::Tick),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            100 Published → Live since 100, published 100 · due 15100
+            200 Failed(Encoder("x264")) → Retrying until 700 (encoder: x264), attempt 1 · DropProgramme · due 700
+            210 Failed(Encoder("x264")) → ignored · due 700
+            220 Failed(Store("read-only")) → ignored · due 700
+            230 Published → ignored · due 700
+            240 Start → ignored · due 700
+            250 Resume → ignored · due 700
+            260 Drained → ignored · due 700
+            270 Finished → ignored · due 700
+            280 Cleared → ignored · due 700
+            699 Tick → ignored · due 700
+            700 Tick → Starting since 700 · StartProgramme · due 15700
+        "#]],
+    );
+}
+
+#[test]
+fn a_full_disk_halts_until_there_is_room_and_the_operator_says_so() {
+    check(
+        &[
+            (0, Event::Start),
+            (1000, Event::Published),
+            (3000, disk_full()),
+            (3001, Event::Start),
+            (3002, encoder()),
+            (3003, Event::Published),
+            (90_000, Event::Tick),
+            (90_001, Event::Cleared),
+            (90_002, Event::Cleared),
+            (90_003, Event::Start),
+            (91_000, Event::Published),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1000 Published → Live since 1000, published 1000 · due 16000
+            3000 Failed(DiskFull) → Halted (disk full) · DropProgramme
+            3001 Start → ignored
+            3002 Failed(Encoder("x264")) → ignored
+            3003 Published → ignored
+            90000 Tick → ignored
+            90001 Cleared → Halted (disk full), cleared
+            90002 Cleared → ignored
+            90003 Start → Starting since 90003 · StartProgramme · due 105003
+            91000 Published → Live since 1000, published 91000 · due 106000
+        "#]],
+    );
+}
+
+#[test]
+fn a_full_disk_halts_from_every_state_that_publishes() {
+    check(
+        &[
+            (0, Event::Start),
+            (1, disk_full()),
+            (2, Event::Cleared),
+            (3, Event::Start),
+            (4, encoder()),
+            (5, disk_full()),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
+            2 Cleared → Halted (disk full), cleared
+            3 Start → Starting since 3 · StartProgramme · due 15003
+            4 Failed(Encoder("x264")) → Retrying until 504 (encoder: x264), attempt 1 · DropProgramme · due 504
+            5 Failed(DiskFull) → Halted (disk full) · DropProgramme
+        "#]],
+    );
+}
+
+#[test]
+fn stop_works_from_every_state() {
+    // From Starting.
+    check(
+        &[(0, Event::Start), (1, Event::Stop)],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 Stop → Stopping, Draining · EndProgramme · due 10001
+        "#]],
+    );
+    // From Retrying.
+    check(
+        &[(0, Event::Start), (1, encoder()), (2, Event::Stop)],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 Failed(Encoder("x264")) → Retrying until 501 (encoder: x264), attempt 1 · DropProgramme · due 501
+            2 Stop → Stopping, Closing · Finish · due 30002
+        "#]],
+    );
+    // From Halted, cleared or not.
+    check(
+        &[
+            (0, Event::Start),
+            (1, disk_full()),
+            (2, Event::Stop),
+            (3, Event::Finished),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
+            2 Stop → Stopping, Closing · Finish · due 30002
+            3 Finished → Idle
+        "#]],
+    );
+    check(
+        &[
+            (0, Event::Start),
+            (1, disk_full()),
+            (2, Event::Cleared),
+            (3, Event::Stop),
+            (4, Event::Cleared),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
+            2 Cleared → Halted (disk full), cleared
+            3 Stop → Stopping, Closing · Finish · due 30003
+            4 Cleared → ignored · due 30003
+        "#]],
+    );
+}
+
+#[test]
+fn a_programme_that_does_not_drain_is_dropped() {
+    check(
+        &[
+            (0, Event::Start),
+            (1000, Event::Published),
+            (2000, Event::Stop),
+            (11_999, Event::Tick),
+            (12_000, Event::Tick),
+            (12_001, Event::Drained),
+            (12_002, Event::Finished),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1000 Published → Live since 1000, published 1000 · due 16000
+            2000 Stop → Stopping, Draining · EndProgramme · due 12000
+            11999 Tick → ignored · due 12000
+            12000 Tick → Stopping, Closing · DropProgramme · Finish · due 42000
+            12001 Drained → ignored · due 42000
+            12002 Finished → Idle
+        "#]],
+    );
+    check(
+        &[
+            (0, Event::Start),
+            (2000, Event::Stop),
+            (2001, encoder()),
+            (2002, Event::Drained),
+            (2003, Event::Finished),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            2000 Stop → Stopping, Draining · EndProgramme · due 12000
+            2001 Failed(Encoder("x264")) → Stopping, Closing · DropProgramme · Finish · due 32001
+            2002 Drained → ignored · due 32001
+            2003 Finished → Idle
+        "#]],
+    );
+}
+
+#[test]
+fn closing_is_tried_again_and_then_left_to_the_next_start() {
+    let mut events = vec![
+        (0, Event::Start),
+        (1000, Event::Stop),
+        (1500, Event::Drained),
+    ];
+    let mut at = 1500;
+    for pause in [1000, 2000, 4000, 8000] {
+        events.push((at, disk_full()));
+        at += pause;
+        events.push((at, Event::Tick));
+    }
+    events.push((at, disk_full()));
+    events.push((at, Event::Finished));
+    assert_eq!(events.len(), 3 + 2 * CLOSINGS as usize);
+    check(
+        &events,
+        expect![[r#"
+        0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+        1000 Stop → Stopping, Draining · EndProgramme · due 11000
+        1500 Drained → Stopping, Closing · Finish · due 31500
+        1500 Failed(DiskFull) → Stopping, Pausing, attempt 1 · due 2500
+        2500 Tick → Stopping, Closing · Finish · due 32500
+        2500 Failed(DiskFull) → Stopping, Pausing, attempt 2 · due 4500
+        4500 Tick → Stopping, Closing · Finish · due 34500
+        4500 Failed(DiskFull) → Stopping, Pausing, attempt 3 · due 8500
+        8500 Tick → Stopping, Closing · Finish · due 38500
+        8500 Failed(DiskFull) → Stopping, Pausing, attempt 4 · due 16500
+        16500 Tick → Stopping, Closing · Finish · due 46500
+        16500 Failed(DiskFull) → Idle
+        16500 Finished → ignored
+    "#]],
+    );
+    // The store hangs.
+    check(
+        &[
+            (0, Event::Start),
+            (1000, Event::Stop),
+            (1500, Event::Drained),
+            (31_499, Event::Tick),
+            (31_500, Event::Tick),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1000 Stop → Stopping, Draining · EndProgramme · due 11000
+            1500 Drained → Stopping, Closing · Finish · due 31500
+            31499 Tick → ignored · due 31500
+            31500 Tick → Idle
+        "#]],
+    );
+}
+
+#[test]
+fn a_broadcast_that_the_store_could_not_open_is_opened_by_the_next_try() {
+    let not_opened = || Event::NotOpened(Cause::DiskFull);
+    check(
+        &[
+            (0, Event::Start),
+            (1, not_opened()),
+            (2, Event::Cleared),
+            (3, Event::Start),
+            (4, Event::Opened),
+            (5, Event::Opened),
+            (1000, Event::Published),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 NotOpened(DiskFull) → Halted (disk full) · DropProgramme
+            2 Cleared → Halted (disk full), cleared
+            3 Start → Starting since 3 · Begin · StartProgramme · due 15003
+            4 Opened → ignored · due 15003
+            5 Opened → ignored · due 15003
+            1000 Published → Live since 1000, published 1000 · due 16000
+        "#]],
+    );
+    check(
+        &[
+            (0, Event::Start),
+            (1, Event::NotOpened(Cause::Store("busy".into()))),
+            (501, Event::Tick),
+            (502, Event::Opened),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 NotOpened(Store("busy")) → Retrying until 501 (store: busy), attempt 1 · DropProgramme · due 501
+            501 Tick → Starting since 501 · Begin · StartProgramme · due 15501
+            502 Opened → ignored · due 15501
+        "#]],
+    );
+    // The encoder fails while the store still opens: it is not opened twice.
+    check(
+        &[
+            (0, Event::Start),
+            (0, Event::Opened),
+            (1, encoder()),
+            (501, Event::Tick),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            0 Opened → ignored · due 15000
+            1 Failed(Encoder("x264")) → Retrying until 501 (encoder: x264), attempt 1 · DropProgramme · due 501
+            501 Tick → Starting since 501 · StartProgramme · due 15501
+        "#]],
+    );
+    // Stopped before it was opened, and it never is.
+    check(
+        &[
+            (0, Event::Start),
+            (1, Event::NotOpened(Cause::Store("busy".into()))),
+            (2, Event::Stop),
+            (3, Event::Start),
+            (4, Event::NotOpened(Cause::DiskFull)),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1 NotOpened(Store("busy")) → Retrying until 501 (store: busy), attempt 1 · DropProgramme · due 501
+            2 Stop → Idle
+            3 Start → Starting since 3 · Begin · StartProgramme · due 15003
+            4 NotOpened(DiskFull) → Halted (disk full) · DropProgramme
+        "#]],
+    );
+}
+
+#[test]
+fn a_full_store_halts_until_the_operator_stops() {
+    check(
+        &[
+            (0, Event::Start),
+            (1000, Event::Published),
+            (2000, Event::Failed(Cause::StoreFull)),
+            (3000, Event::Cleared),
+            (4000, Event::Start),
+            (5000, Event::Stop),
+            (5100, Event::Finished),
+            (6000, Event::Start),
+        ],
+        expect![[r#"
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1000 Published → Live since 1000, published 1000 · due 16000
+            2000 Failed(StoreFull) → Halted (store full) · DropProgramme
+            3000 Cleared → ignored
+            4000 Start → ignored
+            5000 Stop → Stopping, Closing · Finish · due 35000
+            5100 Finished → Idle
+            6000 Start → Starting since 6000 · Begin · StartProgramme · due 21000
+        "#]],
+    );
+}
+
+#[test]
+fn long_segments_get_more_time() {
+    let mut broadcast = Broadcast::new(Duration::from_secs(10));
+    let now = Instant::now();
+    broadcast.step(now, Event::Start);
+    assert_eq!(broadcast.deadline(), Some(now + Duration::from_secs(40)));
+}
+
+#[test]
+fn time_on_air_counts_from_the_first_segment_through_every_retry() {
+    let epoch = Instant::now();
+    let at = |ms| epoch + Duration::from_millis(ms);
+    let mut broadcast = Broadcast::new(SEGMENT);
+    broadcast.step(at(0), Event::Start);
+    assert_eq!(broadcast.on_air(), None);
+    broadcast.step(at(900), Event::Published);
+    broadcast.step(at(2000), encoder());
+    broadcast.step(at(2500), Event::Tick);
+    broadcast.step(at(4000), Event::Published);
+    assert_eq!(broadcast.on_air(), Some(at(900)));
+    broadcast.step(at(5000), Event::Stop);
+    assert_eq!(broadcast.on_air(), Some(at(900)));
+    broadcast.step(at(6000), Event::Drained);
+    broadcast.step(at(7000), Event::Finished);
+    assert_eq!(broadcast.on_air(), None);
+    broadcast.step(at(8000), Event::Start);
+    assert_eq!(broadcast.on_air(), None);
+}
+
+fn any_event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        1 => Just(Event::Start),
+        1 => Just(Event::Resume),
+        1 => Just(Event::Stop),
+        2 => Just(Event::Opened),
+        1 => Just(Event::NotOpened(Cause::Store("read-only".into()))),
+        3 => Just(Event::Published),
+        1 => Just(Event::Drained),
+        1 => Just(Event::Finished),
+        1 => Just(encoder()),
+        1 => Just(store()),
+        1 => Just(disk_full()),
+        1 => Just(Event::Cleared),
+        3 => Just(Event::Tick),
+    ]
+}
+
+/// What the edges would hold after the actions so far.
+#[derive(Debug, Default)]
+struct Edges {
+    programme: bool,
+    broadcast: bool,
+    opening: bool,
+}
+
+impl Edges {
+    fn perform(&mut self, event: &Event, actions: &[Action]) {
+        if self.opening && matches!(event, Event::Opened | Event::NotOpened(_)) {
+            self.opening = false;
+            self.broadcast = *event == Event::Opened;
+        }
+        for action in actions {
+            match action {
+                Action::Begin => {
+                    assert!(!self.broadcast, "a broadcast is open already");
+                    self.broadcast = true;
+                    self.opening = true;
+                }
+                Action::StartProgramme => {
+                    // What is resumed was begun by an earlier life.
+                    self.broadcast |= *event == Event::Resume;
+                    assert!(self.broadcast, "no broadcast is open");
+                    assert!(!self.programme, "a programme runs already");
+                    self.programme = true;
+                }
+                Action::EndProgramme | Action::DropProgramme => self.programme = false,
+                Action::Finish => {
+                    assert!(!self.programme, "the programme still runs");
+                    assert!(self.broadcast, "no broadcast is open");
+                }
+            }
+        }
+    }
+
+    fn check_invariants(&mut self, broadcast: &Broadcast, now: Instant) {
+        assert_eq!(
+            self.programme,
+            matches!(
+                broadcast.state(),
+                State::Starting { .. } | State::Live { .. }
+            ),
+            "a programme runs exactly when segments are expected"
+        );
+        assert_eq!(broadcast.active(), *broadcast.state() != State::Idle);
+        if !broadcast.active() {
+            self.broadcast = false;
+            self.opening = false;
+            assert_eq!((broadcast.on_air(), broadcast.attempt()), (None, 0));
+        }
+        if let Some(deadline) = broadcast.deadline() {
+            assert!(deadline <= now + STALL * 2);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_happens_programmes_do_not_overlap_and_stop_leads_to_idle(
+        events in prop::collection::vec((0u64..20_000, any_event()), 0..60),
+        drains in any::<bool>(),
+    ) {
+        let mut now = Instant::now();
+        let mut broadcast = Broadcast::new(SEGMENT);
+        let mut edges = Edges::default();
+        for (pause, event) in events {
+            now += Duration::from_millis(pause);
+            let actions = broadcast.step(now, event.clone());
+            edges.perform(&event, &actions);
+            edges.check_invariants(&broadcast, now);
+        }
+        // The operator stops; the programme drains or hangs; the store answers.
+        let actions = broadcast.step(now, Event::Stop);
+        edges.perform(&Event::Stop, &actions);
+        if drains {
+            let actions = broadcast.step(now, Event::Drained);
+            edges.perform(&Event::Drained, &actions);
+        }
+        while let Some(deadline) = broadcast.deadline() {
+            now = deadline;
+            let actions = broadcast.step(now, Event::Tick);
+            edges.perform(&Event::Tick, &actions);
+            edges.check_invariants(&broadcast, now);
+        }
+        broadcast.step(now, Event::Finished);
+        prop_assert_eq!(broadcast.state(), &State::Idle);
+    }
+
+    #[test]
+    fn a_tick_at_the_deadline_always_moves_it(
+        events in prop::collection::vec((0u64..20_000, any_event()), 0..60),
+    ) {
+        let mut now = Instant::now();
+        let mut broadcast = Broadcast::new(SEGMENT);
+        for (pause, event) in events {
+            now += Duration::from_millis(pause);
+            broadcast.step(now, event);
+            if let Some(deadline) = broadcast.deadline() {
+                // Otherwise the loop would spin.
+                now = now.max(deadline);
+                broadcast.step(now, Event::Tick);
+                prop_assert!(broadcast.deadline() != Some(deadline));
+            }
+        }
+    }
+}

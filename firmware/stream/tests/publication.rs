@@ -1,0 +1,922 @@
+//! The publication against a model of the store: whatever the order of events, what leaves the box is true.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use expect_test::{Expect, expect};
+use m3u8_rs::{parse_master_playlist_res, parse_media_playlist_res};
+use proptest::prelude::*;
+use stream::media::{MediaDuration, Rendition};
+use stream::playlist::{MediaPlaylist, PlaylistType};
+use stream::publication::{MAX_WAITING, Numbers, Publication, Row, Settings, Update, segment_path};
+use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
+
+const SETTINGS: Settings = Settings {
+    segment: Duration::from_secs(2),
+    window: 6,
+    video_bitrate: 3_000_000,
+    audio_bitrate: 128_000,
+    resolution: (1280, 720),
+    frame_rate: 30.0,
+};
+
+const TARGET_DURATION: u64 = 2;
+
+/// Wall time of a segment that starts at this programme time.
+fn wall(start: Duration) -> Option<SystemTime> {
+    Some(UNIX_EPOCH + Duration::from_secs(1_795_365_000) + start)
+}
+
+/// A segmenter that says in its bytes what they are: `video 3/7` is segment 7 of run 3.
+#[derive(Debug, Default)]
+struct Fake {
+    run: u64,
+    /// Segments made, video and audio.
+    made: [u64; 2],
+    start: Duration,
+}
+
+impl Fake {
+    fn init(&self, rendition: Rendition) -> Output {
+        Output::Init(InitSegment {
+            rendition,
+            codec: format!("{}.{}", rendition.name(), self.run),
+            bytes: format!("{} {}", rendition.name(), self.run).into(),
+        })
+    }
+
+    fn segment(&mut self, rendition: Rendition, ticks: u64, parts: u32) -> Vec<Output> {
+        let segment = self.made[rendition as usize];
+        self.made[rendition as usize] += 1;
+        let duration = |ticks| MediaDuration {
+            ticks,
+            timescale: rendition.timescale(),
+        };
+        let mut out: Vec<Output> = (0..parts)
+            .map(|index| {
+                let name = format!("{} {}/{segment}", rendition.name(), self.run);
+                Output::Part(PartialSegment {
+                    rendition,
+                    segment,
+                    index,
+                    duration: duration(ticks / u64::from(parts)),
+                    independent: index == 0,
+                    bytes: if index == 0 {
+                        name.into()
+                    } else {
+                        Bytes::from_static(b"+")
+                    },
+                })
+            })
+            .collect();
+        out.push(Output::Segment(MediaSegment {
+            rendition,
+            segment,
+            start: self.start,
+            duration: duration(ticks),
+        }));
+        if rendition == Rendition::Video {
+            self.start += duration(ticks).duration();
+        }
+        out
+    }
+}
+
+/// The box: a publication, what makes its segments, and what its store holds durably.
+#[derive(Debug)]
+struct World {
+    publication: Publication,
+    fake: Fake,
+    first: Numbers,
+    files: BTreeMap<String, Vec<u8>>,
+    rows: Vec<Row>,
+    /// Which segments the rows are: the life of the process, the run and the number in it.
+    origins: Vec<(u64, u64, u64)>,
+    life: u64,
+    closed: bool,
+    under_way: Option<Update>,
+    /// Complete segments pushed, and rows stored, in this life.
+    pushed: u64,
+    stored: u64,
+    /// The last playlists that viewers got: from the HTTP origin and of the IPFS copy, for each rendition.
+    seen: [[Option<MediaSnapshot>; 2]; 2],
+}
+
+/// A playlist as a viewer reads it.
+#[derive(Debug, Clone, PartialEq)]
+struct MediaSnapshot {
+    target_duration: u64,
+    media_sequence: u64,
+    discontinuity_sequence: u64,
+    segments: Vec<SegmentSnapshot>,
+    ended: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct SegmentSnapshot {
+    uri: String,
+    map: String,
+    duration: f32,
+    discontinuity: bool,
+    date_ms: Option<i64>,
+}
+
+fn read(text: &str) -> MediaSnapshot {
+    let read = parse_media_playlist_res(text.as_bytes()).unwrap();
+    let mut map = String::new();
+    MediaSnapshot {
+        target_duration: read.target_duration,
+        media_sequence: read.media_sequence,
+        discontinuity_sequence: read.discontinuity_sequence,
+        ended: read.end_list,
+        segments: (read.segments.into_iter())
+            .map(|segment| {
+                if let Some(tag) = segment.map {
+                    map = tag.uri;
+                }
+                SegmentSnapshot {
+                    uri: segment.uri,
+                    map: map.clone(),
+                    duration: segment.duration,
+                    discontinuity: segment.discontinuity,
+                    date_ms: segment
+                        .program_date_time
+                        .map(|time| time.timestamp_millis()),
+                }
+            })
+            .collect(),
+    }
+}
+
+/// The only edits that RFC 8216 section 6.2.1 and 6.2.2 allow.
+fn check_edit(before: &MediaSnapshot, after: &MediaSnapshot) {
+    assert_eq!(before.target_duration, after.target_duration);
+    assert!(
+        after.media_sequence >= before.media_sequence,
+        "numbers fall"
+    );
+    if before.ended {
+        assert_eq!(before, after, "what has ended does not change");
+    }
+    let removed = (after.media_sequence - before.media_sequence) as usize;
+    assert!(removed <= before.segments.len(), "numbers leap");
+    let (gone, kept) = before.segments.split_at(removed);
+    assert!(kept.len() <= after.segments.len(), "removed at the end");
+    assert_eq!(
+        kept,
+        &after.segments[..kept.len()],
+        "a published segment changes"
+    );
+    let tags = gone.iter().filter(|segment| segment.discontinuity).count() as u64;
+    assert_eq!(
+        after.discontinuity_sequence,
+        before.discontinuity_sequence + tags,
+        "counts the tags that have left"
+    );
+    if removed > 0 {
+        let left: f32 = after.segments.iter().map(|segment| segment.duration).sum();
+        assert!(left >= (3 * after.target_duration) as f32, "{left} s left");
+    }
+}
+
+impl World {
+    fn new(first: Numbers) -> World {
+        World {
+            publication: Publication::new(SETTINGS, first),
+            fake: Fake::default(),
+            first,
+            files: BTreeMap::new(),
+            rows: Vec::new(),
+            origins: Vec::new(),
+            life: 0,
+            closed: false,
+            under_way: None,
+            pushed: 0,
+            stored: 0,
+            seen: Default::default(),
+        }
+    }
+
+    fn push(&mut self, outputs: Vec<Output>) {
+        for output in outputs {
+            self.publication.push(output, wall);
+        }
+        self.check_invariants();
+    }
+
+    fn begin_run(&mut self) {
+        self.publication.begin_run();
+        self.fake = Fake {
+            run: self.fake.run + 1,
+            ..Fake::default()
+        };
+        self.push(
+            Rendition::ALL
+                .map(|rendition| self.fake.init(rendition))
+                .into(),
+        );
+    }
+
+    fn video(&mut self, ticks: u64) {
+        let outputs = self.fake.segment(Rendition::Video, ticks, 4);
+        self.push(outputs);
+    }
+
+    /// The audio segment that belongs to a video segment, if there is one without.
+    fn audio(&mut self) {
+        if self.fake.made[1] < self.fake.made[0] {
+            let outputs = self.fake.segment(Rendition::Audio, 95_232, 2);
+            self.pushed += 1;
+            self.push(outputs);
+        }
+    }
+
+    fn segments(&mut self, count: usize) {
+        for _ in 0..count {
+            self.video(180_000);
+            self.audio();
+        }
+    }
+
+    /// The store takes the next update; the answer is still to come.
+    fn next(&mut self) -> Option<Update> {
+        let update = self.publication.next_update();
+        if let Some(update) = &update {
+            assert!(
+                self.under_way.is_none(),
+                "one update is under way at a time"
+            );
+            self.check_update(update);
+            self.under_way = Some(update.clone());
+        }
+        self.check_invariants();
+        update
+    }
+
+    fn commit(&mut self) {
+        let Some(update) = self.under_way.take() else {
+            return;
+        };
+        for file in update.files {
+            self.files.insert(file.path, file.parts.concat());
+        }
+        if let Some(row) = update.row {
+            let path = segment_path(Rendition::Video, row.media_sequence);
+            let (run, ordinal) = made(&self.files[&path]);
+            self.origins.push((self.life, run, ordinal));
+            self.rows.push(row);
+            self.stored += 1;
+        }
+        self.closed |= update.finish;
+        for rendition in Rendition::ALL {
+            let text = &self.files[&format!("{}/live.m3u8", rendition.name())];
+            self.viewed(1, rendition, read(std::str::from_utf8(text).unwrap()));
+        }
+        self.check_rows();
+    }
+
+    fn stored(&mut self) {
+        let row = self
+            .under_way
+            .as_ref()
+            .and_then(|update| update.row.clone());
+        self.commit();
+        assert_eq!(self.publication.stored(), row);
+        self.check_invariants();
+    }
+
+    fn failed(&mut self) {
+        self.under_way = None;
+        self.publication.failed();
+        self.check_invariants();
+    }
+
+    /// The process dies and comes back; whether the update under way was durable, nobody knows beforehand.
+    fn crash(&mut self, durable: bool) {
+        if durable {
+            self.commit();
+        }
+        self.under_way = None;
+        self.life += 1;
+        (self.pushed, self.stored) = (0, 0);
+        self.publication =
+            Publication::recovered(SETTINGS, self.first, self.rows.clone(), self.closed);
+        self.check_invariants();
+        self.begin_run();
+    }
+
+    fn finish(&mut self) {
+        self.publication.finish();
+        // What is half done stays so.
+        self.fake.made[1] = self.fake.made[0];
+    }
+
+    /// Everything that waits is stored.
+    fn store_all(&mut self) {
+        while self.under_way.is_some() || self.next().is_some() {
+            self.stored();
+        }
+    }
+
+    fn waiting(&self) -> u64 {
+        let under_way = self
+            .under_way
+            .as_ref()
+            .is_some_and(|update| update.row.is_some());
+        self.pushed - self.publication.lost() - self.stored - u64::from(under_way)
+    }
+
+    fn viewed(&mut self, from: usize, rendition: Rendition, after: MediaSnapshot) {
+        if let Some(before) = &self.seen[from][rendition as usize] {
+            check_edit(before, &after);
+        }
+        self.seen[from][rendition as usize] = Some(after);
+    }
+
+    fn check_invariants(&mut self) {
+        assert!(
+            self.waiting() <= MAX_WAITING as u64,
+            "{} wait",
+            self.waiting()
+        );
+        assert_eq!(self.publication.rows(), self.rows);
+        assert_eq!(self.publication.finished(), self.closed);
+        assert_eq!(
+            self.publication.drained(),
+            self.waiting() == 0 && self.under_way.is_none()
+        );
+        for rendition in Rendition::ALL {
+            let Some(playlist) = self.publication.origin(rendition) else {
+                assert!(self.rows.is_empty());
+                continue;
+            };
+            let snapshot = read(&playlist.to_string());
+            self.check_playlist(&snapshot, rendition, "", &self.files);
+            assert_eq!(snapshot.ended, self.closed);
+            self.check_newest(&snapshot, rendition, &self.rows);
+            self.viewed(0, rendition, snapshot);
+        }
+        assert_eq!(
+            self.publication.origin_index().is_some(),
+            !self.rows.is_empty()
+        );
+        let next = self.publication.numbers();
+        for row in self
+            .under_way
+            .iter()
+            .filter_map(|update| update.row.as_ref())
+            .chain(&self.rows)
+        {
+            assert!(row.media_sequence < next.media_sequence && row.run < next.run);
+        }
+    }
+
+    /// All that a playlist in `directory` names is in `files`, and the init segment is that of the segment's run.
+    fn check_playlist(
+        &self,
+        playlist: &MediaSnapshot,
+        rendition: Rendition,
+        directory: &str,
+        files: &BTreeMap<String, Vec<u8>>,
+    ) {
+        assert_eq!(playlist.target_duration, TARGET_DURATION);
+        for (segment, number) in playlist.segments.iter().zip(playlist.media_sequence..) {
+            let named = if directory.is_empty() {
+                // The origin has names of its own: by number alone.
+                assert_eq!(segment.uri, format!("{}/{number}.m4s", rendition.name()));
+                segment_path(rendition, number)
+            } else {
+                format!("{directory}{}", segment.uri)
+            };
+            assert_eq!(named, segment_path(rendition, number));
+            let media = files
+                .get(&named)
+                .unwrap_or_else(|| panic!("{named} is not stored"));
+            let init = format!("{directory}{}", segment.map);
+            let init = files
+                .get(&init)
+                .unwrap_or_else(|| panic!("{init} is not stored"));
+            let run = format!("{} {}", rendition.name(), made(media).0);
+            assert_eq!(init, run.as_bytes(), "segment {number}");
+            assert!(segment.duration.round() <= TARGET_DURATION as f32);
+            assert!(segment.date_ms.is_some());
+        }
+    }
+
+    /// The playlist ends with the newest row and says of every segment what its row says.
+    fn check_newest(&self, playlist: &MediaSnapshot, rendition: Rendition, rows: &[Row]) {
+        let rows = &rows[rows.len() - playlist.segments.len()..];
+        for (segment, row) in playlist.segments.iter().zip(rows) {
+            let seconds = row.durations[rendition as usize].seconds();
+            assert!((f64::from(segment.duration) - seconds).abs() < 0.000_002);
+            assert_eq!(segment.discontinuity, row.discontinuity);
+            assert_eq!(
+                segment.date_ms,
+                row.program_date_time_ms.map(|ms| ms as i64)
+            );
+        }
+        let Some(first) = rows.first() else { return };
+        assert_eq!(playlist.media_sequence, first.media_sequence);
+        // The number of every segment is that of its run.
+        let mut number = playlist.discontinuity_sequence;
+        for row in rows {
+            number += u64::from(row.discontinuity);
+            assert_eq!(number, row.run);
+        }
+    }
+
+    fn check_update(&self, update: &Update) {
+        let mut files = self.files.clone();
+        for file in &update.files {
+            let old = files.insert(file.path.clone(), file.parts.concat());
+            let fixed = !file.path.ends_with(".m3u8");
+            assert!(!fixed || old.is_none(), "{} is stored twice", file.path);
+        }
+        let mut rows = self.rows.clone();
+        rows.extend(update.row.clone());
+        let list = |path: String| {
+            files
+                .get(&path)
+                .map(|text| read(std::str::from_utf8(text).unwrap()))
+        };
+        for rendition in Rendition::ALL {
+            let directory = format!("{}/", rendition.name());
+            let live = list(format!("{directory}live.m3u8")).expect("always there");
+            self.check_playlist(&live, rendition, &directory, &files);
+            self.check_newest(&live, rendition, &rows);
+            assert_eq!(live.ended, update.finish);
+            let vod = list(format!("{directory}vod.m3u8"));
+            assert_eq!(vod.is_some(), update.finish);
+            if let Some(vod) = vod {
+                self.check_playlist(&vod, rendition, &directory, &files);
+                assert_eq!(vod.segments.len(), rows.len(), "the whole broadcast");
+                self.check_newest(&vod, rendition, &rows);
+                assert!(vod.ended);
+            }
+        }
+        for (index, name) in [("index.m3u8", "live"), ("vod.m3u8", "vod")] {
+            let Some(text) = files.get(index) else {
+                assert!(rows.is_empty() || !update.finish && name == "vod");
+                continue;
+            };
+            let index = parse_master_playlist_res(text).unwrap();
+            let uris: Vec<_> = index
+                .variants
+                .iter()
+                .map(|variant| &variant.uri[..])
+                .collect();
+            assert_eq!(
+                uris,
+                [format!("video/{name}.m3u8"), format!("audio/{name}.m3u8")]
+            );
+            assert!(uris.iter().all(|uri| files.contains_key(*uri)));
+        }
+    }
+
+    fn check_rows(&self) {
+        for (pair, origins) in self.rows.windows(2).zip(self.origins.windows(2)) {
+            let (before, after) = (&pair[0], &pair[1]);
+            assert_eq!(after.media_sequence, before.media_sequence + 1);
+            assert_eq!(after.run, before.run + u64::from(after.discontinuity));
+            let (life, run, ordinal) = origins[0];
+            assert_eq!(after.discontinuity, origins[1] != (life, run, ordinal + 1));
+        }
+        if let Some(first) = self.rows.first() {
+            assert!(!first.discontinuity);
+            assert_eq!(
+                (first.media_sequence, first.run),
+                (self.first.media_sequence, self.first.run)
+            );
+        }
+    }
+
+    /// What the origin shows of the video: first number, discontinuity sequence, and each segment with its tag.
+    fn shown(&self) -> String {
+        let Some(MediaPlaylist {
+            media_sequence,
+            discontinuity_sequence,
+            segments,
+            ended,
+            ..
+        }) = self.publication.origin(Rendition::Video)
+        else {
+            return "nothing".into();
+        };
+        let mut out = format!("{media_sequence} ({discontinuity_sequence}):");
+        for (segment, number) in segments.iter().zip(media_sequence..) {
+            let tag = if segment.discontinuity { " |" } else { "" };
+            let made = &self.files[&segment_path(Rendition::Video, number)];
+            let (run, ordinal) = self::made(made);
+            write!(out, "{tag} {run}/{ordinal}").unwrap();
+        }
+        if ended {
+            out.push_str(" end");
+        }
+        out
+    }
+}
+
+/// Run and number of a segment that the fake made.
+fn made(bytes: &[u8]) -> (u64, u64) {
+    let text = std::str::from_utf8(bytes).unwrap().trim_end_matches('+');
+    let (run, ordinal) = text.split_once(' ').unwrap().1.split_once('/').unwrap();
+    (run.parse().unwrap(), ordinal.parse().unwrap())
+}
+
+/// What is done to a box, in short.
+#[derive(Debug, Clone)]
+enum Step {
+    /// A whole segment of this many ticks of video.
+    Segment(u64),
+    /// One half of it.
+    Video(u64),
+    Audio,
+    BeginRun,
+    Next,
+    Stored,
+    Failed,
+    Finish,
+    Crash {
+        durable: bool,
+    },
+}
+
+fn perform(world: &mut World, step: Step) {
+    match step {
+        Step::Segment(ticks) => {
+            world.video(ticks);
+            world.audio();
+        }
+        Step::Video(ticks) => world.video(ticks),
+        Step::Audio => world.audio(),
+        Step::BeginRun => world.begin_run(),
+        Step::Next => {
+            world.next();
+        }
+        Step::Stored if world.under_way.is_some() => world.stored(),
+        Step::Failed if world.under_way.is_some() => world.failed(),
+        Step::Stored | Step::Failed => {}
+        Step::Finish => world.finish(),
+        Step::Crash { durable } => world.crash(durable),
+    }
+}
+
+/// From steps to what the origin shows in the end.
+fn check(steps: impl IntoIterator<Item = Step>, expected: Expect) {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    for step in steps {
+        perform(&mut world, step);
+    }
+    expected.assert_eq(&world.shown());
+}
+
+const SEGMENT: Step = Step::Segment(180_000);
+use Step::{BeginRun, Crash, Failed, Finish, Next, Stored};
+
+#[test]
+fn nothing_is_shown_before_it_is_stored() {
+    check([SEGMENT], expect!["nothing"]);
+    check([SEGMENT, Next], expect!["nothing"]);
+    check([SEGMENT, Next, Stored], expect!["0 (0): 1/0"]);
+    check(
+        [SEGMENT, Next, Stored, SEGMENT, Next, SEGMENT],
+        expect!["0 (0): 1/0"],
+    );
+}
+
+#[test]
+fn a_segment_waits_for_both_its_halves() {
+    check([Step::Video(180_000), Next, Stored], expect!["nothing"]);
+    check(
+        [
+            Step::Video(180_000),
+            Step::Video(180_000),
+            Step::Audio,
+            Next,
+            Stored,
+            Next,
+            Stored,
+        ],
+        expect!["0 (0): 1/0"],
+    );
+}
+
+#[test]
+fn the_window_slides() {
+    let steps = std::iter::repeat_n([SEGMENT, Next, Stored], 9).flatten();
+    check(steps, expect!["3 (0): 1/3 1/4 1/5 1/6 1/7 1/8"]);
+}
+
+#[test]
+fn short_segments_do_not_shrink_the_window_below_three_target_durations() {
+    let short = Step::Segment(45_000);
+    let steps = std::iter::repeat_n([short, Next, Stored], 14).flatten();
+    check(
+        steps,
+        expect!["2 (0): 1/2 1/3 1/4 1/5 1/6 1/7 1/8 1/9 1/10 1/11 1/12 1/13"],
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_stored_is_left_out() {
+    check(
+        [
+            SEGMENT, Next, Stored, SEGMENT, Next, Failed, SEGMENT, Next, Stored, SEGMENT, Next,
+            Stored,
+        ],
+        expect!["0 (0): 1/0 | 1/2 1/3"],
+    );
+    // The first one: there is nothing to be discontinuous with.
+    check(
+        [SEGMENT, Next, Failed, SEGMENT, Next, Stored],
+        expect!["0 (0): 1/1"],
+    );
+    // Many in a row are one discontinuity.
+    check(
+        [
+            SEGMENT, Next, Stored, SEGMENT, Next, Failed, SEGMENT, Next, Failed, BeginRun, SEGMENT,
+            Next, Failed, SEGMENT, Next, Stored,
+        ],
+        expect!["0 (0): 1/0 | 2/1"],
+    );
+}
+
+#[test]
+fn a_run_that_failed_to_be_stored_leaves_no_hole_in_the_numbers() {
+    check(
+        [
+            SEGMENT, Next, Stored, BeginRun, SEGMENT, Next, BeginRun, Failed, SEGMENT, Next, Stored,
+        ],
+        expect!["0 (0): 1/0 | 3/0"],
+    );
+}
+
+#[test]
+fn when_the_store_hangs_the_oldest_segments_are_left_out() {
+    let mut steps = vec![SEGMENT, Next];
+    steps.extend(std::iter::repeat_n(SEGMENT, MAX_WAITING + 3));
+    steps.extend(std::iter::repeat_n([Stored, Next], MAX_WAITING + 3).flatten());
+    check(steps, expect!["0 (0): 1/0 | 1/4 1/5 1/6 1/7"]);
+}
+
+#[test]
+fn what_waits_when_a_run_begins_is_published_as_of_its_own_run() {
+    check(
+        [
+            SEGMENT, Next, SEGMENT, SEGMENT, BeginRun, SEGMENT, Stored, Next, Stored, Next, Stored,
+            Next, Stored,
+        ],
+        expect!["0 (0): 1/0 1/1 1/2 | 2/0"],
+    );
+}
+
+#[test]
+fn what_is_open_when_a_run_begins_is_left_out() {
+    check(
+        [
+            SEGMENT,
+            Next,
+            Stored,
+            Step::Video(180_000),
+            BeginRun,
+            SEGMENT,
+            Next,
+            Stored,
+        ],
+        expect!["0 (0): 1/0 | 2/0"],
+    );
+}
+
+#[test]
+fn after_a_crash_a_new_run_goes_on_behind_what_is_stored() {
+    check(
+        [
+            SEGMENT,
+            Next,
+            Stored,
+            SEGMENT,
+            Next,
+            Crash { durable: true },
+            SEGMENT,
+            Next,
+            Stored,
+            SEGMENT,
+            Next,
+            Crash { durable: false },
+            SEGMENT,
+            Next,
+            Stored,
+        ],
+        expect!["0 (0): 1/0 1/1 | 2/0 | 3/0"],
+    );
+}
+
+#[test]
+fn the_end_comes_with_the_last_segment() {
+    check(
+        [SEGMENT, SEGMENT, Finish, Next, Stored],
+        expect!["0 (0): 1/0"],
+    );
+    check(
+        [SEGMENT, SEGMENT, Finish, Next, Stored, Next, Stored],
+        expect!["0 (0): 1/0 1/1 end"],
+    );
+    // It was under way when the end was decided: the end follows it.
+    check([SEGMENT, Next, Finish, Stored], expect!["0 (0): 1/0"]);
+    check(
+        [SEGMENT, Next, Finish, Stored, Next, Stored, Next],
+        expect!["0 (0): 1/0 end"],
+    );
+    // It was lost: the end comes without it.
+    check(
+        [
+            SEGMENT, Next, Stored, SEGMENT, Finish, Next, Failed, Next, Stored,
+        ],
+        expect!["0 (0): 1/0 end"],
+    );
+}
+
+#[test]
+fn a_store_that_cannot_close_the_broadcast_is_not_asked_for_ever() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    world.segments(3);
+    world.finish();
+    let mut asked = 0;
+    while world.next().is_some() {
+        world.failed();
+        asked += 1;
+        assert!(asked <= 4, "asked {asked} times");
+    }
+    assert!(!world.publication.finished());
+    // The next life closes it.
+    world.crash(false);
+    world.finish();
+    world.store_all();
+    assert!(world.publication.finished());
+}
+
+#[test]
+fn a_broadcast_without_a_segment_is_closed_with_empty_playlists() {
+    let first = Numbers {
+        media_sequence: 57,
+        run: 4,
+    };
+    let mut world = World::new(first);
+    world.finish();
+    world.store_all();
+    assert!(world.publication.finished());
+    let list = &world.seen[1][0].as_ref().unwrap();
+    assert_eq!((list.media_sequence, list.discontinuity_sequence), (57, 4));
+    assert_eq!(world.publication.numbers(), first);
+}
+
+#[test]
+fn a_segment_without_an_init_segment_is_not_published() {
+    let mut world = World::new(Numbers::default());
+    world.publication.begin_run();
+    world.segments(2);
+    assert_eq!(world.next(), None);
+    assert_eq!(world.publication.lost(), 2);
+    world.begin_run();
+    world.segments(1);
+    world.store_all();
+    assert_eq!(world.rows.len(), 1);
+}
+
+#[test]
+fn directories_stay_small() {
+    let mut world = World::new(Numbers {
+        media_sequence: 250,
+        run: 0,
+    });
+    world.begin_run();
+    for _ in 0..10 {
+        world.segments(1);
+        world.store_all();
+    }
+    let paths: Vec<_> = (world.files.keys())
+        .filter(|path| path.ends_with(".m4s"))
+        .collect();
+    assert!(paths.contains(&&"video/0000/255.m4s".to_string()));
+    assert!(paths.contains(&&"audio/0001/256.m4s".to_string()));
+}
+
+#[test]
+fn bandwidth_bounds_every_segment() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    let mut segment = |bytes: usize, ticks: u64| {
+        for mut output in world.fake.segment(Rendition::Video, ticks, 1) {
+            if let Output::Part(part) = &mut output {
+                part.bytes = vec![0; bytes].into();
+            }
+            world.publication.push(output, wall);
+        }
+        for output in world.fake.segment(Rendition::Audio, ticks * 48 / 90, 1) {
+            world.publication.push(output, wall);
+        }
+        assert!(world.publication.next_update().is_some());
+        world.publication.stored();
+        world.publication.origin_index().unwrap().video
+    };
+    // 3 Mb/s, as asked: the bound is what rate control promises.
+    let video = segment(750_000, 180_000);
+    assert_eq!(
+        (video.bandwidth, video.average_bandwidth),
+        (3_750_000, 3_000_000)
+    );
+    // 5 Mb/s for once.
+    let video = segment(1_250_000, 180_000);
+    assert_eq!(
+        (video.bandwidth, video.average_bandwidth),
+        (5_000_000, 4_000_000)
+    );
+    // The single keyframe at the end of a run says nothing about the rate.
+    let video = segment(100_000, 3000);
+    assert_eq!(video.bandwidth, 5_000_000);
+}
+
+fn any_step() -> impl Strategy<Value = Step> {
+    // What rounds to the target duration at most, and now and then the short end of a run.
+    let ticks = || prop_oneof![9 => 90_000u64..224_000, 1 => 3000u64..90_000];
+    prop_oneof![
+        6 => ticks().prop_map(Step::Segment),
+        1 => ticks().prop_map(Step::Video),
+        2 => Just(Step::Audio),
+        1 => Just(BeginRun),
+        6 => Just(Next),
+        6 => Just(Stored),
+        1 => Just(Failed),
+        1 => any::<bool>().prop_map(|durable| Crash { durable }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn whatever_the_order_of_events_playlists_are_true_and_the_end_is_reached(
+        steps in prop::collection::vec(any_step(), 1..120),
+        late in prop::collection::vec(any_step(), 0..10),
+        media_sequence in 0u64..1000,
+        run in 0u64..10,
+    ) {
+        let mut world = World::new(Numbers { media_sequence, run });
+        world.begin_run();
+        for step in steps {
+            perform(&mut world, step);
+        }
+        let waited = world.waiting();
+        world.finish();
+        let mut last = None;
+        while world.under_way.is_some() || world.next().is_some() {
+            last = world.under_way.clone();
+            world.stored();
+        }
+        let last = last.expect("the end");
+        prop_assert!(last.finish && world.publication.finished());
+        prop_assert_eq!(last.row.is_some(), waited > 0, "the end comes with the last segment");
+        // Whatever comes now, nothing changes.
+        let shown = world.shown();
+        for step in late {
+            perform(&mut world, step);
+            prop_assert!(world.under_way.is_none());
+        }
+        prop_assert_eq!(world.shown(), shown);
+    }
+
+    #[test]
+    fn numbers_rise_from_broadcast_to_broadcast(
+        broadcasts in prop::collection::vec(prop::collection::vec(any_step(), 0..20), 1..6),
+    ) {
+        let mut first = Numbers::default();
+        for steps in broadcasts {
+            let mut world = World::new(first);
+            world.begin_run();
+            for step in steps {
+                perform(&mut world, step);
+            }
+            let next = world.publication.numbers();
+            prop_assert!(next.media_sequence >= first.media_sequence && next.run >= first.run);
+            prop_assert!(world.rows.iter().all(|row| row.media_sequence < next.media_sequence));
+            first = next;
+        }
+    }
+}
+
+#[test]
+fn a_broadcast_on_demand_is_of_the_right_type() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    world.segments(2);
+    world.finish();
+    world.store_all();
+    let text = String::from_utf8(world.files["video/vod.m3u8"].clone()).unwrap();
+    assert!(text.contains("#EXT-X-PLAYLIST-TYPE:VOD\n"));
+    let live = world.publication.origin(Rendition::Video).unwrap();
+    assert_eq!(live.playlist_type, PlaylistType::Sliding);
+}

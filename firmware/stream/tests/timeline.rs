@@ -1,0 +1,804 @@
+//! The timeline in virtual time: where pictures and sound of a simulated capture land.
+
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+use expect_test::{Expect, expect};
+use proptest::prelude::*;
+use stream::timeline::{AudioPlacement, EPOCH, Fill, LOSS, Settings, Timeline, VideoPlacement};
+
+const FRAME: Duration = Duration::from_nanos(33_333_333);
+const SEGMENT: Duration = Duration::from_secs(2);
+/// Samples in a block of captured sound: 10 ms.
+const BLOCK: u64 = 480;
+const STEP: Duration = Duration::from_millis(10);
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn settings() -> Settings {
+    Settings {
+        frame: FRAME,
+        segment: SEGMENT,
+    }
+}
+
+fn seconds(a: Duration, b: Duration) -> f64 {
+    a.as_secs_f64() - b.as_secs_f64()
+}
+
+/// What is said to the timeline; capture timestamps in milliseconds.
+#[derive(Debug)]
+enum Input {
+    /// A block of 10 ms.
+    Audio(u64),
+    /// This many blocks one after the other.
+    Blocks(u64, u64),
+    Video(u64),
+    NewCapture,
+    Tick,
+}
+use Input::{Audio, Blocks, NewCapture, Tick, Video};
+
+/// Rows of milliseconds and inputs in; what the timeline answers out, relative to the epoch. Answers that are as boring as
+/// can be are left out for `Blocks`.
+fn check(rows: &[(u64, Input)], expected: Expect) {
+    let start = Instant::now();
+    let mut timeline = Timeline::new(start, settings());
+    let mut out = String::new();
+    let since = |at: Duration| format!("{:.3}", seconds(at, EPOCH) * 1000.0);
+    for (at, input) in rows {
+        let now = start + ms(*at);
+        let answer = match input {
+            Audio(pts) => format!("{:?}", timeline.audio(now, ms(*pts), BLOCK)),
+            Blocks(pts, count) => {
+                for i in 0..*count {
+                    let placed = timeline.audio(now + ms(10 * i), ms(pts + 10 * i), BLOCK);
+                    assert_eq!(placed, AudioPlacement::Append { silence: 0 });
+                }
+                "appended".into()
+            }
+            Video(pts) => match timeline.video(now, ms(*pts)) {
+                Some(VideoPlacement { pts, keyframe }) => {
+                    let keyframe = if keyframe { ", keyframe" } else { "" };
+                    format!("at {}{keyframe}", since(pts))
+                }
+                None => "no room".into(),
+            },
+            NewCapture => {
+                timeline.forget_offset();
+                String::new()
+            }
+            Tick => {
+                let Fill { silence, slates } = timeline.tick(now);
+                match (slates.first(), slates.last()) {
+                    (Some(first), Some(last)) => format!(
+                        "silence {silence}, {} slates at {}–{}",
+                        slates.len(),
+                        since(first.pts),
+                        since(last.pts)
+                    ),
+                    _ => format!("silence {silence}"),
+                }
+            }
+        };
+        let position = since(timeline.position());
+        writeln!(out, "{at} {input:?}: {answer} → {position}").unwrap();
+    }
+    expected.assert_eq(&out);
+}
+
+#[test]
+fn the_first_sound_is_the_epoch_and_pictures_wait_for_it() {
+    check(
+        &[
+            (0, Video(5000)),
+            (5, Audio(5010)),
+            (33, Video(5033)),
+            (34, Audio(5020)),
+            (66, Video(5066)),
+            (67, Tick),
+        ],
+        expect![[r#"
+            0 Video(5000): no room → 0.000
+            5 Audio(5010): Append { silence: 0 } → 10.000
+            33 Video(5033): at 23.000, keyframe → 10.000
+            34 Audio(5020): Append { silence: 0 } → 20.000
+            66 Video(5066): at 56.000 → 20.000
+            67 Tick: silence 0 → 20.000
+        "#]],
+    );
+}
+
+#[test]
+fn a_picture_from_before_the_first_sound_has_no_room() {
+    check(
+        &[(0, Audio(5000)), (1, Video(4999)), (2, Video(5000))],
+        expect![[r#"
+            0 Audio(5000): Append { silence: 0 } → 10.000
+            1 Video(4999): no room → 10.000
+            2 Video(5000): at 0.000, keyframe → 10.000
+        "#]],
+    );
+}
+
+#[test]
+fn pictures_that_crowd_are_left_out() {
+    check(
+        &[
+            (0, Audio(0)),
+            (0, Video(0)),
+            (5, Video(5)),
+            (16, Video(16)),
+            (17, Video(17)),
+            (17, Video(17)),
+            (17, Video(3)),
+        ],
+        expect![[r#"
+            0 Audio(0): Append { silence: 0 } → 10.000
+            0 Video(0): at 0.000, keyframe → 10.000
+            5 Video(5): no room → 10.000
+            16 Video(16): no room → 10.000
+            17 Video(17): at 17.000 → 10.000
+            17 Video(17): no room → 10.000
+            17 Video(3): no room → 10.000
+        "#]],
+    );
+}
+
+#[test]
+fn a_small_gap_in_the_sound_moves_the_offset_a_larger_one_becomes_silence() {
+    check(
+        &[
+            (0, Blocks(0, 10)),
+            // 40 ms are missing: within what a viewer may hear.
+            (140, Audio(140)),
+            (150, Audio(150)),
+            // 41 ms more.
+            (201, Audio(201)),
+            (211, Audio(211)),
+        ],
+        expect![[r#"
+            0 Blocks(0, 10): appended → 100.000
+            140 Audio(140): Append { silence: 0 } → 110.000
+            150 Audio(150): Append { silence: 0 } → 120.000
+            201 Audio(201): Append { silence: 3880 } → 210.833
+            211 Audio(211): Append { silence: 0 } → 220.833
+        "#]],
+    );
+}
+
+#[test]
+fn sound_that_overlaps_is_dropped_until_it_fits() {
+    check(
+        &[
+            (0, Blocks(0, 10)),
+            (100, Audio(50)),
+            (110, Audio(59)),
+            (120, Audio(60)),
+            (130, Audio(70)),
+        ],
+        expect![[r#"
+            0 Blocks(0, 10): appended → 100.000
+            100 Audio(50): Drop → 100.000
+            110 Audio(59): Drop → 100.000
+            120 Audio(60): Append { silence: 0 } → 110.000
+            130 Audio(70): Append { silence: 0 } → 120.000
+        "#]],
+    );
+}
+
+#[test]
+fn a_jump_of_timestamps_is_not_a_gap() {
+    check(
+        &[
+            (0, Blocks(0, 10)),
+            (100, Audio(901)),
+            (110, Audio(911)),
+            (111, Video(911)),
+        ],
+        expect![[r#"
+            0 Blocks(0, 10): appended → 100.000
+            100 Audio(901): Append { silence: 0 } → 110.000
+            110 Audio(911): Append { silence: 0 } → 120.000
+            111 Video(911): at 110.000, keyframe → 120.000
+        "#]],
+    );
+}
+
+#[test]
+fn timestamps_that_go_back_are_believed_once_the_sound_counts_as_lost() {
+    check(
+        &[
+            (0, Blocks(100_000, 10)),
+            (100, Audio(500)),
+            (500, Audio(900)),
+            (890, Tick),
+            (891, Tick),
+            (900, Audio(1300)),
+            (910, Audio(1310)),
+        ],
+        expect![[r#"
+            0 Blocks(100000, 10): appended → 100.000
+            100 Audio(500): Drop → 100.000
+            500 Audio(900): Drop → 100.000
+            890 Tick: silence 0, 4 slates at 0.000–100.000 → 100.000
+            891 Tick: silence 38448, 24 slates at 133.333–900.000 → 901.000
+            900 Audio(1300): Append { silence: 0 } → 911.000
+            910 Audio(1310): Append { silence: 0 } → 921.000
+        "#]],
+    );
+}
+
+#[test]
+fn a_new_capture_has_timestamps_of_its_own() {
+    check(
+        &[
+            (0, Blocks(70_000, 10)),
+            (90, Video(70_090)),
+            (400, NewCapture),
+            (401, Video(3)),
+            (402, Audio(0)),
+            (403, Video(3)),
+            (436, Video(36)),
+        ],
+        expect![[r#"
+            0 Blocks(70000, 10): appended → 100.000
+            90 Video(70090): at 90.000, keyframe → 100.000
+            400 NewCapture:  → 100.000
+            401 Video(3): no room → 100.000
+            402 Audio(0): Append { silence: 0 } → 110.000
+            403 Video(3): no room → 110.000
+            436 Video(36): at 136.000 → 110.000
+        "#]],
+    );
+}
+
+#[test]
+fn no_input_at_all_is_slate_and_silence_from_the_start() {
+    check(
+        &[
+            (799, Tick),
+            (800, Tick),
+            (801, Tick),
+            (834, Tick),
+            (900, Tick),
+        ],
+        expect![[r#"
+            799 Tick: silence 0 → 0.000
+            800 Tick: silence 0 → 0.000
+            801 Tick: silence 38448, 25 slates at 0.000–800.000 → 801.000
+            834 Tick: silence 1584, 1 slates at 833.333–833.333 → 834.000
+            900 Tick: silence 3168, 2 slates at 866.667–900.000 → 900.000
+        "#]],
+    );
+}
+
+/// A capture in true time, which is also that of its timestamps; its audio clock may be off.
+struct Bench {
+    timeline: Timeline,
+    start: Instant,
+    now: Duration,
+    /// How fast the card counts samples against the timestamps, parts per million.
+    ppm: f64,
+    /// How fast the clock of the timestamps runs, parts per million.
+    clock_ppm: f64,
+    /// Greatest error of a timestamp.
+    jitter: Duration,
+    /// A picture is delivered this much later than it was captured.
+    delay: Duration,
+    /// Distance of captured pictures.
+    interval: Duration,
+    audio: bool,
+    video: bool,
+    next_block: Duration,
+    next_picture: Duration,
+    random: u64,
+    placements: Vec<Placement>,
+    silence: u64,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Placement {
+    pts: Duration,
+    keyframe: bool,
+    /// True time of capture; a slate has none.
+    captured: Option<Duration>,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let start = Instant::now();
+        Bench {
+            timeline: Timeline::new(start, settings()),
+            start,
+            now: Duration::ZERO,
+            ppm: 0.0,
+            clock_ppm: 0.0,
+            jitter: Duration::ZERO,
+            delay: Duration::ZERO,
+            interval: FRAME,
+            audio: true,
+            video: true,
+            next_block: Duration::ZERO,
+            next_picture: Duration::ZERO,
+            random: 1,
+            placements: Vec::new(),
+            silence: 0,
+        }
+    }
+
+    /// Xorshift: the same in every run.
+    fn jittered(&mut self, pts: Duration) -> Duration {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let span = 2 * self.jitter.as_nanos() as u64 + 1;
+        let pts = pts.mul_f64(1.0 + self.clock_ppm / 1e6);
+        // Capture began long before the programme, so that there is room below.
+        ms(1000) + pts + Duration::from_nanos(self.random % span) - self.jitter
+    }
+
+    /// Lets `time` pass in steps of a tick.
+    fn run(&mut self, time: Duration) {
+        let until = self.now + time;
+        while self.now < until {
+            self.now += STEP;
+            let now = self.start + self.now;
+            let block = Duration::from_nanos((1e7 / (1.0 + self.ppm / 1e6)) as u64);
+            while self.next_block + block <= self.now {
+                if self.audio {
+                    let pts = self.jittered(self.next_block);
+                    match self.timeline.audio(now, pts, BLOCK) {
+                        AudioPlacement::Append { silence } => self.silence += silence,
+                        AudioPlacement::Drop => panic!("sound is dropped at {:?}", self.now),
+                    }
+                }
+                self.next_block += block;
+            }
+            while self.next_picture + self.delay <= self.now {
+                if self.video {
+                    let captured = self.next_picture;
+                    let pts = self.jittered(captured);
+                    if let Some(placed) = self.timeline.video(now, pts) {
+                        self.placed(placed, Some(captured));
+                    }
+                }
+                self.next_picture += self.interval;
+            }
+            let fill = self.timeline.tick(now);
+            self.silence += fill.silence;
+            for slate in fill.slates {
+                self.placed(slate, None);
+            }
+        }
+    }
+
+    fn placed(&mut self, placed: VideoPlacement, captured: Option<Duration>) {
+        if let Some(last) = self.placements.last() {
+            assert!(placed.pts > last.pts, "{placed:?} after {last:?}");
+        }
+        self.placements.push(Placement {
+            pts: placed.pts,
+            keyframe: placed.keyframe,
+            captured,
+        });
+    }
+
+    /// Takes out what has been placed so far.
+    fn take(&mut self) -> Vec<Placement> {
+        std::mem::take(&mut self.placements)
+    }
+}
+
+fn slates(placements: &[Placement]) -> usize {
+    placements.iter().filter(|it| it.captured.is_none()).count()
+}
+
+fn pts(placements: &[Placement]) -> impl Iterator<Item = Duration> {
+    placements.iter().map(|placement| placement.pts)
+}
+
+/// Greatest distance of two pictures, one after the other.
+fn longest_gap(placements: &[Placement]) -> Duration {
+    (placements.windows(2))
+        .map(|pair| pair[1].pts - pair[0].pts)
+        .max()
+        .unwrap_or_default()
+}
+
+/// Every picture stands where the sample that was captured with it stands.
+fn check_sync(ppm: f64, jitter: Duration, hours: u64, bound: Duration) {
+    let mut bench = Bench {
+        ppm,
+        jitter,
+        ..Bench::new()
+    };
+    let mut keyframes = Vec::new();
+    let mut worst = 0.0f64;
+    for _ in 0..hours * 60 {
+        bench.run(Duration::from_secs(60));
+        for placement in bench.take() {
+            let captured = placement.captured.expect("no slate: the input never fails");
+            // Sample n stands at n / 48000 and was captured at n / (48000 * (1 + ppm)).
+            let truth = captured.as_secs_f64() * (1.0 + ppm / 1e6);
+            worst = worst.max((seconds(placement.pts, EPOCH) - truth).abs());
+            if placement.keyframe {
+                keyframes.push(placement.pts);
+            }
+        }
+    }
+    assert_eq!(bench.silence, 0, "no sound is missing");
+    assert!(
+        worst <= bound.as_secs_f64(),
+        "{ppm} ppm, jitter {jitter:?}: {worst} s off"
+    );
+    // The grid: every keyframe within a frame of its point, after hours as at the start.
+    // An audio clock that is off makes a programme that is a little longer or shorter.
+    assert!(keyframes.len() as u64 >= hours * 1800 - 3);
+    for (i, at) in keyframes.iter().enumerate() {
+        let grid = (keyframes[0] + SEGMENT * i as u32).as_secs_f64();
+        let off = (at.as_secs_f64() - grid).abs();
+        assert!(
+            off <= FRAME.as_secs_f64(),
+            "keyframe {i} is {off} s off the grid"
+        );
+    }
+}
+
+#[test]
+fn pictures_stay_with_the_sound_for_hours() {
+    check_sync(0.0, Duration::ZERO, 1, ms(1));
+    check_sync(0.0, ms(2), 1, ms(5));
+}
+
+#[test]
+fn an_audio_clock_that_is_fast_is_followed_for_eight_hours() {
+    check_sync(200.0, ms(2), 8, ms(10));
+}
+
+#[test]
+fn an_audio_clock_that_is_slow_is_followed_for_eight_hours() {
+    check_sync(-200.0, ms(2), 8, ms(10));
+}
+
+#[test]
+fn without_video_the_slate_keeps_the_exact_frame_rate() {
+    let mut bench = Bench {
+        video: false,
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(600));
+    let placements = bench.take();
+    assert_eq!(bench.silence, 0);
+    assert!(placements.len() as f64 > 600.0 * 30.0 - 2.0);
+    for (i, at) in pts(&placements).enumerate() {
+        assert_eq!(at, EPOCH + FRAME * i as u32);
+    }
+    let keyframes: Vec<_> = placements.iter().filter(|it| it.keyframe).collect();
+    for pair in keyframes.windows(2) {
+        let length = seconds(pair[1].pts, pair[0].pts);
+        assert!((length - 2.0).abs() <= FRAME.as_secs_f64(), "{length}");
+    }
+}
+
+#[test]
+fn without_sound_silence_keeps_real_time_and_pictures_stay() {
+    let mut bench = Bench {
+        audio: false,
+        jitter: ms(2),
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(10));
+    let off = bench.now.as_secs_f64() - seconds(bench.timeline.position(), EPOCH);
+    assert!(off.abs() < 0.001, "{off}");
+    // Until the sound counts as lost, nobody knows where pictures belong.
+    assert!(slates(&bench.take()) <= 26);
+    assert!(bench.timeline.audio_lost() && !bench.timeline.video_lost());
+
+    bench.run(Duration::from_secs(3600));
+    let placements = bench.take();
+    assert_eq!(slates(&placements), 0);
+    assert_eq!(placements.len(), 3600 * 30);
+}
+
+#[test]
+fn without_sound_a_capture_clock_that_drifts_does_not_lose_the_picture() {
+    let mut bench = Bench {
+        audio: false,
+        clock_ppm: 500.0,
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(2));
+    bench.take();
+    bench.run(Duration::from_secs(2 * 3600));
+    let placements = bench.take();
+    assert_eq!(slates(&placements), 0);
+    assert!(longest_gap(&placements) < FRAME * 2);
+}
+
+#[test]
+fn without_sound_a_jump_of_the_pictures_timestamps_is_survived() {
+    for jump in [ms(700), ms(1000), ms(1700), Duration::from_secs(3600)] {
+        let mut bench = Bench {
+            audio: false,
+            ..Bench::new()
+        };
+        bench.run(Duration::from_secs(5));
+        bench.take();
+        let start = bench.start;
+        // From here on timestamps are larger.
+        let mut timestamps = bench.next_picture + jump;
+        let mut placed = 0;
+        for _ in 0..90 {
+            bench.now += FRAME;
+            timestamps += FRAME;
+            bench.timeline.tick(start + bench.now);
+            placed += u32::from(
+                bench
+                    .timeline
+                    .video(start + bench.now, timestamps)
+                    .is_some(),
+            );
+        }
+        assert!(placed >= 60, "{placed} of 90 pictures");
+    }
+}
+
+#[test]
+fn no_input_from_the_start_gives_a_full_programme() {
+    let mut bench = Bench {
+        audio: false,
+        video: false,
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(60));
+    let off = bench.now.as_secs_f64() - seconds(bench.timeline.position(), EPOCH);
+    assert!(off.abs() < 0.001, "{off}");
+    let placements = bench.take();
+    assert_eq!(slates(&placements), placements.len());
+    for (i, at) in pts(&placements).enumerate() {
+        assert_eq!(at, EPOCH + FRAME * i as u32);
+    }
+}
+
+/// The input goes for `absent` and comes back. However late its pictures are delivered, they come back too.
+fn check_return(absent: Duration, delay: Duration) {
+    let mut bench = Bench {
+        delay,
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(10));
+    assert_eq!(
+        slates(&bench.take()),
+        0,
+        "no slate while there is a picture"
+    );
+    bench.video = false;
+    bench.run(absent);
+    bench.video = true;
+    bench.run(Duration::from_secs(10));
+    let placements = bench.take();
+    let expected = if absent > LOSS + delay {
+        absent
+    } else {
+        Duration::ZERO
+    };
+    let filled = FRAME * slates(&placements) as u32;
+    assert!(
+        filled <= expected + delay + FRAME * 2 && filled + ms(50) >= expected,
+        "absent for {absent:?}, late by {delay:?}: slate for {filled:?}"
+    );
+    assert!(longest_gap(&placements) <= LOSS + FRAME * 3);
+    let back = bench.now - ms(9000);
+    let late: Vec<_> = (placements.iter())
+        .filter(|it| seconds(it.pts, EPOCH) > back.as_secs_f64())
+        .collect();
+    assert!(
+        late.iter().all(|it| it.captured.is_some()),
+        "absent for {absent:?}, late by {delay:?}: the slate stays"
+    );
+    for placement in placements {
+        let Some(captured) = placement.captured else {
+            continue;
+        };
+        let off = seconds(placement.pts, EPOCH) - captured.as_secs_f64();
+        assert!(off.abs() < 0.001, "{off}");
+    }
+}
+
+#[test]
+fn pictures_come_back_after_the_slate_however_late_they_are_delivered() {
+    for absent in [ms(300), ms(700), ms(2000), ms(60_000)] {
+        for delay in [0, 10, 30, 60, 100, 200, 400] {
+            check_return(absent, ms(delay));
+        }
+    }
+}
+
+#[test]
+fn a_slower_camera_is_not_filled_up() {
+    let mut bench = Bench {
+        interval: ms(100),
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(60));
+    let placements = bench.take();
+    assert_eq!(slates(&placements), 0);
+    assert!(placements.len() >= 599);
+}
+
+#[test]
+fn sound_that_comes_back_meets_its_picture_again() {
+    let mut bench = Bench {
+        delay: ms(60),
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(10));
+    bench.audio = false;
+    bench.run(Duration::from_secs(5));
+    bench.audio = true;
+    bench.run(Duration::from_secs(1));
+    bench.take();
+    bench.run(Duration::from_secs(10));
+    let placements = bench.take();
+    assert_eq!(slates(&placements), 0);
+    let before = bench.timeline.position();
+    let lag = seconds(before, EPOCH) - bench.now.as_secs_f64();
+    for placement in placements {
+        let captured = placement.captured.expect("no slate");
+        let off = seconds(placement.pts, EPOCH) - captured.as_secs_f64() - lag;
+        assert!(off.abs() < 0.011, "{off}");
+    }
+}
+
+/// One step of a capture that lies.
+#[derive(Debug, Clone)]
+enum Lie {
+    /// Both media deliver for this many ticks.
+    Run(u16),
+    /// Only one of them does.
+    AudioOnly(u16),
+    VideoOnly(u16),
+    Nothing(u16),
+    /// From here on timestamps are off by this many milliseconds.
+    AudioJumps(i32),
+    VideoJumps(i32),
+    /// Pictures and blocks with any timestamp at all.
+    Picture(u64),
+    Block(u64),
+    NewCapture,
+    /// The machine stutters: everything is late by this many ticks.
+    Pause(u8),
+}
+
+fn lie() -> impl Strategy<Value = Lie> {
+    prop_oneof![
+        (1u16..300).prop_map(Lie::Run),
+        (1u16..200).prop_map(Lie::AudioOnly),
+        (1u16..200).prop_map(Lie::VideoOnly),
+        (1u16..200).prop_map(Lie::Nothing),
+        (-3000i32..3000).prop_map(Lie::AudioJumps),
+        (-3000i32..3000).prop_map(Lie::VideoJumps),
+        (0u64..u64::MAX).prop_map(Lie::Picture),
+        (0u64..40_000_000_000).prop_map(Lie::Picture),
+        (0u64..u64::MAX).prop_map(Lie::Block),
+        Just(Lie::NewCapture),
+        (1u8..30).prop_map(Lie::Pause),
+    ]
+}
+
+/// Drives a timeline and checks what must hold whatever the input does.
+struct Liar {
+    timeline: Timeline,
+    now: Instant,
+    true_time: Duration,
+    audio_off: i64,
+    video_off: i64,
+    ticks: u64,
+    last_picture: Option<Duration>,
+    position: Duration,
+}
+
+impl Liar {
+    fn time(&self, off: i64) -> Duration {
+        // Well above zero, so that jumps back stay above it.
+        Duration::from_nanos(
+            (3_600_000_000_000 + self.true_time.as_nanos() as i64 + off).max(0) as u64,
+        )
+    }
+
+    fn step(&mut self, audio: bool, video: bool) {
+        self.now += STEP;
+        self.true_time += STEP;
+        self.ticks += 1;
+        if audio {
+            self.block(self.time(self.audio_off));
+        }
+        if video && self.ticks.is_multiple_of(3) {
+            self.picture(self.time(self.video_off));
+        }
+        let fill = self.timeline.tick(self.now);
+        for slate in fill.slates {
+            self.check_placement(slate.pts);
+        }
+        self.check_invariants();
+        if self.timeline.video_lost() {
+            let behind = self
+                .last_picture
+                .map_or(0.0, |last| seconds(self.position, last));
+            assert!(
+                behind <= FRAME.as_secs_f64(),
+                "the slate lags by {behind} s"
+            );
+        }
+    }
+
+    fn block(&mut self, pts: Duration) {
+        self.timeline.audio(self.now, pts, BLOCK);
+        self.check_invariants();
+    }
+
+    fn picture(&mut self, pts: Duration) {
+        if let Some(placed) = self.timeline.video(self.now, pts) {
+            self.check_placement(placed.pts);
+        }
+    }
+
+    fn check_placement(&mut self, pts: Duration) {
+        assert!(pts >= EPOCH);
+        if let Some(last) = self.last_picture {
+            assert!(pts > last, "{pts:?} after {last:?}");
+            let gap = pts - last;
+            assert!(gap <= LOSS + FRAME * 3, "a hole of {gap:?} at {pts:?}");
+        }
+        self.last_picture = Some(pts);
+    }
+
+    fn check_invariants(&mut self) {
+        let position = self.timeline.position();
+        assert!(position >= self.position, "sound goes back");
+        self.position = position;
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_input_pictures_go_forward_without_holes_and_sound_never_goes_back(
+        lies in prop::collection::vec(lie(), 1..40),
+    ) {
+        let now = Instant::now();
+        let mut liar = Liar {
+            timeline: Timeline::new(now, settings()),
+            now,
+            true_time: Duration::ZERO,
+            audio_off: 0,
+            video_off: 0,
+            ticks: 0,
+            last_picture: None,
+            position: EPOCH,
+        };
+        for lie in lies {
+            match lie {
+                Lie::Run(ticks) => (0..ticks).for_each(|_| liar.step(true, true)),
+                Lie::AudioOnly(ticks) => (0..ticks).for_each(|_| liar.step(true, false)),
+                Lie::VideoOnly(ticks) => (0..ticks).for_each(|_| liar.step(false, true)),
+                Lie::Nothing(ticks) => (0..ticks).for_each(|_| liar.step(false, false)),
+                Lie::AudioJumps(by) => liar.audio_off += i64::from(by) * 1_000_000,
+                Lie::VideoJumps(by) => liar.video_off += i64::from(by) * 1_000_000,
+                Lie::Picture(pts) => liar.picture(Duration::from_nanos(pts)),
+                Lie::Block(pts) => liar.block(Duration::from_nanos(pts)),
+                Lie::NewCapture => liar.timeline.forget_offset(),
+                Lie::Pause(ticks) => {
+                    liar.now += STEP * u32::from(ticks);
+                    liar.true_time += STEP * u32::from(ticks);
+                }
+            }
+        }
+        // What comes back for good is shown, whatever was before.
+        liar.video_off = liar.audio_off;
+        (0..500).for_each(|_| liar.step(true, true));
+        prop_assert!(!liar.timeline.video_lost() && !liar.timeline.audio_lost());
+    }
+}
