@@ -425,9 +425,11 @@ impl Appliance {
                     if let Err(error) = run.segmenter.finish(&mut out) {
                         tracing::error!(%error, "the last segment is lost");
                     }
-                    self.publish(out, run.wall);
+                    // Not given to the store yet: the last segment goes with ENDLIST and the VOD playlists.
+                    self.push(out, run.wall);
                 }
                 self.step(BroadcastEvent::Drained);
+                self.pump();
             }
             media::Event::ProgrammeFailed { run, why } if Some(run) == current => {
                 tracing::error!(%why, "the encoder failed");
@@ -454,11 +456,15 @@ impl Appliance {
     }
 
     fn publish(&mut self, outputs: Vec<Output>, wall: Option<SystemTime>) {
+        self.push(outputs, wall);
+        self.pump();
+    }
+
+    fn push(&mut self, outputs: Vec<Output>, wall: Option<SystemTime>) {
         for output in outputs {
             self.publication
                 .push(output, |start| Some(wall? + start.saturating_sub(EPOCH)));
         }
-        self.pump();
     }
 
     /// Gives the store the next update if it is idle.

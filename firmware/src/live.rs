@@ -23,15 +23,34 @@ pub(crate) struct RecentFile {
     pub(crate) parts: Vec<Bytes>,
 }
 
+/// A playlist in the words that viewers get.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveText {
+    pub(crate) bytes: Bytes,
+    /// Weak: the compressed form has the same (RFC 9110 section 8.8.1).
+    pub(crate) etag: String,
+}
+
+impl LiveText {
+    fn new(text: String) -> LiveText {
+        let bytes = Bytes::from(text);
+        let leaves = node::Leaf::split(bytes.clone());
+        LiveText {
+            etag: format!("W/\"{}\"", node::file_cid(&leaves)),
+            bytes,
+        }
+    }
+}
+
 /// The broadcast as the HTTP origin shows it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Live {
     pub(crate) public: Public,
     /// Root of the current broadcast, or of the last one.
     pub(crate) root: Option<Cid>,
-    pub(crate) index: Option<Arc<str>>,
+    pub(crate) index: Option<LiveText>,
     /// Video and audio.
-    pub(crate) playlists: [Option<Arc<str>>; 2],
+    pub(crate) playlists: [Option<LiveText>; 2],
     recent: VecDeque<Arc<RecentFile>>,
 }
 
@@ -56,7 +75,7 @@ impl Live {
     /// Takes over what has become durable: the playlists, and the segments just stored.
     pub(crate) fn update(&mut self, publication: &Publication, root: Cid, files: Vec<RecentFile>) {
         self.root = Some(root);
-        let text = |playlist: &dyn ToString| Arc::from(playlist.to_string());
+        let text = |playlist: &dyn ToString| LiveText::new(playlist.to_string());
         self.index = publication.origin_index().map(|index| text(&index));
         self.playlists = Rendition::ALL.map(|rendition| {
             publication

@@ -5,6 +5,7 @@ mod config;
 mod console;
 mod gateway;
 mod health;
+mod listener;
 mod live;
 mod on_air;
 mod panel;

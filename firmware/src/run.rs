@@ -21,6 +21,7 @@ use crate::appliance::{Appliance, Channels};
 use crate::config::{Config, Source};
 use crate::console::{self, Console};
 use crate::gateway::{self, Gateway};
+use crate::listener::raise_file_limit;
 use crate::live::Live;
 use crate::panel::{Identity, Panel};
 use crate::{RunArguments, health};
@@ -82,6 +83,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
 
+    raise_file_limit();
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
     let (node, recovered) = Node::open(node::Config {

@@ -15,9 +15,13 @@ pub fn live(podium: &Podium, rendition: &str) -> MediaPlaylist {
     media_playlist(&podium.live(&format!("{rendition}.m3u8")).body)
 }
 
+/// The longest a picture stands when the input, or a busy machine, does not deliver: until slate takes over, and a little.
+const HOLE: f64 = 1.0;
+
 /// Fetches every segment of `playlist` (whose address is `url`) and lets ffprobe look at each: it starts with a keyframe, its
-/// length is what the playlist says within `frame` seconds, and its timestamps go on from the segment before, unless the
-/// playlist marks a discontinuity.
+/// timestamps rise, and the next segment starts where the playlist says that this one ends, within a millisecond, unless the
+/// playlist marks a discontinuity. The last one, which has no next, ends within `frame` seconds after its last packet, or a
+/// [`HOLE`] later if that is how its pictures came.
 ///
 /// # Panics
 /// With the segment's address, where one of these does not hold.
@@ -49,20 +53,14 @@ pub fn check_segments(url: &str, playlist: &MediaPlaylist, frame: f64) {
             );
         }
         for pair in packets.windows(2) {
-            let step = pair[1].pts - pair[0].pts;
-            assert!(
-                step > 0.0 && step < 2.5 * frame,
-                "{at}: {step} s between two packets"
-            );
+            assert!(pair[1].pts > pair[0].pts, "{at}: timestamps go back");
         }
         let told = f64::from(segment.duration);
         // ffprobe's packet durations ignore irregular frames: the last frame's length is what is left.
-        let last = packets[packets.len() - 1].pts;
-        let rest = first + told - last;
+        let rest = first + told - packets[packets.len() - 1].pts;
         assert!(
-            rest > 0.0 && rest < 2.0 * frame,
-            "{at}: told to be {told} s, and its last packet starts after {} s",
-            last - first
+            rest > 0.0 && rest < HOLE + frame,
+            "{at}: told to be {told} s, which is {rest} s after its last packet's start"
         );
         expected = Some(first + told);
     }

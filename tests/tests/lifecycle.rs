@@ -41,15 +41,50 @@ fn sigterm_on_air_ends_the_broadcast_properly() {
 }
 
 #[test]
-fn a_second_signal_ends_the_process_at_once() {
+fn a_second_signal_ends_the_process_at_once_and_it_does_not_go_on_by_itself() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
     podium.go_live();
+    // Both signals wait while the process is stopped; they are two kinds, so that they do not become one.
+    podium.signal(Signal::STOP);
     podium.signal(Signal::TERM);
     podium.signal(Signal::INT);
+    podium.signal(Signal::CONT);
     let exit = podium.join();
-    // Signals may reach the process as one if they come together: then it has ended properly.
-    assert!(matches!(exit.code, Some(130 | 143 | 0)), "{:?}", exit.code);
+    assert!(matches!(exit.code, Some(130 | 143)), "{:?}", exit.code);
+
+    let podium = Podium::start(dir.path(), &Config::default());
+    assert_eq!(podium.state(), "idle", "the broadcast was stopped");
+    assert_eq!(
+        podium.status()["node"]["root_is_vod"],
+        true,
+        "and is closed now"
+    );
+    assert!(hls::live(&podium, "video").end_list);
+}
+
+#[test]
+fn a_broadcast_cut_off_before_its_first_segment_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.tap("go_live");
+    tests::wait_for("the mark", || {
+        dir.path().join("data/on-air").exists().then_some(())
+    });
+    podium.signal(Signal::KILL);
+    podium.join();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.wait_for_state("live");
+    drop(podium);
+
+    // Not where the config says that nothing goes on by itself.
+    let config = Config {
+        extra: "[broadcast]\nresume_within_s = 0\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    assert_eq!(podium.state(), "idle");
+    assert_eq!(podium.status()["node"]["root_is_vod"], true);
 }
 
 /// A power cut, twenty times at random instants: what was published stays, and the box goes on.

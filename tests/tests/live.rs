@@ -262,6 +262,25 @@ fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
 }
 
 #[test]
+fn a_crowd_of_idle_viewers_does_not_end_the_broadcast() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let address = podium.viewer.trim_start_matches("http://").parse().unwrap();
+    // More than the box serves at a time; the rest waits in the kernel, and when its queue is full, outside.
+    let patience = std::time::Duration::from_secs(1);
+    let crowd: Vec<_> = (0..600)
+        .map_while(|_| std::net::TcpStream::connect_timeout(&address, patience).ok())
+        .collect();
+    assert!(crowd.len() > 300, "{} connections", crowd.len());
+    let seen = podium.status()["segments"].as_u64().unwrap();
+    podium.wait_for_segments(seen + 3);
+    assert_eq!(podium.state(), "live");
+    drop(crowd);
+    assert_eq!(podium.live("index.m3u8").status, 200);
+}
+
+#[test]
 fn the_gateway_speaks_http_as_caches_and_players_expect() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
@@ -355,6 +374,8 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
         ("/live/video/99999.m4s".to_owned(), 404),
         ("/live/video/%2e%2e%2fetc.m4s".to_owned(), 404),
         ("/live/nothing.m3u8".to_owned(), 404),
+        ("/live/video/live.m3u8".to_owned(), 404),
+        (format!("/ipfs/{root}?format=car"), 406),
         ("/nothing".to_owned(), 404),
     ] {
         assert_eq!(http::get(&url(&path)).status, status, "{path}");

@@ -41,7 +41,8 @@ fn an_unknown_key_is_named_with_its_line() {
             extra: "[video]\nwidht = 1280\n".into(),
             ..Config::default()
         },
-        &["podium.toml:", "widht", "width"],
+        // The config of the tests has 11 lines before these.
+        &["podium.toml:13: ", "widht", "width"],
     );
 }
 
@@ -155,6 +156,53 @@ fn a_second_box_on_the_same_data_is_refused_and_the_first_goes_on() {
         http::get(&format!("{}/live/index.m3u8", first.viewer)).status,
         200
     );
+}
+
+#[test]
+fn a_full_data_directory_is_named_and_nothing_in_it_is_harmed() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(
+            std::env::var_os("PODIUM_NO_SKIP").is_none(),
+            "only root can mount a small disk"
+        );
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("SKIPPED: only root can mount a small disk");
+        }
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mounted = std::process::Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=40m", "podium-test"])
+        .arg(&data)
+        .status()
+        .unwrap();
+    assert!(mounted.success());
+    let result = std::panic::catch_unwind(|| {
+        let podium = Podium::start(dir.path(), &Config::default());
+        let peer = podium.ready["peer_id"].clone();
+        drop(podium);
+        std::fs::write(data.join("ballast"), vec![0; 32 << 20]).unwrap();
+        check(
+            &Podium::refuse(dir.path(), &Config::default()),
+            &["data", "full"],
+        );
+        std::fs::remove_file(data.join("ballast")).unwrap();
+        assert_eq!(
+            Podium::start(dir.path(), &Config::default()).ready["peer_id"],
+            peer
+        );
+    });
+    let unmounted = std::process::Command::new("umount")
+        .arg(&data)
+        .status()
+        .unwrap();
+    assert!(unmounted.success());
+    if let Err(panic) = result {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 #[test]

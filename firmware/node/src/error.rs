@@ -99,7 +99,7 @@ impl OpenError {
 pub enum StoreError {
     /// Deleting every finished broadcast but the newest would not be enough, or already was not.
     #[error(
-        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; raise [node] limit_bytes or stop the broadcast"
+        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; stop the broadcast, or raise [store] limit_mib"
     )]
     Full {
         needed_bytes: u64,

@@ -24,7 +24,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appliance::Command;
+use crate::listener::Limited;
 use crate::web;
+
+/// Connections at a time: a few pages, and what scrapes the metrics.
+const OPERATORS: usize = 32;
 
 /// Pixels of the page's picture for one of the panel's.
 const PICTURE_SCALE: u32 = 4;
@@ -58,6 +62,7 @@ pub(crate) async fn serve(
     console: Console,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
+    let listener = Limited::new(listener, OPERATORS);
     axum::serve(listener, router(console))
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
@@ -81,7 +86,9 @@ fn router(console: Console) -> Router {
 async fn same_origin(request: Request, next: Next) -> Response {
     let refused = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
     let host = header_text(request.headers(), header::HOST);
-    if !host.is_some_and(is_this_machine) {
+    let uname = rustix::system::uname();
+    let own_name = uname.nodename().to_str().unwrap_or_default();
+    if !host.is_some_and(|host| is_this_machine(host, own_name)) {
         return refused("open this page by the box's address\n");
     }
     if !request.method().is_safe() && !same_site(request.headers()) {
@@ -94,15 +101,17 @@ fn header_text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// `Host` is an IP address, `localhost`, or this machine's own name in `.local`.
-fn is_this_machine(host: &str) -> bool {
+/// `Host` is an IP address, `localhost`, or this machine's own name in `.local`: anybody on the network can announce any
+/// other name there.
+fn is_this_machine(host: &str, own_name: &str) -> bool {
     let authority: Option<axum::http::uri::Authority> = host.parse().ok();
     let Some(authority) = authority else {
         return false;
     };
     let name = authority.host();
     let bare = name.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".local")
+    let own = format!("{own_name}.local");
+    bare.parse::<IpAddr>().is_ok() || name == "localhost" || name.eq_ignore_ascii_case(&own)
 }
 
 /// Browsers say where a request comes from; tools that are not browsers say nothing, and no other site can use them.
@@ -241,11 +250,14 @@ mod tests {
             ("[::1]:8081", true),
             ("localhost:8081", true),
             ("podium-1a2b.local", true),
+            ("PODIUM-1A2B.local:8081", true),
+            ("evil.local:8081", false),
+            ("podium-1a2b", false),
             ("evil.example", false),
             ("127.0.0.1.evil.example:8081", false),
             ("", false),
         ] {
-            assert_eq!(is_this_machine(host), expected, "{host}");
+            assert_eq!(is_this_machine(host, "podium-1a2b"), expected, "{host}");
         }
     }
 

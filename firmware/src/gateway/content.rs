@@ -9,7 +9,8 @@ use bytes::Bytes;
 use cid::Cid;
 use node::Node;
 
-use super::{PLAYLIST, header_value};
+use super::{LIVE_PLAYLIST_CACHE, PLAYLIST, header_value};
+use crate::live::LiveText;
 
 /// A file whose address is the hash of its content.
 #[derive(Debug)]
@@ -73,6 +74,20 @@ impl Content {
             None => Body::from_stream(node.read(self.cid, range)),
         };
         (status, headers, body).into_response()
+    }
+}
+
+impl LiveText {
+    /// Answers with a playlist of the origin. It is small and has no ranges.
+    pub(crate) fn respond(self, request: &HeaderMap) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ETAG, header_value(&self.etag));
+        headers.insert(header::CACHE_CONTROL, header_value(LIVE_PLAYLIST_CACHE));
+        if matches_etag(request, self.etag.trim_start_matches("W/")) {
+            return (StatusCode::NOT_MODIFIED, headers).into_response();
+        }
+        headers.insert(header::CONTENT_TYPE, header_value(PLAYLIST));
+        (headers, self.bytes).into_response()
     }
 }
 

@@ -30,7 +30,7 @@ struct Request {
     root: Cid,
     path: String,
     cache: &'static str,
-    raw: bool,
+    form: Wanted,
     trailing_slash: bool,
 }
 
@@ -59,7 +59,7 @@ pub(crate) async fn path(
         root,
         path,
         cache: IMMUTABLE,
-        raw: wants_raw(&form, &headers),
+        form: wanted(&form, &headers),
         trailing_slash: uri.path().ends_with('/'),
     };
     answer(&gateway, request, &headers).await
@@ -95,24 +95,50 @@ pub(crate) async fn named_path(
         root,
         path,
         cache: if fixed { IMMUTABLE } else { NAMED },
-        raw: wants_raw(&form, &headers),
+        form: wanted(&form, &headers),
         trailing_slash: uri.path().ends_with('/'),
     };
     answer(&gateway, request, &headers).await
 }
 
+/// The form in which content is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Files and directories.
+    Plain,
+    /// The block as it is hashed.
+    Raw,
+    /// One that this gateway does not have.
+    Other,
+}
+
 /// `format` in the query wins over `Accept`.
-fn wants_raw(form: &Form, headers: &HeaderMap) -> bool {
-    match &form.format {
-        Some(format) => format == "raw",
-        None => headers
+fn wanted(form: &Form, headers: &HeaderMap) -> Wanted {
+    match form.format.as_deref() {
+        Some("raw") => return Wanted::Raw,
+        Some(_) => return Wanted::Other,
+        None => {}
+    }
+    let accepts = |kind: &str| {
+        headers
             .get_all(header::ACCEPT)
             .iter()
-            .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(RAW))),
+            .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(kind)))
+    };
+    if accepts(RAW) {
+        Wanted::Raw
+    } else if accepts("application/vnd.ip") {
+        Wanted::Other
+    } else {
+        Wanted::Plain
     }
 }
 
 async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Response {
+    if request.form == Wanted::Other {
+        let text = "this gateway gives files, directories and format=raw\n";
+        return (StatusCode::NOT_ACCEPTABLE, text).into_response();
+    }
     let resolved = match gateway.node.resolve(request.root, &request.path).await {
         Ok(resolved) => resolved,
         Err(error) => return failure(&error),
@@ -120,8 +146,8 @@ async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Res
     let cid = match &resolved {
         Resolved::File { cid, .. } | Resolved::Directory { cid, .. } => *cid,
     };
-    let mut response = if request.raw {
-        raw_block(gateway, cid, headers).await
+    let mut response = if request.form == Wanted::Raw {
+        raw_block(gateway, cid, headers, request.cache).await
     } else {
         match resolved {
             Resolved::File { cid, size } => {
@@ -144,6 +170,9 @@ async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Res
     };
     let path = header_value(&join(&request.base, &request.path));
     let roots = header_value(&request.root.to_string());
+    // The same address has another form for whoever accepts it.
+    let accept = header_value("accept");
+    response.headers_mut().append(header::VARY, accept);
     response.headers_mut().insert("x-ipfs-path", path);
     response.headers_mut().insert("x-ipfs-roots", roots);
     response
@@ -183,17 +212,26 @@ fn failure(error: &ReadError) -> Response {
 }
 
 /// One block as it is hashed (trustless gateway specification, 3).
-async fn raw_block(gateway: &Gateway, cid: Cid, headers: &HeaderMap) -> Response {
+async fn raw_block(
+    gateway: &Gateway,
+    cid: Cid,
+    headers: &HeaderMap,
+    cache: &'static str,
+) -> Response {
     let etag = format!("\"{cid}.raw\"");
     if matches_etag(headers, &etag) {
-        return StatusCode::NOT_MODIFIED.into_response();
+        let fields = [
+            (header::ETAG, etag.as_str()),
+            (header::CACHE_CONTROL, cache),
+        ];
+        return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
     match gateway.node.block(cid).await {
         Ok(Some(block)) => {
             let name = format!("attachment; filename=\"{cid}.bin\"");
             let fields = [
                 (header::CONTENT_TYPE, RAW.to_owned()),
-                (header::CACHE_CONTROL, IMMUTABLE.to_owned()),
+                (header::CACHE_CONTROL, cache.to_owned()),
                 (header::CONTENT_DISPOSITION, name),
                 (header::ETAG, etag),
                 (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),

@@ -4,8 +4,6 @@
 mod content;
 mod ipfs;
 
-use std::sync::Arc;
-
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -13,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use node::{Node, Resolved};
 use stream::media::Rendition;
-use stream::publication::segment_path;
+use stream::publication::{init_name, segment_path};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,9 +19,13 @@ use tower_http::compression::CompressionLayer;
 
 use tower_http::cors::{Any, CorsLayer};
 
-use crate::live::Live;
+use crate::listener::Limited;
+use crate::live::{Live, LiveText};
 use crate::web;
 use content::Content;
+
+/// Connections at a time. A browser keeps a few, and the uplink of a venue carries fewer streams than this.
+const VIEWERS: usize = 256;
 
 pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
@@ -45,6 +47,7 @@ pub(crate) async fn serve(
     gateway: Gateway,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
+    let listener = Limited::new(listener, VIEWERS);
     axum::serve(listener, router(gateway))
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
@@ -110,7 +113,7 @@ async fn playlist(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    let text: Option<Arc<str>> = {
+    let text: Option<LiveText> = {
         let live = gateway.live.borrow();
         match name.strip_suffix(".m3u8") {
             Some("index") => live.index.clone(),
@@ -123,15 +126,7 @@ async fn playlist(
         let wait = [(header::CACHE_CONTROL, "no-store")];
         return (StatusCode::NOT_FOUND, wait, "nothing is on air yet\n").into_response();
     };
-    let etag = node::file_cid(&node::Leaf::split(bytes::Bytes::copy_from_slice(
-        text.as_bytes(),
-    )));
-    Content::memory(
-        etag,
-        PLAYLIST,
-        vec![bytes::Bytes::copy_from_slice(text.as_bytes())],
-    )
-    .respond(&gateway.node, &headers, LIVE_PLAYLIST_CACHE)
+    text.respond(&headers)
 }
 
 /// `/live/video/12.m4s`, `/live/video/init-0.mp4`: from memory if it is new, else from the store.
@@ -147,10 +142,19 @@ async fn segment(
     let Some(rendition) = Rendition::from_name(&rendition) else {
         return missing();
     };
-    let path = match file.strip_suffix(".m4s").map(str::parse) {
-        Some(Ok(number)) => segment_path(rendition, number),
-        Some(Err(_)) => return missing(),
-        None => format!("{}/{file}", rendition.name()),
+    // Playlists lie in the same directory, and they change.
+    let number = |prefix: &str, suffix: &str| -> Option<u64> {
+        file.strip_prefix(prefix)?
+            .strip_suffix(suffix)?
+            .parse()
+            .ok()
+    };
+    let path = if let Some(number) = number("", ".m4s") {
+        segment_path(rendition, number)
+    } else if let Some(run) = number("init-", ".mp4") {
+        format!("{}/{}", rendition.name(), init_name(run))
+    } else {
+        return missing();
     };
     let (recent, root) = {
         let live = gateway.live.borrow();
