@@ -6,7 +6,6 @@ pub mod broadcast;
 pub mod buttons;
 pub mod fmp4;
 pub mod health;
-pub mod low_latency;
 pub mod media;
 pub mod playlist;
 pub mod publication;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::media::MediaDuration;
 
 /// `EXT-X-MAP` outside I-frame playlists needs version 6 (RFC 8216 section 7).
-pub(crate) const VERSION: u32 = 6;
+const VERSION: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaylistType {
