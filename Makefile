@@ -15,7 +15,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench clean
+.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench bench-sync clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ deny: ## licences, bans and sources of every crate
 
 bench: ## benchmarks
 	cargo bench --workspace $(T)
+
+bench-sync: ## flash and beep through the real pipelines for eleven minutes: the table of their offsets
+	@cargo run -q -p media --example bench-sync
 
 clean: ## remove what was built (.podium stays: it holds the box's identity and its broadcasts)
 	cargo clean

@@ -85,6 +85,9 @@ pub(crate) struct Capture {
     pub(crate) file: Option<PathBuf>,
     /// V4L2 device for `source = "device"`. Default `/dev/video0`.
     pub(crate) video_device: Option<PathBuf>,
+    /// Milliseconds by which the picture is shown later, for a card that is ahead with it; negative for earlier, -500 to 500.
+    /// Default 0.
+    pub(crate) av_offset_ms: i32,
     /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
     pub(crate) audio_device: Option<String>,
 }
@@ -334,6 +337,13 @@ impl Config {
                     accepted,
                 });
             }
+        }
+        if !(-500..=500).contains(&self.capture.av_offset_ms) {
+            return Err(ConfigError::Value {
+                key: "[capture] av_offset_ms",
+                value: self.capture.av_offset_ms.to_string(),
+                accepted: "-500 to 500",
+            });
         }
         if self.capture.source == Source::File && self.capture.file.is_none() {
             return Err(ConfigError::Value {

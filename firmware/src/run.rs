@@ -265,6 +265,7 @@ fn media_config(config: &Config) -> media::Config {
         video_bitrate_kbps: config.video.bitrate_kbps,
         audio_bitrate_kbps: config.audio.bitrate_kbps,
         segment: config.hls.segment(),
+        av_offset_ms: config.capture.av_offset_ms,
     }
 }
 
@@ -274,9 +275,9 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
             .map(|name| name.to_string_lossy().into_owned())
     };
     let source = match media_config(config).source {
-        media::Source::Test => "test picture".to_owned(),
         media::Source::File(path) => file_name(&path).unwrap_or_default(),
         media::Source::Device { video, .. } => video.display().to_string(),
+        media::Source::Test | media::Source::Signal(_) => "test picture".to_owned(),
     };
     Identity {
         name: config.name.clone(),

@@ -10,13 +10,19 @@ use stream::status::{FLOOR_DBFS, VideoFormat};
 use tokio::sync::mpsc;
 
 use crate::conductor::Input;
+use crate::signal::Handle;
 use crate::slate::raw_video_caps;
 use crate::{Config, Event, Source, StartError};
 
 /// A pipeline without a picture for this long is dead although it says nothing.
 const STALL: Duration = Duration::from_secs(4);
-const BACKOFF: Duration = Duration::from_millis(250);
-const MAX_BACKOFF: Duration = Duration::from_secs(4);
+/// Starting again did not help: there is nothing to see, and each further attempt costs half a second of the sound, so they
+/// become rarer, up to this.
+const MAX_STALL: Duration = Duration::from_secs(60);
+/// Between two lives of the pipeline. It does not grow: a card that is plugged in again has to be on air within a second.
+const RETRY: Duration = Duration::from_millis(250);
+/// A capture that fails for the same reason again is said again after this.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How often the loop looks at `stop` and at the stall clock.
 const POLL: Duration = Duration::from_millis(100);
 /// A clip that shows nothing within this time is broken.
@@ -30,32 +36,33 @@ pub(crate) fn run(
     stop: &AtomicBool,
 ) {
     let mut generation = 0;
-    let mut backoff = BACKOFF;
+    let mut patience = STALL;
+    let mut said: Option<(String, Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
-        let started = Instant::now();
-        let Err(why) = run_once(config, generation, inputs, events, stop) else {
+        let Err(why) = run_once(config, generation, &mut patience, inputs, events, stop) else {
             return;
         };
-        tracing::warn!(%why, "capture failed; starting it again");
-        let _ = events.try_send(Event::CaptureFailed { why });
-        // A capture that ran for a while deserves a quick restart.
-        backoff = if started.elapsed() > MAX_BACKOFF {
-            BACKOFF
-        } else {
-            (backoff * 2).min(MAX_BACKOFF)
-        };
-        let until = Instant::now() + backoff;
+        let again =
+            (said.as_ref()).is_some_and(|(what, at)| *what == why && at.elapsed() < SAY_AGAIN);
+        if !again {
+            tracing::warn!(%why, "capture failed; trying again until it works");
+            said = Some((why.clone(), Instant::now()));
+            let _ = events.try_send(Event::CaptureFailed { why });
+        }
+        let until = Instant::now() + RETRY;
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
-            std::thread::sleep(POLL.min(backoff));
+            std::thread::sleep(POLL.min(RETRY));
         }
     }
 }
 
-/// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke.
+/// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke. `patience` is how long the first picture may
+/// take.
 fn run_once(
     config: &Config,
     generation: u64,
+    patience: &mut Duration,
     inputs: &SyncSender<Input>,
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
@@ -68,13 +75,21 @@ fn run_once(
     } else {
         capture.play()?;
     }
+    if let Source::Signal(signal) = &config.source {
+        signal.open(&capture.pipeline)?;
+    }
     let mut seen = (0, Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let count = capture.video_count.load(Ordering::Relaxed);
         if count != seen.0 {
             seen = (count, Instant::now());
-        } else if seen.1.elapsed() > STALL {
-            return Err(format!("no picture for {} s", STALL.as_secs()));
+            *patience = STALL;
+        } else if seen.1.elapsed() > *patience {
+            let why = format!("no picture for {} s", patience.as_secs());
+            if count == 0 {
+                *patience = (*patience * 2).min(MAX_STALL);
+            }
+            return Err(why);
         }
         let timeout = gst::ClockTime::try_from(POLL).unwrap_or(gst::ClockTime::SECOND);
         let Some(message) = bus.timed_pop(timeout) else {
@@ -130,7 +145,7 @@ impl Capture {
     ) -> Result<Capture, String> {
         let pipeline = launch(&description(config))?;
         match &config.source {
-            Source::Test => {}
+            Source::Test | Source::Signal(_) => {}
             Source::File(path) => set(&pipeline, "file", "location", &path.to_string_lossy())?,
             Source::Device { video, audio } => {
                 set(&pipeline, "card", "device", &video.to_string_lossy())?;
@@ -202,7 +217,9 @@ impl Capture {
 
 fn description(config: &Config) -> String {
     let (width, height, fps) = (config.width, config.height, config.fps);
-    // A card sets the pace, and what nobody takes is lost; a file waits for the clock.
+    // A card sets the pace, and what nobody takes is lost; a file waits for the clock. A card whose picture is missing from the
+    // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
+    // once (measured).
     let sync = matches!(config.source, Source::File(_));
     let (leaky, drop) = if sync {
         ("no", false)
@@ -212,12 +229,12 @@ fn description(config: &Config) -> String {
     let video = format!(
         "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! {} \
          ! queue leaky={leaky} max-size-buffers=5 max-size-bytes=0 max-size-time=0 \
-         ! appsink name=video max-buffers=3 drop={drop} sync={sync}",
+         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}",
         raw_video_caps(config)
     );
     let audio = format!(
         "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
-         ! level interval=100000000 ! appsink name=audio max-buffers=200 drop={drop} sync={sync}"
+         ! level interval=100000000 ! appsink name=audio max-buffers=200 drop={drop} sync={sync} async={sync}"
     );
     match config.source {
         Source::Test => {
@@ -237,6 +254,10 @@ fn description(config: &Config) -> String {
              queue name=video-in ! {video} \
              queue name=audio-in ! {audio}"
         ),
+        Source::Signal(_) => {
+            let (flash, beep) = Handle::description();
+            format!("{flash} ! {video} {beep} ! {audio}")
+        }
         // The card's own sizes, the wanted one first; MJPEG is decoded.
         Source::Device { .. } => format!(
             "v4l2src name=card ! capsfilter caps=\"video/x-raw,width={width},height={height};image/jpeg,width={width},height={height};video/x-raw;image/jpeg\" \

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use stream::media::SAMPLE_RATE;
 use stream::status::Signal;
-use stream::timeline::{self, AudioPlacement, LOSS, Timeline, VideoPlacement};
+use stream::timeline::{self, Arrival, AudioPlacement, Timeline, VideoPlacement};
 use tokio::sync::mpsc;
 
 use crate::programme::Programme;
@@ -43,11 +43,14 @@ pub(crate) struct Conductor {
     control: SyncSender<Input>,
     events: mpsc::Sender<Event>,
     programme: Option<(Programme, Timeline)>,
+    /// The last picture that was placed.
+    shown: Option<gst::Buffer>,
     /// A programme that plays out what it has.
     ending: Option<Programme>,
     generation: u64,
     signal: Signal,
-    picture_seen: Option<Instant>,
+    /// Of pictures at the input, on air or not; there is none before the first.
+    arrival: Option<Arrival>,
     dropped: u64,
     reported: Instant,
 }
@@ -65,10 +68,11 @@ impl Conductor {
             control,
             events,
             programme: None,
+            shown: None,
             ending: None,
             generation: 0,
             signal: Signal::None,
-            picture_seen: None,
+            arrival: None,
             dropped: 0,
             reported: Instant::now(),
         }
@@ -193,21 +197,33 @@ impl Conductor {
     }
 
     fn video(&mut self, now: Instant, pts: Duration, buffer: gst::Buffer) {
-        self.picture_seen = Some(now);
+        (self.arrival)
+            .get_or_insert_with(|| Arrival::new(now))
+            .arrived(now);
+        let Some(pts) = shifted(pts, self.config.av_offset_ms) else {
+            return;
+        };
         let frame = self.frame();
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
         if let Some(placement) = timeline.video(now, pts) {
+            self.shown = Some(buffer.clone());
             self.dropped += push_picture(programme, buffer, placement, frame);
         }
     }
 
     fn tick(&mut self, now: Instant) {
-        let signal = match self.picture_seen {
+        let signal = match &mut self.arrival {
             None => Signal::None,
-            Some(seen) if now.saturating_duration_since(seen) > LOSS => Signal::Lost,
-            Some(_) => Signal::Ok,
+            Some(arrival) => {
+                arrival.tick(now);
+                if arrival.lost() {
+                    Signal::Lost
+                } else {
+                    Signal::Ok
+                }
+            }
         };
         if signal != self.signal && self.events.try_send(Event::Signal(signal)).is_ok() {
             self.signal = signal;
@@ -218,7 +234,12 @@ impl Conductor {
             let fill = timeline.tick(now);
             push_silence(programme, position, fill.silence);
             for placement in fill.slates {
+                self.shown = None;
                 self.dropped += push_picture(programme, self.slate.clone(), placement, frame);
+            }
+            if let Some(placement) = fill.repeat {
+                let again = self.shown.as_ref().unwrap_or(&self.slate).clone();
+                self.dropped += push_picture(programme, again, placement, frame);
             }
         }
         if self.dropped > 0 && now.saturating_duration_since(self.reported) > REPORT {
@@ -231,6 +252,16 @@ impl Conductor {
                 self.dropped = 0;
             }
         }
+    }
+}
+
+/// `None` before the capture's zero.
+fn shifted(pts: Duration, by_ms: i32) -> Option<Duration> {
+    let by = Duration::from_millis(by_ms.unsigned_abs().into());
+    if by_ms < 0 {
+        pts.checked_sub(by)
+    } else {
+        pts.checked_add(by)
     }
 }
 

@@ -8,6 +8,7 @@
 mod capture;
 mod conductor;
 mod programme;
+pub mod signal;
 mod slate;
 
 use std::path::PathBuf;
@@ -30,6 +31,8 @@ pub enum Source {
     File(PathBuf),
     /// A V4L2 device and an ALSA device.
     Device { video: PathBuf, audio: String },
+    /// A flash and a beep, under a test's control. No setting of the box leads here.
+    Signal(signal::Handle),
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +52,8 @@ pub struct Config {
     pub audio_bitrate_kbps: u32,
     /// Distance of forced keyframes.
     pub segment: Duration,
+    /// How much later than captured pictures are shown against the sound, for a card whose sound is late; negative: earlier.
+    pub av_offset_ms: i32,
 }
 
 /// What happens in the media pipelines, in order. `run` is the number given to [`Media::start_programme`].
@@ -225,6 +230,7 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
     ];
     match config.source {
         Source::Test => needed.extend([("audiotestsrc", BASE), ("clockoverlay", "gstreamer1.0-x")]),
+        Source::Signal(_) => {}
         Source::File(_) => needed.push(("decodebin", BASE)),
         Source::Device { .. } => needed.extend([
             ("v4l2src", GOOD),

@@ -11,8 +11,11 @@ use crate::capture::describe;
 use crate::slate::raw_video_caps;
 use crate::{Config, Event};
 
-/// Raw pictures that may wait for the encoder: one second at 30 frames. More means that it does not keep up.
-const QUEUE_PICTURES: u64 = 30;
+/// Raw pictures that may wait for the encoder: those of a second. More means that it does not keep up. Fewer, and the slates
+/// that replace lost pictures, all of `stream::timeline::LOSS` at once, would push each other out.
+fn queue_pictures(config: &Config) -> u64 {
+    u64::from(config.fps).max(30)
+}
 
 /// An AAC encoder and by how many samples what it plays is behind what it was given.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +48,7 @@ pub(crate) struct Programme {
     pipeline: gst::Pipeline,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
+    queue: u64,
     pub(crate) run: u64,
 }
 
@@ -68,9 +72,12 @@ impl Programme {
     ) -> Result<Programme, String> {
         let aac = AacEncoder::find().ok_or("no AAC encoder")?;
         let bitrate = config.video_bitrate_kbps;
+        // A segment is at most bitrate × (its length + this): 1.25 times its nominal size (measured, `facts/gstreamer`, 6).
+        let vbv = config.segment.as_millis() / 4;
+        let queue = queue_pictures(config);
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=video-in format=time max-buffers={QUEUE_PICTURES} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
-             ! x264enc tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity=600 key-int-max=100000 option-string=\"scenecut=0\" \
+            "appsrc name=video-in format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
+             ! x264enc tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
              ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out async=false sync=false max-buffers=60 \
              appsrc name=audio-in format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
              ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
@@ -97,6 +104,7 @@ impl Programme {
             pipeline,
             video,
             audio,
+            queue,
             run,
         })
     }
@@ -119,7 +127,7 @@ impl Programme {
 
     /// Whether the next picture costs one that still waits for the encoder.
     pub(crate) fn full(&self) -> bool {
-        self.video.current_level_buffers() >= QUEUE_PICTURES
+        self.video.current_level_buffers() >= self.queue
     }
 
     pub(crate) fn end(&self) {

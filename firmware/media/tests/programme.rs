@@ -20,6 +20,7 @@ fn config(source: Source) -> Config {
         video_bitrate_kbps: 800,
         audio_bitrate_kbps: 128,
         segment: Duration::from_secs(1),
+        av_offset_ms: 0,
     }
 }
 

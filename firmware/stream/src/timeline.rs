@@ -3,7 +3,8 @@
 //! Programme time is counted audio samples: sound is appended without gaps, and video is placed against it by the two
 //! capture timestamps, which must share one clock. `offset` is programme time minus capture time. It follows the audio
 //! slowly, so that jitter of the timestamps does not move the picture, while a clock that is off by some hundred parts
-//! per million is tracked. What is missing is filled: silence for sound, slate for pictures, in real time.
+//! per million is tracked; what stays away from it further than jitter can is followed at once. What is missing is filled:
+//! silence for sound, slate for pictures, in real time.
 
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,30 @@ pub const LOSS: Duration = Duration::from_millis(800);
 const LATEST: f64 = 2.0 * LOSS.as_nanos() as f64;
 const EARLIEST: f64 = LOSS.as_nanos() as f64;
 
+/// A picture that should begin a segment may come this much later than usual. Then the last one is shown again in its place,
+/// or the segment would be longer than its target duration (RFC 8216 section 4.3.3.1), long before the input counts as lost.
+const LATE: Duration = Duration::from_millis(400);
+
 /// Time constant with which the offset follows the audio.
 const FOLLOW: Duration = Duration::from_secs(5);
+
+/// Sound that is this far from where its timestamps belong is not jitter (2 ms) with a clock that is off (200 ppm are 1 ms
+/// after [`FOLLOW`]): samples are missing, too few to be a jump. Following it slowly would show pictures up to [`JUMP`] off
+/// for many seconds.
+const STRAY: Duration = Duration::from_millis(5);
+
+/// For so long sound must have strayed before it is believed.
+const STRAYED: Duration = Duration::from_millis(100);
+
+/// Time constant with which the offset follows sound that has strayed, until it is met.
+const CATCH_UP: Duration = Duration::from_millis(100);
+
+/// Pictures that were lost are back when they have come for this long, so that a loose plug does not make the programme
+/// flicker. Together with opening the device this stays below the second in which the picture has to be back.
+pub const RETURN: Duration = Duration::from_millis(300);
+
+/// A longer distance of two pictures begins [`RETURN`] anew. A camera may be slow, but not slower.
+const PAUSE: Duration = Duration::from_millis(400);
 
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
@@ -58,6 +81,8 @@ pub struct Fill {
     /// Samples of silence to append, before the slates.
     pub silence: u64,
     pub slates: Vec<VideoPlacement>,
+    /// Show the last picture once more here, because a segment has to begin and no picture comes.
+    pub repeat: Option<VideoPlacement>,
 }
 
 /// Timeline of one continuity run.
@@ -70,16 +95,64 @@ pub struct Timeline {
     offset: Option<f64>,
     last_picture: Option<Duration>,
     next_keyframe: Duration,
+    /// How far the last placed picture was behind the sound when it came.
+    lag: Duration,
+    /// Samples for which sound has stood further than [`STRAY`] from its place.
+    strayed: u64,
+    /// The capture is a new one of which no sound has come.
+    restarted: bool,
     audio: Presence,
-    video: Presence,
+    video: Arrival,
 }
 
-/// Whether one medium arrives.
+/// Whether sound arrives.
 #[derive(Debug, Clone, Copy)]
 struct Presence {
-    /// Up to when the programme is filled; for audio also with silence.
+    /// Up to when the programme is filled, also with silence.
     seen: Instant,
     lost: bool,
+}
+
+/// Whether pictures arrive: lost after [`LOSS`] without one, back when they have come for [`RETURN`].
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    seen: Instant,
+    /// Since when there was no [`PAUSE`].
+    since: Instant,
+    lost: bool,
+}
+
+impl Arrival {
+    /// Not lost: a picture may come any moment.
+    pub fn new(now: Instant) -> Arrival {
+        Arrival {
+            seen: now,
+            since: now,
+            lost: false,
+        }
+    }
+
+    /// A picture has come.
+    pub fn arrived(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.seen) > PAUSE {
+            self.since = now;
+        }
+        self.seen = now;
+        if now.saturating_duration_since(self.since) >= RETURN {
+            self.lost = false;
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.seen) > LOSS {
+            self.lost = true;
+        }
+    }
+
+    pub fn lost(&self) -> bool {
+        self.lost
+    }
 }
 
 impl Timeline {
@@ -94,8 +167,11 @@ impl Timeline {
             offset: None,
             last_picture: None,
             next_keyframe: EPOCH,
+            lag: Duration::ZERO,
+            strayed: 0,
+            restarted: false,
             audio: presence,
-            video: presence,
+            video: Arrival::new(now),
         }
     }
 
@@ -106,7 +182,7 @@ impl Timeline {
 
     /// Whether slate stands in for the picture.
     pub fn video_lost(&self) -> bool {
-        self.video.lost
+        self.video.lost()
     }
 
     /// Whether silence stands in for the sound.
@@ -117,6 +193,7 @@ impl Timeline {
     /// A capture has been started anew: its timestamps have nothing to do with those before.
     pub fn forget_offset(&mut self) {
         self.offset = None;
+        self.restarted = true;
     }
 
     /// Places `samples` samples (per channel) that were captured at `pts`.
@@ -135,18 +212,42 @@ impl Timeline {
                 } else if error < -(JUMP.as_nanos() as f64) {
                     silence = ticks(Duration::from_nanos(-error as u64), SAMPLE_RATE);
                 } else {
-                    let weight = time_of(samples).as_secs_f64().min(1.0) / FOLLOW.as_secs_f64();
-                    self.offset = Some(offset + error * weight);
+                    let weight = time_of(samples).as_secs_f64() / self.follow(error, samples);
+                    self.offset = Some(offset + error * weight.min(1.0));
                 }
             }
-            _ => self.offset = Some(measured),
+            _ => {
+                if self.restarted && !self.audio.lost {
+                    // What passed while the capture was started anew belongs to the programme too: left out, each restart
+                    // would take the programme further behind real time, and a player's buffer with it.
+                    let absent = now.saturating_duration_since(self.audio.seen);
+                    silence = ticks(absent.saturating_sub(time_of(samples)), SAMPLE_RATE);
+                }
+                let silent = silence as f64 * 1e9 / f64::from(SAMPLE_RATE);
+                self.offset = Some(measured + silent);
+                self.strayed = 0;
+            }
         }
+        self.restarted = false;
         self.next_sample += silence + samples;
         self.audio = Presence {
             seen: now,
             lost: false,
         };
         AudioPlacement::Append { silence }
+    }
+
+    /// Time constant in seconds with which the offset follows sound that stands `error` nanoseconds from its place.
+    fn follow(&mut self, error: f64, samples: u64) -> f64 {
+        let catching_up = self.strayed > ticks(STRAYED, SAMPLE_RATE);
+        // Until a fifth of it: then jitter is all that is left.
+        let bound = STRAY.as_nanos() as f64 / if catching_up { 5.0 } else { 1.0 };
+        if error.abs() > bound {
+            self.strayed = self.strayed.saturating_add(samples);
+        } else {
+            self.strayed = 0;
+        }
+        if catching_up { CATCH_UP } else { FOLLOW }.as_secs_f64()
     }
 
     /// Places a picture that was captured at `pts`; `None` if there is no room for it.
@@ -172,18 +273,21 @@ impl Timeline {
             return None;
         }
         let at = Duration::from_nanos(at as u64);
-        let longest = LOSS + self.settings.frame * 2;
+        let longest = self.longest_hole();
         if self.last_picture.is_some_and(|last| at > last + longest) {
             // So long a hole is for the slate to fill first.
             return None;
         }
         // Behind the slates that stood in for it there may be no room yet, and still it is present: a slate more for each
         // picture that comes late would leave no room ever.
-        self.video = Presence {
-            seen: now,
-            lost: false,
-        };
-        self.place(at)
+        self.video.arrived(now);
+        if self.video.lost() {
+            // Until it has come for a while, slate goes on.
+            return None;
+        }
+        let placement = self.place(at)?;
+        self.lag = self.position().saturating_sub(at);
+        Some(placement)
     }
 
     /// Fills what has been missing for longer than [`LOSS`]. To be called about every 10 ms.
@@ -199,10 +303,8 @@ impl Timeline {
             self.next_sample += fill.silence;
             self.audio.seen += time_of(fill.silence);
         }
-        if now.saturating_duration_since(self.video.seen) > LOSS {
-            self.video.lost = true;
-        }
-        if self.video.lost {
+        self.video.tick(now);
+        if self.video.lost() {
             let position = self.position();
             let mut next = match self.last_picture {
                 Some(last) => last + self.settings.frame,
@@ -214,8 +316,20 @@ impl Timeline {
                 }
                 next += self.settings.frame;
             }
+        } else if let Some(last) = self.last_picture
+            && self.position() >= self.next_keyframe + self.lag + LATE
+        {
+            let at = self.next_keyframe.max(last + self.settings.frame);
+            if at <= last + self.longest_hole() {
+                fill.repeat = self.place(at);
+            }
         }
         fill
+    }
+
+    /// Longer holes between pictures are for the slate to fill.
+    fn longest_hole(&self) -> Duration {
+        LOSS + self.settings.frame * 2
     }
 
     /// Puts a picture at programme time `pts` if it does not crowd the one before.

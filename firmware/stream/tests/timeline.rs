@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
-use stream::timeline::{AudioPlacement, EPOCH, Fill, LOSS, Settings, Timeline, VideoPlacement};
+use stream::timeline::{
+    Arrival, AudioPlacement, EPOCH, Fill, LOSS, RETURN, Settings, Timeline, VideoPlacement,
+};
 
 const FRAME: Duration = Duration::from_nanos(33_333_333);
 const SEGMENT: Duration = Duration::from_secs(2);
@@ -44,6 +46,10 @@ use Input::{Audio, Blocks, NewCapture, Tick, Video};
 /// Rows of milliseconds and inputs in; what the timeline answers out, relative to the epoch. Answers that are as boring as
 /// can be are left out for `Blocks`.
 fn check(rows: &[(u64, Input)], expected: Expect) {
+    expected.assert_eq(&run(rows));
+}
+
+fn run(rows: &[(u64, Input)]) -> String {
     let start = Instant::now();
     let mut timeline = Timeline::new(start, settings());
     let mut out = String::new();
@@ -71,8 +77,12 @@ fn check(rows: &[(u64, Input)], expected: Expect) {
                 String::new()
             }
             Tick => {
-                let Fill { silence, slates } = timeline.tick(now);
-                match (slates.first(), slates.last()) {
+                let Fill {
+                    silence,
+                    slates,
+                    repeat,
+                } = timeline.tick(now);
+                let told = match (slates.first(), slates.last()) {
                     (Some(first), Some(last)) => format!(
                         "silence {silence}, {} slates at {}–{}",
                         slates.len(),
@@ -80,13 +90,19 @@ fn check(rows: &[(u64, Input)], expected: Expect) {
                         since(last.pts)
                     ),
                     _ => format!("silence {silence}"),
+                };
+                match repeat {
+                    Some(repeat) => {
+                        format!("{told}, the last picture again at {}", since(repeat.pts))
+                    }
+                    None => told,
                 }
             }
         };
         let position = since(timeline.position());
         writeln!(out, "{at} {input:?}: {answer} → {position}").unwrap();
     }
-    expected.assert_eq(&out);
+    out
 }
 
 #[test]
@@ -121,6 +137,34 @@ fn a_picture_from_before_the_first_sound_has_no_room() {
             2 Video(5000): at 0.000, keyframe → 10.000
         "#]],
     );
+}
+
+#[test]
+fn a_segment_begins_with_the_last_picture_where_no_new_one_comes_in_time() {
+    let mut inputs = vec![(0, Audio(5000)), (1, Video(5000))];
+    // Sound goes on, a block of 10 ms every 10 ms; the camera stops at 1.96 s and is back at 2.6 s.
+    for at in (10..3000).step_by(10) {
+        inputs.push((at, Audio(5000 + at)));
+        if at % 40 == 0 && !(1960..2600).contains(&at) {
+            inputs.push((at, Video(5000 + at)));
+        }
+        if at % 400 == 0 {
+            inputs.push((at, Tick));
+        }
+    }
+    let told = run(&inputs);
+    let repeats: Vec<_> = told.lines().filter(|line| line.contains("again")).collect();
+    assert_eq!(
+        repeats,
+        ["2400 Tick: silence 0, the last picture again at 2000.000 → 2410.000"]
+    );
+    // The next segment begins where it would have, and the camera's pictures go on after the hole.
+    let keyframes: Vec<_> = told
+        .lines()
+        .filter(|line| line.contains("keyframe"))
+        .collect();
+    assert_eq!(keyframes.len(), 1, "{keyframes:?}");
+    assert!(told.contains("2600 Video(7600): at 2600.000"), "{told}");
 }
 
 #[test]
@@ -248,9 +292,9 @@ fn a_new_capture_has_timestamps_of_its_own() {
             90 Video(70090): at 90.000, keyframe → 100.000
             400 NewCapture:  → 100.000
             401 Video(3): no room → 100.000
-            402 Audio(0): Append { silence: 0 } → 110.000
-            403 Video(3): no room → 110.000
-            436 Video(36): at 136.000 → 110.000
+            402 Audio(0): Append { silence: 14496 } → 412.000
+            403 Video(3): at 405.000 → 412.000
+            436 Video(36): at 438.000 → 412.000
         "#]],
     );
 }
@@ -369,7 +413,7 @@ impl Bench {
             }
             let fill = self.timeline.tick(now);
             self.silence += fill.silence;
-            for slate in fill.slates {
+            for slate in fill.slates.into_iter().chain(fill.repeat) {
                 self.placed(slate, None);
             }
         }
@@ -494,7 +538,8 @@ fn without_sound_silence_keeps_real_time_and_pictures_stay() {
     let off = bench.now.as_secs_f64() - seconds(bench.timeline.position(), EPOCH);
     assert!(off.abs() < 0.001, "{off}");
     // Until the sound counts as lost, nobody knows where pictures belong.
-    assert!(slates(&bench.take()) <= 26);
+    let unknown = LOSS + RETURN + FRAME * 2;
+    assert!(FRAME * slates(&bench.take()) as u32 <= unknown);
     assert!(bench.timeline.audio_lost() && !bench.timeline.video_lost());
 
     bench.run(Duration::from_secs(3600));
@@ -580,8 +625,9 @@ fn check_return(absent: Duration, delay: Duration) {
     bench.video = true;
     bench.run(Duration::from_secs(10));
     let placements = bench.take();
+    // The picture is back when it has come for a while.
     let expected = if absent > LOSS + delay {
-        absent
+        absent + RETURN
     } else {
         Duration::ZERO
     };
@@ -653,6 +699,97 @@ fn sound_that_comes_back_meets_its_picture_again() {
     }
 }
 
+#[test]
+fn a_few_samples_that_are_missing_do_not_leave_the_picture_behind() {
+    for missing in [10, 20, 30] {
+        let mut bench = Bench {
+            jitter: ms(2),
+            ppm: 200.0,
+            ..Bench::new()
+        };
+        bench.run(Duration::from_secs(10));
+        bench.audio = false;
+        bench.run(ms(missing));
+        bench.audio = true;
+        bench.run(Duration::from_secs(1));
+        bench.take();
+        let blocks = (missing / 10) as f64 * 0.01;
+        bench.run(Duration::from_secs(10));
+        for placement in bench.take() {
+            let captured = placement.captured.expect("no slate");
+            let truth = captured.as_secs_f64() * (1.0 + 200e-6) - blocks;
+            let off = seconds(placement.pts, EPOCH) - truth;
+            assert!(off.abs() <= 0.005, "{missing} ms missing: {off}");
+        }
+    }
+}
+
+#[test]
+fn a_capture_that_starts_anew_again_and_again_keeps_real_time_and_sync() {
+    let mut bench = Bench::new();
+    for _ in 0..100 {
+        bench.run(ms(4000));
+        (bench.audio, bench.video) = (false, false);
+        bench.run(ms(500));
+        (bench.audio, bench.video) = (true, true);
+        bench.timeline.forget_offset();
+    }
+    bench.run(ms(1000));
+    let behind = bench.now.as_secs_f64() - seconds(bench.timeline.position(), EPOCH);
+    assert!((0.0..0.02).contains(&behind), "{behind}");
+    for placement in bench.take() {
+        let captured = placement.captured.expect("no slate for half a second");
+        let off = seconds(placement.pts, EPOCH) - captured.as_secs_f64();
+        assert!(off.abs() < 0.011, "{off}");
+    }
+}
+
+#[test]
+fn a_loose_plug_does_not_flicker() {
+    let start = Instant::now();
+    for (deliver, pause) in [(1, 900), (200, 900), (250, 500), (33, 1500)] {
+        let mut arrival = Arrival::new(start);
+        let mut changes = 0;
+        for at in 0..60_000 {
+            let was = arrival.lost();
+            if at % (deliver + pause) < deliver && at % 33 == 0 {
+                arrival.arrived(start + ms(at));
+            }
+            arrival.tick(start + ms(at));
+            changes += u32::from(was != arrival.lost());
+        }
+        assert!(changes <= 1, "{deliver} of {pause} ms: {changes} changes");
+    }
+}
+
+#[test]
+fn pictures_are_lost_and_back_within_a_second() {
+    let start = Instant::now();
+    for interval in [17, 33, 40, 100, 250] {
+        let mut arrival = Arrival::new(start);
+        let mut changes = Vec::new();
+        for at in 0..20_000 {
+            let was = arrival.lost();
+            let absent = (5000..10_000).contains(&at);
+            if !absent && at % interval == 0 {
+                arrival.arrived(start + ms(at));
+            }
+            arrival.tick(start + ms(at));
+            if was != arrival.lost() {
+                changes.push(at);
+            }
+        }
+        let [lost, back] = changes[..] else {
+            panic!("every {interval} ms: {changes:?}");
+        };
+        assert!((5500..6000).contains(&lost), "every {interval} ms: {lost}");
+        assert!(
+            (10_000..=10_700).contains(&back),
+            "every {interval} ms: {back}"
+        );
+    }
+}
+
 /// One step of a capture that lies.
 #[derive(Debug, Clone)]
 enum Lie {
@@ -720,7 +857,7 @@ impl Liar {
             self.picture(self.time(self.video_off));
         }
         let fill = self.timeline.tick(self.now);
-        for slate in fill.slates {
+        for slate in fill.slates.into_iter().chain(fill.repeat) {
             self.check_placement(slate.pts);
         }
         self.check_invariants();

@@ -1,0 +1,94 @@
+//! Sound and picture stay together through what happens to a card, as ffmpeg decodes them from the published segments. The
+//! long form is `make bench-sync`.
+
+mod flash_and_beep;
+
+use std::time::Duration;
+
+use flash_and_beep::{HEAD, Scenario, Session};
+use media::signal::Signal;
+use stream::status::Signal::{Lost, Ok};
+
+/// What the box promises, milliseconds.
+const BOUND: f64 = 5.0;
+/// The picture is back within this after the input is, seconds.
+const BACK: f64 = 1.0;
+
+/// All beeps are `expected` milliseconds later than their flashes.
+fn check(scenarios: &[Scenario], expected: f64) {
+    for scenario in scenarios {
+        let table = format!("{HEAD}\n{scenario}\n{:.2?}", scenario.offsets);
+        assert!(scenario.offsets.len() >= 2, "too few beeps:\n{table}");
+        for offset in &scenario.offsets {
+            assert!((offset - expected).abs() <= BOUND, "out of sync:\n{table}");
+        }
+    }
+}
+
+#[test]
+fn faults_of_the_card_leave_sound_and_picture_together() {
+    let mut session = Session::start(Signal::default(), 0);
+    session.programme("start");
+    session.play(3.5);
+    session.scenario("video stall");
+    let gone = session.signal.set(|signal| signal.video = false);
+    session.play(2.5);
+    let back = session.signal.set(|signal| signal.video = true);
+    session.play(3.5);
+    session.scenario("device loss");
+    session.signal.set(|signal| signal.plugged = false);
+    session.play(2.5);
+    session.signal.set(|signal| signal.plugged = true);
+    session.play(4.0);
+    session.scenario("another size and frame rate");
+    session.signal.set(|signal| {
+        signal.size = (640, 360);
+        signal.fps = (25, 1);
+    });
+    session.play(4.0);
+    let report = session.finish();
+    check(&report.scenarios, 0.0);
+    // The sound went on, so media time is the device's.
+    let [_, stall, loss, _] = &report.scenarios[..] else {
+        panic!("a scenario is missing");
+    };
+    let [slate] = stall.slates[..] else {
+        panic!("one slate, not {:?}", stall.slates);
+    };
+    let absent = (back - gone).as_secs_f64();
+    assert!(slate <= absent + BACK, "slate for {slate} s of {absent} s");
+    assert_eq!(loss.slates.len(), 1, "{:?}", loss.slates);
+    // Without flapping, and never a hole.
+    assert_eq!(report.signals, [Ok, Lost, Ok, Lost, Ok]);
+    for scenario in &report.scenarios {
+        assert!(scenario.longest_gap < 1.0, "{HEAD}\n{scenario}");
+    }
+}
+
+#[test]
+fn a_programme_that_starts_again_is_in_sync_on_a_jittery_clock() {
+    let signal = Signal {
+        ppm: 200.0,
+        jitter: Duration::from_millis(2),
+        ..Signal::default()
+    };
+    let mut session = Session::start(signal, 0);
+    session.programme("start");
+    session.play(4.0);
+    session.programme("again");
+    session.play(4.0);
+    session.signal.set(|signal| signal.failures += 1);
+    session.scenario("device failed");
+    session.play(4.0);
+    check(&session.finish().scenarios, 0.0);
+}
+
+#[test]
+fn the_trim_moves_the_picture() {
+    for (trim, expected) in [(40, -40.0), (-120, 120.0)] {
+        let mut session = Session::start(Signal::default(), trim);
+        session.programme("trim");
+        session.play(4.0);
+        check(&session.finish().scenarios, expected);
+    }
+}
