@@ -28,6 +28,17 @@ struct Arguments {
 enum Command {
     /// Run the box. Without a config it is simulated: a test picture, and the panel in the terminal.
     Run(RunArguments),
+    /// Watch any live HLS stream and say which rules its origin breaks. Exit status 0: no MUST is broken.
+    CheckHls {
+        /// Address of a multivariant or media playlist.
+        url: String,
+        /// How long to watch.
+        #[arg(long, default_value_t = 60, value_name = "N")]
+        seconds: u64,
+        /// Print the report as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,6 +58,13 @@ pub(crate) struct RunArguments {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(arguments) = Arguments::parse().command;
-    run::run(&arguments)
+    match Arguments::parse().command {
+        Command::Run(arguments) => run::run(&arguments),
+        Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
+        {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => run::refuse(&error.to_string()),
+        },
+    }
 }

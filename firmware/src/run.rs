@@ -67,9 +67,9 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 /// One line that says what to do.
 #[expect(
     clippy::print_stderr,
-    reason = "the last word of a process that does not start"
+    reason = "the last word of a process that cannot do what was asked"
 )]
-fn refuse(why: &str) -> ExitCode {
+pub(crate) fn refuse(why: &str) -> ExitCode {
     eprintln!("podium: {}", why.replace('\n', " "));
     ExitCode::from(CANNOT_START)
 }
