@@ -1,19 +1,17 @@
 //! The loop: next event, `broadcast.step`, perform the actions. It owns all state; everything else talks to it by channel.
 
+mod recovery;
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context;
 use board::sim::Sim;
 use board::{Display as _, Tally as _};
 use futures::StreamExt as _;
 use media::Media;
-use node::{
-    BroadcastId, Leaf, NewFile, Node, Published, Recovered, RecoveredBroadcast, StoreError,
-};
-use serde::{Deserialize, Serialize};
+use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
-use stream::publication::{self, Numbers, Publication, Row, Update};
+use stream::publication::{self, Numbers, Publication, Update};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::timeline::EPOCH;
 use tokio::sync::{mpsc, watch};
@@ -24,6 +22,7 @@ use crate::health::Sample;
 use crate::live::{Live, RecentFile};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
+use recovery::{Format, Meta};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,33 +65,6 @@ const LAST_WAIT: Duration = Duration::from_secs(5);
 
 /// Before this the clock has not been set: the box has no battery behind it.
 const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
-
-/// What the journal keeps of a broadcast beside its rows.
-#[derive(Debug, Serialize, Deserialize)]
-struct Meta {
-    name: String,
-    started_ms: Option<u64>,
-    first: Numbers,
-    /// What must not change within a broadcast.
-    format: Format,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Format {
-    segment_ms: u64,
-    width: u16,
-    height: u16,
-}
-
-impl Format {
-    fn of(config: &Config) -> Format {
-        Format {
-            segment_ms: config.hls.segment_ms,
-            width: config.video.width,
-            height: config.video.height,
-        }
-    }
-}
 
 /// Where the loop reports to and what reports to it.
 #[derive(Debug)]
@@ -176,119 +148,6 @@ impl Appliance {
         };
         appliance.recover(recovered, settings).await;
         Ok(appliance)
-    }
-
-    /// Closes what was cut off, and goes on with the newest if it is still wanted. A broadcast that cannot be read or closed
-    /// stays as it is: it does not keep the box from starting.
-    async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
-        let count = recovered.broadcasts.len();
-        for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
-            let newest = i + 1 == count;
-            if !newest && broadcast.finished {
-                continue;
-            }
-            let id = broadcast.id;
-            if let Err(error) = self.recover_one(broadcast, newest, settings).await {
-                tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
-            }
-        }
-    }
-
-    async fn recover_one(
-        &mut self,
-        broadcast: RecoveredBroadcast,
-        newest: bool,
-        settings: publication::Settings,
-    ) -> anyhow::Result<()> {
-        let RecoveredBroadcast {
-            id,
-            finished,
-            mut root,
-            ..
-        } = broadcast;
-        let (meta, rows) = self.read_journal(&broadcast).await?;
-        let resume =
-            newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
-        let mut publication = Publication::recovered(settings, meta.first, rows, finished);
-        let mut closed = Ok(());
-        if !finished && !resume {
-            tracing::info!(%id, "closing the broadcast that was cut off");
-            publication.finish();
-            closed = match publication.next_update() {
-                Some(update) => match self.node.publish(to_node(id, update)?.0).await {
-                    Ok(published) => {
-                        root = Some(published.root);
-                        publication.stored();
-                        Ok(())
-                    }
-                    Err(error) => {
-                        publication.failed();
-                        Err(error.into())
-                    }
-                },
-                None => Ok(()),
-            };
-        }
-        if newest {
-            if let Some(root) = root {
-                let publication = &publication;
-                self.channels
-                    .live
-                    .send_modify(|live| live.update(publication, root, vec![]));
-            }
-            self.publication = publication;
-            self.since = meta.started_ms.map(from_unix_ms);
-            if resume {
-                tracing::info!(%id, "going on with the broadcast that was cut off");
-                self.id = Some(id);
-                self.step(BroadcastEvent::Resume);
-            } else {
-                self.mark.clear();
-            }
-        }
-        closed
-    }
-
-    async fn read_journal(
-        &self,
-        broadcast: &RecoveredBroadcast,
-    ) -> anyhow::Result<(Meta, Vec<Row>)> {
-        let other_version = "the journal is of another version of podium";
-        let meta = serde_json::from_slice(&broadcast.meta).context(other_version)?;
-        let raw = if broadcast.rows.is_empty() {
-            self.node.rows(broadcast.id).await?
-        } else {
-            broadcast.rows.clone()
-        };
-        let rows = raw
-            .iter()
-            .map(|row| serde_json::from_slice(row))
-            .collect::<Result<_, _>>()
-            .context(other_version)?;
-        Ok((meta, rows))
-    }
-
-    /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.
-    fn still_wanted(&self, meta: &Meta, last: Option<&Row>) -> bool {
-        let limit = Duration::from_secs(self.config.broadcast.resume_within_s);
-        if limit.is_zero() || meta.format != Format::of(&self.config) {
-            return false;
-        }
-        let seen = match last {
-            Some(row) => row.program_date_time_ms,
-            None => meta.started_ms,
-        };
-        match (seen.map(from_unix_ms), wall_now()) {
-            (Some(seen), Some(now)) => {
-                // A clock that is set later, or from a file written before, makes the age a little negative.
-                let age = now
-                    .duration_since(seen)
-                    .unwrap_or_else(|ahead| ahead.duration());
-                age <= limit
-            }
-            // Without a clock nobody can tell, and the mark says that it was wanted.
-            _ => true,
-        }
     }
 
     /// Until shut down. What is on air is ended properly first.

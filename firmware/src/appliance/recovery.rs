@@ -1,0 +1,154 @@
+//! Taking up what the last life of the process left: a broadcast that was cut off is continued or closed.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use node::{Recovered, RecoveredBroadcast};
+use serde::{Deserialize, Serialize};
+use stream::broadcast::Event as BroadcastEvent;
+use stream::publication::{self, Numbers, Publication, Row};
+
+use super::{Appliance, from_unix_ms, to_node, wall_now};
+use crate::config::Config;
+
+/// What the journal keeps of a broadcast beside its rows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Meta {
+    pub(super) name: String,
+    pub(super) started_ms: Option<u64>,
+    pub(super) first: Numbers,
+    /// What must not change within a broadcast.
+    pub(super) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Format {
+    segment_ms: u64,
+    width: u16,
+    height: u16,
+}
+
+impl Format {
+    pub(super) fn of(config: &Config) -> Format {
+        Format {
+            segment_ms: config.hls.segment_ms,
+            width: config.video.width,
+            height: config.video.height,
+        }
+    }
+}
+
+impl Appliance {
+    /// Closes what was cut off, and goes on with the newest if it is still wanted. A broadcast that cannot be read or closed
+    /// stays as it is: it does not keep the box from starting.
+    pub(super) async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
+        let count = recovered.broadcasts.len();
+        for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
+            let newest = i + 1 == count;
+            if !newest && broadcast.finished {
+                continue;
+            }
+            let id = broadcast.id;
+            if let Err(error) = self.recover_one(broadcast, newest, settings).await {
+                tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
+            }
+        }
+    }
+
+    async fn recover_one(
+        &mut self,
+        broadcast: RecoveredBroadcast,
+        newest: bool,
+        settings: publication::Settings,
+    ) -> anyhow::Result<()> {
+        let RecoveredBroadcast {
+            id,
+            finished,
+            mut root,
+            ..
+        } = broadcast;
+        let (meta, rows) = self.read_journal(&broadcast).await?;
+        let resume =
+            newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
+        let mut publication = Publication::recovered(settings, meta.first, rows, finished);
+        let mut closed = Ok(());
+        if !finished && !resume {
+            tracing::info!(%id, "closing the broadcast that was cut off");
+            publication.finish();
+            closed = match publication.next_update() {
+                Some(update) => match self.node.publish(to_node(id, update)?.0).await {
+                    Ok(published) => {
+                        root = Some(published.root);
+                        publication.stored();
+                        Ok(())
+                    }
+                    Err(error) => {
+                        publication.failed();
+                        Err(error.into())
+                    }
+                },
+                None => Ok(()),
+            };
+        }
+        if newest {
+            if let Some(root) = root {
+                let publication = &publication;
+                self.channels
+                    .live
+                    .send_modify(|live| live.update(publication, root, vec![]));
+            }
+            self.publication = publication;
+            self.since = meta.started_ms.map(from_unix_ms);
+            if resume {
+                tracing::info!(%id, "going on with the broadcast that was cut off");
+                self.id = Some(id);
+                self.step(BroadcastEvent::Resume);
+            } else {
+                self.mark.clear();
+            }
+        }
+        closed
+    }
+
+    async fn read_journal(
+        &self,
+        broadcast: &RecoveredBroadcast,
+    ) -> anyhow::Result<(Meta, Vec<Row>)> {
+        let other_version = "the journal is of another version of podium";
+        let meta = serde_json::from_slice(&broadcast.meta).context(other_version)?;
+        let raw = if broadcast.rows.is_empty() {
+            self.node.rows(broadcast.id).await?
+        } else {
+            broadcast.rows.clone()
+        };
+        let rows = raw
+            .iter()
+            .map(|row| serde_json::from_slice(row))
+            .collect::<Result<_, _>>()
+            .context(other_version)?;
+        Ok((meta, rows))
+    }
+
+    /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.
+    fn still_wanted(&self, meta: &Meta, last: Option<&Row>) -> bool {
+        let limit = Duration::from_secs(self.config.broadcast.resume_within_s);
+        if limit.is_zero() || meta.format != Format::of(&self.config) {
+            return false;
+        }
+        let seen = match last {
+            Some(row) => row.program_date_time_ms,
+            None => meta.started_ms,
+        };
+        match (seen.map(from_unix_ms), wall_now()) {
+            (Some(seen), Some(now)) => {
+                // A clock that is set later, or from a file written before, makes the age a little negative.
+                let age = now
+                    .duration_since(seen)
+                    .unwrap_or_else(|ahead| ahead.duration());
+                age <= limit
+            }
+            // Without a clock nobody can tell, and the mark says that it was wanted.
+            _ => true,
+        }
+    }
+}
