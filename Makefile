@@ -67,8 +67,8 @@ docs: ## documentation, warnings are errors
 deny: ## licences, bans and sources of every crate
 	@tests/setup/deny
 
-bench: ## benchmarks
-	cargo bench --workspace $(T)
+bench: build ## benchmarks, each against a named rival in the same run (of the debug build: it is what the tests judge)
+	@cargo bench -q -p tests --profile dev $(T)
 
 bench-sync: ## flash and beep through the real pipelines for eleven minutes: the table of their offsets
 	@cargo run -q -p media --example bench-sync
