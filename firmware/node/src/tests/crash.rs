@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cid::Cid;
 
 use super::disk::{Crash, Disk};
-use super::{open, read_all};
+use super::{counted, open, read_all};
 use crate::{BroadcastId, Leaf, NewFile, Node, StoreError, Update};
 
 /// Room for the second broadcast only when the first goes.
@@ -122,7 +122,7 @@ async fn check(disk: &Disk, told: &Told) {
         .unknown(&disk.blocks().into_keys().collect::<Vec<_>>())
         .unwrap();
     assert_eq!(known, [], "no orphan remains");
-    assert_eq!(node.stats().borrow().stored_bytes, disk.block_bytes());
+    counted(&node, &disk).await;
 
     let count = told.broadcasts.len();
     for (i, broadcast) in told.broadcasts.iter().enumerate() {

@@ -8,6 +8,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -87,4 +88,14 @@ async fn read_all(node: &Node, root: Cid) -> Result<BTreeMap<String, Bytes>, cra
         }
     }
     Ok(files)
+}
+
+/// Waits until the node counts what the disk holds. Garbage may just be leaving: its blocks first, then the journal's count
+/// of them.
+async fn counted(node: &Node, disk: &Disk) {
+    let mut stats = node.stats();
+    let counted = stats.wait_for(|stats| stats.stored_bytes == disk.block_bytes());
+    // Virtual time.
+    let settled = tokio::time::timeout(Duration::from_secs(30), counted).await;
+    settled.expect("what is counted is what is there").unwrap();
 }

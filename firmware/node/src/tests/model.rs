@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::disk::Disk;
-use super::{open, read_all};
+use super::{counted, open, read_all};
 use crate::{Leaf, NewFile, Update};
 
 /// Paths from a small set, so that files are replaced; contents too, so that blocks are shared.
@@ -41,7 +41,7 @@ proptest! {
                 assert_eq!(read_all(&node, published.root).await.unwrap(), model);
                 node.shared.journal.check_invariants();
                 tokio::time::sleep(Duration::from_secs(pause)).await;
-                assert_eq!(node.stats().borrow().stored_bytes, disk.block_bytes());
+                counted(&node, &disk).await;
             }
             node.shutdown().await;
             let (node, recovered) = open(&disk, 1 << 20).await.unwrap();
