@@ -122,7 +122,7 @@ async fn check(disk: &Disk, told: &Told) {
         .unknown(&disk.blocks().into_keys().collect::<Vec<_>>())
         .unwrap();
     assert_eq!(known, [], "no orphan remains");
-    counted(&node, &disk).await;
+    counted(&node, disk).await;
 
     let count = told.broadcasts.len();
     for (i, broadcast) in told.broadcasts.iter().enumerate() {
