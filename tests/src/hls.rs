@@ -21,7 +21,7 @@ const HOLE: f64 = 1.0;
 /// Fetches every segment of `playlist` (whose address is `url`) and lets ffprobe look at each: it starts with a keyframe, its
 /// timestamps rise, and the next segment starts where the playlist says that this one ends, within a millisecond, unless the
 /// playlist marks a discontinuity. The last one, which has no next, ends within `frame` seconds after its last packet, or a
-/// [`HOLE`] later if that is how its pictures came.
+/// hole later if that is how its pictures came.
 ///
 /// # Panics
 /// With the segment's address, where one of these does not hold.
