@@ -478,10 +478,7 @@ impl Appliance {
         let now = Instant::now();
         let hold = self.gestures.hold_progress(Button::GoLive, now);
         let stats = *self.node.stats().borrow();
-        let (root, public) = {
-            let live = self.channels.live.borrow();
-            (live.root, live.public.clone())
-        };
+        let root = self.channels.live.borrow().root;
         let status = self.panel.status(
             now,
             &self.broadcast,
@@ -501,9 +498,13 @@ impl Appliance {
             tracing::debug!(%error, "tally");
         }
         let shown = self.panel.public(&status);
-        if shown != public {
-            self.channels.live.send_modify(|live| live.public = shown);
-        }
+        self.channels.live.send_if_modified(|live| {
+            let differs = live.public != shown;
+            if differs {
+                live.public = shown;
+            }
+            differs
+        });
         self.channels.status.send_replace(status);
     }
 }
