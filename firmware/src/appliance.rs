@@ -109,6 +109,8 @@ pub(crate) struct Appliance {
     gestures: Gestures,
     panel: Panel,
     since: Option<SystemTime>,
+    /// How long this broadcast was on air in earlier lives of the process.
+    aired: Duration,
     shutting_down: bool,
 }
 
@@ -144,6 +146,7 @@ impl Appliance {
             gestures: Gestures::default(),
             panel,
             since: None,
+            aired: Duration::ZERO,
             shutting_down: false,
         };
         appliance.recover(recovered, settings).await;
@@ -453,6 +456,7 @@ impl Appliance {
         self.channels.live.send_modify(Live::forget);
         self.id = None;
         self.since = wall_now();
+        self.aired = Duration::ZERO;
         let meta = Meta {
             name: self.config.name.clone(),
             started_ms: self.since.map(unix_ms),
@@ -485,6 +489,7 @@ impl Appliance {
             panel::Published {
                 segments: self.publication.rows().len() as u64,
                 finished: self.publication.finished(),
+                aired: self.aired,
             },
             stats,
             root,

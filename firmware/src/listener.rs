@@ -1,10 +1,12 @@
-//! A listener that no crowd can use up: a bounded number of connections at a time, and none that stays silent for long.
-//! What is left over belongs to the store and the encoder; one idle viewer too many must not end the broadcast.
+//! A listener that no crowd can use up: a bounded number of connections at a time, no more than half of them from one
+//! address, and none that stays silent for long. What is left over belongs to the store and the encoder; one idle viewer
+//! too many must not end the broadcast, and one machine must not keep all others out.
 
+use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,14 +35,63 @@ pub(crate) fn raise_file_limit() {
 pub(crate) struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
+    guests: Guests,
 }
 
 impl Limited {
-    /// At most `connections` at a time; more wait in the kernel's queue.
+    /// At most `connections` at a time; more wait in the kernel's queue. Half of them may come from one address, for a crowd
+    /// behind one router or proxy; what it opens beyond is closed at once.
     pub(crate) fn new(listener: TcpListener, connections: usize) -> Limited {
         Limited {
             listener,
             permits: Arc::new(Semaphore::new(connections)),
+            guests: Guests {
+                each: connections / 2,
+                counts: Arc::default(),
+            },
+        }
+    }
+}
+
+/// How many connections each address has.
+#[derive(Debug, Clone)]
+struct Guests {
+    /// Limit for one address.
+    each: usize,
+    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Guests {
+    /// `None` if the address has its share.
+    fn admit(&self, address: IpAddr) -> Option<Guest> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(address).or_default();
+        if *count >= self.each {
+            return None;
+        }
+        *count += 1;
+        Some(Guest {
+            address,
+            guests: self.clone(),
+        })
+    }
+}
+
+/// Counts as a connection of its address until it is dropped.
+#[derive(Debug)]
+struct Guest {
+    address: IpAddr,
+    guests: Guests,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let mut counts = (self.guests.counts.lock()).unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.address);
+            }
         }
     }
 }
@@ -55,12 +106,17 @@ impl axum::serve::Listener for Limited {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
+                    // A v4 address on a v6 socket is the same machine.
+                    let Some(guest) = self.guests.admit(address.ip().to_canonical()) else {
+                        continue;
+                    };
                     let mut stream = TimeoutStream::new(stream);
                     stream.set_read_timeout(Some(SILENCE));
                     stream.set_write_timeout(Some(SILENCE));
                     let connection = Connection {
                         stream: Box::pin(stream),
                         _permit: permit,
+                        _guest: guest,
                     };
                     return (connection, address);
                 }
@@ -82,6 +138,7 @@ impl axum::serve::Listener for Limited {
 pub(crate) struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     _permit: OwnedSemaphorePermit,
+    _guest: Guest,
 }
 
 impl AsyncRead for Connection {

@@ -54,6 +54,8 @@ pub(crate) fn state(broadcast: &Broadcast) -> State {
 pub(crate) struct Published {
     pub(crate) segments: u64,
     pub(crate) finished: bool,
+    /// How long the broadcast was on air before this process was started.
+    pub(crate) aired: Duration,
 }
 
 #[derive(Debug)]
@@ -169,7 +171,9 @@ impl Panel {
         }
         self.drops.retain(|(at, _)| since_then(*at) < DROPS_FOR);
         let state = state(broadcast);
-        let on_air = broadcast.on_air().map(since_then);
+        let on_air = broadcast
+            .on_air()
+            .map(|first| published.aired + since_then(first));
         let segment_age = on_air
             .and(self.published)
             .map(|(published, _)| since_then(published));

@@ -1,7 +1,11 @@
 //! The box goes live, and parties that nobody here wrote say what they think of it.
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use socket2::{Domain, Socket, Type};
 use tests::{Config, Podium, artifact, hls, http, judge, root, wait_for};
 
 /// Seconds of one frame at 30 frames per second.
@@ -301,8 +305,24 @@ fn a_crowd_of_idle_viewers_does_not_end_the_broadcast() {
     let seen = podium.status()["segments"].as_u64().unwrap();
     podium.wait_for_segments(seen + 3);
     assert_eq!(podium.state(), "live");
+    // One machine keeps no other out.
+    let neighbour = get_from("127.0.0.2", address, "/live/index.m3u8");
+    assert!(neighbour.starts_with("HTTP/1.0 200"), "{neighbour}");
     drop(crowd);
     assert_eq!(podium.live("index.m3u8").status, 200);
+}
+
+/// A GET from another address of this machine.
+fn get_from(from: &str, to: SocketAddr, path: &str) -> String {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let from = SocketAddr::new(from.parse().unwrap(), 0);
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {to}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 #[test]

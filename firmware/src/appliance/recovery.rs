@@ -97,6 +97,9 @@ impl Appliance {
                     .live
                     .send_modify(|live| live.update(publication, root, vec![]));
             }
+            self.aired = (publication.rows().iter())
+                .map(|row| row.durations[0].duration())
+                .sum();
             self.publication = publication;
             self.since = meta.started_ms.map(from_unix_ms);
             if resume {

@@ -8,7 +8,7 @@ pub struct Status {
     /// The event's name, as configured.
     pub name: String,
     pub state: State,
-    /// Milliseconds since the first segment of this broadcast was published.
+    /// Milliseconds since the first segment of this broadcast was published, without the time that the box was off.
     pub on_air_ms: Option<u64>,
     /// When the broadcast went on air, RFC 3339; absent off air or while the clock is not sane.
     pub since: Option<String>,
