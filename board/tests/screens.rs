@@ -31,14 +31,20 @@ fn idle() -> Status {
                 fps_num: 30,
                 fps_den: 1,
             }),
+            black: false,
+            frozen: false,
+            luma: Some(110),
         },
         audio: Audio {
             peak_dbfs: [-9.0, -14.0],
             rms_dbfs: [-20.0, -24.0],
             silent: false,
             clipping: false,
+            muted: false,
         },
         bitrate_kbps: None,
+        video_kbps: 3000,
+        oversize: None,
         health: health::assess(&Facts::healthy()),
         network: Network {
             watch_url: "http://192.168.1.7:8080/".to_owned(),
@@ -165,6 +171,9 @@ fn main_idle() {
         signal: Signal::None,
         source: "/dev/video0".to_owned(),
         format: None,
+        black: false,
+        frozen: false,
+        luma: None,
     };
     check("idle-no-picture", &status, &silent(), 0);
 }
@@ -239,6 +248,53 @@ fn main_live() {
         },
         0,
     );
+}
+
+#[test]
+fn main_muted() {
+    let facts = Facts {
+        muted: true,
+        ..live_facts()
+    };
+    let mut muted = Status {
+        health: health::assess(&facts),
+        ..live()
+    };
+    muted.audio.muted = true;
+    check("live-muted", &muted, &talking(), 0);
+    let facts = Facts {
+        muted: true,
+        ..Facts::healthy()
+    };
+    let mut muted = Status {
+        health: health::assess(&facts),
+        ..idle()
+    };
+    muted.audio.muted = true;
+    check("idle-muted", &muted, &silent(), 500);
+}
+
+#[test]
+fn main_input_notices() {
+    let status = |facts| Status {
+        health: health::assess(&facts),
+        ..live()
+    };
+    let black = Facts {
+        black: true,
+        ..live_facts()
+    };
+    check("live-black", &status(black), &talking(), 0);
+    let frozen = Facts {
+        frozen: true,
+        ..live_facts()
+    };
+    check("live-frozen", &status(frozen), &talking(), 0);
+    let busy = Facts {
+        oversize: Some(stream::rate::Cause::Busy),
+        ..live_facts()
+    };
+    check("live-busy", &status(busy), &talking(), 0);
 }
 
 #[test]

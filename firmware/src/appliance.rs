@@ -1,6 +1,8 @@
 //! The loop: next event, `broadcast.step`, perform the actions. It owns all state; everything else talks to it by channel.
 
 mod recovery;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -22,6 +24,7 @@ use crate::health::Sample;
 use crate::live::{Live, RecentFile};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
+use crate::wishes::{Keeper, Wishes};
 use recovery::{Format, Meta};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
@@ -29,6 +32,9 @@ use recovery::{Format, Meta};
 pub(crate) enum Command {
     Start,
     Stop,
+    Mute(bool),
+    /// kbit/s, of [`VIDEO_KBPS`](crate::config::VIDEO_KBPS).
+    VideoBitrate(u32),
 }
 
 /// All that can happen to the box.
@@ -111,6 +117,9 @@ pub(crate) struct Appliance {
     since: Option<SystemTime>,
     /// How long this broadcast was on air in earlier lives of the process.
     aired: Duration,
+    /// What the operator wants of this broadcast, or of the next.
+    wishes: Wishes,
+    keeper: Keeper,
     shutting_down: bool,
 }
 
@@ -130,6 +139,8 @@ impl Appliance {
             publication: Publication::new(settings, Numbers::default()),
             broadcast: Broadcast::new(config.hls.segment()),
             mark: OnAirMark::in_dir(&config.data_dir),
+            wishes: Wishes::none(&config),
+            keeper: Keeper::spawn(config.data_dir.clone()),
             config,
             node,
             media,
@@ -214,6 +225,18 @@ impl Appliance {
             Event::Stored { id, result, files } => self.stored(id, result, files),
             Event::Command(Command::Start) => self.step(BroadcastEvent::Start),
             Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
+            Event::Command(Command::Mute(muted)) => {
+                self.wish(Wishes {
+                    muted,
+                    ..self.wishes
+                });
+            }
+            Event::Command(Command::VideoBitrate(video_kbps)) => {
+                self.wish(Wishes {
+                    video_kbps,
+                    ..self.wishes
+                });
+            }
             Event::Button(edge) => {
                 self.panel.touched(edge.at);
                 let gestures = self.gestures.edge(edge);
@@ -240,6 +263,24 @@ impl Appliance {
         }
     }
 
+    fn wish(&mut self, wishes: Wishes) {
+        let before = std::mem::replace(&mut self.wishes, wishes);
+        if wishes.muted != before.muted {
+            tracing::info!(muted = wishes.muted, "sound");
+            self.media.mute(wishes.muted);
+            self.panel.mute(wishes.muted);
+        }
+        let kbps = wishes.video_kbps;
+        if kbps != before.video_kbps {
+            tracing::info!(kbps, "video bitrate");
+            self.media.set_video_bitrate(kbps);
+            self.publication.set_video_bitrate(u64::from(kbps) * 1000);
+            self.panel.set_video_kbps(kbps);
+        }
+        self.keeper.keep(wishes);
+        self.show();
+    }
+
     fn gestured(&mut self, gestures: Vec<Gesture>) {
         for gesture in gestures {
             match gesture {
@@ -261,6 +302,7 @@ impl Appliance {
             media::Event::Format(_)
             | media::Event::Levels { .. }
             | media::Event::Signal(_)
+            | media::Event::Picture(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
             media::Event::VideoConfig { run, config } if Some(run) == current => {
@@ -414,6 +456,9 @@ impl Appliance {
         let after = self.broadcast.state();
         if before != std::mem::discriminant(after) {
             tracing::info!(state = panel::state(&self.broadcast).word(), "state");
+            if !self.broadcast.active() {
+                self.wish(Wishes::none(&self.config));
+            }
         }
         for action in actions {
             self.perform(action);
@@ -452,8 +497,13 @@ impl Appliance {
 
     fn begin(&mut self) {
         let first = self.publication.numbers();
-        self.publication = Publication::new(settings(&self.config), first);
+        let settings = publication::Settings {
+            video_bitrate: u64::from(self.wishes.video_kbps) * 1000,
+            ..settings(&self.config)
+        };
+        self.publication = Publication::new(settings, first);
         self.channels.live.send_modify(Live::forget);
+        self.keeper.keep(self.wishes);
         self.id = None;
         self.since = wall_now();
         self.aired = Duration::ZERO;

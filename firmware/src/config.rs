@@ -1,6 +1,7 @@
 //! One TOML file. `Default` is the simulated box, so `podium run` needs none.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +28,11 @@ pub(crate) enum ConfigError {
         accepted: &'static str,
     },
 }
+
+/// Bitrates of the video that can be asked for: from what a picture needs to move at all to what H.264 level 4 allows.
+pub(crate) const VIDEO_KBPS: RangeInclusive<u32> = 100..=25_000;
+/// [`VIDEO_KBPS`] in words.
+pub(crate) const VIDEO_KBPS_ACCEPTED: &str = "100 to 25000";
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -168,7 +174,7 @@ pub(crate) struct Video {
     pub(crate) height: u16,
     /// Frames per second, 9 to 60. Default 30. Slower input keeps its own rate.
     pub(crate) fps: u32,
-    /// kbit/s, 100 to 25000. Default 3000.
+    /// kbit/s, 100 to 25000. Default 3000. The operator's page changes it for one broadcast.
     pub(crate) bitrate_kbps: u32,
 }
 
@@ -285,8 +291,8 @@ impl Config {
             (
                 "[video] bitrate_kbps",
                 u64::from(video.bitrate_kbps),
-                (100..=25_000).contains(&video.bitrate_kbps),
-                "100 to 25000",
+                VIDEO_KBPS.contains(&video.bitrate_kbps),
+                VIDEO_KBPS_ACCEPTED,
             ),
             (
                 "[audio] bitrate_kbps",

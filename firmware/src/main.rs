@@ -11,6 +11,7 @@ mod on_air;
 mod panel;
 mod run;
 mod web;
+mod wishes;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

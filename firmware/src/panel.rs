@@ -6,7 +6,9 @@ use std::time::{Duration, Instant, SystemTime};
 use cid::Cid;
 use stream::broadcast::{Broadcast, State as BroadcastState};
 use stream::health::{self, Clip, Facts, Silence};
+use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
+use stream::rate::{Oversize, SizeWatch};
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
     Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, VideoFormat,
@@ -21,6 +23,9 @@ const SOUND_LOST: Duration = Duration::from_secs(1);
 /// Lost pictures count for the health word for this long.
 const DROPS_FOR: Duration = Duration::from_secs(10);
 
+/// A segment that was larger than promised is shown for this long.
+const OVERSIZE_FOR: Duration = Duration::from_secs(30);
+
 /// Names and addresses that do not change while the box runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -30,6 +35,8 @@ pub(crate) struct Identity {
     pub(crate) peer_id: String,
     pub(crate) ipns: String,
     pub(crate) segment: Duration,
+    /// As configured.
+    pub(crate) video_kbps: u32,
 }
 
 /// The broadcast's state as people read it.
@@ -67,6 +74,11 @@ pub(crate) struct Panel {
     touched: Instant,
     format: Option<VideoFormat>,
     signal: (Signal, Instant),
+    picture: PictureWatch,
+    seen: Option<Seen>,
+    video_kbps: u32,
+    sizes: SizeWatch,
+    oversize: Option<(Instant, Oversize)>,
     audio: Audio,
     /// When the last levels came.
     heard: Instant,
@@ -81,6 +93,11 @@ pub(crate) struct Panel {
 impl Panel {
     pub(crate) fn new(identity: Identity, sample: Sample, now: Instant) -> Panel {
         Panel {
+            picture: PictureWatch::default(),
+            seen: None,
+            video_kbps: identity.video_kbps,
+            sizes: SizeWatch::new(identity.segment, identity.video_kbps),
+            oversize: None,
             identity,
             started: now,
             sample,
@@ -93,6 +110,7 @@ impl Panel {
                 rms_dbfs: [FLOOR_DBFS; 2],
                 silent: false,
                 clipping: false,
+                muted: false,
             },
             heard: now,
             meters: Meters::default(),
@@ -119,11 +137,37 @@ impl Panel {
     pub(crate) fn media(&mut self, event: &media::Event, now: Instant) {
         match event {
             media::Event::Format(format) => self.format = Some(*format),
-            media::Event::Signal(signal) => self.signal = (*signal, now),
+            media::Event::Signal(signal) => {
+                self.signal = (*signal, now);
+                if *signal != Signal::Ok {
+                    // What comes back may be another picture.
+                    (self.picture, self.seen) = (PictureWatch::default(), None);
+                }
+            }
+            media::Event::Picture(grid) => self.picture(now, grid.clone()),
             media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
             _ => {}
         }
+    }
+
+    fn picture(&mut self, now: Instant, grid: LumaGrid) {
+        // The last picture that came may be told after its loss.
+        if self.signal.0 == Signal::Ok {
+            let at = now.saturating_duration_since(self.started);
+            self.seen = Some(self.picture.push(at, grid));
+        }
+    }
+
+    /// What the operator has asked for.
+    pub(crate) fn mute(&mut self, muted: bool) {
+        self.audio.muted = muted;
+    }
+
+    /// What the operator has asked for.
+    pub(crate) fn set_video_kbps(&mut self, kbps: u32) {
+        self.video_kbps = kbps;
+        self.sizes.set(kbps);
     }
 
     fn levels(&mut self, now: Instant, peak: [f32; 2], rms: [f32; 2]) {
@@ -135,6 +179,7 @@ impl Panel {
             rms_dbfs: rms,
             silent: self.silence.push(at, rms),
             clipping: self.clip.push(at, peak),
+            muted: self.audio.muted,
         };
     }
 
@@ -143,6 +188,21 @@ impl Panel {
         let bits = row.sizes.iter().sum::<u64>() as f64 * 8.0;
         let kbps = bits / row.durations[0].seconds() / 1000.0;
         self.published = Some((now, kbps as u32));
+        let at = now.saturating_duration_since(self.started);
+        let busy = self.picture.busy(at);
+        if let Some(oversize) = self
+            .sizes
+            .check(row.sizes[0], row.durations[0].duration(), busy)
+        {
+            let (percent, cause) = (oversize.percent, oversize.cause);
+            tracing::warn!(
+                segment = row.media_sequence,
+                percent,
+                ?cause,
+                "a segment is larger than promised"
+            );
+            self.oversize = Some((now, oversize));
+        }
         self.latency = row
             .program_date_time_ms
             .map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
@@ -170,6 +230,10 @@ impl Panel {
             self.levels(now, [FLOOR_DBFS; 2], [FLOOR_DBFS; 2]);
         }
         self.drops.retain(|(at, _)| since_then(*at) < DROPS_FOR);
+        self.oversize
+            .take_if(|(at, _)| now.saturating_duration_since(*at) >= OVERSIZE_FOR);
+        let oversize = self.oversize.map(|(_, oversize)| oversize);
+        let seen = self.seen.unwrap_or_default();
         let state = state(broadcast);
         let on_air = broadcast
             .on_air()
@@ -189,6 +253,10 @@ impl Panel {
             signal_for: since_then(self.signal.1),
             audio_silent: self.audio.silent,
             clipping: self.audio.clipping,
+            muted: self.audio.muted,
+            black: seen.black,
+            frozen: seen.frozen,
+            oversize: oversize.map(|oversize| oversize.cause),
             disk,
             segment_age,
             segment_duration: self.identity.segment,
@@ -208,9 +276,14 @@ impl Panel {
                 signal: self.signal.0,
                 source: self.identity.source.clone(),
                 format: self.format,
+                black: seen.black,
+                frozen: seen.frozen,
+                luma: self.seen.map(|seen| seen.luma as u8),
             },
             audio: self.audio,
             bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
+            video_kbps: self.video_kbps,
+            oversize,
             health: health::assess(&facts),
             network: self.identity.network.clone(),
             node: Node {

@@ -240,7 +240,7 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     })
 }
 
-fn media_config(config: &Config) -> media::Config {
+pub(crate) fn media_config(config: &Config) -> media::Config {
     media::Config {
         name: config.name.clone(),
         source: match config.capture.source {
@@ -286,6 +286,7 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
         peer_id: node.peer_id().to_owned(),
         ipns: node.channel().to_owned(),
         segment: config.hls.segment(),
+        video_kbps: config.video.bitrate_kbps,
     }
 }
 

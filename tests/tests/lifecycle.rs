@@ -1,7 +1,8 @@
 //! Ends and beginnings: signals, power cuts, restarts.
 
 use rustix::process::Signal;
-use tests::{Config, Podium, hls, http, judge};
+use serde_json::json;
+use tests::{Config, Podium, hls, http, judge, wait_for};
 
 const FRAME: f64 = 1.0 / 30.0;
 
@@ -178,4 +179,39 @@ fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
         let served = http::get(&format!("{}{path}", podium.viewer));
         assert!(served.body == *bytes, "{path} has changed");
     }
+}
+
+#[test]
+fn what_was_muted_stays_muted_after_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    for (what, body) in [
+        ("mute", json!({ "muted": true })),
+        ("bitrate", json!({ "video_kbps": 700 })),
+    ] {
+        let url = format!("{}/api/v1/{what}", podium.operator);
+        assert_eq!(http::post(&url, &[], &body).status, 202);
+    }
+    let kept = dir.path().join("data/wishes.json");
+    wait_for("the wishes on the disk", || {
+        let text = std::fs::read_to_string(&kept).ok()?;
+        (text == "{\"muted\":true,\"video_kbps\":700}").then_some(())
+    });
+    podium.signal(Signal::KILL);
+    podium.join();
+
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.wait_for_state("live");
+    let status = podium.status();
+    assert_eq!(status["audio"]["muted"], true);
+    assert_eq!(status["video_kbps"], 700);
+    podium.hold_until_it_works("go_live");
+    podium.wait_for_state("idle");
+    let status = podium.status();
+    assert_eq!(
+        status["audio"]["muted"], false,
+        "it ended with the broadcast"
+    );
+    assert_eq!(status["video_kbps"], 3000);
 }

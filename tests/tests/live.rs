@@ -444,3 +444,116 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
     assert_eq!(rebound.status, 403);
     assert_eq!(podium.state(), "live");
 }
+
+/// The loudest sample of a segment, dBFS, as ffmpeg decodes it.
+fn max_volume(init: &[u8], segment: &[u8]) -> f64 {
+    let arguments = [
+        "-hide_banner",
+        "-i",
+        "-",
+        "-af",
+        "volumedetect",
+        "-f",
+        "null",
+        "-",
+    ];
+    let (_, said) = judge::run("ffmpeg", &arguments, &[init, segment].concat());
+    let (_, volume) = said.split_once("max_volume:").expect("a volume");
+    volume.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_operator_mutes_and_changes_the_bitrate_while_live() {
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    let ask = |what: &str, body: Value| {
+        http::post(&format!("{}/api/v1/{what}", podium.operator), &[], &body)
+    };
+    let bandwidth = || -> u64 {
+        let index = podium.live("index.m3u8").body;
+        let (_, index) = m3u8_rs::parse_master_playlist(&index).unwrap();
+        index.variants.iter().map(|it| it.bandwidth).max().unwrap()
+    };
+    for (what, body) in [
+        ("bitrate", json!({ "video_kbps": 99 })),
+        ("bitrate", json!({ "video_kbps": 25_001 })),
+        ("bitrate", json!({ "video_kbps": -1 })),
+        ("bitrate", json!({ "kbps": 500 })),
+        ("mute", json!({ "muted": "yes" })),
+        ("mute", json!({})),
+    ] {
+        let answer = ask(what, body.clone());
+        assert_eq!(answer.status, 422, "{what} {body}: {}", answer.text());
+    }
+    let answer = ask("bitrate", json!({ "video_kbps": 99 }));
+    assert_eq!(answer.text(), "video_kbps = 99: must be 100 to 25000\n");
+
+    podium.go_live();
+    podium.wait_for_segments(3);
+    let at_first = bandwidth();
+    assert_eq!(ask("mute", json!({ "muted": true })).status, 202);
+    assert_eq!(ask("mute", json!({ "muted": true })).status, 202);
+    assert_eq!(ask("bitrate", json!({ "video_kbps": 300 })).status, 202);
+    wait_for("the wishes in the status", || {
+        let status = podium.status();
+        (status["audio"]["muted"] == true && status["video_kbps"] == 300).then_some(())
+    });
+    assert_eq!(podium.status()["health"]["action"][0], "Sound is MUTED");
+    save_picture(&podium, "panel-muted.png");
+    let changed = podium.status()["segments"].as_u64().unwrap();
+    // The open segment and one on its way are of both; after them all is as it was asked for.
+    let settled = changed + 2;
+    podium.wait_for_segments(settled + 3);
+    // What was published before still stands in the playlist, and no segment may be above its BANDWIDTH.
+    let lowered = bandwidth();
+    assert!(lowered < at_first, "{lowered} of {at_first}");
+    let greatest = (hls::live(&podium, "video").segments.iter())
+        .map(|segment| {
+            let bytes = http::get(&format!("{}/live/{}", podium.viewer, segment.uri)).body;
+            bytes.len() as f64 * 8.0 / f64::from(segment.duration)
+        })
+        .fold(0.0, f64::max);
+    assert!(greatest <= lowered as f64, "{greatest} above {lowered}");
+    assert_eq!(ask("mute", json!({ "muted": false })).status, 202);
+    assert_eq!(ask("bitrate", json!({ "video_kbps": 6000 })).status, 202);
+    wait_for("a BANDWIDTH with room for 1.25 times 6000 kbit/s", || {
+        (bandwidth() >= 7_500_000).then_some(())
+    });
+    podium.wait_for_segments(settled + 6);
+
+    for rendition in ["video", "audio"] {
+        let playlist = hls::live(&podium, rendition);
+        assert_eq!(
+            playlist
+                .segments
+                .iter()
+                .filter(|it| it.map.is_some())
+                .count(),
+            1,
+            "one init segment"
+        );
+        let base = format!("{}/live/", podium.viewer);
+        let fetch = |uri: &str| http::get(&format!("{base}{uri}")).body;
+        let init = fetch(&playlist.segments[0].map.as_ref().unwrap().uri);
+        for segment in &playlist.segments[settled as usize..settled as usize + 3] {
+            let bytes = fetch(&segment.uri);
+            if rendition == "video" {
+                let nominal = 300_000.0 / 8.0 * 2.0;
+                assert!(
+                    bytes.len() as f64 <= 1.25 * nominal,
+                    "{} of {nominal} bytes",
+                    bytes.len()
+                );
+            } else {
+                assert!(max_volume(&init, &bytes) < -80.0);
+            }
+        }
+        if rendition == "audio" {
+            assert!(max_volume(&init, &fetch(&playlist.segments[0].uri)) > -40.0);
+        }
+    }
+    check_renditions(&podium);
+}

@@ -157,6 +157,16 @@ fn faults() -> Vec<Scenario> {
         session.play(AFTER);
     }
 
+    session.media.mute(true);
+    session.play(5.0);
+    session.scenario("after mute");
+    session.media.mute(false);
+    session.play(AFTER);
+
+    session.scenario("the input ended, and began anew");
+    session.signal.set(|signal| signal.ends += 1);
+    session.play(AFTER);
+
     session.programme("programme restarted");
     session.play(AFTER);
     session.signal.set(|signal| signal.plugged = false);

@@ -6,10 +6,13 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use stream::media::SAMPLE_RATE;
+use stream::mute::Mute;
 use stream::status::Signal;
+use stream::stuck::StuckWatch;
 use stream::timeline::{self, Arrival, AudioPlacement, Timeline, VideoPlacement};
 use tokio::sync::mpsc;
 
+use crate::picture::luma_grid;
 use crate::programme::Programme;
 use crate::{Config, Control, Event};
 
@@ -21,6 +24,9 @@ const SAMPLE_BYTES: usize = 4;
 
 /// How often the number of lost pictures is reported.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// How often the picture is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -43,6 +49,13 @@ pub(crate) struct Conductor {
     control: SyncSender<Input>,
     events: mpsc::Sender<Event>,
     programme: Option<(Programme, Timeline)>,
+    mute: Mute,
+    /// Of the programme's video and audio encoder.
+    stuck: [StuckWatch; 2],
+    ticked: Instant,
+    /// How the pictures lie in memory.
+    info: gst_video::VideoInfo,
+    looked: Option<Instant>,
     /// The last picture that was placed.
     shown: Option<gst::Buffer>,
     /// A programme that plays out what it has.
@@ -59,12 +72,18 @@ impl Conductor {
     pub(crate) fn new(
         config: Config,
         slate: gst::Buffer,
+        info: gst_video::VideoInfo,
         control: SyncSender<Input>,
         events: mpsc::Sender<Event>,
     ) -> Conductor {
         Conductor {
             config,
             slate,
+            info,
+            looked: None,
+            mute: Mute::default(),
+            stuck: Default::default(),
+            ticked: Instant::now(),
             control,
             events,
             programme: None,
@@ -128,6 +147,13 @@ impl Conductor {
                 self.programme = None;
                 self.ending = None;
             }
+            Input::Control(Control::Mute(muted)) => self.mute.set(muted),
+            Input::Control(Control::VideoBitrate { kbps }) => {
+                self.config.video_bitrate_kbps = kbps;
+                if let Some((programme, _)) = &self.programme {
+                    programme.set_video_bitrate(kbps);
+                }
+            }
             Input::Control(Control::Gone { run }) => {
                 self.programme
                     .take_if(|(programme, _)| programme.run == run);
@@ -150,6 +176,7 @@ impl Conductor {
     fn start(&mut self, now: Instant, run: u64) {
         self.ending = None;
         self.programme = None;
+        self.stuck = Default::default();
         let control = self.control.clone();
         let gone = move || {
             // The conductor may be busy and its queue full: another thread waits for it.
@@ -166,21 +193,21 @@ impl Conductor {
                 };
                 self.programme = Some((programme, Timeline::new(now, settings)));
             }
-            Err(why) => {
-                // The loop may be waiting for the conductor at this moment, so the conductor does not wait for the loop.
-                let events = self.events.clone();
-                std::thread::spawn(move || {
-                    events.blocking_send(Event::ProgrammeFailed { run, why })
-                });
-            }
+            Err(why) => self.failed(run, why),
         }
+    }
+
+    fn failed(&self, run: u64, why: String) {
+        // The loop may be waiting for the conductor at this moment, so the conductor does not wait for the loop.
+        let events = self.events.clone();
+        std::thread::spawn(move || events.blocking_send(Event::ProgrammeFailed { run, why }));
     }
 
     fn frame(&self) -> Duration {
         Duration::from_secs(1) / self.config.fps
     }
 
-    fn audio(&mut self, now: Instant, pts: Duration, buffer: gst::Buffer) {
+    fn audio(&mut self, now: Instant, pts: Duration, mut buffer: gst::Buffer) {
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
@@ -190,6 +217,7 @@ impl Conductor {
             AudioPlacement::Append { silence } => {
                 push_silence(programme, position, silence);
                 let at = position + samples_to_time(silence);
+                mute(&mut self.mute, &mut buffer);
                 push_audio(programme, at, samples, buffer);
             }
             AudioPlacement::Drop => tracing::debug!(?pts, "sound overlaps; left out"),
@@ -200,6 +228,7 @@ impl Conductor {
         (self.arrival)
             .get_or_insert_with(|| Arrival::new(now))
             .arrived(now);
+        self.look(now, &buffer);
         let Some(pts) = shifted(pts, self.config.av_offset_ms) else {
             return;
         };
@@ -213,12 +242,46 @@ impl Conductor {
         }
     }
 
+    /// Shows the loop the picture; if it is busy the next one does.
+    fn look(&mut self, now: Instant, buffer: &gst::Buffer) {
+        let due = |looked: Instant| now.saturating_duration_since(looked) >= LOOK;
+        if self.looked.is_none_or(due)
+            && let Some(grid) = luma_grid(buffer, &self.info)
+        {
+            self.looked = Some(now);
+            let _ = self.events.try_send(Event::Picture(grid));
+        }
+    }
+
+    /// An encoder that is stuck says nothing by itself.
+    fn look_for_stuck(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.ticked);
+        self.ticked = now;
+        let Some((programme, _)) = &self.programme else {
+            return;
+        };
+        let progress = programme.progress();
+        let found = (self.stuck.iter_mut().zip(progress))
+            .position(|(watch, progress)| watch.look(passed, progress));
+        if let Some(encoder) = found {
+            let run = programme.run;
+            self.programme = None;
+            self.failed(
+                run,
+                format!("{} encoder is stuck", ["video", "audio"][encoder]),
+            );
+        }
+    }
+
     fn tick(&mut self, now: Instant) {
+        self.look_for_stuck(now);
+        let slate = (self.programme.as_ref()).is_some_and(|(_, timeline)| timeline.video_lost());
         let signal = match &mut self.arrival {
             None => Signal::None,
             Some(arrival) => {
                 arrival.tick(now);
-                if arrival.lost() {
+                // Pictures may come and be of no use, with timestamps that cannot be.
+                if arrival.lost() || slate {
                     Signal::Lost
                 } else {
                     Signal::Ok
@@ -282,6 +345,17 @@ fn push_silence(programme: &Programme, from: Duration, mut samples: u64) {
         push_audio(programme, at, block, buffer);
         at += samples_to_time(block);
         samples -= block;
+    }
+}
+
+/// Mutes a block of captured sound. What cannot be written to becomes silence: nothing that shall not be heard gets out.
+fn mute(mute: &mut Mute, buffer: &mut gst::Buffer) {
+    if mute.transparent() {
+        return;
+    }
+    let written = (buffer.make_mut().map_writable()).map(|mut block| mute.apply(&mut block));
+    if written.is_err() {
+        *buffer = gst::Buffer::from_slice(vec![0u8; buffer.size()]);
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod capture;
 mod conductor;
+pub mod picture;
 mod programme;
 pub mod signal;
 mod slate;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, VideoConfig};
+use stream::picture::LumaGrid;
 use stream::status::{Signal, VideoFormat};
 use tokio::sync::mpsc;
 
@@ -67,6 +69,8 @@ pub enum Event {
         rms: [f32; 2],
     },
     Signal(Signal),
+    /// The picture at the input, ten times a second while there is one.
+    Picture(LumaGrid),
     /// The capture broke and is being restarted.
     CaptureFailed {
         why: String,
@@ -91,7 +95,7 @@ pub enum Event {
     ProgrammeEnded {
         run: u64,
     },
-    /// The encoder's pipeline failed and is gone.
+    /// The encoder's pipeline failed or got stuck, and is gone.
     ProgrammeFailed {
         run: u64,
         why: String,
@@ -126,6 +130,10 @@ enum Control {
     },
     End,
     Drop,
+    Mute(bool),
+    VideoBitrate {
+        kbps: u32,
+    },
     /// The programme with this number ended or failed by itself.
     Gone {
         run: u64,
@@ -156,6 +164,8 @@ impl Media {
             capture::check_clip(path)?;
         }
         let slate = slate::draw(&config).map_err(StartError::Slate)?;
+        let info =
+            picture::raw_video_info(config.width, config.height).map_err(StartError::Slate)?;
         let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let capture = {
@@ -170,7 +180,8 @@ impl Media {
             std::thread::Builder::new()
                 .name("conductor".into())
                 .spawn(move || {
-                    conductor::Conductor::new(config, slate, control, events).run(&inputs, &stop);
+                    conductor::Conductor::new(config, slate, info, control, events)
+                        .run(&inputs, &stop);
                 })?
         };
         Ok(Media {
@@ -194,6 +205,17 @@ impl Media {
     /// Ends the programme without waiting for what it still holds.
     pub fn drop_programme(&self) {
         self.command(Control::Drop);
+    }
+
+    /// Puts silence in the place of the sound, with a short fade, or takes it away; holds for all programmes that follow.
+    pub fn mute(&self, muted: bool) {
+        self.command(Control::Mute(muted));
+    }
+
+    /// Another bitrate for the picture, with the same init segment, from one of the next pictures on; holds for all
+    /// programmes that follow.
+    pub fn set_video_bitrate(&self, kbps: u32) {
+        self.command(Control::VideoBitrate { kbps });
     }
 
     fn command(&self, control: Control) {

@@ -1,15 +1,18 @@
 //! Programme: raw pictures and samples in, H.264 access units and AAC frames out. Not live, never stops while on air.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gst::prelude::*;
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, SAMPLE_RATE, VideoConfig};
+use stream::stuck::Progress;
 use tokio::sync::mpsc;
 
 use crate::capture::describe;
 use crate::slate::raw_video_caps;
-use crate::{Config, Event};
+use crate::{Config, Event, Source};
 
 /// Raw pictures that may wait for the encoder: those of a second. More means that it does not keep up. Fewer, and the slates
 /// that replace lost pictures, all of `stream::timeline::LOSS` at once, would push each other out.
@@ -44,10 +47,39 @@ impl AacEncoder {
     }
 }
 
+/// The H.264 level that is declared (Table A-1): 4 has room for every bitrate up to 1080p30, 4.2 for 60 pictures a second. Left
+/// to the encoder, it would follow from the bitrate at the start, and a bitrate that is raised later would break it.
+fn level(config: &Config) -> &'static str {
+    let macroblocks =
+        u32::from(config.width.div_ceil(16)) * u32::from(config.height.div_ceil(16)) * config.fps;
+    if macroblocks <= 245_760 { "4" } else { "4.2" }
+}
+
+/// How far one encoder has come, as its two ends see it.
+#[derive(Debug, Default)]
+struct Counts {
+    given: AtomicU64,
+    made: AtomicU64,
+    held: AtomicBool,
+}
+
+impl Counts {
+    fn progress(&self) -> Progress {
+        Progress {
+            given: self.given.load(Relaxed),
+            made: self.made.load(Relaxed),
+            held: self.held.load(Relaxed),
+        }
+    }
+}
+
 pub(crate) struct Programme {
     pipeline: gst::Pipeline,
+    encoder: gst::Element,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
+    /// Of video and audio.
+    counts: [Arc<Counts>; 2],
     queue: u64,
     pub(crate) run: u64,
 }
@@ -77,12 +109,13 @@ impl Programme {
         let queue = queue_pictures(config);
         let pipeline = gst::parse::launch(&format!(
             "appsrc name=video-in format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
-             ! x264enc tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
-             ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out async=false sync=false max-buffers=60 \
+             ! x264enc name=encoder tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
+             ! video/x-h264,level=(string){} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out async=false sync=false max-buffers=60 \
              appsrc name=audio-in format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
              ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
             raw_video_caps(config),
             config.fps,
+            level(config),
             aac.element,
             config.audio_bitrate_kbps * 1000,
         ))
@@ -94,14 +127,21 @@ impl Programme {
             element.downcast().map_err(|_| "not an appsrc".to_owned())
         };
         let (video, audio) = (source("video-in")?, source("audio-in")?);
-        connect_video(&pipeline, run, events)?;
-        connect_audio(&pipeline, run, config, aac, events)?;
+        let encoder = pipeline.by_name("encoder").ok_or("no encoder")?;
+        let counts = <[Arc<Counts>; 2]>::default();
+        connect_video(&pipeline, run, &counts[0], events)?;
+        connect_audio(&pipeline, run, config, aac, &counts[1], events)?;
+        if let Source::Signal(signal) = &config.source {
+            signal.break_encoder(&encoder, run)?;
+        }
         watch(&pipeline, run, events, gone)?;
         pipeline
             .set_state(gst::State::Playing)
             .map_err(|_| "the encoder does not start".to_owned())?;
         Ok(Programme {
             pipeline,
+            encoder,
+            counts,
             video,
             audio,
             queue,
@@ -117,12 +157,24 @@ impl Programme {
                 .build();
             self.video.send_event(event);
         }
+        self.counts[0].given.fetch_add(1, Relaxed);
         // An error here is also on the bus.
         let _ = self.video.push_buffer(buffer);
     }
 
     pub(crate) fn push_audio(&self, buffer: gst::Buffer) {
+        self.counts[1].given.fetch_add(1, Relaxed);
         let _ = self.audio.push_buffer(buffer);
+    }
+
+    /// From one of the next pictures on. The encoder scales its buffer (VBV) along, and its parameter sets stay.
+    pub(crate) fn set_video_bitrate(&self, kbps: u32) {
+        self.encoder.set_property("bitrate", kbps);
+    }
+
+    /// How far the video and the audio encoder have come.
+    pub(crate) fn progress(&self) -> [Progress; 2] {
+        self.counts.each_ref().map(|counts| counts.progress())
     }
 
     /// Whether the next picture costs one that still waits for the encoder.
@@ -199,25 +251,30 @@ fn sink(pipeline: &gst::Pipeline, name: &str) -> Result<gst_app::AppSink, String
 }
 
 /// Sends to the loop, waiting while it is busy: that is what holds the encoder back.
-fn send(events: &mpsc::Sender<Event>, event: Event) -> Result<(), gst::FlowError> {
-    events.blocking_send(event).map_err(|_| gst::FlowError::Eos)
+fn send(events: &mpsc::Sender<Event>, counts: &Counts, event: Event) -> Result<(), gst::FlowError> {
+    counts.held.store(true, Relaxed);
+    let sent = events.blocking_send(event).map_err(|_| gst::FlowError::Eos);
+    counts.held.store(false, Relaxed);
+    sent
 }
 
 fn connect_video(
     pipeline: &gst::Pipeline,
     run: u64,
+    counts: &Arc<Counts>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
-    let events = events.clone();
+    let (events, counts) = (events.clone(), counts.clone());
     let mut known: Option<gst::Caps> = None;
     sink(pipeline, "video-out")?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let encoded = pull(sink)?;
+                counts.made.fetch_add(1, Relaxed);
                 if known.as_ref() != Some(&encoded.caps) {
                     let config =
                         video_config(&encoded.caps).ok_or(gst::FlowError::NotNegotiated)?;
-                    send(&events, Event::VideoConfig { run, config })?;
+                    send(&events, &counts, Event::VideoConfig { run, config })?;
                     known = Some(encoded.caps);
                 }
                 let unit = AccessUnit {
@@ -225,7 +282,7 @@ fn connect_video(
                     keyframe: encoded.keyframe,
                     data: encoded.data,
                 };
-                send(&events, Event::Video { run, unit })?;
+                send(&events, &counts, Event::Video { run, unit })?;
                 Ok(gst::FlowSuccess::Ok)
             })
             .build(),
@@ -247,9 +304,10 @@ fn connect_audio(
     run: u64,
     config: &Config,
     aac: AacEncoder,
+    counts: &Arc<Counts>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
-    let events = events.clone();
+    let (events, counts) = (events.clone(), counts.clone());
     let bitrate = config.audio_bitrate_kbps * 1000;
     let priming = Duration::from_nanos(aac.priming * 1_000_000_000 / u64::from(SAMPLE_RATE));
     let mut configured = false;
@@ -257,6 +315,7 @@ fn connect_audio(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let encoded = pull(sink)?;
+                counts.made.fetch_add(1, Relaxed);
                 if !configured {
                     let config = AudioConfig {
                         audio_specific_config: codec_data(&encoded.caps)
@@ -264,17 +323,20 @@ fn connect_audio(
                         channels: 2,
                         bitrate,
                     };
-                    send(&events, Event::AudioConfig { run, config })?;
+                    send(&events, &counts, Event::AudioConfig { run, config })?;
                     configured = true;
                 }
                 let frame = AudioFrame {
                     pts: encoded.pts.saturating_sub(priming),
                     data: encoded.data,
                 };
-                send(&events, Event::Audio { run, frame })?;
+                send(&events, &counts, Event::Audio { run, frame })?;
                 Ok(gst::FlowSuccess::Ok)
             })
             .build(),
     );
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

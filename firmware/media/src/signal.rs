@@ -50,6 +50,12 @@ pub struct Signal {
     pub jitter: Duration,
     /// Raising it makes the device fail once; it can be opened again at once.
     pub failures: u64,
+    /// Raising it makes the device's streams end once.
+    pub ends: u64,
+    /// Which timestamps lie.
+    pub lies: Lies,
+    /// What goes wrong in the encoder, and in which run's.
+    pub encoder: Option<(u64, EncoderFault)>,
 }
 
 impl Default for Signal {
@@ -63,8 +69,27 @@ impl Default for Signal {
             ppm: 0.0,
             jitter: Duration::ZERO,
             failures: 0,
+            ends: 0,
+            lies: Lies::default(),
+            encoder: None,
         }
     }
+}
+
+/// Timestamps that cannot be: anything from zero to some hundred years, another with each buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lies {
+    pub video: bool,
+    pub audio: bool,
+}
+
+/// What can become of a video encoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EncoderFault {
+    /// It reports an error.
+    Fails,
+    /// It hangs, and so does whoever waits for it, until the fault is taken away.
+    Hangs,
 }
 
 /// The device's controls. Clones control the same device.
@@ -96,6 +121,31 @@ impl Handle {
         self.made.elapsed()
     }
 
+    /// Lets the tests break the video encoder of run `run`.
+    pub(crate) fn break_encoder(&self, encoder: &gst::Element, run: u64) -> Result<(), String> {
+        let pad = encoder.static_pad("src").ok_or("no pad")?;
+        let (control, encoder) = (self.signal.subscribe(), encoder.downgrade());
+        let fault = move || {
+            let fault = control.borrow().encoder;
+            fault.filter(|(of, _)| *of == run).map(|(_, fault)| fault)
+        };
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+            match (fault(), encoder.upgrade()) {
+                (Some(EncoderFault::Fails), Some(encoder)) => {
+                    gst::element_error!(encoder, gst::StreamError::Encode, ["broken on purpose"]);
+                }
+                (Some(EncoderFault::Hangs), _) => {
+                    while fault() == Some(EncoderFault::Hangs) {
+                        std::thread::sleep(Duration::from_millis(10));
+                    }
+                }
+                _ => {}
+            }
+            gst::PadProbeReturn::Ok
+        });
+        Ok(())
+    }
+
     pub(crate) fn description() -> (&'static str, &'static str) {
         (
             "appsrc name=flash is-live=true format=time ! queue leaky=downstream max-size-buffers=5",
@@ -119,6 +169,7 @@ impl Handle {
             start,
             control: self.signal.subscribe(),
             failures: signal.failures,
+            ends: signal.ends,
             pipeline: pipeline.downgrade(),
             video: source("flash")?,
             audio: source("beep")?,
@@ -173,6 +224,7 @@ struct Device {
     start: u64,
     control: watch::Receiver<Signal>,
     failures: u64,
+    ends: u64,
     pipeline: glib::WeakRef<gst::Pipeline>,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
@@ -209,6 +261,11 @@ impl Device {
                     gst::ResourceError::Read,
                     ["the test signal failed"]
                 );
+                return;
+            }
+            if signal.ends != self.ends {
+                let _ = self.video.end_of_stream();
+                let _ = self.audio.end_of_stream();
                 return;
             }
             let pushed = if is_video {
@@ -260,7 +317,7 @@ impl Device {
         if !signal.video {
             return Ok(());
         }
-        let pts = self.timestamp(at, signal.jitter);
+        let pts = self.timestamp(at, signal.jitter, signal.lies.video);
         let mut buffer = gst::Buffer::from_mut_slice(self.draw(at));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(pts);
@@ -303,7 +360,7 @@ impl Device {
             block.extend_from_slice(&value.to_le_bytes());
             block.extend_from_slice(&value.to_le_bytes());
         }
-        let pts = self.timestamp(start as u64, signal.jitter);
+        let pts = self.timestamp(start as u64, signal.jitter, signal.lies.audio);
         let mut buffer = gst::Buffer::from_mut_slice(block);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(pts);
@@ -312,10 +369,14 @@ impl Device {
     }
 
     /// What the card says when this was captured. Xorshift: the same in every run.
-    fn timestamp(&mut self, at: u64, jitter: Duration) -> gst::ClockTime {
+    fn timestamp(&mut self, at: u64, jitter: Duration, lies: bool) -> gst::ClockTime {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
+        if lies {
+            // Of every size, not just of the largest.
+            return gst::ClockTime::from_nseconds(self.random >> (self.random % 60 + 1));
+        }
         let jitter = jitter.as_nanos() as u64;
         let error = self.random % (2 * jitter + 1);
         gst::ClockTime::from_nseconds(at - self.start + BASE + error - jitter)

@@ -6,7 +6,7 @@ mod flash_and_beep;
 use std::time::Duration;
 
 use flash_and_beep::{HEAD, Scenario, Session};
-use media::signal::Signal;
+use media::signal::{Lies, Signal};
 use stream::status::Signal::{Lost, Ok};
 
 /// What the box promises, milliseconds.
@@ -63,6 +63,93 @@ fn faults_of_the_card_leave_sound_and_picture_together() {
     for scenario in &report.scenarios {
         assert!(scenario.longest_gap < 1.0, "{HEAD}\n{scenario}");
     }
+}
+
+#[test]
+fn after_mute_sound_and_picture_are_together() {
+    let mut session = Session::start(Signal::default(), 0);
+    session.programme("start");
+    session.play(2.5);
+    session.media.mute(true);
+    // What was on its way to the encoder is still heard.
+    session.play(0.5);
+    session.scenario("muted");
+    session.play(3.0);
+    session.scenario("after mute");
+    session.media.mute(false);
+    session.play(3.5);
+    let report = session.finish();
+    let [start, muted, after] = &report.scenarios[..] else {
+        panic!("a scenario is missing");
+    };
+    assert_eq!(muted.beeps, 0, "{HEAD}\n{muted}");
+    assert!(
+        muted.longest_gap < 0.5,
+        "the picture goes on: {HEAD}\n{muted}"
+    );
+    check(&[start.clone(), after.clone()], 0.0);
+    assert_eq!(report.signals, [Ok]);
+}
+
+#[test]
+fn an_input_that_ends_or_lies_about_time_leaves_sound_and_picture_together() {
+    let mut session = Session::start(Signal::default(), 0);
+    session.programme("start");
+    session.play(2.5);
+    session.scenario("the input has ended, and begins anew");
+    session.signal.set(|signal| signal.ends += 1);
+    session.play(4.0);
+    for (name, lies) in [
+        (
+            "the picture's timestamps lie",
+            Lies {
+                video: true,
+                audio: false,
+            },
+        ),
+        (
+            "the sound's timestamps lie",
+            Lies {
+                video: false,
+                audio: true,
+            },
+        ),
+        (
+            "all timestamps lie",
+            Lies {
+                video: true,
+                audio: true,
+            },
+        ),
+    ] {
+        session.scenario(name);
+        session.signal.set(|signal| signal.lies = lies);
+        session.play(3.0);
+        session.scenario("the truth again");
+        session.signal.set(|signal| signal.lies = Lies::default());
+        session.play(7.0);
+    }
+    let report = session.finish();
+    let judged: Vec<_> = (report.scenarios.iter().cloned())
+        .filter(|scenario| !scenario.name.ends_with("lie"))
+        .collect();
+    for scenario in &report.scenarios {
+        // Whatever comes in, something goes out.
+        assert!(scenario.longest_gap < 1.0, "{HEAD}\n{scenario}");
+    }
+    println!("{HEAD}");
+    for scenario in &report.scenarios {
+        println!("{scenario}");
+    }
+    // The second in which the truth comes back is not judged.
+    let settled: Vec<_> = (judged.into_iter())
+        .map(|mut scenario| {
+            let late = scenario.offsets.len().min(2);
+            scenario.offsets.drain(..late);
+            scenario
+        })
+        .collect();
+    check(&settled[1..], 0.0);
 }
 
 #[test]

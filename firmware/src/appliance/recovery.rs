@@ -10,6 +10,7 @@ use stream::publication::{self, Numbers, Publication, Row};
 
 use super::{Appliance, from_unix_ms, to_node, wall_now};
 use crate::config::Config;
+use crate::wishes::Wishes;
 
 /// What the journal keeps of a broadcast beside its rows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -105,6 +106,7 @@ impl Appliance {
             if resume {
                 tracing::info!(%id, "going on with the broadcast that was cut off");
                 self.id = Some(id);
+                self.wish(Wishes::kept(&self.config));
                 self.step(BroadcastEvent::Resume);
             } else {
                 self.mark.clear();

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appliance::Command;
+use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
 use crate::listener::Limited;
 use crate::web;
 
@@ -75,6 +76,8 @@ fn router(console: Console) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/start", post(start))
         .route("/api/v1/stop", post(stop))
+        .route("/api/v1/mute", post(mute))
+        .route("/api/v1/bitrate", post(bitrate))
         .route("/api/v1/button", post(button))
         .route("/api/v1/panel.png", get(picture))
         .route("/metrics", get(metrics))
@@ -155,6 +158,32 @@ async fn command(console: &Console, command: Command) -> Response {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Mute {
+    muted: bool,
+}
+
+/// Says what shall be, not what shall change: a repeated request does no harm.
+async fn mute(State(console): State<Console>, Json(Mute { muted }): Json<Mute>) -> Response {
+    command(&console, Command::Mute(muted)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Bitrate {
+    video_kbps: u32,
+}
+
+async fn bitrate(State(console): State<Console>, Json(wanted): Json<Bitrate>) -> Response {
+    let kbps = wanted.video_kbps;
+    if !VIDEO_KBPS.contains(&kbps) {
+        let why = format!("video_kbps = {kbps}: must be {VIDEO_KBPS_ACCEPTED}\n");
+        return (StatusCode::UNPROCESSABLE_ENTITY, why).into_response();
+    }
+    command(&console, Command::VideoBitrate(kbps)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct ButtonEdge {
     button: Button,
     action: Action,
@@ -185,7 +214,8 @@ async fn healthz() -> &'static str {
 async fn metrics(State(console): State<Console>) -> Response {
     let status = console.status.borrow().clone();
     let live = u8::from(status.tally == Tally::On);
-    let rows: [(&str, &str, f64); 9] = [
+    let truth = |it: bool| f64::from(u8::from(it));
+    let rows: [(&str, &str, f64); 15] = [
         ("podium_live", "1 while on air", f64::from(live)),
         (
             "podium_health",
@@ -226,6 +256,38 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_audio_peak_dbfs",
             "Louder channel of the last 100 ms",
             f64::from(status.audio.peak_dbfs[0].max(status.audio.peak_dbfs[1])),
+        ),
+        (
+            "podium_audio_muted",
+            "1 while the operator has muted the programme",
+            truth(status.audio.muted),
+        ),
+        (
+            "podium_audio_silent",
+            "1 while the input has been silent for ten seconds",
+            truth(status.audio.silent),
+        ),
+        (
+            "podium_input_black",
+            "1 while the picture has been black for two seconds",
+            truth(status.input.black),
+        ),
+        (
+            "podium_input_frozen",
+            "1 while the picture has stood still for two minutes",
+            truth(status.input.frozen),
+        ),
+        (
+            "podium_video_bitrate_target_bits_per_second",
+            "What the video encoder is asked for",
+            f64::from(status.video_kbps) * 1000.0,
+        ),
+        (
+            "podium_segment_oversize_ratio",
+            "A segment of the last half minute above 1.25 times its nominal size; 0 if there was none",
+            status
+                .oversize
+                .map_or(0.0, |oversize| f64::from(oversize.percent) / 100.0),
         ),
     ];
     let text: String = rows

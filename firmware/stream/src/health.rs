@@ -14,6 +14,7 @@
 use std::{collections::VecDeque, time::Duration};
 
 use crate::broadcast::STORE_FULL;
+use crate::rate;
 use crate::status::{Disk, Health, HealthWord, Signal, State};
 
 /// Characters that fit in a line of the panel.
@@ -53,6 +54,14 @@ pub struct Facts {
     pub audio_silent: bool,
     /// The sound is clipped; see [`Clip`].
     pub clipping: bool,
+    /// The operator has muted the programme.
+    pub muted: bool,
+    /// The picture is black; see [`PictureWatch`](crate::picture::PictureWatch).
+    pub black: bool,
+    /// The picture stands still; see [`PictureWatch`](crate::picture::PictureWatch).
+    pub frozen: bool,
+    /// Why a segment of the last half minute was larger than promised.
+    pub oversize: Option<rate::Cause>,
     pub disk: Disk,
     /// Time since the last segment was published, or since the start if there is none yet; absent off air.
     pub segment_age: Option<Duration>,
@@ -92,6 +101,10 @@ impl Facts {
             signal_for: Duration::from_secs(60),
             audio_silent: false,
             clipping: false,
+            muted: false,
+            black: false,
+            frozen: false,
+            oversize: None,
             disk: Disk {
                 free_bytes: 16_000_000_000,
                 stored_bytes: 0,
@@ -188,6 +201,16 @@ const RULES: &[Rule] = &[
            says: Lines("No picture comes in", "Check cable, laptop") },
     Rule { word: HealthWord::Warning, applies: |f| f.active() && f.signal != Signal::Ok,
            says: Lines("Picture is gone", "") },
+    // A mute is wanted, and a forgotten one ruins a talk: it comes first of what is not broken.
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.muted,
+           says: Lines("Sound is MUTED", "Operator page: unmute") },
+    // Black and silent as well: what feeds the box has stopped. Each for itself may be meant.
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.black && f.audio_silent,
+           says: Lines("Black and no sound", "Check mixer, laptop") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.black,
+           says: Lines("Picture is black", "Check camera, laptop") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.frozen && f.audio_silent,
+           says: Lines("Frozen and no sound", "Check mixer, laptop") },
     Rule { word: HealthWord::Warning, applies: |f| f.active() && f.audio_silent,
            says: Lines("No sound", "Check mic and mixer") },
     Rule { word: HealthWord::Warning, applies: |f| f.clipping,
@@ -196,6 +219,12 @@ const RULES: &[Rule] = &[
            says: Lines("Stream runs late", "Wait a moment") },
     Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0 || f.encoder_lag > ENCODER_BEHIND,
            says: Lines("Box can't keep up", "Lower size or bitrate") },
+    Rule { word: HealthWord::Warning, applies: |f| f.oversize == Some(rate::Cause::Long),
+           says: Lines("Segment was too long", "Check camera, cable") },
+    Rule { word: HealthWord::Warning, applies: |f| f.oversize == Some(rate::Cause::Busy),
+           says: Lines("Picture is too busy", "Raise the bitrate") },
+    Rule { word: HealthWord::Warning, applies: |f| f.oversize == Some(rate::Cause::Encoder),
+           says: Lines("Encoder over its rate", "Lower the bitrate") },
     Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < f.disk_low_bytes(),
            says: Lines("Card is nearly full", "Have a new card ready") },
     Rule { word: HealthWord::Warning, applies: |f| !f.network_up,
@@ -203,6 +232,15 @@ const RULES: &[Rule] = &[
 
     Rule { word: HealthWord::Good, applies: |f| f.signal != Signal::Ok,
            says: Lines("Waiting for picture", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.muted,
+           says: Lines("Sound is muted", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.oversize == Some(rate::Cause::Lowered),
+           says: Lines("Bitrate was lowered", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.black,
+           says: Lines("Picture is black", "") },
+    // A slide may: no reason to hurry anybody.
+    Rule { word: HealthWord::Good, applies: |f| f.active() && f.frozen,
+           says: Lines("Picture stands still", "") },
     Rule { word: HealthWord::Good, applies: |f| f.audio_silent,
            says: Lines("No sound yet", "") },
     Rule { word: HealthWord::Good, applies: |f| f.undervoltage == Some(Seen::Past),
@@ -425,6 +463,20 @@ mod tests {
             (Facts { audio_silent: true, ..Facts::healthy() }, expect!["Good: No sound yet"]),
             (Facts { audio_silent: true, ..live() }, expect!["Warning: No sound | Check mic and mixer"]),
             (Facts { clipping: true, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),
+            (Facts { muted: true, ..live() }, expect!["Warning: Sound is MUTED | Operator page: unmute"]),
+            (Facts { muted: true, audio_silent: true, black: true, ..live() }, expect!["Warning: Sound is MUTED | Operator page: unmute"]),
+            (Facts { muted: true, ..Facts::healthy() }, expect!["Good: Sound is muted"]),
+            (Facts { black: true, ..live() }, expect!["Warning: Picture is black | Check camera, laptop"]),
+            (Facts { black: true, audio_silent: true, frozen: true, ..live() }, expect!["Warning: Black and no sound | Check mixer, laptop"]),
+            (Facts { black: true, ..Facts::healthy() }, expect!["Good: Picture is black"]),
+            (Facts { black: true, ..lost(3) }, expect!["Emergency: Picture is lost | Check HDMI cable"]),
+            (Facts { frozen: true, ..live() }, expect!["Good: Picture stands still"]),
+            (Facts { frozen: true, ..Facts::healthy() }, expect!["Excellent: "]),
+            (Facts { frozen: true, audio_silent: true, ..live() }, expect!["Warning: Frozen and no sound | Check mixer, laptop"]),
+            (Facts { oversize: Some(rate::Cause::Long), ..live() }, expect!["Warning: Segment was too long | Check camera, cable"]),
+            (Facts { oversize: Some(rate::Cause::Busy), ..live() }, expect!["Warning: Picture is too busy | Raise the bitrate"]),
+            (Facts { oversize: Some(rate::Cause::Encoder), ..live() }, expect!["Warning: Encoder over its rate | Lower the bitrate"]),
+            (Facts { oversize: Some(rate::Cause::Lowered), ..live() }, expect!["Good: Bitrate was lowered"]),
             (age(4), expect!["Excellent: "]),
             (age(5), expect!["Warning: Stream runs late | Wait a moment"]),
             (age(9), expect!["Emergency: Stream is stuck | Wait, or restart it"]),

@@ -19,6 +19,7 @@ use crate::media::{MediaDuration, Rendition};
 use crate::playlist::{
     MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PlaylistType, Variant,
 };
+use crate::rate::BOUND_PERCENT;
 use crate::segmenter::{InitSegment, MediaSegment, Output};
 
 /// Segments that may wait to be stored, in memory. At 2 s a segment this is a card that hangs for 8 s.
@@ -432,6 +433,12 @@ impl Publication {
         }
     }
 
+    /// Another nominal bitrate of the video (bits per second) from the next playlist on. What was published at the one before
+    /// still counts: no segment in a playlist is above its BANDWIDTH.
+    pub fn set_video_bitrate(&mut self, bits_per_second: u64) {
+        self.settings.video_bitrate = bits_per_second;
+    }
+
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
@@ -540,8 +547,12 @@ impl Publication {
             }
         };
         Some(MultivariantPlaylist {
-            // Rate control bounds a segment to 1.25 times its nominal size; AAC at a constant rate needs room for boxes only.
-            video: variant(Rendition::Video, self.settings.video_bitrate, 1.25),
+            // Rate control bounds a segment (`rate::BOUND_PERCENT`); AAC at a constant rate needs room for boxes only.
+            video: variant(
+                Rendition::Video,
+                self.settings.video_bitrate,
+                f64::from(BOUND_PERCENT) / 100.0,
+            ),
             audio: variant(Rendition::Audio, self.settings.audio_bitrate, 1.1),
             resolution: self.settings.resolution,
             frame_rate: self.settings.frame_rate,

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::rate::Oversize;
+
 /// Snapshot of the whole box. Times are milliseconds, levels dBFS, sizes bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -16,6 +18,10 @@ pub struct Status {
     pub audio: Audio,
     /// Video and audio as published, averaged over the last segment; absent off air.
     pub bitrate_kbps: Option<u32>,
+    /// What the video encoder is asked for: kbit/s of this broadcast, off air of the next.
+    pub video_kbps: u32,
+    /// A segment of the last half minute that was larger than promised, in hundredths of its nominal size.
+    pub oversize: Option<Oversize>,
     pub health: Health,
     pub network: Network,
     pub node: Node,
@@ -62,6 +68,12 @@ pub struct Input {
     /// `test`, `file` or `device`, and what is behind it ("test picture", "talk.mp4", "/dev/video0").
     pub source: String,
     pub format: Option<VideoFormat>,
+    /// Almost all of the picture has been black for two seconds. It is shown as it is.
+    pub black: bool,
+    /// Nothing in the picture has changed for two minutes: a slide, or a source that hangs. It is shown as it is.
+    pub frozen: bool,
+    /// Mean luma of the picture, 16 is black and 235 white; absent while there is none.
+    pub luma: Option<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -96,6 +108,8 @@ pub struct Audio {
     pub silent: bool,
     /// Clipped in at least three of the last ten windows of 100 ms.
     pub clipping: bool,
+    /// The operator has muted the programme: viewers hear silence, whatever the levels say.
+    pub muted: bool,
 }
 
 /// Levels are clamped to this: digital silence is minus infinity, and JSON has no word for it.

@@ -203,12 +203,11 @@ impl Timeline {
         match self.offset {
             Some(offset) if !self.audio.lost => {
                 let error = measured - offset;
-                if error > JUMP.as_nanos() as f64 {
-                    return AudioPlacement::Drop;
-                }
-                if error < -(LOSS.as_nanos() as f64) {
-                    // Not a gap in the sound: the capture's timestamps have jumped.
+                if error.abs() > LOSS.as_nanos() as f64 {
+                    // Neither a gap nor an overlap: the capture's timestamps have jumped.
                     self.offset = Some(measured);
+                } else if error > JUMP.as_nanos() as f64 {
+                    return AudioPlacement::Drop;
                 } else if error < -(JUMP.as_nanos() as f64) {
                     silence = ticks(Duration::from_nanos(-error as u64), SAMPLE_RATE);
                 } else {

@@ -252,25 +252,19 @@ fn a_jump_of_timestamps_is_not_a_gap() {
 }
 
 #[test]
-fn timestamps_that_go_back_are_believed_once_the_sound_counts_as_lost() {
+fn timestamps_that_go_back_far_are_no_overlap() {
     check(
         &[
             (0, Blocks(100_000, 10)),
             (100, Audio(500)),
-            (500, Audio(900)),
-            (890, Tick),
-            (891, Tick),
-            (900, Audio(1300)),
-            (910, Audio(1310)),
+            (110, Audio(510)),
+            (111, Video(511)),
         ],
         expect![[r#"
             0 Blocks(100000, 10): appended → 100.000
-            100 Audio(500): Drop → 100.000
-            500 Audio(900): Drop → 100.000
-            890 Tick: silence 0, 4 slates at 0.000–100.000 → 100.000
-            891 Tick: silence 38448, 24 slates at 133.333–900.000 → 901.000
-            900 Audio(1300): Append { silence: 0 } → 911.000
-            910 Audio(1310): Append { silence: 0 } → 921.000
+            100 Audio(500): Append { silence: 0 } → 110.000
+            110 Audio(510): Append { silence: 0 } → 120.000
+            111 Video(511): at 111.000, keyframe → 120.000
         "#]],
     );
 }

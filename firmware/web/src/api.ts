@@ -31,14 +31,21 @@ export interface Status {
     signal: Signal;
     source: string;
     format: { width: number; height: number; fps_num: number; fps_den: number } | null;
+    black: boolean;
+    frozen: boolean;
+    luma: number | null;
   };
   audio: {
     peak_dbfs: [number, number];
     rms_dbfs: [number, number];
     silent: boolean;
     clipping: boolean;
+    muted: boolean;
   };
   bitrate_kbps: number | null;
+  /** What the video encoder is asked for. */
+  video_kbps: number;
+  oversize: { percent: number; cause: "long" | "lowered" | "busy" | "encoder" } | null;
   health: { word: HealthWord; action: string[] };
   network: { watch_url: string; operator_url: string; operator_open: boolean };
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
@@ -73,12 +80,17 @@ export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>
   return { body, dateSeconds: Number.isNaN(date) ? null : date / 1000, sentMs, receivedMs };
 }
 
-/** Tells the box what a finger does. `keepalive` lets a release leave the page even while the page is closing. */
+/** Tells the box what a finger does. */
 export async function sendButton(button: Button, action: "press" | "release"): Promise<void> {
-  const response = await fetch("/api/v1/button", {
+  await post("/api/v1/button", { button, action });
+}
+
+/** Asks the box for something. `keepalive` lets a button's release leave the page even while the page is closing. */
+export async function post(path: string, body: object): Promise<void> {
+  const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ button, action }),
+    body: JSON.stringify(body),
     credentials: "omit",
     keepalive: true,
     signal: AbortSignal.timeout(3000),

@@ -1,6 +1,6 @@
 import "./base.css";
 import "./console.css";
-import { get, type Status } from "./api";
+import { get, post, type Status } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
 import { bitrate, bytes, duration, level, videoFormat } from "./format";
@@ -139,6 +139,54 @@ const bitrates = new MinuteChart(
   (value) => (value === 0 ? "0" : `${value / 1000} M`),
 );
 
+// What the operator can set until the end of the broadcast
+
+const mute = byId<HTMLButtonElement>("mute");
+mute.addEventListener("click", () => {
+  if (status !== null) void ask("mute", { muted: !status.audio.muted }, "mute-refused", "The sound");
+});
+
+const kbps = byId<HTMLInputElement>("video-kbps");
+/** Somebody is typing: what the box says must not overwrite it. */
+let kbpsTyped = false;
+kbps.addEventListener("input", () => (kbpsTyped = true));
+byId<HTMLFormElement>("bitrate-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  kbpsTyped = false;
+  void ask("bitrate", { video_kbps: kbps.valueAsNumber }, "bitrate-refused", "The bitrate");
+});
+
+/** A wish that did not reach the box is said beside what it was wished with. */
+async function ask(what: string, body: object, refusedId: string, subject: string): Promise<void> {
+  write(refusedId, "");
+  try {
+    await post(`/api/v1/${what}`, body);
+  } catch (error) {
+    write(refusedId, `${subject} did not change: ${error instanceof Error ? error.message : String(error)}.`);
+  }
+}
+
+const OVERSIZE: Record<NonNullable<Status["oversize"]>["cause"], string> = {
+  long: "the picture that ends it came late. Check the camera and its cable",
+  lowered: "most of it was made before the bitrate was lowered. The next ones fit",
+  busy: "too much moves in the picture for this bitrate. Raise it, or calm the picture",
+  encoder: "the encoder does not keep its bitrate. Lower it",
+};
+
+function renderWishes(next: Status): void {
+  const muted = next.audio.muted;
+  mute.disabled = false;
+  mute.setAttribute("aria-pressed", String(muted));
+  write("mute", muted ? "Unmute" : "Mute");
+  byId("muted").hidden = !muted;
+  document.body.classList.toggle("is-muted", muted);
+  kbps.disabled = false;
+  byId<HTMLButtonElement>("set-bitrate").disabled = false;
+  if (!kbpsTyped && kbps.valueAsNumber !== next.video_kbps) kbps.valueAsNumber = next.video_kbps;
+  const { oversize } = next;
+  write("bitrate-note", oversize === null ? "" : `A segment has ${oversize.percent} % of its size: ${OVERSIZE[oversize.cause]}.`);
+}
+
 // Status
 
 copyButton(byId("copy-ipns"), () => status?.node.ipns ?? "");
@@ -200,9 +248,17 @@ function render(next: Status): void {
   meter("right", right, audio.peak_dbfs[1]);
   write("sound-note", audio.clipping ? "Too loud: turn the source down." : audio.silent ? "Silent for ten seconds: check the microphone." : "");
   write("bitrate", bitrate(next.bitrate_kbps));
+  renderWishes(next);
 
   const format = videoFormat(input.format);
   write("input", { ok: format, lost: `${format} (signal lost)`, none: "no signal yet" }[input.signal]);
+  const still = input.black
+    ? "Black. Viewers see it as it is: check the camera or the laptop."
+    : input.frozen
+      ? "Has not changed for two minutes. Fine for a slide; if not, check the camera or the laptop."
+      : "";
+  byId("picture-row").hidden = still === "";
+  write("picture", still);
   write("source", input.source);
   write("segments", String(next.segments));
   write("segment-age", next.segment_age_ms === null ? "–" : `${(next.segment_age_ms / 1000).toFixed(1)} s ago`);

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The box's media with the test signal at its input.
 pub(crate) struct Session {
     pub(crate) signal: Handle,
-    media: Media,
+    pub(crate) media: Media,
     progress: watch::Receiver<Progress>,
     collector: JoinHandle<(Vec<Run>, Vec<SignalState>)>,
     run: u64,
@@ -262,6 +262,8 @@ struct Decoded {
 #[derive(Debug, Clone)]
 pub(crate) struct Scenario {
     pub(crate) name: String,
+    /// Beeps that are heard, whole, with or without a flash.
+    pub(crate) beeps: usize,
     /// How much later than its flash each beep is, milliseconds; flashes or beeps of which a part is missing are left out.
     pub(crate) offsets: Vec<f64>,
     /// How long slate stood in for the picture, each time, seconds.
@@ -287,8 +289,9 @@ impl fmt::Display for Scenario {
         let slates: Vec<_> = (self.slates.iter().map(|it| format!("{it:.2}"))).collect();
         write!(
             f,
-            "{:<44} {:>5} {:>+8.2} {:>+8.2} {:>7.0}   {}",
+            "{:<44} {:>5} {:>5} {:>+8.2} {:>+8.2} {:>7.0}   {}",
             self.name,
+            self.beeps,
             self.offsets.len(),
             self.mean(),
             self.worst(),
@@ -300,7 +303,7 @@ impl fmt::Display for Scenario {
 
 /// Head of the table that [`Scenario`]s print.
 pub(crate) const HEAD: &str =
-    "scenario                                     beeps  mean ms worst ms  gap ms   slate s";
+    "scenario                                     beeps pairs  mean ms worst ms  gap ms   slate s";
 
 impl Decoded {
     fn scenario(&self, mark: &Mark, end: f64) -> Scenario {
@@ -330,6 +333,7 @@ impl Decoded {
         }
         Scenario {
             name: mark.name.clone(),
+            beeps: self.beeps.iter().filter(|at| inside(**at)).count(),
             offsets,
             slates,
             longest_gap,

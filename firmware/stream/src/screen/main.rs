@@ -40,6 +40,9 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, view: &View, now
     paint_state(canvas, status, now);
     paint_input(canvas, status, now);
     paint_meters(canvas, &view.meters);
+    if status.audio.muted {
+        paint_muted(canvas, now);
+    }
     paint_health(canvas, status, now);
 }
 
@@ -160,6 +163,27 @@ fn paint_meters<C: Canvas>(canvas: &mut C, meters: &[MeterReading; 2]) {
             );
         }
     }
+}
+
+/// Over the meters, which go on showing what comes in: a mute that is forgotten ruins a talk.
+fn paint_muted<C: Canvas>(canvas: &mut C, now: Duration) {
+    const WORD: &str = "MUTED";
+    let (w, h) = (width(WORD, font::BODY) + 8, 11);
+    let (x, y) = ((WIDTH - w) / 2, METERS_Y - 1);
+    let lit = blink(now);
+    fill(canvas, (x - 2, y), (w + 4, h), Off);
+    if lit {
+        fill(canvas, (x, y), (w, h), On);
+    } else {
+        outline(canvas, (x, y), (w, h));
+    }
+    text(
+        canvas,
+        WORD,
+        (x + 4, y + 1),
+        font::BODY,
+        if lit { Off } else { On },
+    );
 }
 
 /// The word, and below it what to do about it; where nothing is to be done, the event and its address.

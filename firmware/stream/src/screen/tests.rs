@@ -48,14 +48,20 @@ fn status(page: Page, state: State) -> Status {
                 fps_num: 30,
                 fps_den: 1,
             }),
+            black: false,
+            frozen: false,
+            luma: Some(110),
         },
         audio: Audio {
             peak_dbfs: [FLOOR_DBFS; 2],
             rms_dbfs: [FLOOR_DBFS; 2],
             silent: false,
             clipping: false,
+            muted: false,
         },
         bitrate_kbps: None,
+        video_kbps: 3000,
+        oversize: None,
         health: Health {
             word: HealthWord::Excellent,
             action: Vec::new(),
@@ -126,12 +132,15 @@ fn any_input() -> impl Strategy<Value = Input> {
         signal,
         source,
         format,
+        black: false,
+        frozen: false,
+        luma: None,
     })
 }
 
 fn any_status() -> impl Strategy<Value = Status> {
     let page = prop::sample::select(vec![Page::Main, Page::Watch, Page::Details]);
-    let numbers = any::<(Option<u64>, Option<u32>, u32, u64, u64, bool, bool)>();
+    let numbers = any::<(Option<u64>, Option<u32>, u32, u64, u64, bool, bool, bool)>();
     let texts = (text(), text(), text(), text(), prop::option::of(text()));
     (page, any_state(), any_health(), any_input(), numbers, texts).prop_map(
         |(page, state, health, input, numbers, (name, watch_url, operator_url, ipns, root))| {
@@ -143,6 +152,7 @@ fn any_status() -> impl Strategy<Value = Status> {
                 stored_bytes,
                 operator_open,
                 root_is_vod,
+                muted,
             ) = numbers;
             let base = status(page, state);
             Status {
@@ -151,6 +161,10 @@ fn any_status() -> impl Strategy<Value = Status> {
                 bitrate_kbps,
                 health,
                 input,
+                audio: Audio {
+                    muted,
+                    ..base.audio
+                },
                 network: Network {
                     watch_url,
                     operator_url,

@@ -1,0 +1,235 @@
+//! The loop with the real pipelines, store and gateway, and an encoder that breaks while on air. ffmpeg and ffprobe judge what
+//! viewers get.
+
+use std::process::{Command as Process, Stdio};
+
+use media::Source;
+use media::signal::{EncoderFault, Handle, Signal};
+use stream::status::{Network, Status};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::gateway::{self, Gateway};
+use crate::panel::Identity;
+
+/// Nothing takes longer than this.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+struct Bench {
+    signal: Handle,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    viewer: String,
+    shutdown: CancellationToken,
+    life: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Bench {
+    async fn start(dir: &std::path::Path) -> Bench {
+        let mut config = Config {
+            data_dir: dir.into(),
+            ..Config::default()
+        };
+        config.hls.segment_ms = 1000;
+        config.hls.part_ms = 250;
+        config.hls.window_s = 20;
+        (config.video.width, config.video.height) = (320, 180);
+        config.video.bitrate_kbps = 500;
+        let (node, recovered) = Node::open(node::Config {
+            dir: dir.into(),
+            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+            limit_bytes: 1 << 30,
+            mdns: false,
+        })
+        .await
+        .unwrap();
+        let signal = Handle::new(Signal::default());
+        let media_config = media::Config {
+            source: Source::Signal(signal.clone()),
+            ..crate::run::media_config(&config)
+        };
+        let (media_sender, media_events) = mpsc::channel(256);
+        let media = tokio::task::spawn_blocking(|| Media::start(media_config, media_sender));
+        let media = media.await.unwrap().unwrap();
+        let identity = Identity {
+            name: "Faults".into(),
+            source: "flash and beep".into(),
+            network: Network {
+                watch_url: String::new(),
+                operator_url: String::new(),
+                operator_open: false,
+            },
+            peer_id: String::new(),
+            ipns: String::new(),
+            segment: config.hls.segment(),
+            video_kbps: config.video.bitrate_kbps,
+        };
+        let sample = Sample::take(dir);
+        let now = Instant::now();
+        let mut panel = Panel::new(identity, sample, now);
+        let (commands, command_queue) = mpsc::channel(4);
+        let (live, live_now) = watch::channel(Live::default());
+        let (status_sender, status) =
+            watch::channel(panel.idle_status(now, *node.stats().borrow()));
+        // Nobody samples, and an ended channel is never ready.
+        let (_, samples) = watch::channel(sample);
+        let channels = Channels {
+            media: media_events,
+            commands: command_queue,
+            samples,
+            live,
+            status: status_sender,
+        };
+        let appliance = Appliance::new(
+            config,
+            node.clone(),
+            recovered,
+            media,
+            Sim::new(),
+            panel,
+            channels,
+        )
+        .await
+        .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let viewer = format!("http://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        let gateway = Gateway {
+            node,
+            live: live_now,
+        };
+        tokio::spawn(gateway::serve(listener, gateway, CancellationToken::new()));
+        let life = tokio::spawn(appliance.run(shutdown.clone()));
+        Bench {
+            signal,
+            commands,
+            status,
+            viewer,
+            shutdown,
+            life,
+        }
+    }
+
+    async fn command(&self, command: Command) {
+        self.commands.send(command).await.unwrap();
+    }
+
+    /// Waits until the status is as wanted, and returns it.
+    async fn until(&mut self, what: &str, wanted: impl FnMut(&Status) -> bool) -> Status {
+        let status = tokio::time::timeout(PATIENCE, self.status.wait_for(wanted)).await;
+        match status {
+            Ok(status) => status.unwrap().clone(),
+            Err(_) => panic!("no {what}"),
+        }
+    }
+
+    /// Live, with so many more segments.
+    async fn play(&mut self, segments: u64) {
+        let until = self.status.borrow().segments + segments;
+        self.until("segments", |status| {
+            status.state == stream::status::State::Live && status.segments >= until
+        })
+        .await;
+    }
+}
+
+/// What a judge printed; it has nothing to complain about.
+async fn judge(program: &'static str, arguments: Vec<String>) -> String {
+    let output = tokio::task::spawn_blocking(move || {
+        Process::new(program)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap_or_else(|error| panic!("{program}: {error}; run `make deps-test`"))
+    });
+    let output = output.await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encoder_that_fails_or_hangs_is_rebuilt_with_a_discontinuity() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = Bench::start(dir.path()).await;
+    it.command(Command::Start).await;
+    it.play(3).await;
+    // The operator's wishes hold through every life of the encoder.
+    it.command(Command::Mute(true)).await;
+    it.command(Command::VideoBitrate(300)).await;
+    for (run, fault, why) in [
+        (1, EncoderFault::Fails, "encoder: Could not encode stream"),
+        (2, EncoderFault::Hangs, "encoder: video encoder is stuck"),
+    ] {
+        it.signal.set(|signal| signal.encoder = Some((run, fault)));
+        let retrying = it
+            .until("failure", |status| {
+                matches!(status.state, stream::status::State::Retrying { .. })
+            })
+            .await;
+        let stream::status::State::Retrying { cause, .. } = retrying.state else {
+            unreachable!("waited for it");
+        };
+        assert!(cause.starts_with(why), "{cause}");
+        it.play(3).await;
+    }
+    it.signal.set(|signal| signal.encoder = None);
+    let status = it.status.borrow().clone();
+    assert!(status.audio.muted);
+    assert_eq!(status.video_kbps, 300);
+    it.command(Command::Stop).await;
+    let ended = it.until("end", |status| status.node.root_is_vod).await;
+    let ended = match ended.state {
+        stream::status::State::Idle => ended,
+        _ => {
+            it.until("idle", |it| it.state == stream::status::State::Idle)
+                .await
+        }
+    };
+    // The next broadcast begins with its sound, and as configured.
+    assert!(!ended.audio.muted);
+    assert_eq!(ended.video_kbps, 500);
+
+    let vod = format!("{}/ipfs/{}", it.viewer, ended.node.root.unwrap());
+    for rendition in ["video", "audio"] {
+        let url = format!("{vod}/{rendition}/vod.m3u8");
+        let playlist = judge("curl", words(&format!("-sS --fail {url}"))).await;
+        let count = |tag: &str| {
+            playlist
+                .lines()
+                .filter(|line| line.starts_with(tag))
+                .count()
+        };
+        assert_eq!(count("#EXT-X-DISCONTINUITY-SEQUENCE:"), 1, "{playlist}");
+        assert_eq!(count("#EXT-X-DISCONTINUITY") - 1, 2, "{playlist}");
+        assert_eq!(count("#EXT-X-MAP:"), 3, "{playlist}");
+        let told: f64 = playlist
+            .lines()
+            .filter_map(|line| line.strip_prefix("#EXTINF:")?.strip_suffix(','))
+            .map(|seconds| seconds.parse::<f64>().unwrap())
+            .sum();
+        // Each run from its first to its last packet, decoded without a complaint.
+        judge("ffmpeg", words(&format!("-v error -i {url} -f null -"))).await;
+        let packets = judge(
+            "ffprobe",
+            words(&format!(
+                "-v error -show_entries packet=duration_time -of csv=p=0 {url}"
+            )),
+        )
+        .await;
+        let played: f64 = packets
+            .lines()
+            .filter_map(|line| line.trim_end_matches(',').parse::<f64>().ok())
+            .sum();
+        assert!(
+            (played - told).abs() < 0.5,
+            "{rendition}: {told} s in the playlist, {played} s in the packets"
+        );
+    }
+    it.shutdown.cancel();
+    it.life.await.unwrap().unwrap();
+}

@@ -1,0 +1,117 @@
+//! What the operator has set for one broadcast. It holds through every life of the encoder and of the process: a power cut
+//! must not put a room on air that was muted. With the broadcast it ends.
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::config::{Config, VIDEO_KBPS};
+
+const FILE: &str = "wishes.json";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Wishes {
+    pub(crate) muted: bool,
+    /// kbit/s, of [`VIDEO_KBPS`].
+    pub(crate) video_kbps: u32,
+}
+
+impl Wishes {
+    /// A broadcast begins with its sound, and as configured.
+    pub(crate) fn none(config: &Config) -> Wishes {
+        Wishes {
+            muted: false,
+            video_kbps: config.video.bitrate_kbps,
+        }
+    }
+
+    /// What was kept by an earlier life of the process. Where that is garbled, nobody hears what may not be for them.
+    pub(crate) fn kept(config: &Config) -> Wishes {
+        let path = config.data_dir.join(FILE);
+        let text = match std::fs::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Wishes::none(config),
+            text => text.map_err(anyhow::Error::from),
+        };
+        match text.and_then(|text| Ok(serde_json::from_slice::<Wishes>(&text)?)) {
+            Ok(wishes) if VIDEO_KBPS.contains(&wishes.video_kbps) => wishes,
+            Ok(wishes) => Wishes {
+                muted: wishes.muted,
+                ..Wishes::none(config)
+            },
+            Err(error) => {
+                tracing::warn!(file = %path.display(), %error, "cannot read whether the broadcast was muted; muted");
+                Wishes {
+                    muted: true,
+                    ..Wishes::none(config)
+                }
+            }
+        }
+    }
+
+    fn write(self, data_dir: &Path) -> std::io::Result<()> {
+        let (path, new) = (data_dir.join(FILE), data_dir.join("wishes.json.new"));
+        let mut file = std::fs::File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&self)?)?;
+        file.sync_all()?;
+        std::fs::rename(new, path)
+    }
+}
+
+/// Keeps the latest wishes on the disk; whoever wishes does not wait for it.
+#[derive(Debug)]
+pub(crate) struct Keeper(watch::Sender<Option<Wishes>>);
+
+impl Keeper {
+    pub(crate) fn spawn(data_dir: PathBuf) -> Keeper {
+        let (sender, mut latest) = watch::channel(None);
+        tokio::spawn(async move {
+            while latest.changed().await.is_ok() {
+                let wishes: Option<Wishes> = *latest.borrow_and_update();
+                let (Some(wishes), dir) = (wishes, data_dir.clone()) else {
+                    continue;
+                };
+                let written = tokio::task::spawn_blocking(move || wishes.write(&dir)).await;
+                if let Ok(Err(error)) = written {
+                    tracing::warn!(%error, "cannot keep mute and bitrate; after a power cut the box goes on as before");
+                }
+            }
+        });
+        Keeper(sender)
+    }
+
+    pub(crate) fn keep(&self, wishes: Wishes) {
+        self.0.send_replace(Some(wishes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_kept_is_read_and_what_cannot_be_read_is_muted() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            data_dir: dir.path().into(),
+            ..Config::default()
+        };
+        let check = |muted, video_kbps| {
+            assert_eq!(Wishes::kept(&config), Wishes { muted, video_kbps });
+        };
+        check(false, 3000);
+        for (muted, video_kbps) in [(false, 500), (true, 25_000)] {
+            Wishes { muted, video_kbps }.write(dir.path()).unwrap();
+            check(muted, video_kbps);
+        }
+        for (text, muted) in [
+            ("", true),
+            ("{\"muted\":", true),
+            ("{\"muted\":false,\"video_kbps\":1}", false),
+        ] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            check(muted, 3000);
+        }
+    }
+}
