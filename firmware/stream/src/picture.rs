@@ -160,8 +160,11 @@ mod tests {
         LumaGrid::new(|x, y| if (x, y) == (60, 2) { own } else { luma })
     }
 
-    /// Pushes ten pictures a second; a row is until when (tenths of a second), the picture, and what is noticed at the end.
-    fn check(rows: &[(u64, fn(u64) -> LumaGrid, (bool, bool))]) {
+    /// Until when (tenths of a second), the picture of each tenth, and whether it is noticed as black and frozen at the end.
+    type Row = (u64, fn(u64) -> LumaGrid, (bool, bool));
+
+    /// Pushes ten pictures a second.
+    fn check(rows: &[Row]) {
         let mut watch = PictureWatch::default();
         let mut tenth = 0;
         for (until, picture, expected) in rows {

@@ -221,7 +221,6 @@ fn no_segment_is_larger_than_promised_whatever_is_in_the_picture() {
             let shares: Vec<_> = (published.segments.iter())
                 .map(|(bytes, _)| percent(*bytes, kbps, config.segment))
                 .collect();
-            println!("{size:?}, {kbps} kbit/s, {name}: {shares:?} %");
             for (bytes, duration) in &published.segments {
                 assert_eq!(
                     watch.check(*bytes, *duration, true),
@@ -262,7 +261,6 @@ fn a_bitrate_that_changes_keeps_the_init_segment_and_the_bound_within_a_segment(
             watch.set(kbps);
         }
         let share = percent(*bytes, kbps, segment);
-        println!("segment {i}: {share} % of {kbps} kbit/s");
         let found = watch.check(*bytes, *duration, true);
         let whole = change.is_none_or(|(at, _)| *at == pictures.start);
         if whole {
