@@ -557,3 +557,35 @@ fn the_operator_mutes_and_changes_the_bitrate_while_live() {
     }
     check_renditions(&podium);
 }
+
+#[test]
+fn a_black_picture_is_told_and_shown_as_it_is() {
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let clip = dir.path().join("black.mp4");
+    // Eight seconds of black, eight of a picture, with sound.
+    let graph = "color=black:320x180:r=30:d=8[black];testsrc2=320x180:r=30:d=8[picture];\
+                 [black][picture]concat=n=2;sine=1000:r=48000:d=16";
+    let arguments = format!("-v error -y -filter_complex {graph} -pix_fmt yuv420p");
+    let mut arguments: Vec<_> = arguments.split_whitespace().collect();
+    let path = clip.display().to_string();
+    arguments.push(&path);
+    assert_eq!(judge::run("ffmpeg", &arguments, &[]).1, "");
+
+    let podium = Podium::start(dir.path(), &Config::file(&clip));
+    podium.go_live();
+    for black in [true, false, true] {
+        wait_for(&format!("black: {black}"), || {
+            (podium.status()["input"]["black"] == black).then_some(())
+        });
+        let status = podium.status();
+        assert_eq!(status["input"]["signal"], "ok");
+        assert_eq!(status["state"]["word"], "live");
+        if black {
+            assert_eq!(status["health"]["action"][0], "Picture is black");
+            save_picture(&podium, "panel-black.png");
+        }
+    }
+}

@@ -233,7 +233,7 @@ function render(next: Status): void {
   write("tally-word", TALLIES[next.tally]);
   byId("health").dataset.health = health.word;
   write("health-word", health.word);
-  const action = health.action.join(" ");
+  const action = health.action.join(". ");
   byId("action").hidden = action === "";
   byId("action").dataset.health = health.word;
   write("action", action);
