@@ -30,8 +30,12 @@ pub struct Settings {
 /// A keyframe may come this much early and still end the segment: encoders place forced keyframes on the nearest picture.
 const CUT_TOLERANCE: Duration = Duration::from_millis(100);
 
-/// A segment whose keyframe came late may be shortened by the next one to this part of its length, not further.
-const SHORTEST: u32 = 2;
+/// A segment whose keyframe came late may be shortened by the next one to this part of its length (a half), not further.
+const SHORTEST: (u32, u32) = (1, 2);
+
+/// A keyframe before the grid's point ends a segment from this part of its length on: then the grid began late, because the
+/// run's first pictures did not reach the encoder, and to wait for the next one would break the target duration.
+const OFF_GRID: (u32, u32) = (3, 4);
 
 /// Without a keyframe for this many target durations the encoder no longer does what it was asked to.
 const OVERDUE_FACTOR: u32 = 5;
@@ -210,13 +214,16 @@ impl Segmenter {
             return Err(error);
         }
         self.append_video(pending, unit.pts, out)?;
-        let due = length + CUT_TOLERANCE >= self.settings.segment
-            || (unit.pts + CUT_TOLERANCE >= self.next_cut
-                && length * SHORTEST >= self.settings.segment);
+        let early = unit.pts + CUT_TOLERANCE < self.next_cut;
+        let (part, of) = if early { OFF_GRID } else { SHORTEST };
+        let due = length * of >= self.settings.segment * part;
         if unit.keyframe && due {
             let track = self.video.as_mut().expect("begun with the first keyframe");
             track.end_segment(out)?;
             track.segment_start_time = unit.pts;
+            if early {
+                self.next_cut = unit.pts;
+            }
             while self.next_cut <= unit.pts + CUT_TOLERANCE {
                 self.next_cut += self.settings.segment;
             }

@@ -442,6 +442,22 @@ fn only_a_keyframe_near_the_grid_cuts() {
 }
 
 #[test]
+fn a_run_whose_first_pictures_were_lost_keeps_to_its_target() {
+    for missing in [1, 3, 7, 12, 15] {
+        // The requests for keyframes stay where the first picture would have put them, and one comes late.
+        let keyframe = move |n| n == missing || (n % 60 == 0 && n != 240) || n == 246;
+        let pictures = (missing..480).map(|n| (picture(n, (30, 1)), keyframe(n)));
+        let lengths = run(SETTINGS, pictures).unwrap().lengths();
+        let first = 2.0 - missing as f64 / 30.0;
+        let expected = [first, 2.0, 2.0, 2.2, 1.8, 2.0, 2.0, 2.0];
+        assert_eq!(lengths.len(), expected.len(), "{missing}: {lengths:?}");
+        for (length, expected) in lengths.iter().zip(expected) {
+            assert!((length - expected).abs() < 0.001, "{missing}: {lengths:?}");
+        }
+    }
+}
+
+#[test]
 fn keyframes_at_a_pace_of_their_own_still_cut() {
     // An encoder that ignores the requests: one every 57 pictures.
     let pictures = (0..570).map(|n| (picture(n, (30, 1)), n % 57 == 0));
