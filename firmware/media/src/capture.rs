@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use crate::conductor::Input;
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
+use crate::timecode;
 use crate::{Config, Event, Source, StartError};
 
 /// A pipeline without a picture for this long is dead although it says nothing.
@@ -145,7 +146,11 @@ impl Capture {
     ) -> Result<Capture, String> {
         let pipeline = launch(&description(config))?;
         match &config.source {
-            Source::Test | Source::Signal(_) => {}
+            Source::Test => {
+                let picture = pipeline.by_name("stamp").ok_or("element is missing")?;
+                timecode::stamp(&picture)?;
+            }
+            Source::Signal(_) => {}
             Source::File(path) => set(&pipeline, "file", "location", &path.to_string_lossy())?,
             Source::Device { video, audio } => {
                 set(&pipeline, "card", "device", &video.to_string_lossy())?;
@@ -242,7 +247,7 @@ fn description(config: &Config) -> String {
             format!(
                 "videotestsrc is-live=true pattern=smpte horizontal-speed=2 \
                  ! video/x-raw,format=NV12,width={width},height={height},framerate={fps}/1,colorimetry=bt709 \
-                 ! clockoverlay time-format=\"%H:%M:%S\" halignment=center valignment=center shaded-background=true font-desc=\"Monospace {big}px\" \
+                 ! identity name=stamp ! clockoverlay time-format=\"%H:%M:%S\" halignment=center valignment=center shaded-background=true font-desc=\"Monospace {big}px\" \
                  ! timeoverlay halignment=center valignment=bottom shaded-background=true font-desc=\"Monospace {small}px\" \
                  ! {video} \
                  audiotestsrc is-live=true wave=ticks sine-periods-per-tick=100 freq=1000 volume=0.5 samplesperbuffer=480 \

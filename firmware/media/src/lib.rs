@@ -11,6 +11,7 @@ pub mod picture;
 mod programme;
 pub mod signal;
 mod slate;
+mod timecode;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 /// What the box captures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// A moving test picture with a running clock and a beep every second.
+    /// A moving test picture with a running clock, also for programs, and a beep every second.
     Test,
     /// A recording, played in a loop in real time.
     File(PathBuf),
