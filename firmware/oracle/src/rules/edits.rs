@@ -266,7 +266,8 @@ impl Judge {
                 .iter()
                 .flat_map(|it| &it.parts)
                 .chain(&list.open_parts);
-            if !parts.any(|part| part.resource == *hint) {
+            // The segment before it may have been listed first.
+            if !parts.any(|part| part.resource == *hint) && !list.hints.contains(hint) {
                 let detail = format!("{} did not become a part", hint.url);
                 self.report(&catalogue::HINT_NOT_KEPT, url, at, detail);
             }

@@ -9,6 +9,10 @@ use crate::playlist::MediaPlaylist;
 /// rounding of dates and the difference between the tracks.
 const MAX_DRIFT: f64 = 0.1;
 
+/// And so many seconds a second: dates that follow the wall clock follow a card's crystal away from its nominal rate, which
+/// is up to some hundred ppm.
+const MAX_DRIFT_RATE: f64 = 0.0005;
+
 impl Judge {
     pub(super) fn snapshot(&mut self, url: &str, list: &MediaPlaylist, at: Duration) {
         self.header(url, list, at);
@@ -130,7 +134,7 @@ impl Judge {
                             (sum.start, sum.seconds, sum.off) = (time.seconds, 0.0, 0.0);
                         } else {
                             sum.off = off;
-                            if off.abs() > MAX_DRIFT {
+                            if off.abs() > MAX_DRIFT + MAX_DRIFT_RATE * sum.seconds {
                                 worst = Some((&segment.resource.url, off));
                             }
                         }
