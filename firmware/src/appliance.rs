@@ -13,9 +13,9 @@ use media::Media;
 use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
+use stream::dates::ProgramDates;
 use stream::publication::{self, Numbers, Publication, Update};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
-use stream::timeline::EPOCH;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -69,8 +69,9 @@ const FRAME: Duration = Duration::from_millis(100);
 /// A capture device that hangs does not keep the process from ending for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Before this the clock has not been set: the box has no battery behind it.
+/// Outside of this the clock has not been set, or nonsense: the box has no battery behind it.
 const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
+const CLOCK_SANE_UNTIL: Duration = Duration::from_secs(4_102_444_800); // 2100-01-01T00:00:00Z
 
 /// Where the loop reports to and what reports to it.
 #[derive(Debug)]
@@ -87,9 +88,7 @@ pub(crate) struct Channels {
 struct Run {
     number: u64,
     segmenter: Segmenter,
-    /// Wall time of programme time [`EPOCH`]: known from the first picture on, if the clock was sane then.
-    wall: Option<SystemTime>,
-    begun: bool,
+    dates: ProgramDates,
 }
 
 pub(crate) struct Appliance {
@@ -312,11 +311,8 @@ impl Appliance {
                 self.cut(|segmenter, out| segmenter.configure_audio(config, out));
             }
             media::Event::Video { run, unit } if Some(run) == current => {
-                if let Some(run) = &mut self.run
-                    && !run.begun
-                {
-                    run.begun = true;
-                    run.wall = wall_now().map(|now| now - unit.pts.saturating_sub(EPOCH));
+                if let Some(run) = &mut self.run {
+                    run.dates.observe(unit.pts, Instant::now(), wall_now());
                 }
                 self.cut(|segmenter, out| segmenter.push_video(unit, out));
             }
@@ -324,13 +320,13 @@ impl Appliance {
                 self.cut(|segmenter, out| segmenter.push_audio(frame, out));
             }
             media::Event::ProgrammeEnded { run } if Some(run) == current => {
-                if let Some(run) = self.run.take() {
+                if let Some(mut run) = self.run.take() {
                     let mut out = Vec::new();
                     if let Err(error) = run.segmenter.finish(&mut out) {
                         tracing::error!(%error, "the last segment is lost");
                     }
                     // Not given to the store yet: the last segment goes with ENDLIST and the VOD playlists.
-                    self.push(out, run.wall);
+                    self.push(out, &mut run.dates);
                 }
                 self.step(BroadcastEvent::Drained);
                 self.pump();
@@ -348,27 +344,34 @@ impl Appliance {
         &mut self,
         push: impl FnOnce(&mut Segmenter, &mut Vec<Output>) -> Result<(), SegmenterError>,
     ) {
-        let Some(run) = &mut self.run else { return };
+        let Some(mut run) = self.run.take() else {
+            return;
+        };
         let mut out = Vec::new();
         let result = push(&mut run.segmenter, &mut out);
-        let wall = run.wall;
-        self.publish(out, wall);
+        self.push(out, &mut run.dates);
+        self.run = Some(run);
+        self.pump();
         if let Err(error) = result {
             tracing::error!(%error, "the encoder's output cannot be cut");
             self.step(BroadcastEvent::Failed(Cause::Encoder(error.to_string())));
         }
     }
 
-    fn publish(&mut self, outputs: Vec<Output>, wall: Option<SystemTime>) {
-        self.push(outputs, wall);
-        self.pump();
+    fn push(&mut self, outputs: Vec<Output>, dates: &mut ProgramDates) {
+        if outputs.is_empty() {
+            return;
+        }
+        for output in outputs {
+            self.publication.push(output, |start| dates.date(start));
+        }
+        self.follow();
     }
 
-    fn push(&mut self, outputs: Vec<Output>, wall: Option<SystemTime>) {
-        for output in outputs {
-            self.publication
-                .push(output, |start| Some(wall? + start.saturating_sub(EPOCH)));
-        }
+    /// Viewers see what has come. All of a push at once, because only then is it certain which part comes next.
+    fn follow(&self) {
+        let publication = &self.publication;
+        (self.channels.live).send_modify(|live| live.follow(publication));
     }
 
     /// Gives the store the next update if it is idle.
@@ -444,6 +447,7 @@ impl Appliance {
             Err(error) => {
                 tracing::error!(%error, "a segment is lost");
                 self.publication.failed();
+                self.follow();
                 self.step(BroadcastEvent::Failed(store_cause(&error)));
             }
         }
@@ -471,11 +475,11 @@ impl Appliance {
             Action::StartProgramme => {
                 self.runs += 1;
                 self.publication.begin_run();
+                self.follow();
                 self.run = Some(Run {
                     number: self.runs,
                     segmenter: Segmenter::new(segmenter_settings(&self.config)),
-                    wall: None,
-                    begun: false,
+                    dates: ProgramDates::default(),
                 });
                 self.media.start_programme(self.runs);
             }
@@ -485,11 +489,14 @@ impl Appliance {
             }
             Action::DropProgramme => {
                 self.run = None;
+                self.publication.end_run();
+                self.follow();
                 self.media.drop_programme();
             }
             Action::Finish => {
                 self.unmark();
                 self.publication.finish();
+                self.follow();
                 self.pump();
             }
         }
@@ -610,6 +617,7 @@ fn store_cause(error: &StoreError) -> Cause {
 fn settings(config: &Config) -> publication::Settings {
     publication::Settings {
         segment: config.hls.segment(),
+        part: config.hls.part(),
         window: (config.hls.window_s * 1000).div_ceil(config.hls.segment_ms) as usize,
         video_bitrate: u64::from(config.video.bitrate_kbps) * 1000,
         audio_bitrate: u64::from(config.audio.bitrate_kbps) * 1000,
@@ -629,7 +637,8 @@ fn segmenter_settings(config: &Config) -> stream::segmenter::Settings {
 /// Wall time, if the clock can be believed.
 fn wall_now() -> Option<SystemTime> {
     let now = SystemTime::now();
-    (now >= UNIX_EPOCH + CLOCK_SANE_FROM).then_some(now)
+    let sane = UNIX_EPOCH + CLOCK_SANE_FROM..UNIX_EPOCH + CLOCK_SANE_UNTIL;
+    sane.contains(&now).then_some(now)
 }
 
 pub(crate) fn clock_sane() -> bool {

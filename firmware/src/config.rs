@@ -205,7 +205,8 @@ impl Default for Audio {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Hls {
-    /// Length of a part in milliseconds, 100 to 2000. Default 500.
+    /// Length of a part in milliseconds, 100 to 2000. Viewers are three parts behind, and a little. Default 334: a whole
+    /// number of pictures at all usual rates lies closely below it.
     pub(crate) part_ms: u64,
     /// Length of a segment in milliseconds, whole seconds from 1000 to 10000. Default 2000.
     pub(crate) segment_ms: u64,
@@ -216,7 +217,7 @@ pub(crate) struct Hls {
 impl Default for Hls {
     fn default() -> Hls {
         Hls {
-            part_ms: 500,
+            part_ms: 334,
             segment_ms: 2000,
             window_s: 60,
         }
@@ -399,7 +400,7 @@ height = 720
 fps = 30
 bitrate_kbps = 3000
 [hls]
-part_ms = 500
+part_ms = 334
 segment_ms = 2000
 "#,
             "ok",

@@ -110,6 +110,8 @@ impl axum::serve::Listener for Limited {
                     let Some(guest) = self.guests.admit(address.ip().to_canonical()) else {
                         continue;
                     };
+                    // A playlist of a few hundred bytes must not wait for the acknowledgement of the part before.
+                    let _ = stream.set_nodelay(true);
                     let mut stream = TimeoutStream::new(stream);
                     stream.set_read_timeout(Some(SILENCE));
                     stream.set_write_timeout(Some(SILENCE));

@@ -1,18 +1,24 @@
-//! What viewers may see at one moment. The loop makes a new value with every published segment; the gateway only reads.
+//! What viewers may see at one moment. The loop makes a new value with every part and every stored segment; the gateway only
+//! reads, and waits for the next one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
 use serde::Serialize;
+use stream::low_latency::{Edge, SEGMENTS_WITH_PARTS};
 use stream::media::Rendition;
-use stream::publication::Publication;
+use stream::publication::{MAX_WAITING, PartName, Publication};
 use stream::status::Signal;
 
 /// Segments of each rendition that are kept in memory: what a player at the live edge asks for. Older ones are read from
 /// the store.
 const RECENT: usize = 8;
+
+/// Segments of which parts are kept: twice as many as list them (rfc8216bis 6.2.2), and those that are not stored yet: under way,
+/// waiting, open.
+const WITH_PARTS: u64 = (2 * SEGMENTS_WITH_PARTS + MAX_WAITING + 2) as u64;
 
 /// A file as it was published, in memory.
 #[derive(Debug, Clone)]
@@ -42,6 +48,19 @@ impl LiveText {
     }
 }
 
+/// A rendition's playlist, and what comes after it.
+#[derive(Debug, Clone)]
+pub(crate) struct LivePlaylist {
+    pub(crate) full: LiveText,
+    /// Without what a player knows that asks for it.
+    pub(crate) delta: LiveText,
+    pub(crate) edge: Edge,
+    /// Path of the part that is announced as the next one, from `/live/`.
+    pub(crate) hint: Option<String>,
+    /// Seconds.
+    pub(crate) target_duration: u64,
+}
+
 /// The broadcast as the HTTP origin shows it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Live {
@@ -50,8 +69,10 @@ pub(crate) struct Live {
     pub(crate) root: Option<Cid>,
     pub(crate) index: Option<LiveText>,
     /// Video and audio.
-    pub(crate) playlists: [Option<LiveText>; 2],
+    pub(crate) playlists: [Option<LivePlaylist>; 2],
     recent: VecDeque<Arc<RecentFile>>,
+    /// What was listed, or may be asked for next.
+    parts: BTreeMap<(Rendition, PartName), Bytes>,
 }
 
 /// `/api/v1/public`.
@@ -75,17 +96,45 @@ impl Live {
     /// Takes over what has become durable: the playlists, and the segments just stored.
     pub(crate) fn update(&mut self, publication: &Publication, root: Cid, files: Vec<RecentFile>) {
         self.root = Some(root);
-        let text = |playlist: &dyn ToString| LiveText::new(playlist.to_string());
-        self.index = publication.origin_index().map(|index| text(&index));
-        self.playlists = Rendition::ALL.map(|rendition| {
-            publication
-                .origin(rendition)
-                .map(|playlist| text(&playlist))
-        });
+        let index = publication.origin_index();
+        self.index = index.map(|index| LiveText::new(index.to_string()));
         self.recent.extend(files.into_iter().map(Arc::new));
         while self.recent.len() > RECENT * Rendition::ALL.len() {
             self.recent.pop_front();
         }
+        self.follow(publication);
+    }
+
+    /// Takes over the parts that have come, and the playlists that list them.
+    pub(crate) fn follow(&mut self, publication: &Publication) {
+        // A broadcast that has no segment yet leaves the one before on show.
+        if publication.rows().is_empty() {
+            return;
+        }
+        for part in publication.origin_parts() {
+            let key = (part.rendition, part.name);
+            self.parts.entry(key).or_insert_with(|| part.bytes.clone());
+        }
+        // Parts of a segment that could not be stored were listed once, and stay for as long as the others.
+        let newest = self.parts.keys().map(|(_, name)| name.media_sequence).max();
+        let oldest = newest.map_or(0, |newest| (newest + 1).saturating_sub(WITH_PARTS));
+        self.parts
+            .retain(|(_, name), _| name.media_sequence >= oldest);
+        self.playlists = Rendition::ALL.map(|rendition| {
+            let origin = publication.origin(rendition)?;
+            Some(LivePlaylist {
+                full: LiveText::new(origin.full()),
+                delta: LiveText::new(origin.delta()),
+                edge: origin.edge()?,
+                target_duration: origin.playlist.target_duration,
+                hint: origin.preload_hint,
+            })
+        });
+    }
+
+    /// A part near the live edge.
+    pub(crate) fn part(&self, rendition: Rendition, name: PartName) -> Option<Bytes> {
+        self.parts.get(&(rendition, name)).cloned()
     }
 
     /// A file of the current broadcast, if it is among the newest.
@@ -95,7 +144,8 @@ impl Live {
             .cloned()
     }
 
-    /// Another broadcast begins: what was recent belongs to the one before.
+    /// Another broadcast begins: what was recent belongs to the one before. Its parts are listed until the first segment of the
+    /// new one is stored, and leave by their numbers.
     pub(crate) fn forget(&mut self) {
         self.recent.clear();
     }

@@ -9,40 +9,53 @@ use bytes::Bytes;
 use cid::Cid;
 use node::Node;
 
-use super::{LIVE_PLAYLIST_CACHE, PLAYLIST, header_value};
+use super::{PLAYLIST, header_value};
 use crate::live::LiveText;
 
-/// A file whose address is the hash of its content.
-#[derive(Debug)]
+/// A file that never changes.
 pub(crate) struct Content {
-    cid: Cid,
+    /// What identifies its bytes.
+    tag: String,
     media_type: String,
     size: u64,
-    /// Its bytes, if they are in memory.
-    parts: Option<Vec<Bytes>>,
+    place: Place,
+}
+
+enum Place {
+    Memory(Vec<Bytes>),
+    Store(Node, Cid),
 }
 
 impl Content {
-    pub(crate) fn memory(cid: Cid, media_type: impl Into<String>, parts: Vec<Bytes>) -> Content {
+    pub(crate) fn memory(
+        tag: impl ToString,
+        media_type: impl Into<String>,
+        parts: Vec<Bytes>,
+    ) -> Content {
         Content {
-            cid,
+            tag: tag.to_string(),
             media_type: media_type.into(),
             size: parts.iter().map(|part| part.len() as u64).sum(),
-            parts: Some(parts),
+            place: Place::Memory(parts),
         }
     }
 
-    pub(crate) fn stored(cid: Cid, media_type: impl Into<String>, size: u64) -> Content {
+    pub(crate) fn stored(
+        node: &Node,
+        cid: Cid,
+        media_type: impl Into<String>,
+        size: u64,
+    ) -> Content {
         Content {
-            cid,
+            tag: cid.to_string(),
             media_type: media_type.into(),
             size,
-            parts: None,
+            place: Place::Store(node.clone(), cid),
         }
     }
 
-    pub(crate) fn respond(self, node: &Node, request: &HeaderMap, cache: &str) -> Response {
-        let etag = format!("\"{}\"", self.cid);
+    pub(crate) fn respond(self, request: &HeaderMap, cache: &str) -> Response {
+        let etag = format!("\"{}\"", self.tag);
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, header_value(&etag));
         headers.insert(header::CACHE_CONTROL, header_value(cache));
@@ -67,11 +80,11 @@ impl Content {
         };
         let length = range.end - range.start;
         headers.insert(header::CONTENT_LENGTH, header_value(&length.to_string()));
-        let body = match self.parts {
-            Some(parts) => Body::from_stream(futures::stream::iter(
+        let body = match self.place {
+            Place::Memory(parts) => Body::from_stream(futures::stream::iter(
                 slices(parts, range).map(Ok::<_, std::convert::Infallible>),
             )),
-            None => Body::from_stream(node.read(self.cid, range)),
+            Place::Store(node, cid) => Body::from_stream(node.read(cid, range)),
         };
         (status, headers, body).into_response()
     }
@@ -79,10 +92,10 @@ impl Content {
 
 impl LiveText {
     /// Answers with a playlist of the origin. It is small and has no ranges.
-    pub(crate) fn respond(self, request: &HeaderMap) -> Response {
+    pub(crate) fn respond(self, request: &HeaderMap, cache: &str) -> Response {
         let mut headers = HeaderMap::new();
         headers.insert(header::ETAG, header_value(&self.etag));
-        headers.insert(header::CACHE_CONTROL, header_value(LIVE_PLAYLIST_CACHE));
+        headers.insert(header::CACHE_CONTROL, header_value(cache));
         if matches_etag(request, self.etag.trim_start_matches("W/")) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }

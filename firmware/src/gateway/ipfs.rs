@@ -153,7 +153,7 @@ async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Res
             Resolved::File { cid, size } => {
                 let kind = media_type(&request.path);
                 let mut response =
-                    Content::stored(cid, kind, size).respond(&gateway.node, headers, request.cache);
+                    Content::stored(&gateway.node, cid, kind, size).respond(headers, request.cache);
                 // A path gateway shares one origin among all content: none of it may act as this page.
                 response
                     .headers_mut()

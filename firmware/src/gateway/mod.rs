@@ -3,15 +3,16 @@
 
 mod content;
 mod ipfs;
+mod origin;
 
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use node::{Node, Resolved};
 use stream::media::Rendition;
-use stream::publication::{init_name, segment_path};
+use stream::publication::{PartName, init_name, segment_path};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -20,17 +21,15 @@ use tower_http::compression::CompressionLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::listener::Limited;
-use crate::live::{Live, LiveText};
+use crate::live::Live;
 use crate::web;
 use content::Content;
 
-/// Connections at a time. A browser keeps a few, and the uplink of a venue carries fewer streams than this.
-const VIEWERS: usize = 256;
+/// Connections at a time. A browser that follows closely keeps six, and the uplink of a venue carries fewer streams than
+/// that leaves room for.
+const VIEWERS: usize = 512;
 
 pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
-
-/// Half a segment at the default length: longer, and a viewer is shown a playlist that has moved on.
-const LIVE_PLAYLIST_CACHE: &str = "public, max-age=1";
 
 /// A segment's name and bytes never change.
 const SEGMENT_CACHE: &str = "public, max-age=31536000, immutable";
@@ -111,37 +110,25 @@ async fn public(State(gateway): State<Gateway>) -> Response {
 async fn playlist(
     State(gateway): State<Gateway>,
     Path(name): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Response {
-    let text: Option<LiveText> = {
-        let live = gateway.live.borrow();
-        match name.strip_suffix(".m3u8") {
-            Some("index") => live.index.clone(),
-            Some(name) => Rendition::from_name(name)
-                .and_then(|rendition| live.playlists[rendition as usize].clone()),
-            None => None,
-        }
-    };
-    let Some(text) = text else {
-        let wait = [(header::CACHE_CONTROL, "no-store")];
-        return (StatusCode::NOT_FOUND, wait, "nothing is on air yet\n").into_response();
-    };
-    text.respond(&headers)
+    origin::playlist(gateway.live, &name, &query, &headers).await
 }
 
-/// `/live/video/12.m4s`, `/live/video/init-0.mp4`: from memory if it is new, else from the store.
+/// `/live/video/12.m4s`, `/live/video/init-0.mp4`, `/live/video/part-0-12-3.m4s`: from memory if it is new, else from the
+/// store.
 async fn segment(
     State(gateway): State<Gateway>,
     Path((rendition, file)): Path<(String, String)>,
     headers: HeaderMap,
 ) -> Response {
-    let missing = || {
-        let wait = [(header::CACHE_CONTROL, "no-store")];
-        (StatusCode::NOT_FOUND, wait, "no such segment\n").into_response()
-    };
     let Some(rendition) = Rendition::from_name(&rendition) else {
-        return missing();
+        return origin::missing();
     };
+    if let Some(name) = PartName::parse(&file) {
+        return origin::part(gateway.live, rendition, name, &headers).await;
+    }
     // Playlists lie in the same directory, and they change.
     let number = |prefix: &str, suffix: &str| -> Option<u64> {
         file.strip_prefix(prefix)?
@@ -154,7 +141,7 @@ async fn segment(
     } else if let Some(run) = number("init-", ".mp4") {
         format!("{}/{}", rendition.name(), init_name(run))
     } else {
-        return missing();
+        return origin::missing();
     };
     let (recent, root) = {
         let live = gateway.live.borrow();
@@ -162,18 +149,17 @@ async fn segment(
     };
     let kind = content::media_type(&path);
     if let Some(recent) = recent {
-        return Content::memory(recent.cid, kind, recent.parts.clone()).respond(
-            &gateway.node,
-            &headers,
-            SEGMENT_CACHE,
-        );
+        return Content::memory(recent.cid, kind, recent.parts.clone())
+            .respond(&headers, SEGMENT_CACHE);
     }
-    let Some(root) = root else { return missing() };
+    let Some(root) = root else {
+        return origin::missing();
+    };
     match gateway.node.resolve(root, &path).await {
         Ok(Resolved::File { cid, size }) => {
-            Content::stored(cid, kind, size).respond(&gateway.node, &headers, SEGMENT_CACHE)
+            Content::stored(&gateway.node, cid, kind, size).respond(&headers, SEGMENT_CACHE)
         }
-        _ => missing(),
+        _ => origin::missing(),
     }
 }
 

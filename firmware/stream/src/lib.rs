@@ -4,8 +4,10 @@
 
 pub mod broadcast;
 pub mod buttons;
+pub mod dates;
 pub mod fmp4;
 pub mod health;
+pub mod low_latency;
 pub mod media;
 pub mod mute;
 pub mod picture;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use crate::media::MediaDuration;
 
 /// `EXT-X-MAP` outside I-frame playlists needs version 6 (RFC 8216 section 7).
-const VERSION: u32 = 6;
+pub(crate) const VERSION: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlaylistType {
@@ -87,16 +87,19 @@ impl PlaylistSegment {
             writeln!(f, "#EXT-X-MAP:URI=\"{}\"", self.map)?;
             *map = Some(&self.map);
         }
-        if let Some(time) = self.program_date_time {
-            let time = humantime::format_rfc3339_millis(time);
-            writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{time}")?;
-        }
-        Ok(())
+        write_date(f, self.program_date_time)
     }
 
     pub(crate) fn write_uri(&self, f: &mut impl fmt::Write) -> fmt::Result {
         let seconds = self.duration.seconds();
         writeln!(f, "#EXTINF:{seconds:.6},\n{}", self.uri)
+    }
+}
+
+pub(crate) fn write_date(f: &mut impl fmt::Write, time: Option<SystemTime>) -> fmt::Result {
+    match time.map(humantime::format_rfc3339_millis) {
+        Some(time) => writeln!(f, "#EXT-X-PROGRAM-DATE-TIME:{time}"),
+        None => Ok(()),
     }
 }
 

@@ -5,16 +5,24 @@
 //! a playlist for viewers is made only from rows that have been confirmed with [`Publication::stored`]. Hence no
 //! playlist names what is not stored, whatever the order of events.
 //!
+//! Viewers of the HTTP origin get the parts of the one segment that follows the last stored one, too
+//! ([`Publication::origin`]). A part's address says its run, so that one of a segment that could not be stored never shares
+//! it with its successor; the segment itself is named only once it is durable.
+//!
 //! If storing lags behind, whole segments are left out and the next one carries a discontinuity. A segment goes on from
 //! the stored one before it only if the segmenter made them one after the other; otherwise it opens a run with a number
 //! and init segments of its own. Run numbers have no holes within a broadcast, because players count discontinuities.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::low_latency::{
+    LowLatencyPlaylist, OpenSegment, PlaylistPart, RenditionReport, SEGMENTS_WITH_PARTS,
+};
 use crate::media::{MediaDuration, Rendition};
 use crate::playlist::{
     MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PlaylistType, Variant,
@@ -32,6 +40,8 @@ const DIRECTORY: u64 = 256;
 pub struct Settings {
     /// Nominal length of a segment.
     pub segment: Duration,
+    /// Upper bound of a part.
+    pub part: Duration,
     /// Segments in a sliding playlist.
     pub window: usize,
     /// Nominal bits per second.
@@ -91,9 +101,26 @@ pub struct File {
 #[derive(Debug)]
 struct Pair {
     place: Place,
-    program_date_time: Option<SystemTime>,
+    date: Date,
     video: Half,
     audio: Half,
+}
+
+/// Wall time of a segment's start, milliseconds since 1970, where that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Date {
+    /// The picture that tells it has not come.
+    Open,
+    Told(Option<u64>),
+}
+
+impl Date {
+    fn milliseconds(self) -> Option<u64> {
+        match self {
+            Date::Open => None,
+            Date::Told(date) => date,
+        }
+    }
 }
 
 /// Where the segmenter made a segment.
@@ -107,8 +134,114 @@ struct Place {
 
 #[derive(Debug, Default)]
 struct Half {
-    parts: Vec<Bytes>,
+    parts: Vec<Part>,
     end: Option<MediaSegment>,
+}
+
+#[derive(Debug)]
+struct Part {
+    bytes: Bytes,
+    duration: MediaDuration,
+    independent: bool,
+}
+
+/// A segment that may follow the last stored one: what there is of it, video and audio.
+struct Coming<'a> {
+    place: Place,
+    media_sequence: u64,
+    run: u64,
+    date: Date,
+    parts: [&'a [Part]; 2],
+    complete: [bool; 2],
+}
+
+/// A part that viewers may ask for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedPart<'a> {
+    pub rendition: Rendition,
+    pub name: PartName,
+    pub bytes: &'a Bytes,
+}
+
+/// Where a part belongs. Its file name is unique for as long as the box lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartName {
+    pub run: u64,
+    pub media_sequence: u64,
+    pub index: u32,
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (run, msn, index) = (self.run, self.media_sequence, self.index);
+        write!(f, "part-{run}-{msn}-{index}.m4s")
+    }
+}
+
+impl PartName {
+    /// Reads a file name.
+    pub fn parse(name: &str) -> Option<PartName> {
+        let numbers = name.strip_prefix("part-")?.strip_suffix(".m4s")?;
+        let mut numbers = numbers.split('-');
+        let name = PartName {
+            run: numbers.next()?.parse().ok()?,
+            media_sequence: numbers.next()?.parse().ok()?,
+            index: numbers.next()?.parse().ok()?,
+        };
+        numbers.next().is_none().then_some(name)
+    }
+}
+
+impl Place {
+    fn next(self) -> Place {
+        Place {
+            ordinal: self.ordinal + 1,
+            ..self
+        }
+    }
+}
+
+impl Coming<'_> {
+    /// Parts that may be listed: the segment's date stands before the first one and never changes.
+    fn listable(&self, rendition: Rendition) -> &[Part] {
+        match self.date {
+            Date::Open => &[],
+            Date::Told(_) => self.parts[rendition as usize],
+        }
+    }
+
+    fn listed(&self, rendition: Rendition) -> OpenSegment {
+        let parts = self.listable(rendition);
+        OpenSegment {
+            program_date_time: self.date.milliseconds().map(from_milliseconds),
+            parts: listed(rendition, self.run, self.media_sequence, parts),
+            complete: self.complete[rendition as usize],
+        }
+    }
+}
+
+fn listed(
+    rendition: Rendition,
+    run: u64,
+    media_sequence: u64,
+    parts: &[Part],
+) -> Vec<PlaylistPart> {
+    let name = |index| PartName {
+        run,
+        media_sequence,
+        index,
+    };
+    (parts.iter().zip(0..))
+        .map(|(part, index)| PlaylistPart {
+            uri: format!("{}/{}", rendition.name(), name(index)),
+            duration: part.duration,
+            independent: part.independent,
+        })
+        .collect()
+}
+
+fn from_milliseconds(since: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(since)
 }
 
 impl Pair {
@@ -126,7 +259,7 @@ impl Pair {
     fn ready(self, inits: &Inits) -> Option<Ready> {
         Some(Ready {
             place: self.place,
-            program_date_time: self.program_date_time,
+            date: self.date,
             inits: [inits.video.clone()?, inits.audio.clone()?],
             ends: [self.video.end?, self.audio.end?],
             parts: [self.video.parts, self.audio.parts],
@@ -145,19 +278,24 @@ struct Inits {
 #[derive(Debug)]
 struct Ready {
     place: Place,
-    program_date_time: Option<SystemTime>,
+    date: Date,
     /// Video and audio, as are the others.
     inits: [InitSegment; 2],
     ends: [MediaSegment; 2],
-    parts: [Vec<Bytes>; 2],
+    parts: [Vec<Part>; 2],
 }
 
 #[derive(Debug)]
 struct UnderWay {
-    row: Option<Row>,
-    /// Of the row's segment.
-    place: Option<Place>,
+    segment: Option<SegmentUnderWay>,
     finish: bool,
+}
+
+#[derive(Debug)]
+struct SegmentUnderWay {
+    row: Row,
+    place: Place,
+    parts: [Vec<Part>; 2],
 }
 
 /// Everything published of one broadcast.
@@ -169,11 +307,15 @@ pub struct Publication {
     first: Numbers,
     run: u64,
     inits: Inits,
+    /// The last segment that has begun, while its run goes on.
+    begun: Option<Place>,
     /// Pairs of which some half is still coming, in order.
     open: VecDeque<Pair>,
     /// Complete, to be stored, in order.
     waiting: VecDeque<Ready>,
     under_way: Option<UnderWay>,
+    /// Parts of the last rows, unless they are from an earlier life.
+    recent: VecDeque<[Vec<Part>; 2]>,
     /// Of the last row, unless it is from an earlier life.
     last: Option<Place>,
     /// Segments left out because storing lagged or failed.
@@ -192,9 +334,11 @@ impl Publication {
             first,
             run: 0,
             inits: Inits::default(),
+            begun: None,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
             under_way: None,
+            recent: VecDeque::new(),
             last: None,
             lost: 0,
             finishing: false,
@@ -223,13 +367,19 @@ impl Publication {
 
     /// Starts a continuity run; what was open of the one before is left out, what is complete is still published.
     pub fn begin_run(&mut self) {
-        self.open.clear();
+        self.end_run();
         self.inits = Inits::default();
         self.run += 1;
     }
 
-    /// Takes what the segmenter made. `wall` is the wall time of the segment's start where it is known.
-    pub fn push(&mut self, output: Output, wall: impl FnOnce(Duration) -> Option<SystemTime>) {
+    /// The encoder is gone: what was open is left out, and no part comes next.
+    pub fn end_run(&mut self) {
+        self.open.clear();
+        self.begun = None;
+    }
+
+    /// Takes what the segmenter made. `date` is asked once for each segment, in order, for the wall time of its start.
+    pub fn push(&mut self, output: Output, date: impl FnOnce(Duration) -> Option<SystemTime>) {
         match output {
             Output::Init(init) => {
                 let slot = match init.rendition {
@@ -241,15 +391,19 @@ impl Publication {
             Output::Part(part) => {
                 let rendition = part.rendition;
                 let pair = self.pair(part.segment);
-                pair.half(rendition).parts.push(part.bytes);
+                if rendition == Rendition::ALL[0] && pair.date == Date::Open {
+                    let since = date(part.start).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                    pair.date = Date::Told(since.map(|since| since.as_millis() as u64));
+                }
+                pair.half(rendition).parts.push(Part {
+                    bytes: part.bytes,
+                    duration: part.duration,
+                    independent: part.independent,
+                });
             }
             Output::Segment(segment) => {
                 let rendition = segment.rendition;
-                let start = segment.start;
                 let pair = self.pair(segment.segment);
-                if rendition == Rendition::Video {
-                    pair.program_date_time = wall(start);
-                }
                 pair.half(rendition).end = Some(segment);
                 while self.open.front().is_some_and(Pair::complete) {
                     let pair = self.open.pop_front().expect("front is complete");
@@ -267,9 +421,10 @@ impl Publication {
         let index = match self.open.iter().position(|pair| pair.place == place) {
             Some(index) => index,
             None => {
+                self.begun = Some(place);
                 self.open.push_back(Pair {
                     place,
-                    program_date_time: None,
+                    date: Date::Open,
                     video: Half::default(),
                     audio: Half::default(),
                 });
@@ -295,7 +450,7 @@ impl Publication {
 
     /// No more segments will come: what is waiting is published, the last with ENDLIST and the VOD playlists.
     pub fn finish(&mut self) {
-        self.open.clear();
+        self.end_run();
         self.finishing = true;
     }
 
@@ -304,10 +459,10 @@ impl Publication {
         if self.under_way.is_some() || self.finished {
             return None;
         }
-        let (update, place) = match self.waiting.pop_front() {
+        let (update, segment) = match self.waiting.pop_front() {
             Some(ready) => {
-                let place = ready.place;
-                (self.update(ready), Some(place))
+                let (update, segment) = self.update(ready);
+                (update, Some(segment))
             }
             None if self.finishing => {
                 let update = Update {
@@ -320,33 +475,26 @@ impl Publication {
             None => return None,
         };
         self.under_way = Some(UnderWay {
-            row: update.row.clone(),
-            place,
+            segment,
             finish: update.finish,
         });
         Some(update)
     }
 
-    fn update(&self, ready: Ready) -> Update {
-        let goes_on = self.last.is_some_and(|last| {
-            let next = Place {
-                ordinal: last.ordinal + 1,
-                ..last
-            };
-            ready.place == next
-        });
+    fn update(&self, ready: Ready) -> (Update, SegmentUnderWay) {
+        let goes_on = (self.last).is_some_and(|last| ready.place == last.next());
         let last = self.rows.last();
         let row = Row {
             media_sequence: last.map_or(self.first.media_sequence, |last| last.media_sequence + 1),
             run: last.map_or(self.first.run, |last| last.run + u64::from(!goes_on)),
             discontinuity: last.is_some() && !goes_on,
             codecs: [0, 1].map(|i: usize| ready.inits[i].codec.clone()),
-            program_date_time_ms: ready
-                .program_date_time
-                .and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-                .map(|since| since.as_millis() as u64),
+            program_date_time_ms: ready.date.milliseconds(),
             durations: [0, 1].map(|i: usize| ready.ends[i].duration),
-            sizes: [0, 1].map(|i: usize| ready.parts[i].iter().map(|part| part.len() as u64).sum()),
+            sizes: [0, 1].map(|i: usize| {
+                let sizes = ready.parts[i].iter().map(|part| part.bytes.len() as u64);
+                sizes.sum()
+            }),
         };
         let mut files = Vec::new();
         if !goes_on {
@@ -356,19 +504,25 @@ impl Publication {
                 parts: vec![init.bytes],
             }));
         }
-        for (rendition, parts) in Rendition::ALL.into_iter().zip(ready.parts) {
+        for (rendition, parts) in Rendition::ALL.into_iter().zip(&ready.parts) {
             files.push(File {
                 path: segment_path(rendition, row.media_sequence),
-                parts,
+                parts: parts.iter().map(|part| part.bytes.clone()).collect(),
             });
         }
         let finish = self.finishing && self.waiting.is_empty();
         files.extend(self.playlists(Some(&row), finish));
-        Update {
+        let segment = SegmentUnderWay {
+            row: row.clone(),
+            place: ready.place,
+            parts: ready.parts,
+        };
+        let update = Update {
             row: Some(row),
             files,
             finish,
-        }
+        };
+        (update, segment)
     }
 
     /// The IPFS copy's playlists as they are with `row` at the end.
@@ -416,8 +570,12 @@ impl Publication {
         if update.finish {
             self.finished = true;
         }
-        let row = update.row?;
-        self.last = update.place;
+        let SegmentUnderWay { row, place, parts } = update.segment?;
+        self.last = Some(place);
+        self.recent.push_back(parts);
+        if self.recent.len() > SEGMENTS_WITH_PARTS {
+            self.recent.pop_front();
+        }
         self.totals.add(&row, self.settings.segment);
         self.rows.push(row.clone());
         Some(row)
@@ -427,8 +585,8 @@ impl Publication {
     /// [`recovered`](Self::recovered) closes it.
     pub fn failed(&mut self) {
         match self.under_way.take() {
-            Some(UnderWay { row: Some(_), .. }) => self.lost += 1,
-            Some(UnderWay { row: None, .. }) => self.finishing = false,
+            Some(update) if update.segment.is_some() => self.lost += 1,
+            Some(_) => self.finishing = false,
             None => {}
         }
     }
@@ -445,7 +603,8 @@ impl Publication {
 
     /// Numbers that a later broadcast starts with, whatever becomes of the update under way.
     pub fn numbers(&self) -> Numbers {
-        let under_way = self.under_way.as_ref().and_then(|it| it.row.as_ref());
+        let under_way = self.under_way.as_ref().and_then(|it| it.segment.as_ref());
+        let under_way = under_way.map(|segment| &segment.row);
         (under_way.or(self.rows.last())).map_or(self.first, |last| Numbers {
             media_sequence: last.media_sequence + 1,
             run: last.run + 1,
@@ -468,13 +627,140 @@ impl Publication {
     }
 
     /// The HTTP origin's playlist of one rendition: `/live/video.m3u8`. `None` before the first segment.
-    pub fn origin(&self, rendition: Rendition) -> Option<MediaPlaylist> {
+    pub fn origin(&self, rendition: Rendition) -> Option<LowLatencyPlaylist> {
+        let last = self.rows.last()?;
         let uri = |row: &Row| format!("{}/{}", rendition.name(), segment_name(row.media_sequence));
         let init = |run| format!("{}/{}", rendition.name(), init_name(run));
-        (!self.rows.is_empty()).then(|| {
-            let window = self.settings.window;
-            self.list(rendition, None, window, self.finished, uri, init)
+        let window = self.settings.window;
+        let playlist = self.list(rendition, None, window, self.finished, uri, init);
+        let mut coming = self.coming();
+        let open = coming.next();
+        let hint = self.next_part(rendition, last, open.as_ref(), coming.next().as_ref());
+        Some(LowLatencyPlaylist {
+            playlist,
+            part_target: self.settings.part,
+            parts: (self.with_parts())
+                .map(|(row, parts)| {
+                    let parts = &parts[rendition as usize];
+                    listed(rendition, row.run, row.media_sequence, parts)
+                })
+                .collect(),
+            open: open.map(|open| open.listed(rendition)),
+            preload_hint: hint.map(|name| format!("{}/{name}", rendition.name())),
+            reports: (Rendition::ALL.into_iter())
+                .filter(|other| *other != rendition)
+                .map(|other| self.report(other, last))
+                .collect(),
         })
+    }
+
+    /// Parts of the last stored segments and of those that follow, in order: what may be asked for under its name.
+    pub fn origin_parts(&self) -> impl Iterator<Item = NamedPart<'_>> {
+        let stored = (self.with_parts()).map(|(row, parts)| {
+            (
+                row.run,
+                row.media_sequence,
+                parts.each_ref().map(|it| &it[..]),
+            )
+        });
+        let coming = (self.coming()).map(|it| (it.run, it.media_sequence, it.parts));
+        (stored.chain(coming)).flat_map(|(run, media_sequence, parts)| {
+            (Rendition::ALL.into_iter().zip(parts)).flat_map(move |(rendition, parts)| {
+                parts.iter().zip(0..).map(move |(part, index)| NamedPart {
+                    rendition,
+                    name: PartName {
+                        run,
+                        media_sequence,
+                        index,
+                    },
+                    bytes: &part.bytes,
+                })
+            })
+        })
+    }
+
+    /// The last rows with their parts.
+    fn with_parts(&self) -> impl Iterator<Item = (&Row, &[Vec<Part>; 2])> {
+        let first = self.rows.len() - self.recent.len();
+        self.rows[first..].iter().zip(&self.recent)
+    }
+
+    /// The segments that go on from the last stored one without a gap, as far as they have come. Where one between is lost or
+    /// another run begins, nobody knows yet under which numbers the next will be stored.
+    fn coming(&self) -> impl Iterator<Item = Coming<'_>> {
+        let under_way = self.under_way.iter().filter_map(|it| it.segment.as_ref());
+        let under_way = under_way.map(|it| {
+            let date = Date::Told(it.row.program_date_time_ms);
+            (it.place, date, it.parts.each_ref(), [true; 2])
+        });
+        let waiting =
+            (self.waiting.iter()).map(|it| (it.place, it.date, it.parts.each_ref(), [true; 2]));
+        let open = self.open.iter().map(|it| {
+            let complete = [&it.video, &it.audio].map(|half| half.end.is_some());
+            (
+                it.place,
+                it.date,
+                [&it.video.parts, &it.audio.parts],
+                complete,
+            )
+        });
+        let last = self.last.zip(self.rows.last());
+        (under_way.chain(waiting).chain(open).zip(1..)).map_while(
+            move |((place, date, parts, complete), ahead)| {
+                let (stored, row) = last?;
+                let expected = Place {
+                    ordinal: stored.ordinal + ahead,
+                    ..stored
+                };
+                (place == expected).then(|| Coming {
+                    place,
+                    media_sequence: row.media_sequence + ahead,
+                    run: row.run,
+                    date,
+                    parts: parts.map(|parts| &parts[..]),
+                    complete,
+                })
+            },
+        )
+    }
+
+    /// The part that will be listed next, if that is certain. `open` follows `last`, `after` follows `open`.
+    fn next_part(
+        &self,
+        rendition: Rendition,
+        last: &Row,
+        open: Option<&Coming<'_>>,
+        after: Option<&Coming<'_>>,
+    ) -> Option<PartName> {
+        let name = |ahead: u64, index: usize| PartName {
+            run: last.run,
+            media_sequence: last.media_sequence + ahead,
+            index: index as u32,
+        };
+        let (next, begun) = match open {
+            Some(open) if open.complete[rendition as usize] => (name(2, 0), after.is_some()),
+            Some(open) => (name(1, open.listable(rendition).len()), true),
+            None => (name(1, 0), false),
+        };
+        // Of a segment that has not begun it is certain only if nothing lies between.
+        let newest = after.or(open).map(|it| it.place).or(self.last)?;
+        let comes = self.begun == Some(newest);
+        (begun || comes).then_some(next)
+    }
+
+    fn report(&self, rendition: Rendition, last: &Row) -> RenditionReport {
+        let open = self.coming().next();
+        let parts = open.map_or(0, |open| open.listable(rendition).len());
+        let (last_msn, parts) = match (parts, self.recent.back()) {
+            (0, Some(recent)) => (last.media_sequence, recent[rendition as usize].len()),
+            (0, None) => (last.media_sequence, 0),
+            (parts, _) => (last.media_sequence + 1, parts),
+        };
+        RenditionReport {
+            uri: format!("{}.m3u8", rendition.name()),
+            last_msn,
+            last_part: parts.checked_sub(1).map(|part| part as u32),
+        }
     }
 
     /// The HTTP origin's multivariant playlist: `/live/index.m3u8`. `None` before the first segment.
@@ -518,9 +804,7 @@ impl Publication {
                     duration: row.durations[rendition as usize],
                     discontinuity: row.discontinuity,
                     map: init(row.run),
-                    program_date_time: row
-                        .program_date_time_ms
-                        .map(|ms| UNIX_EPOCH + Duration::from_millis(ms)),
+                    program_date_time: row.program_date_time_ms.map(from_milliseconds),
                 })
                 .collect(),
             ended,

@@ -80,6 +80,8 @@ pub struct PartialSegment {
     pub segment: u64,
     /// Number within its segment, from 0.
     pub index: u32,
+    /// Programme time at which it starts.
+    pub start: Duration,
     pub duration: MediaDuration,
     /// Starts with a keyframe.
     pub independent: bool,
@@ -419,6 +421,7 @@ impl Track {
             rendition: self.rendition,
             segment: self.segment,
             index: self.part_index,
+            start: self.media_duration(self.part_start).duration(),
             duration: self.media_duration(self.part_duration),
             independent: self.samples[0].sync,
             bytes,
@@ -436,10 +439,7 @@ impl Track {
             return Ok(());
         }
         let duration = self.media_duration(self.segment_duration);
-        let start = MediaDuration {
-            ticks: self.segment_start,
-            timescale: self.rendition.timescale(),
-        };
+        let start = self.media_duration(self.segment_start);
         out.push(Output::Segment(MediaSegment {
             rendition: self.rendition,
             segment: self.segment,

@@ -8,13 +8,17 @@ use bytes::Bytes;
 use expect_test::{Expect, expect};
 use m3u8_rs::{parse_master_playlist_res, parse_media_playlist_res};
 use proptest::prelude::*;
+use stream::low_latency::LowLatencyPlaylist;
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, PlaylistType};
-use stream::publication::{MAX_WAITING, Numbers, Publication, Row, Settings, Update, segment_path};
+use stream::publication::{
+    MAX_WAITING, Numbers, PartName, Publication, Row, Settings, Update, segment_path,
+};
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
 const SETTINGS: Settings = Settings {
     segment: Duration::from_secs(2),
+    part: Duration::from_millis(500),
     window: 6,
     video_bitrate: 3_000_000,
     audio_bitrate: 128_000,
@@ -35,6 +39,8 @@ struct Fake {
     run: u64,
     /// Segments made, video and audio.
     made: [u64; 2],
+    /// Parts made of the next segment.
+    parts: [u32; 2],
     start: Duration,
 }
 
@@ -47,30 +53,43 @@ impl Fake {
         })
     }
 
+    /// The next part of the next segment.
+    fn part(&mut self, rendition: Rendition, ticks: u64) -> Output {
+        let segment = self.made[rendition as usize];
+        let index = self.parts[rendition as usize];
+        self.parts[rendition as usize] += 1;
+        let name = format!("{} {}/{segment}", rendition.name(), self.run);
+        Output::Part(PartialSegment {
+            rendition,
+            segment,
+            index,
+            start: self.start,
+            duration: MediaDuration {
+                ticks,
+                timescale: rendition.timescale(),
+            },
+            independent: index == 0,
+            bytes: if index == 0 {
+                name.into()
+            } else {
+                Bytes::from_static(b"+")
+            },
+        })
+    }
+
+    /// What is missing of the next segment.
     fn segment(&mut self, rendition: Rendition, ticks: u64, parts: u32) -> Vec<Output> {
         let segment = self.made[rendition as usize];
+        let mut out = Vec::new();
+        while self.parts[rendition as usize] < parts {
+            out.push(self.part(rendition, ticks / u64::from(parts)));
+        }
         self.made[rendition as usize] += 1;
+        self.parts[rendition as usize] = 0;
         let duration = |ticks| MediaDuration {
             ticks,
             timescale: rendition.timescale(),
         };
-        let mut out: Vec<Output> = (0..parts)
-            .map(|index| {
-                let name = format!("{} {}/{segment}", rendition.name(), self.run);
-                Output::Part(PartialSegment {
-                    rendition,
-                    segment,
-                    index,
-                    duration: duration(ticks / u64::from(parts)),
-                    independent: index == 0,
-                    bytes: if index == 0 {
-                        name.into()
-                    } else {
-                        Bytes::from_static(b"+")
-                    },
-                })
-            })
-            .collect();
         out.push(Output::Segment(MediaSegment {
             rendition,
             segment,
@@ -100,6 +119,12 @@ struct World {
     /// Complete segments pushed, and rows stored, in this life.
     pushed: u64,
     stored: u64,
+    /// What could be asked for as a part at some time.
+    parts: BTreeMap<(Rendition, PartName), Bytes>,
+    /// Dates under which segments were announced, by run and number.
+    dates: BTreeMap<(u64, u64), Option<SystemTime>>,
+    /// The parts that viewers were told of as the next ones, unless that cannot be kept any more.
+    hints: [Option<String>; 2],
     /// The last playlists that viewers got: from the HTTP origin and of the IPFS copy, for each rendition.
     seen: [[Option<MediaSnapshot>; 2]; 2],
 }
@@ -195,6 +220,9 @@ impl World {
             under_way: None,
             pushed: 0,
             stored: 0,
+            parts: BTreeMap::new(),
+            dates: BTreeMap::new(),
+            hints: [None, None],
             seen: Default::default(),
         }
     }
@@ -207,6 +235,7 @@ impl World {
     }
 
     fn begin_run(&mut self) {
+        self.hints = [None, None];
         self.publication.begin_run();
         self.fake = Fake {
             run: self.fake.run + 1,
@@ -226,10 +255,28 @@ impl World {
 
     /// The audio segment that belongs to a video segment, if there is one without.
     fn audio(&mut self) {
+        let lost = self.publication.lost();
         if self.fake.made[1] < self.fake.made[0] {
             let outputs = self.fake.segment(Rendition::Audio, 95_232, 2);
             self.pushed += 1;
-            self.push(outputs);
+            // Whether one was left out, only the publication knows.
+            let hints = std::mem::take(&mut self.hints);
+            for output in outputs {
+                self.publication.push(output, wall);
+            }
+            if lost == self.publication.lost() {
+                self.hints = hints;
+            }
+            self.check_invariants();
+        }
+    }
+
+    /// One part of the segment that is being made, but not its last.
+    fn part(&mut self, rendition: Rendition) {
+        let i = rendition as usize;
+        if self.fake.parts[i] < [3, 1][i] && self.fake.made[i] <= self.fake.made[0] {
+            let output = self.fake.part(rendition, [45_000, 23_552][i]);
+            self.push(vec![output]);
         }
     }
 
@@ -289,6 +336,7 @@ impl World {
 
     fn failed(&mut self) {
         self.under_way = None;
+        self.hints = [None, None];
         self.publication.failed();
         self.check_invariants();
     }
@@ -300,6 +348,7 @@ impl World {
         }
         self.under_way = None;
         self.life += 1;
+        self.hints = [None, None];
         (self.pushed, self.stored) = (0, 0);
         self.publication =
             Publication::recovered(SETTINGS, self.first, self.rows.clone(), self.closed);
@@ -309,6 +358,8 @@ impl World {
 
     fn finish(&mut self) {
         self.publication.finish();
+        self.hints = [None, None];
+        self.fake.parts = [0, 0];
         // What is half done stays so.
         self.fake.made[1] = self.fake.made[0];
     }
@@ -348,11 +399,14 @@ impl World {
             self.waiting() == 0 && self.under_way.is_none()
         );
         for rendition in Rendition::ALL {
-            let Some(playlist) = self.publication.origin(rendition) else {
+            let Some(origin) = self.publication.origin(rendition) else {
                 assert!(self.rows.is_empty());
                 continue;
             };
-            let snapshot = read(&playlist.to_string());
+            self.check_parts(rendition, &origin);
+            // A player that knows nothing of parts reads the same as from a playlist without.
+            let snapshot = read(&origin.full());
+            assert_eq!(snapshot, read(&origin.playlist.to_string()));
             self.check_playlist(&snapshot, rendition, "", &self.files);
             assert_eq!(snapshot.ended, self.closed);
             self.check_newest(&snapshot, rendition, &self.rows);
@@ -370,6 +424,101 @@ impl World {
             .chain(&self.rows)
         {
             assert!(row.media_sequence < next.media_sequence && row.run < next.run);
+        }
+    }
+
+    /// Every part that is listed can be had, is listed where its bytes will stay, and is the one that was hinted at.
+    fn check_parts(&mut self, rendition: Rendition, origin: &LowLatencyPlaylist) {
+        for part in self.publication.origin_parts() {
+            let key = (part.rendition, part.name);
+            let known = self.parts.entry(key).or_insert_with(|| part.bytes.clone());
+            assert_eq!(known, part.bytes, "{} means two things", part.name);
+        }
+        let bytes = |uri: &str| {
+            let name = uri.strip_prefix(rendition.name()).unwrap();
+            let name = PartName::parse(name.strip_prefix('/').unwrap()).unwrap();
+            let bytes = self.parts.get(&(rendition, name));
+            (name, bytes.unwrap_or_else(|| panic!("{uri} cannot be had")))
+        };
+        let edge = origin.edge().unwrap();
+        assert_eq!(edge.last, self.rows.last().unwrap().media_sequence);
+        assert_eq!(edge.ended, self.closed);
+        let listed = &self.rows[self.rows.len() - origin.parts.len()..];
+        for (row, parts) in listed.iter().zip(&origin.parts) {
+            let joined: Vec<u8> = parts
+                .iter()
+                .flat_map(|it| bytes(&it.uri).1.clone())
+                .collect();
+            assert_eq!(
+                joined,
+                self.files[&segment_path(rendition, row.media_sequence)]
+            );
+            for (part, index) in parts.iter().zip(0..) {
+                let (run, media_sequence) = (row.run, row.media_sequence);
+                let name = PartName {
+                    run,
+                    media_sequence,
+                    index,
+                };
+                assert_eq!(bytes(&part.uri).0, name);
+            }
+            let time = row
+                .program_date_time_ms
+                .map(|ms| UNIX_EPOCH + Duration::from_millis(ms));
+            let told = self.dates.get(&(row.run, row.media_sequence));
+            assert!(
+                told.is_none_or(|told| *told == time),
+                "the date has changed"
+            );
+        }
+        if let Some(open) = origin.open.as_ref().filter(|open| !open.parts.is_empty()) {
+            let last = self.rows.last().unwrap();
+            let (life, run, ordinal) = self.origins.last().unwrap();
+            let (name, first) = bytes(&open.parts[0].uri);
+            assert_eq!(
+                (name.run, name.media_sequence),
+                (last.run, last.media_sequence + 1)
+            );
+            assert_eq!((*life, made(first)), (self.life, (*run, ordinal + 1)));
+            self.dates
+                .insert((name.run, name.media_sequence), open.program_date_time);
+        }
+        let open = origin.open.iter().flat_map(|open| &open.parts);
+        let mut all = origin.parts.iter().flatten().chain(open);
+        let full = origin.full();
+        if let Some(hint) = &self.hints[rendition as usize] {
+            let kept = origin.preload_hint.as_ref() == Some(hint) || all.any(|it| it.uri == *hint);
+            assert!(kept, "{hint} did not become the next part:\n{full}");
+        }
+        self.hints[rendition as usize].clone_from(&origin.preload_hint);
+        let [report] = &origin.reports[..] else {
+            panic!("one other rendition");
+        };
+        let other = Rendition::ALL[1 - rendition as usize];
+        let edge = self.publication.origin(other).unwrap().edge().unwrap();
+        let (msn, parts) = match (edge.open, edge.last_parts) {
+            (0, parts) => (edge.last, parts),
+            (parts, _) => (edge.last + 1, Some(parts)),
+        };
+        assert_eq!(report.uri, format!("{}.m3u8", other.name()));
+        assert_eq!(
+            (report.last_msn, report.last_part),
+            (msn, parts.map(|it| it - 1))
+        );
+        assert_eq!(full.contains("RENDITION-REPORT"), !self.closed);
+        // Whoever asks for a delta update and has the rest has it all.
+        let delta = origin.delta();
+        if let Some((head, tail)) = delta.split_once("#EXT-X-SKIP:SKIPPED-SEGMENTS=") {
+            assert!(head.contains("#EXT-X-VERSION:9\n"));
+            let (skipped, tail) = tail.split_once('\n').unwrap();
+            let skipped: usize = skipped.parse().unwrap();
+            let uri = &origin.playlist.segments[skipped - 1].uri;
+            assert!(full.ends_with(&format!("{uri}\n{tail}")), "{full}\n{delta}");
+            let left = origin.playlist.segments[skipped..].iter();
+            let left: f64 = left.map(|it| it.duration.seconds()).sum();
+            assert!(left >= (6 * TARGET_DURATION) as f64);
+        } else {
+            assert_eq!(delta, full);
         }
     }
 
@@ -430,7 +579,27 @@ impl World {
     fn check_update(&self, update: &Update) {
         let mut files = self.files.clone();
         for file in &update.files {
-            let old = files.insert(file.path.clone(), file.parts.concat());
+            let content = file.parts.concat();
+            if let Some(text) = file
+                .path
+                .ends_with(".m3u8")
+                .then(|| String::from_utf8_lossy(&content))
+            {
+                for tag in [
+                    "PART",
+                    "SERVER-CONTROL",
+                    "PRELOAD-HINT",
+                    "RENDITION-REPORT",
+                    "SKIP",
+                ] {
+                    assert!(
+                        !text.contains(&format!("#EXT-X-{tag}")),
+                        "{}: {text}",
+                        file.path
+                    );
+                }
+            }
+            let old = files.insert(file.path.clone(), content);
             let fixed = !file.path.ends_with(".m3u8");
             assert!(!fixed || old.is_none(), "{} is stored twice", file.path);
         }
@@ -500,7 +669,7 @@ impl World {
             segments,
             ended,
             ..
-        }) = self.publication.origin(Rendition::Video)
+        }) = (self.publication.origin(Rendition::Video)).map(|origin| origin.playlist)
         else {
             return "nothing".into();
         };
@@ -533,6 +702,8 @@ enum Step {
     /// One half of it.
     Video(u64),
     Audio,
+    /// A part of what is being made.
+    Part(Rendition),
     BeginRun,
     Next,
     Stored,
@@ -551,6 +722,7 @@ fn perform(world: &mut World, step: Step) {
         }
         Step::Video(ticks) => world.video(ticks),
         Step::Audio => world.audio(),
+        Step::Part(rendition) => world.part(rendition),
         Step::BeginRun => world.begin_run(),
         Step::Next => {
             world.next();
@@ -840,6 +1012,131 @@ fn bandwidth_bounds_every_segment() {
     assert_eq!(video.bandwidth, 5_000_000);
 }
 
+/// The end of the video's playlist as viewers get it: what follows the last segment.
+fn check_edge(steps: impl IntoIterator<Item = Step>, expected: Expect) {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    for step in steps {
+        perform(&mut world, step);
+    }
+    let text = world.publication.origin(Rendition::Video).unwrap().full();
+    let (_, edge) = text
+        .rsplit_once(".m4s\n#EXT-X-PROGRAM")
+        .unwrap_or(("", &text));
+    let edge: Vec<_> = (edge.lines())
+        .filter(|line| !line.contains("DATE-TIME") && !line.starts_with("-DATE"))
+        .collect();
+    expected.assert_eq(&edge[edge.len().saturating_sub(7)..].join("\n"));
+}
+
+const PART: Step = Step::Part(Rendition::Video);
+
+#[test]
+fn parts_are_listed_of_the_segment_after_the_last_stored_one_only() {
+    // Being made.
+    check_edge(
+        [SEGMENT, Next, Stored, PART, PART],
+        expect![[r##"
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-0.m4s",INDEPENDENT=YES
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-1.m4s"
+        #EXT-X-PRELOAD-HINT:TYPE=PART,URI="video/part-0-1-2.m4s"
+        #EXT-X-RENDITION-REPORT:URI="audio.m3u8",LAST-MSN=0,LAST-PART=1"##]],
+    );
+    // Complete, and not stored yet: the hint is what comes after it, and a part of that is not listed.
+    check_edge(
+        [SEGMENT, Next, Stored, SEGMENT, Next, PART],
+        expect![[r##"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-0.m4s",INDEPENDENT=YES
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-1.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-2.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-1-3.m4s"
+            #EXT-X-PRELOAD-HINT:TYPE=PART,URI="video/part-0-2-0.m4s"
+            #EXT-X-RENDITION-REPORT:URI="audio.m3u8",LAST-MSN=1,LAST-PART=1"##]],
+    );
+    // Lost: nobody knows what comes next.
+    check_edge(
+        [SEGMENT, Next, Stored, SEGMENT, PART, Next, Failed, PART],
+        expect![[r##"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-0.m4s",INDEPENDENT=YES
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-1.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-2.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-3.m4s"
+            #EXTINF:2.000000,
+            video/0.m4s
+            #EXT-X-RENDITION-REPORT:URI="audio.m3u8",LAST-MSN=0,LAST-PART=1"##]],
+    );
+    // Of another run.
+    check_edge(
+        [SEGMENT, Next, Stored, PART, BeginRun, PART],
+        expect![[r##"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-0.m4s",INDEPENDENT=YES
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-1.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-2.m4s"
+            #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-3.m4s"
+            #EXTINF:2.000000,
+            video/0.m4s
+            #EXT-X-RENDITION-REPORT:URI="audio.m3u8",LAST-MSN=0,LAST-PART=1"##]],
+    );
+    // Over.
+    check_edge(
+        [SEGMENT, Next, Stored, PART, Finish],
+        expect![[r##"
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-0.m4s",INDEPENDENT=YES
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-1.m4s"
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-2.m4s"
+        #EXT-X-PART:DURATION=0.500000,URI="video/part-0-0-3.m4s"
+        #EXTINF:2.000000,
+        video/0.m4s
+        #EXT-X-RENDITION-REPORT:URI="audio.m3u8",LAST-MSN=0,LAST-PART=1"##]],
+    );
+}
+
+#[test]
+fn a_part_that_was_withdrawn_never_shares_its_address() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    world.segments(1);
+    world.store_all();
+    // Announced as the segment with number 1, and lost; another segment gets the number.
+    world.segments(1);
+    world.next();
+    world.failed();
+    world.segments(1);
+    world.store_all();
+    let names: Vec<_> = (world.parts.keys())
+        .filter(|(_, name)| name.media_sequence == 1 && name.index == 0)
+        .map(|(rendition, name)| format!("{}/{name}", rendition.name()))
+        .collect();
+    let expected = [
+        "video/part-0-1-0.m4s",
+        "video/part-1-1-0.m4s",
+        "audio/part-0-1-0.m4s",
+        "audio/part-1-1-0.m4s",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn a_part_name_is_read_as_it_is_written() {
+    let name = PartName {
+        run: 3,
+        media_sequence: 57,
+        index: 2,
+    };
+    assert_eq!(name.to_string(), "part-3-57-2.m4s");
+    assert_eq!(PartName::parse("part-3-57-2.m4s"), Some(name));
+    for other in [
+        "part-3-57.m4s",
+        "part-3-57-2-1.m4s",
+        "part-3-57-.m4s",
+        "57.m4s",
+        "part---.m4s",
+        "",
+    ] {
+        assert_eq!(PartName::parse(other), None, "{other}");
+    }
+}
+
 fn any_step() -> impl Strategy<Value = Step> {
     // What rounds to the target duration at most, and now and then the short end of a run.
     let ticks = || prop_oneof![9 => 90_000u64..224_000, 1 => 3000u64..90_000];
@@ -847,6 +1144,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         6 => ticks().prop_map(Step::Segment),
         1 => ticks().prop_map(Step::Video),
         2 => Just(Step::Audio),
+        6 => prop_oneof![Just(Rendition::Video), Just(Rendition::Audio)].prop_map(Step::Part),
         1 => Just(BeginRun),
         6 => Just(Next),
         6 => Just(Stored),
@@ -918,5 +1216,5 @@ fn a_broadcast_on_demand_is_of_the_right_type() {
     let text = String::from_utf8(world.files["video/vod.m3u8"].clone()).unwrap();
     assert!(text.contains("#EXT-X-PLAYLIST-TYPE:VOD\n"));
     let live = world.publication.origin(Rendition::Video).unwrap();
-    assert_eq!(live.playlist_type, PlaylistType::Sliding);
+    assert_eq!(live.playlist.playlist_type, PlaylistType::Sliding);
 }

@@ -237,6 +237,8 @@ impl Reader {
             .sum();
         assert_eq!(part.duration.ticks, length);
         assert_eq!(part.duration.timescale, part.rendition.timescale());
+        let told = ticks(part.start, part.rendition.timescale());
+        assert!(told.abs_diff(fragment.decode_time) <= 1, "a part's start");
         track.next_decode_time = fragment.decode_time + length;
         track.length += length;
         track.payload += fragment.payload.len();
@@ -384,6 +386,39 @@ fn twelve_hours_at_29_97_frames_a_second_are_exact() {
 #[test]
 fn twelve_hours_at_59_94_frames_a_second_are_exact() {
     check_hours((60_000, 1001), 12, 2.002);
+}
+
+/// The default length of a part is one that all usual rates come close to.
+#[test]
+fn parts_are_long_enough_at_all_usual_rates() {
+    for rate in [
+        (10, 1),
+        (12, 1),
+        (15, 1),
+        (20, 1),
+        (24_000, 1001),
+        (24, 1),
+        (25, 1),
+        (30_000, 1001),
+        (30, 1),
+        (50, 1),
+        (60_000, 1001),
+        (60, 1),
+    ] {
+        let settings = Settings {
+            part: Duration::from_millis(334),
+            frame: picture(1, rate) - EPOCH,
+            ..SETTINGS
+        };
+        let per_segment = (2.0 * rate.0 as f64 / rate.1 as f64).round() as u64;
+        let pictures =
+            (0..60 * per_segment).map(|n| (picture(n, rate), n.is_multiple_of(per_segment)));
+        let reader = run(settings, pictures).unwrap();
+        for track in &reader.tracks {
+            let shortest = track.shortest_part.unwrap();
+            assert!(shortest >= 0.85, "{rate:?}: {shortest} of the target");
+        }
+    }
 }
 
 /// 30 pictures a second with the keyframe number `late` of the grid late by some pictures that never came.

@@ -16,7 +16,8 @@ const PATIENT: LoadPolicy = {
   default: {
     maxTimeToFirstByteMs: 8000,
     maxLoadTimeMs: 20_000,
-    timeoutRetry: { maxNumRetry: 2, retryDelayMs: 0, maxRetryDelayMs: 0 },
+    // hls.js cuts a blocking reload off after less than a segment, and a store that hangs for longer is no reason to leave.
+    timeoutRetry: { maxNumRetry: 6, retryDelayMs: 0, maxRetryDelayMs: 0 },
     errorRetry: {
       maxNumRetry: 4,
       retryDelayMs: 500,
@@ -26,6 +27,12 @@ const PATIENT: LoadPolicy = {
     },
   },
 };
+// hls.js catches up by playing faster only while it is less than this and a target duration behind where it wants to be.
+const REACH_SECONDS = 1;
+/** A seek by less is not a wish to see something again. */
+const BACK_SECONDS = 0.5;
+/** Between two jumps to the live edge: where one does not help, a viewer prefers a picture that runs to one that jumps. */
+const JUMP_PAUSE_MS = 20_000;
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";
 
 export class Player {
@@ -36,6 +43,10 @@ export class Player {
   private guarded = "";
   private stallTimer: number | undefined;
   private recoveredAt = -Infinity;
+  private jumpedAt = -Infinity;
+  /** The viewer went back or paused, and wants to be behind. */
+  private behind = false;
+  private position = 0;
 
   constructor(
     readonly video: HTMLVideoElement,
@@ -44,14 +55,23 @@ export class Player {
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.seeking || video.readyState < 3) return;
       this.clearStall();
+      this.position = video.currentTime;
+      this.keepUp();
       on("progress");
+    });
+    video.addEventListener("seeking", () => {
+      // hls.js itself only seeks forward: over a gap, and to the live edge.
+      if (video.currentTime < this.position - BACK_SECONDS) this.behind = true;
+      else if (video.currentTime > (this.hls?.liveSyncPosition ?? Infinity) - REACH_SECONDS) this.behind = false;
     });
     video.addEventListener("waiting", () => {
       this.stallTimer ??= window.setTimeout(() => on("stalled"), STALL_MS);
     });
     video.addEventListener("pause", () => {
       // The pause that comes with the end is not the viewer's.
-      if (!video.ended && this.loaded) on("paused");
+      if (video.ended || !this.loaded) return;
+      this.behind = true;
+      on("paused");
     });
     video.addEventListener("ended", () => on("ended"));
     video.addEventListener("error", () => {
@@ -64,6 +84,8 @@ export class Player {
   load(source: Source, url: string, broadcast: string): void {
     this.unload();
     this.loaded = true;
+    this.behind = false;
+    this.position = 0;
     // A new broadcast may count anew; within one broadcast the guard outlives every reload.
     if (this.guarded !== broadcast) {
       this.guard = new PlaylistGuard();
@@ -103,7 +125,19 @@ export class Player {
     const end = seekable.length > 0 ? seekable.end(seekable.length - 1) : null;
     const target = this.hls?.liveSyncPosition ?? end;
     if (target !== null && target !== undefined) this.video.currentTime = target;
+    this.behind = false;
     this.play();
+  }
+
+  /** A start or a stall on a busy machine leaves the picture so late that hls.js takes it for the viewer's wish. */
+  private keepUp(): void {
+    const { hls } = this;
+    const details = hls?.latestLevelDetails;
+    if (!hls?.lowLatencyMode || !details?.live || !details.partTarget || hls.targetLatency === null || this.behind) return;
+    const late = hls.latency - hls.targetLatency;
+    if (late < REACH_SECONDS + details.targetduration || performance.now() - this.jumpedAt < JUMP_PAUSE_MS) return;
+    this.jumpedAt = performance.now();
+    this.seekToLive();
   }
 
   /** Seconds between the end of the playlist and the picture; `null` when that has no meaning. */
@@ -127,12 +161,10 @@ export class Player {
       pLoader: guardedLoader(this.guard),
       lowLatencyMode: source === "box",
       liveDurationInfinity: true,
-      // The default, which hls.js wants to see beside the next one.
-      liveSyncDurationCount: 3,
-      // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute).
-      liveMaxLatencyDurationCount: 10,
       // Five reloads without news mean that the source is dead, so that the other one gets its chance.
       liveMaxUnchangedPlaylistRefresh: 5,
+      // A stall makes hls.js stay further behind for good. A second, its default, is as much as the parts have won.
+      ...(source === "box" && { liveSyncOnStallIncrease: 0.25 }),
       // Catches up unheard after a hiccup.
       maxLiveSyncPlaybackRate: 1.05,
       // A box that runs for a day must not fill the memory of the browsers that watch it.
@@ -142,6 +174,9 @@ export class Player {
       enableInterstitialPlayback: false,
     });
     this.hls = hls;
+    // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute). Set
+    // here, because hls.js wants to see its companion beside it, and with that it ignores the origin's PART-HOLD-BACK.
+    hls.config.liveMaxLatencyDurationCount = 10;
     hls.on(Hls.Events.MANIFEST_PARSED, () => this.play());
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
