@@ -7,15 +7,16 @@ MAKEFLAGS += --no-print-directory
 # rustup puts cargo there, and a shell older than its installation does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`.
+# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds`.
 ARGS ?=
 T ?=
+S ?=
 
 SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench bench-sync clean
+.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench bench-sync bench-latency clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +73,9 @@ bench: build ## benchmarks, each against a named rival in the same run (of the d
 
 bench-sync: ## flash and beep through the real pipelines for eleven minutes: the table of their offsets
 	@cargo run -q -p media --example bench-sync
+
+bench-latency: build ## glass to player in Chromium, ten minutes each for the box and two rivals (S=60: a minute each)
+	@cargo run -q -p tests --example bench-latency -- $(S)
 
 clean: ## remove what was built (.podium stays: it holds the box's identity and its broadcasts)
 	cargo clean

@@ -102,9 +102,15 @@ fn the_test_picture_is_cut_as_the_playlist_says() {
     hls::check_segments(&vod, &whole, FRAME);
 }
 
-/// Rules about when something comes: on a machine that is busy with other things the box may break them, and that says
-/// nothing about it.
-const TIMING: [&str; 3] = ["update-late", "update-early", "part-late"];
+/// Rules about when something comes, and about the length of parts, which have no pictures to be made of when some are lost: on
+/// a machine that is busy with other things the box may break them, and that says nothing about it.
+const TIMING: [&str; 5] = [
+    "update-late",
+    "update-early",
+    "part-late",
+    "part-too-short",
+    "part-exceeds-target",
+];
 
 #[test]
 fn the_oracle_finds_no_rule_broken() {
@@ -216,6 +222,102 @@ fn chromium_shows_and_plays_it_from_this_box_alone() {
     );
     assert_eq!(page["actions"][0]["done"], true, "{page}");
     podium.wait_for_state("idle");
+}
+
+/// The long form is `make bench-latency`. Here nothing depends on how fast the machine is.
+#[test]
+fn chromium_follows_the_parts_and_the_picture_says_how_late_it_is() {
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let seen = judge::node("latency.mjs", &[&podium.viewer, "5"]);
+    assert_eq!(seen["why"], Value::Null, "{seen}");
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    for what in ["awaited", "deltas", "parts"] {
+        assert!(count(&seen["asked"][what]) > 5, "{what}: {seen}");
+    }
+    assert!(count(&seen["samples"]) > 5, "the time is read: {seen}");
+    assert!(
+        count(&seen["samples"]) > 9 * count(&seen["unreadable"]),
+        "{seen}"
+    );
+    // PART-HOLD-BACK, not three target durations.
+    let target = seen["target"].as_f64().unwrap();
+    assert!(
+        target < 1.1 || count(&seen["stalls"]["waiting"]) > 0,
+        "{seen}"
+    );
+    // What the page says is what the picture says, within a second.
+    let told = seen["told"].as_f64().expect("the page tells its delay");
+    let newest = seen["last"].as_f64().unwrap() / 1000.0;
+    assert!((told - newest).abs() < 1.0, "{told} s, {newest} s: {seen}");
+    assert_eq!(seen["errors"], json!([]), "{seen}");
+}
+
+#[test]
+fn the_playlist_with_parts_is_as_good_for_a_plain_player_and_ipfs_has_none() {
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.wait_for_segments(3);
+    let url = format!("{}/live/index.m3u8", podium.viewer);
+    for rendition in ["video", "audio"] {
+        let text = podium.live(&format!("{rendition}.m3u8")).text();
+        for tag in [
+            "EXT-X-PART-INF",
+            "EXT-X-PART:",
+            "CAN-BLOCK-RELOAD=YES",
+            "EXT-X-RENDITION-REPORT",
+        ] {
+            assert!(text.contains(tag), "{text}");
+        }
+        // The origin knows how to wait; a gateway of strangers does not.
+        let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+        let copy = http::get(&format!(
+            "{}/ipfs/{root}/{rendition}/live.m3u8",
+            podium.viewer
+        ));
+        let copy = copy.text();
+        assert!(copy.contains("#EXTINF"), "{copy}");
+        for tag in [
+            "PART",
+            "SERVER-CONTROL",
+            "PRELOAD-HINT",
+            "RENDITION-REPORT",
+            "SKIP",
+        ] {
+            assert!(!copy.contains(&format!("#EXT-X-{tag}")), "{copy}");
+        }
+    }
+    assert_eq!(judge::decode(&url, Some(10)), "");
+
+    // Asked for what comes next, the box answers with it.
+    let video = hls::live(&podium, "video");
+    let next = video.media_sequence + video.segments.len() as u64;
+    let url = format!("{}/live/video.m3u8?_HLS_msn={next}", podium.viewer);
+    let answer = http::get(&url);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=12"));
+    let text = answer.text();
+    assert!(text.contains(&format!("video/{next}.m4s")), "{text}");
+    // A part is the bytes that its segment has in its place.
+    let parts: Vec<_> = text
+        .lines()
+        .filter(|line| line.contains(&format!("-{next}-")))
+        .collect();
+    let joined: Vec<u8> = (parts.iter())
+        .filter_map(|line| line.split('"').nth(1))
+        .flat_map(|uri| podium.live(uri).body)
+        .collect();
+    assert_eq!(joined, podium.live(&format!("video/{next}.m4s")).body);
+    assert_eq!(podium.live("video.m3u8?_HLS_part=0").status, 400);
 }
 
 #[test]

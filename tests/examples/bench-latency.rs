@@ -1,0 +1,105 @@
+//! Glass to player: how late is the picture that Chromium shows, measured from the time in the picture itself?
+//!
+//! Against rivals on the same machine, one after the other: the box's own stream played without its parts, and ffmpeg's HLS
+//! muxer with segments of the same length and the same time in its picture.
+//!
+//! `make bench-latency` prints one table. The first argument is the length of each measurement in seconds, ten minutes if absent.
+
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tests::{Config, Podium, judge, wait_for};
+
+const SECONDS: &str = "600";
+
+/// The part length that the box is told by its default.
+const PART: &str = "0.334 s";
+
+fn main() {
+    let seconds = std::env::args().nth(1).unwrap_or_else(|| SECONDS.into());
+    if !judge::have("ffmpeg") || !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let parts = judge::node("latency.mjs", &[&podium.viewer, &seconds]);
+    let playlist = format!("{}/live/index.m3u8", podium.viewer);
+    let plain = judge::node("latency.mjs", &["--plain", &playlist, &seconds]);
+    drop(podium);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let playlist = dir.path().join("live.m3u8").display().to_string();
+    let ffmpeg = Ffmpeg::start(&playlist);
+    // As many segments as the box has by now are not needed, but enough for a player to stay as far behind as it wants to.
+    wait_for("ffmpeg's playlist", || {
+        let text = std::fs::read_to_string(&playlist).ok()?;
+        (text.matches("#EXTINF").count() > 5).then_some(())
+    });
+    let rival = judge::node("latency.mjs", &["--plain", &playlist, &seconds]);
+    drop(ffmpeg);
+    #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+    {
+        println!(
+            "glass to player in Chromium {}, {seconds} s each, 720p30, 2 s segments; seconds",
+            parts["browser"].as_str().unwrap_or_default()
+        );
+        println!("| stream              | part    | p50  | p95  | max  | stalls |");
+        println!("|---------------------|---------|------|------|------|--------|");
+        println!("{}", row("podium, watch page", PART, &parts));
+        println!("{}", row("podium without parts", "none", &plain));
+        println!("{}", row("ffmpeg's HLS", "none", &rival));
+        // Whatever spoils a measurement stands beside it.
+        for finding in [&parts, &plain, &rival] {
+            println!("{finding}");
+        }
+    }
+}
+
+/// A stall: the player waits for data, or shows the same picture for a quarter of a second.
+fn row(name: &str, part: &str, finding: &Value) -> String {
+    let seconds = |key: &str| match finding[key].as_f64() {
+        Some(milliseconds) => format!("{:.2}", milliseconds / 1000.0),
+        None => "–".into(),
+    };
+    let count = |key: &str| finding["stalls"][key].as_u64().unwrap_or(0);
+    format!(
+        "| {name:<19} | {part:<7} | {:<4} | {:<4} | {:<4} | {:<6} |",
+        seconds("p50"),
+        seconds("p95"),
+        seconds("max"),
+        count("waiting").max(count("frozen"))
+    )
+}
+
+struct Ffmpeg(Child);
+
+impl Drop for Ffmpeg {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Ffmpeg {
+    /// Makes a stream like the box's: the same size, rate, codecs and segments, and the time in the same strip.
+    fn start(playlist: &str) -> Ffmpeg {
+        // Wall-clock milliseconds as 16 cells and their inverse, drawn a pixel each and enlarged; `T` is the time of day.
+        let strip = "color=c=black:s=32x1:r=30,format=gray,realtime,setpts=RTCTIME/(TB*1000000),\
+             geq=lum='255*abs(gte(X,16)-mod(floor(mod(floor(T*1000),65536)/pow(2,15-mod(X,16))),2))',\
+             setpts=N/(30*TB),scale=1280:24:flags=neighbor,format=yuv420p";
+        let picture = format!(
+            "testsrc=size=1280x720:rate=30,format=yuv420p[picture];{strip}[strip];[picture][strip]overlay=0:0"
+        );
+        let child = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", &picture])
+            .args("-re -f lavfi -i sine=sample_rate=48000".split(' '))
+            .args("-c:v libx264 -preset superfast -tune zerolatency -g 60 -sc_threshold 0 -b:v 3000k -c:a aac -b:a 128k".split(' '))
+            .args("-f hls -hls_time 2 -hls_list_size 30 -hls_flags delete_segments -hls_segment_type fmp4".split(' '))
+            .arg(playlist)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("ffmpeg starts");
+        Ffmpeg(child)
+    }
+}
