@@ -165,8 +165,8 @@ export class Player {
       liveMaxUnchangedPlaylistRefresh: 5,
       // A stall makes hls.js stay further behind for good. A second, its default, is as much as the parts have won.
       ...(source === "box" && { liveSyncOnStallIncrease: 0.25 }),
-      // Catches up unheard after a hiccup.
-      maxLiveSyncPlaybackRate: 1.05,
+      // Catches up after a start or a hiccup on a busy machine: a second and a half in fifteen seconds, hardly heard.
+      maxLiveSyncPlaybackRate: 1.1,
       // A box that runs for a day must not fill the memory of the browsers that watch it.
       backBufferLength: 60,
       playlistLoadPolicy: PATIENT,
