@@ -16,7 +16,9 @@ use stream::{
     buttons::{Button, Gesture, Gestures},
     health::{self, Facts},
     screen::{self, Meters, View},
-    status::{Audio, Input, Mode, Network, Node, Page, Signal, State, Status, Tally, VideoFormat},
+    status::{
+        Audio, Input, Mode, Network, Node, Page, Signal, State, Status, Sync, Tally, VideoFormat,
+    },
 };
 use tokio::{sync::Notify, time};
 
@@ -122,6 +124,7 @@ fn status() -> Status {
             clipping: false,
             muted: false,
         },
+        sync: Sync::default(),
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,

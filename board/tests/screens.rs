@@ -7,8 +7,10 @@ use std::{fs, path::Path, time::Duration};
 use stream::{
     health::{self, Facts},
     screen::{self, MeterReading, Picture, View},
+    self_test::{Finding, Measurement},
     status::{
-        Audio, Disk, Input, Mode, Network, Node, Page, Signal, State, Status, Tally, VideoFormat,
+        Audio, Disk, Input, Mode, Network, Node, Page, Signal, State, Status, Sync, Tally,
+        VideoFormat,
     },
 };
 
@@ -42,6 +44,7 @@ fn idle() -> Status {
             clipping: false,
             muted: false,
         },
+        sync: Sync::default(),
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,
@@ -76,6 +79,11 @@ fn live() -> Status {
         state: State::Live,
         on_air_ms: Some(42 * 60_000 + 17_000),
         bitrate_kbps: Some(3120),
+        sync: Sync {
+            drift_ppm: Some(3.2),
+            error_ms: Some(-0.1),
+            ..Sync::default()
+        },
         health: health::assess(&live_facts()),
         segments: 1268,
         segment_age_ms: Some(900),
@@ -372,6 +380,32 @@ fn details() {
     long.network.operator_open = true;
     long.network.operator_url = "http://192.168.1.7:8081/".to_owned();
     check("details-idle", &long, &talking(), 0);
+}
+
+#[test]
+fn sync() {
+    let page = Page::Sync;
+    check("sync", &Status { page, ..idle() }, &talking(), 0);
+    let mut status = Status { page, ..live() };
+    let mut test = |name: &str, trim_ms, finding: Finding| {
+        status.sync.trim_ms = trim_ms;
+        status.sync = status.sync.testing(finding);
+        check(name, &status, &talking(), 0);
+    };
+    test("sync-looking", 0, Finding::Looking { pairs: 0 });
+    test("sync-no-beep", 0, Finding::NoBeep);
+    let measured = |offset_ms| {
+        Finding::Measured(Measurement {
+            offset_ms,
+            error_ms: 2.4,
+            spread_ms: 16.0,
+            pairs: 14,
+            drift: None,
+        })
+    };
+    test("sync-late", 0, measured(12.3));
+    test("sync-trimmed", 12, measured(12.3));
+    test("sync-early", -40, measured(-171.0));
 }
 
 /// The ends of the walk against burn-in: the outermost rows and columns are used and nothing is cut.

@@ -16,9 +16,11 @@ use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
 use stream::publication::{self, Numbers, Publication, Update};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
+use stream::status::{Page, SyncPress};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::av_sync::{AvSync, SyncCommand};
 use crate::config::Config;
 use crate::health::Sample;
 use crate::live::{Live, RecentFile};
@@ -35,6 +37,7 @@ pub(crate) enum Command {
     Mute(bool),
     /// kbit/s, of [`VIDEO_KBPS`](crate::config::VIDEO_KBPS).
     VideoBitrate(u32),
+    Sync(SyncCommand),
 }
 
 /// All that can happen to the box.
@@ -113,6 +116,7 @@ pub(crate) struct Appliance {
     runs: u64,
     gestures: Gestures,
     panel: Panel,
+    sync: AvSync,
     since: Option<SystemTime>,
     /// How long this broadcast was on air in earlier lives of the process.
     aired: Duration,
@@ -140,6 +144,7 @@ impl Appliance {
             mark: OnAirMark::in_dir(&config.data_dir),
             wishes: Wishes::none(&config),
             keeper: Keeper::spawn(config.data_dir.clone()),
+            sync: AvSync::new(&config),
             config,
             node,
             media,
@@ -159,6 +164,7 @@ impl Appliance {
             aired: Duration::ZERO,
             shutting_down: false,
         };
+        appliance.media.trim(appliance.sync.trim_ms());
         appliance.recover(recovered, settings).await;
         Ok(appliance)
     }
@@ -174,6 +180,7 @@ impl Appliance {
                 break;
             }
         }
+        self.sync.shutdown().await;
         tracing::info!("shutting down: capture");
         let media = self.media;
         let media = tokio::task::spawn_blocking(move || media.shutdown());
@@ -236,6 +243,7 @@ impl Appliance {
                     ..self.wishes
                 });
             }
+            Event::Command(Command::Sync(command)) => self.sync(command),
             Event::Button(edge) => {
                 self.panel.touched(edge.at);
                 let gestures = self.gestures.edge(edge);
@@ -252,6 +260,9 @@ impl Appliance {
                 let gestures = self.gestures.tick(Instant::now());
                 self.gestured(gestures);
                 self.step(BroadcastEvent::Tick);
+                if self.sync.overdue(Instant::now()) {
+                    self.sync(SyncCommand::End);
+                }
                 self.show();
             }
             Event::Shutdown => {
@@ -289,10 +300,37 @@ impl Appliance {
                 // Somebody who presses long and hard while nothing is on air wants to go live, too.
                 Gesture::Hold(Button::GoLive) => self.step(BroadcastEvent::Start),
                 Gesture::Tap(Button::Page) => self.panel.next_page(),
-                // MODE is reserved for consent; a hold that has begun shows on the panel by itself.
+                Gesture::Tap(Button::Mode) if self.panel.page() == Page::Sync => {
+                    self.sync(match self.sync.status().press() {
+                        SyncPress::Start => SyncCommand::Start,
+                        SyncPress::Trim(ms) => SyncCommand::Trim(Some(ms)),
+                        SyncPress::End => SyncCommand::End,
+                    });
+                }
+                // Elsewhere MODE is reserved for consent; a hold that has begun shows on the panel by itself.
                 Gesture::Tap(Button::Mode) | Gesture::Hold(_) | Gesture::HoldStarted(_) => {}
             }
         }
+    }
+
+    fn sync(&mut self, command: SyncCommand) {
+        match command {
+            SyncCommand::Start => {
+                self.sync.start(Instant::now());
+                self.panel.open(Page::Sync);
+            }
+            SyncCommand::End => self.sync.end(),
+            // What was measured may be gone since it was asked for.
+            SyncCommand::Take => {
+                if let Some(ms) = self.sync.status().best_trim() {
+                    self.sync.set(Some(ms));
+                }
+            }
+            SyncCommand::Trim(ms) => self.sync.set(ms),
+        }
+        tracing::info!(?command, trim_ms = self.sync.trim_ms(), "sync");
+        self.media.trim(self.sync.trim_ms());
+        self.media.observe(self.sync.status().test.is_some());
     }
 
     fn media_event(&mut self, event: media::Event) {
@@ -304,6 +342,8 @@ impl Appliance {
             | media::Event::Picture(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
+            media::Event::Sync(clocks) => self.sync.clocks(clocks),
+            media::Event::Observed(observation) => self.sync.observe(&observation),
             media::Event::VideoConfig { run, config } if Some(run) == current => {
                 self.cut(|segmenter, out| segmenter.configure_video(config, out));
             }
@@ -540,7 +580,7 @@ impl Appliance {
         let hold = self.gestures.hold_progress(Button::GoLive, now);
         let stats = *self.node.stats().borrow();
         let root = self.channels.live.borrow().root;
-        let status = self.panel.status(
+        let mut status = self.panel.status(
             now,
             &self.broadcast,
             panel::Published {
@@ -552,6 +592,7 @@ impl Appliance {
             root,
             self.since,
         );
+        status.sync = self.sync.status();
         let picture = self.panel.draw(&status, hold, now);
         if let Err(error) = self.display.show(&picture) {
             tracing::debug!(%error, "display");

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use stream::status::MOST_TRIM_MS;
 
 /// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +93,7 @@ pub(crate) struct Capture {
     /// V4L2 device for `source = "device"`. Default `/dev/video0`.
     pub(crate) video_device: Option<PathBuf>,
     /// Milliseconds by which the picture is shown later, for a card that is ahead with it; negative for earlier, -500 to 500.
-    /// Default 0.
+    /// A trim that is set on the box holds over it until this is changed. Default 0.
     pub(crate) av_offset_ms: i32,
     /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
     pub(crate) audio_device: Option<String>,
@@ -345,7 +346,7 @@ impl Config {
                 });
             }
         }
-        if !(-500..=500).contains(&self.capture.av_offset_ms) {
+        if !(-MOST_TRIM_MS..=MOST_TRIM_MS).contains(&self.capture.av_offset_ms) {
             return Err(ConfigError::Value {
                 key: "[capture] av_offset_ms",
                 value: self.capture.av_offset_ms.to_string(),

@@ -1,6 +1,7 @@
 //! Podium: the firmware of a live-streaming encoder box.
 
 mod appliance;
+mod av_sync;
 mod config;
 mod console;
 mod gateway;

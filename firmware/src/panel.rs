@@ -11,7 +11,8 @@ use stream::publication::Row;
 use stream::rate::{Oversize, SizeWatch};
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
-    Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, VideoFormat,
+    Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, Sync,
+    VideoFormat,
 };
 
 use crate::health::Sample;
@@ -124,6 +125,14 @@ impl Panel {
 
     pub(crate) fn touched(&mut self, at: Instant) {
         self.touched = at;
+    }
+
+    pub(crate) fn page(&self) -> Page {
+        self.page
+    }
+
+    pub(crate) fn open(&mut self, page: Page) {
+        self.page = page;
     }
 
     pub(crate) fn next_page(&mut self) {
@@ -281,6 +290,8 @@ impl Panel {
                 luma: self.seen.map(|seen| seen.luma as u8),
             },
             audio: self.audio,
+            // The loop knows.
+            sync: Sync::default(),
             bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
             video_kbps: self.video_kbps,
             oversize,

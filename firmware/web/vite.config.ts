@@ -13,7 +13,7 @@ export default defineConfig({
     chunkSizeWarningLimit: 800,
     license: { fileName: "assets/licenses.txt" },
     rolldownOptions: {
-      input: { watch: "watch.html", embed: "embed.html", console: "console.html" },
+      input: { watch: "watch.html", embed: "embed.html", console: "console.html", sync: "sync.html" },
     },
   },
 });

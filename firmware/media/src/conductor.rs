@@ -5,24 +5,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
+use stream::clock::SampleClock;
 use stream::media::SAMPLE_RATE;
 use stream::mute::Mute;
 use stream::status::Signal;
 use stream::stuck::StuckWatch;
-use stream::timeline::{self, Arrival, AudioPlacement, Timeline, VideoPlacement};
+use stream::timeline::{self, Arrival, AudioPlacement, Timeline, Trim, VideoPlacement};
 use tokio::sync::mpsc;
 
+use crate::observer::Observer;
 use crate::picture::luma_grid;
 use crate::programme::Programme;
-use crate::{Config, Control, Event};
+use crate::{Config, Control, Event, Sync};
 
 /// How often missing input is looked for.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Bytes of one sample of both channels, S16LE.
-const SAMPLE_BYTES: usize = 4;
+pub(crate) const SAMPLE_BYTES: usize = 4;
 
-/// How often the number of lost pictures is reported.
+/// How often lost pictures and the clocks are reported.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// How often the picture is looked at.
@@ -66,6 +68,11 @@ pub(crate) struct Conductor {
     arrival: Option<Arrival>,
     dropped: u64,
     reported: Instant,
+    trim: Trim,
+    /// Of this capture.
+    clock: SampleClock,
+    /// While the self-test runs.
+    observer: Option<Observer>,
 }
 
 impl Conductor {
@@ -77,6 +84,7 @@ impl Conductor {
         events: mpsc::Sender<Event>,
     ) -> Conductor {
         Conductor {
+            trim: Trim::new(config.av_offset_ms),
             config,
             slate,
             info,
@@ -94,6 +102,8 @@ impl Conductor {
             arrival: None,
             dropped: 0,
             reported: Instant::now(),
+            clock: SampleClock::default(),
+            observer: None,
         }
     }
 
@@ -159,6 +169,15 @@ impl Conductor {
                     .take_if(|(programme, _)| programme.run == run);
                 self.ending.take_if(|programme| programme.run == run);
             }
+            Input::Control(Control::Trim { ms }) => {
+                self.trim.set(ms);
+                if self.programme.is_none() {
+                    self.trim.jump();
+                }
+            }
+            Input::Control(Control::Observe(wanted)) => {
+                self.observer = wanted.then(Observer::default);
+            }
         }
     }
 
@@ -166,6 +185,7 @@ impl Conductor {
     fn accept(&mut self, generation: u64) -> bool {
         if generation > self.generation {
             self.generation = generation;
+            self.clock = SampleClock::default();
             if let Some((_, timeline)) = &mut self.programme {
                 timeline.forget_offset();
             }
@@ -177,6 +197,7 @@ impl Conductor {
         self.ending = None;
         self.programme = None;
         self.stuck = Default::default();
+        self.trim.jump();
         let control = self.control.clone();
         let gone = move || {
             // The conductor may be busy and its queue full: another thread waits for it.
@@ -208,10 +229,14 @@ impl Conductor {
     }
 
     fn audio(&mut self, now: Instant, pts: Duration, mut buffer: gst::Buffer) {
+        let samples = (buffer.size() / SAMPLE_BYTES) as u64;
+        let captured = self.clock.push(pts, samples);
+        if let Some(observer) = &mut self.observer {
+            observer.sound(self.generation, captured, &buffer);
+        }
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
-        let samples = (buffer.size() / SAMPLE_BYTES) as u64;
         let position = timeline.position();
         match timeline.audio(now, pts, samples) {
             AudioPlacement::Append { silence } => {
@@ -229,10 +254,13 @@ impl Conductor {
             .get_or_insert_with(|| Arrival::new(now))
             .arrived(now);
         self.look(now, &buffer);
-        let Some(pts) = shifted(pts, self.config.av_offset_ms) else {
+        if let Some(observer) = &mut self.observer {
+            observer.picture(self.generation, pts, &buffer, &self.info);
+        }
+        let frame = self.frame();
+        let Some(pts) = self.trim.shift(pts, frame) else {
             return;
         };
-        let frame = self.frame();
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
@@ -305,26 +333,27 @@ impl Conductor {
                 self.dropped += push_picture(programme, again, placement, frame);
             }
         }
-        if self.dropped > 0 && now.saturating_duration_since(self.reported) > REPORT {
+        if let Some(observer) = &mut self.observer {
+            observer.report(&self.events);
+        }
+        if now.saturating_duration_since(self.reported) > REPORT {
             self.reported = now;
-            if self
-                .events
-                .try_send(Event::PicturesDropped(self.dropped))
-                .is_ok()
-            {
-                self.dropped = 0;
-            }
+            self.report();
         }
     }
-}
 
-/// `None` before the capture's zero.
-fn shifted(pts: Duration, by_ms: i32) -> Option<Duration> {
-    let by = Duration::from_millis(by_ms.unsigned_abs().into());
-    if by_ms < 0 {
-        pts.checked_sub(by)
-    } else {
-        pts.checked_add(by)
+    /// What does not fit into the loop's queue is said a second later.
+    fn report(&mut self) {
+        let dropped = Event::PicturesDropped(self.dropped);
+        if self.dropped > 0 && self.events.try_send(dropped).is_ok() {
+            self.dropped = 0;
+        }
+        let timeline = self.programme.as_mut().map(|(_, timeline)| timeline);
+        let sync = Sync {
+            drift_ppm: self.clock.drift_ppm(),
+            error_ms: timeline.and_then(Timeline::placement_error),
+        };
+        let _ = self.events.try_send(Event::Sync(sync));
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod capture;
 mod conductor;
+mod observer;
 pub mod picture;
 mod programme;
 pub mod signal;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, VideoConfig};
 use stream::picture::LumaGrid;
+use stream::self_test::Observation;
 use stream::status::{Signal, VideoFormat};
 use tokio::sync::mpsc;
 
@@ -103,6 +105,19 @@ pub enum Event {
     },
     /// So many pictures were left out because the encoder did not keep up.
     PicturesDropped(u64),
+    /// How sound and picture go together, once a second.
+    Sync(Sync),
+    /// What was seen and heard, while the self-test asks for it.
+    Observed(Observation),
+}
+
+/// How well the clocks of sound and picture go together.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sync {
+    /// See [`stream::clock::SampleClock::drift_ppm`].
+    pub drift_ppm: Option<f64>,
+    /// On air only, see [`stream::timeline::Timeline::placement_error`].
+    pub error_ms: Option<f64>,
 }
 
 /// Why the media pipelines cannot be started at all. One line that says what to do.
@@ -139,6 +154,10 @@ enum Control {
     Gone {
         run: u64,
     },
+    Trim {
+        ms: i32,
+    },
+    Observe(bool),
 }
 
 /// Inputs that wait for the conductor: half a second of video and audio together. More waiting means that it hangs,
@@ -217,6 +236,16 @@ impl Media {
     /// programmes that follow.
     pub fn set_video_bitrate(&self, kbps: u32) {
         self.command(Control::VideoBitrate { kbps });
+    }
+
+    /// Changes [`Config::av_offset_ms`], on air without a step.
+    pub fn trim(&self, ms: i32) {
+        self.command(Control::Trim { ms });
+    }
+
+    /// Begins or ends [`Event::Observed`].
+    pub fn observe(&self, wanted: bool) {
+        self.command(Control::Observe(wanted));
     }
 
     fn command(&self, control: Control) {

@@ -48,6 +48,8 @@ pub struct Signal {
     pub ppm: f64,
     /// Greatest error of each timestamp.
     pub jitter: Duration,
+    /// How much later than its picture the card stamps sound, milliseconds; negative: how much later it stamps pictures.
+    pub sound_late_ms: i32,
     /// Raising it makes the device fail once; it can be opened again at once.
     pub failures: u64,
     /// Raising it makes the device's streams end once.
@@ -68,6 +70,7 @@ impl Default for Signal {
             fps: (30, 1),
             ppm: 0.0,
             jitter: Duration::ZERO,
+            sound_late_ms: 0,
             failures: 0,
             ends: 0,
             lies: Lies::default(),
@@ -317,7 +320,7 @@ impl Device {
         if !signal.video {
             return Ok(());
         }
-        let pts = self.timestamp(at, signal.jitter, signal.lies.video);
+        let pts = self.timestamp(at, signal.jitter, -signal.sound_late_ms, signal.lies.video);
         let mut buffer = gst::Buffer::from_mut_slice(self.draw(at));
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(pts);
@@ -360,7 +363,12 @@ impl Device {
             block.extend_from_slice(&value.to_le_bytes());
             block.extend_from_slice(&value.to_le_bytes());
         }
-        let pts = self.timestamp(start as u64, signal.jitter, signal.lies.audio);
+        let pts = self.timestamp(
+            start as u64,
+            signal.jitter,
+            signal.sound_late_ms,
+            signal.lies.audio,
+        );
         let mut buffer = gst::Buffer::from_mut_slice(block);
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(pts);
@@ -369,7 +377,8 @@ impl Device {
     }
 
     /// What the card says when this was captured. Xorshift: the same in every run.
-    fn timestamp(&mut self, at: u64, jitter: Duration, lies: bool) -> gst::ClockTime {
+    fn timestamp(&mut self, at: u64, jitter: Duration, late_ms: i32, lies: bool) -> gst::ClockTime {
+        let late = u64::from(late_ms.max(0).unsigned_abs()) * 1_000_000;
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -379,6 +388,6 @@ impl Device {
         }
         let jitter = jitter.as_nanos() as u64;
         let error = self.random % (2 * jitter + 1);
-        gst::ClockTime::from_nseconds(at - self.start + BASE + error - jitter)
+        gst::ClockTime::from_nseconds(at - self.start + BASE + late + error - jitter)
     }
 }

@@ -152,3 +152,39 @@ fn the_trim_moves_the_picture() {
         check(&session.finish().scenarios, expected);
     }
 }
+
+#[test]
+fn the_self_test_measures_what_the_card_does_and_its_trim_mends_it_on_air() {
+    for sound_late_ms in [80, -130] {
+        let signal = Signal {
+            sound_late_ms,
+            ppm: 100.0,
+            ..Signal::default()
+        };
+        let late = f64::from(sound_late_ms);
+        let mut session = Session::start(signal, 0);
+        session.programme("as the card has it");
+        let measured = session.self_test();
+        assert!((measured.offset_ms - late).abs() <= BOUND, "{measured:?}");
+        session.scenario("while the trim changes");
+        session.trim(measured.offset_ms.round() as i32);
+        session.play(2.0);
+        session.scenario("with the trim");
+        session.play(4.0);
+        let sync = session.sync();
+        let drift = sync.drift_ppm.expect("known");
+        assert!((drift - 100.0).abs() <= 10.0, "{sync:?}");
+        assert!(
+            sync.error_ms.is_some_and(|ms| ms.abs() <= BOUND),
+            "{sync:?}"
+        );
+        let [before, change, after] = &session.finish().scenarios[..] else {
+            panic!("three scenarios");
+        };
+        check(std::slice::from_ref(before), late);
+        check(std::slice::from_ref(after), 0.0);
+        // A viewer sees it go on: no picture is left out or stays.
+        assert!(change.longest_gap < 0.05, "{HEAD}\n{change}");
+        assert_eq!(change.slates, [] as [f64; 0]);
+    }
+}

@@ -18,12 +18,13 @@ use axum::{Json, Router};
 use board::sim::Front;
 use serde::Deserialize;
 use stream::buttons::{Action, Button};
-use stream::status::{Status, Tally};
+use stream::status::{MOST_TRIM_MS, Status, Tally};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appliance::Command;
+use crate::av_sync::SyncCommand;
 use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
 use crate::listener::Limited;
 use crate::web;
@@ -79,6 +80,11 @@ fn router(console: Console) -> Router {
         .route("/api/v1/mute", post(mute))
         .route("/api/v1/bitrate", post(bitrate))
         .route("/api/v1/button", post(button))
+        .route("/sync", get(async || web::page("sync.html", "'none'")))
+        .route("/api/v1/sync/start", post(sync_start))
+        .route("/api/v1/sync/stop", post(sync_stop))
+        .route("/api/v1/sync/take", post(sync_take))
+        .route("/api/v1/sync/trim", post(sync_trim))
         .route("/api/v1/panel.png", get(picture))
         .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
@@ -142,6 +148,42 @@ async fn start(State(console): State<Console>) -> Response {
 
 async fn stop(State(console): State<Console>) -> Response {
     command(&console, Command::Stop).await
+}
+
+async fn sync_start(State(console): State<Console>) -> Response {
+    command(&console, Command::Sync(SyncCommand::Start)).await
+}
+
+async fn sync_stop(State(console): State<Console>) -> Response {
+    command(&console, Command::Sync(SyncCommand::End)).await
+}
+
+/// Trims by what the self-test has measured.
+async fn sync_take(State(console): State<Console>) -> Response {
+    if console.status.borrow().sync.measured().is_none() {
+        let why = "nothing is measured yet: start the self-test and let the sync page flash\n";
+        return (StatusCode::CONFLICT, why).into_response();
+    }
+    command(&console, Command::Sync(SyncCommand::Take)).await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrimWanted {
+    /// Milliseconds; `null` goes back to the configured ones.
+    ms: Option<i32>,
+}
+
+async fn sync_trim(State(console): State<Console>, Json(wanted): Json<TrimWanted>) -> Response {
+    let possible = -MOST_TRIM_MS..=MOST_TRIM_MS;
+    if wanted.ms.is_some_and(|ms| !possible.contains(&ms)) {
+        let why = format!(
+            "ms must be {} to {}, or null\n",
+            -MOST_TRIM_MS, MOST_TRIM_MS
+        );
+        return (StatusCode::UNPROCESSABLE_ENTITY, why).into_response();
+    }
+    command(&console, Command::Sync(SyncCommand::Trim(wanted.ms))).await
 }
 
 /// The answer is "accepted": what comes of it stands in the status.
@@ -214,8 +256,33 @@ async fn healthz() -> &'static str {
 async fn metrics(State(console): State<Console>) -> Response {
     let status = console.status.borrow().clone();
     let live = u8::from(status.tally == Tally::On);
+    let sync = status.sync;
+    // A number that is not known is not there.
+    let known = |name, help, value: Option<f64>| value.map(|value| (name, help, value));
+    let known = [
+        known(
+            "podium_av_drift_ppm",
+            "How much faster the sound's crystal is than the clock of the timestamps",
+            sync.drift_ppm,
+        ),
+        known(
+            "podium_av_error_seconds",
+            "Sound published late against the picture in the last second",
+            sync.error_ms.map(|ms| ms / 1e3),
+        ),
+        known(
+            "podium_av_self_test_seconds",
+            "Sound late against the picture at the input, as the self-test measures",
+            sync.measured().map(|measured| measured.offset_ms / 1e3),
+        ),
+    ];
     let truth = |it: bool| f64::from(u8::from(it));
-    let rows: [(&str, &str, f64); 15] = [
+    let rows: [(&str, &str, f64); 16] = [
+        (
+            "podium_av_trim_seconds",
+            "Pictures shown later than captured",
+            f64::from(sync.trim_ms) / 1e3,
+        ),
         ("podium_live", "1 while on air", f64::from(live)),
         (
             "podium_health",
@@ -291,7 +358,8 @@ async fn metrics(State(console): State<Console>) -> Response {
         ),
     ];
     let text: String = rows
-        .iter()
+        .into_iter()
+        .chain(known.into_iter().flatten())
         .map(|(name, help, value)| {
             format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
         })

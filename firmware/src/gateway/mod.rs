@@ -68,6 +68,8 @@ fn router(gateway: Gateway) -> Router {
     Router::new()
         .route("/", get(async || web::page("watch.html", "'self'")))
         .route("/embed", get(async || web::page("embed.html", "*")))
+        // For a phone at the venue, which does not reach the operator's page: it only flashes and beeps.
+        .route("/sync", get(async || web::page("sync.html", "'none'")))
         .route("/assets/{*path}", get(web::asset))
         .route("/api/v1/public", get(public))
         .route("/live/{name}", get(playlist))

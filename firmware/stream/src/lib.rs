@@ -4,6 +4,7 @@
 
 pub mod broadcast;
 pub mod buttons;
+pub mod clock;
 pub mod dates;
 pub mod fmp4;
 pub mod health;
@@ -16,6 +17,7 @@ pub mod publication;
 pub mod rate;
 pub mod screen;
 pub mod segmenter;
+pub mod self_test;
 pub mod status;
 pub mod stuck;
 pub mod timeline;

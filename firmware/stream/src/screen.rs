@@ -13,6 +13,7 @@ mod details;
 mod frame;
 mod main;
 mod meters;
+mod sync;
 mod text;
 mod watch;
 
@@ -110,6 +111,7 @@ fn paint<C: Canvas>(canvas: &mut C, status: &Status, view: &View, now: Duration)
         Page::Main => main::paint(canvas, status, view, now),
         Page::Watch => watch::paint(canvas, status, now),
         Page::Details => details::paint(canvas, status, now),
+        Page::Sync => sync::paint(canvas, status, now),
     }
     if let Some(progress) = view.hold
         && can_stop(&status.state)

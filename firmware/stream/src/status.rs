@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::rate::Oversize;
+use crate::self_test::{Finding, Measurement};
 
 /// Snapshot of the whole box. Times are milliseconds, levels dBFS, sizes bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -16,6 +17,7 @@ pub struct Status {
     pub since: Option<String>,
     pub input: Input,
     pub audio: Audio,
+    pub sync: Sync,
     /// Video and audio as published, averaged over the last segment; absent off air.
     pub bitrate_kbps: Option<u32>,
     /// What the video encoder is asked for: kbit/s of this broadcast, off air of the next.
@@ -112,6 +114,84 @@ pub struct Audio {
     pub muted: bool,
 }
 
+/// How sound and picture go together. Of every number, positive means that the sound is late against the picture.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Sync {
+    /// Milliseconds by which pictures are shown later than they were captured; negative: earlier.
+    pub trim_ms: i32,
+    /// Whether the trim was set on the box; otherwise it is the configured one.
+    pub trim_taken: bool,
+    /// How much faster the sound's crystal is than the clock of the timestamps, parts per million: what is followed. `None`
+    /// until it is known.
+    pub drift_ppm: Option<f64>,
+    /// Milliseconds by which sound was published late in the last second against where its timestamps belong, on average: what
+    /// is left. `None` off air.
+    pub error_ms: Option<f64>,
+    /// The self-test that runs.
+    pub test: Option<SyncTest>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct SyncTest {
+    #[serde(flatten)]
+    pub finding: Finding,
+    /// Milliseconds that are left for viewers with the trim of now.
+    pub left_ms: Option<f64>,
+}
+
+/// What a press of MODE does on the page of the self-test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncPress {
+    Start,
+    Trim(i32),
+    End,
+}
+
+/// The greatest trim, and with a minus the least.
+pub const MOST_TRIM_MS: i32 = 500;
+
+/// What is left is not worth another trim below this: nobody sees it, and the next measurement would say something else.
+const IN_SYNC_MS: f64 = 3.0;
+
+impl Sync {
+    /// With what the self-test has found.
+    pub fn testing(self, finding: Finding) -> Sync {
+        let left_ms = match finding {
+            Finding::Measured(measured) => Some(measured.offset_ms - f64::from(self.trim_ms)),
+            _ => None,
+        };
+        Sync {
+            test: Some(SyncTest { finding, left_ms }),
+            ..self
+        }
+    }
+
+    pub fn measured(&self) -> Option<Measurement> {
+        match self.test?.finding {
+            Finding::Measured(measured) => Some(measured),
+            _ => None,
+        }
+    }
+
+    /// The trim that leaves nothing, as far as there is one.
+    pub fn best_trim(&self) -> Option<i32> {
+        let offset = self.measured()?.offset_ms.round() as i32;
+        Some(offset.clamp(-MOST_TRIM_MS, MOST_TRIM_MS))
+    }
+
+    pub fn in_sync(&self) -> bool {
+        (self.test.and_then(|test| test.left_ms)).is_some_and(|left| left.abs() < IN_SYNC_MS)
+    }
+
+    pub fn press(&self) -> SyncPress {
+        match self.best_trim() {
+            None if self.test.is_none() => SyncPress::Start,
+            Some(trim) if trim != self.trim_ms && !self.in_sync() => SyncPress::Trim(trim),
+            _ => SyncPress::End,
+        }
+    }
+}
+
 /// Levels are clamped to this: digital silence is minus infinity, and JSON has no word for it.
 pub const FLOOR_DBFS: f32 = -90.0;
 
@@ -187,6 +267,8 @@ pub enum Page {
     Watch,
     /// Addresses, peers, disk.
     Details,
+    /// The sync self-test.
+    Sync,
 }
 
 impl Page {
@@ -195,7 +277,48 @@ impl Page {
         match self {
             Page::Main => Page::Watch,
             Page::Watch => Page::Details,
-            Page::Details => Page::Main,
+            Page::Details => Page::Sync,
+            Page::Sync => Page::Main,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(offset_ms: f64) -> Finding {
+        Finding::Measured(Measurement {
+            offset_ms,
+            error_ms: 1.0,
+            spread_ms: 30.0,
+            pairs: 12,
+            drift: None,
+        })
+    }
+
+    #[test]
+    fn a_press_does_what_is_left_to_do() {
+        use SyncPress::{End, Start, Trim};
+        let check = |trim_ms, finding: Option<Finding>, left_ms, expected| {
+            let sync = Sync {
+                trim_ms,
+                ..Sync::default()
+            };
+            let sync = finding.map_or(sync, |finding| sync.testing(finding));
+            let said = sync.test.and_then(|test| test.left_ms);
+            assert_eq!((said, sync.press()), (left_ms, expected), "{sync:?}");
+        };
+        check(0, None, None, Start);
+        check(40, None, None, Start);
+        check(0, Some(Finding::Looking { pairs: 3 }), None, End);
+        check(0, Some(Finding::NoBeep), None, End);
+        check(0, Some(measured(12.0)), Some(12.0), Trim(12));
+        check(12, Some(measured(12.0)), Some(0.0), End);
+        check(12, Some(measured(13.5)), Some(1.5), End);
+        check(40, Some(measured(-20.5)), Some(-60.5), Trim(-21));
+        // More than there is: as far as it goes, and then nothing is left to do.
+        check(0, Some(measured(730.0)), Some(730.0), Trim(500));
+        check(500, Some(measured(730.0)), Some(230.0), End);
     }
 }

@@ -46,6 +46,10 @@ const CATCH_UP: Duration = Duration::from_millis(100);
 /// flicker. Together with opening the device this stays below the second in which the picture has to be back.
 pub const RETURN: Duration = Duration::from_millis(300);
 
+/// While the trim changes, a picture comes earlier or later than usual by this share of its length: seen by nobody, and far from
+/// where [`Timeline::video`] leaves pictures out or the slate comes in. 40 ms take ten pictures.
+const SLEW: u32 = 8;
+
 /// A longer distance of two pictures begins [`RETURN`] anew. A camera may be slow, but not slower.
 const PAUSE: Duration = Duration::from_millis(400);
 
@@ -103,6 +107,50 @@ pub struct Timeline {
     restarted: bool,
     audio: Presence,
     video: Arrival,
+    /// How much later than its timestamps say sound stood since [`Timeline::placement_error`] was asked: nanoseconds times
+    /// samples, and samples.
+    misplaced: (f64, u64),
+}
+
+/// How much later than captured pictures are shown, in nanoseconds. A change comes about in small steps, so that no picture of
+/// a live stream is left out or stays for long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trim {
+    now: i64,
+    wanted: i64,
+}
+
+impl Trim {
+    pub fn new(ms: i32) -> Trim {
+        let wanted = i64::from(ms) * 1_000_000;
+        Trim {
+            now: wanted,
+            wanted,
+        }
+    }
+
+    /// Asks for another one, from the next pictures on.
+    pub fn set(&mut self, ms: i32) {
+        self.wanted = Trim::new(ms).wanted;
+    }
+
+    /// Nobody is watching: what is wanted holds at once.
+    pub fn jump(&mut self) {
+        self.now = self.wanted;
+    }
+
+    /// When a picture that was captured at `pts` is to be shown, in capture time; `None` before its zero. `frame` is the usual
+    /// distance of two pictures.
+    pub fn shift(&mut self, pts: Duration, frame: Duration) -> Option<Duration> {
+        let step = (frame / SLEW).as_nanos() as i64;
+        self.now += (self.wanted - self.now).clamp(-step, step);
+        let by = Duration::from_nanos(self.now.unsigned_abs());
+        if self.now < 0 {
+            pts.checked_sub(by)
+        } else {
+            pts.checked_add(by)
+        }
+    }
 }
 
 /// Whether sound arrives.
@@ -172,7 +220,16 @@ impl Timeline {
             restarted: false,
             audio: presence,
             video: Arrival::new(now),
+            misplaced: (0.0, 0),
         }
+    }
+
+    /// How much later than it should sound has stood against the pictures since this was asked last, on average, in
+    /// milliseconds; negative: earlier. What is left of jitter, of a crystal that is off, and of sound that went missing.
+    /// `None` if there was none.
+    pub fn placement_error(&mut self) -> Option<f64> {
+        let (sum, samples) = std::mem::take(&mut self.misplaced);
+        (samples > 0).then(|| sum / samples as f64 / 1e6)
     }
 
     /// Programme time of the next sample.
@@ -211,6 +268,8 @@ impl Timeline {
                 } else if error < -(JUMP.as_nanos() as f64) {
                     silence = ticks(Duration::from_nanos(-error as u64), SAMPLE_RATE);
                 } else {
+                    self.misplaced.0 += error * samples as f64;
+                    self.misplaced.1 += samples;
                     let weight = time_of(samples).as_secs_f64() / self.follow(error, samples);
                     self.offset = Some(offset + error * weight.min(1.0));
                 }

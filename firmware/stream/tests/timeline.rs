@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use expect_test::{Expect, expect};
 use proptest::prelude::*;
 use stream::timeline::{
-    Arrival, AudioPlacement, EPOCH, Fill, LOSS, RETURN, Settings, Timeline, VideoPlacement,
+    Arrival, AudioPlacement, EPOCH, Fill, LOSS, RETURN, Settings, Timeline, Trim, VideoPlacement,
 };
 
 const FRAME: Duration = Duration::from_nanos(33_333_333);
@@ -165,6 +165,53 @@ fn a_segment_begins_with_the_last_picture_where_no_new_one_comes_in_time() {
         .collect();
     assert_eq!(keyframes.len(), 1, "{keyframes:?}");
     assert!(told.contains("2600 Video(7600): at 2600.000"), "{told}");
+}
+
+#[test]
+fn a_trim_that_changes_on_air_costs_no_picture() {
+    for (from, to) in [(0, 12), (0, -12), (500, -500), (-500, 500)] {
+        let start = Instant::now();
+        let mut timeline = Timeline::new(start, settings());
+        let mut trim = Trim::new(from);
+        let mut placed = Vec::new();
+        for block in 0..2000u64 {
+            let now = start + STEP * block as u32;
+            timeline.audio(now, ms(1000) + STEP * block as u32, BLOCK);
+            if block == 500 {
+                trim.set(to);
+            }
+            if block % 4 == 0 {
+                let pts = trim.shift(ms(1000) + STEP * block as u32, FRAME);
+                let place = timeline.video(now, pts.unwrap());
+                placed.extend(place.map(|place| (block, place.pts)));
+            }
+            assert_eq!(timeline.tick(now).slates, []);
+        }
+        // All but those before the first sound.
+        let early = usize::try_from(-from.min(0)).unwrap() / 40 + 1;
+        assert!(
+            placed.len() >= 500 - early,
+            "{} of 500, {from}",
+            placed.len()
+        );
+        for pair in placed.windows(2) {
+            let distance = (pair[1].1 - pair[0].1).as_secs_f64();
+            assert!(
+                (0.035..0.045).contains(&distance),
+                "{distance} at {}",
+                pair[0].0
+            );
+        }
+        let (block, last) = *placed.last().unwrap();
+        let shift = seconds(last, EPOCH + STEP * block as u32) * 1000.0;
+        assert!((shift - f64::from(to)).abs() < 1.0, "{shift} ms for {to}");
+    }
+    // Off air nobody sees the step, and before the capture's zero there is nothing.
+    let mut trim = Trim::new(0);
+    trim.set(-40);
+    trim.jump();
+    assert_eq!(trim.shift(ms(100), FRAME), Some(ms(60)));
+    assert_eq!(trim.shift(ms(30), FRAME), None);
 }
 
 #[test]

@@ -21,6 +21,28 @@ export interface Public {
   signal: Signal;
 }
 
+/** Of every number, positive means that the sound is late against the picture. */
+export interface Sync {
+  trim_ms: number;
+  trim_taken: boolean;
+  drift_ppm: number | null;
+  error_ms: number | null;
+  test: SyncTest | null;
+}
+
+export interface SyncTest {
+  word: "looking" | "measured" | "nothing_found" | "no_flash" | "no_beep" | "too_loud" | "no_pattern";
+  /** With "looking" and "measured". */
+  pairs?: number;
+  /** With "measured": at the input. */
+  offset_ms?: number;
+  error_ms?: number;
+  spread_ms?: number;
+  drift?: { ppm: number; error_ppm: number } | null;
+  /** With the trim of now. */
+  left_ms: number | null;
+}
+
 /** `GET /api/v1/status`, on the operator's port. */
 export interface Status {
   name: string;
@@ -42,6 +64,7 @@ export interface Status {
     clipping: boolean;
     muted: boolean;
   };
+  sync: Sync;
   bitrate_kbps: number | null;
   /** What the video encoder is asked for. */
   video_kbps: number;
@@ -80,20 +103,20 @@ export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>
   return { body, dateSeconds: Number.isNaN(date) ? null : date / 1000, sentMs, receivedMs };
 }
 
-/** Tells the box what a finger does. */
-export async function sendButton(button: Button, action: "press" | "release"): Promise<void> {
-  await post("/api/v1/button", { button, action });
-}
-
-/** Asks the box for something. `keepalive` lets a button's release leave the page even while the page is closing. */
-export async function post(path: string, body: object): Promise<void> {
+/** Asks the box to do something. Fails with its reason. */
+export async function post(path: string, body: unknown, keepalive = false): Promise<void> {
   const response = await fetch(path, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
     credentials: "omit",
-    keepalive: true,
+    keepalive,
     signal: AbortSignal.timeout(3000),
   });
-  if (!response.ok) throw new Error(`the box answered ${response.status}`);
+  if (!response.ok) throw new Error((await response.text()).trim() || `the box answered ${response.status}`);
+}
+
+/** Tells the box what a finger does. `keepalive` lets a release leave the page even while the page is closing. */
+export async function sendButton(button: Button, action: "press" | "release"): Promise<void> {
+  await post("/api/v1/button", { button, action }, true);
 }

@@ -1,9 +1,9 @@
 import "./base.css";
 import "./console.css";
-import { get, post, type Status } from "./api";
+import { get, post, type Status, type Sync } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, level, videoFormat } from "./format";
+import { bitrate, bytes, duration, level, signed, syncWords, videoFormat } from "./format";
 import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
@@ -138,6 +138,43 @@ const bitrates = new MinuteChart(
   (_, high) => [0, Math.max(1000, Math.ceil(((high ?? 0) * 1.2) / 1000) * 1000)],
   (value) => (value === 0 ? "0" : `${value / 1000} M`),
 );
+const errors = new MinuteChart(
+  byId("sync-chart"),
+  [{ label: "Sound late", colour: "--left" }],
+  (low, high) => [Math.min(-5, Math.floor(low ?? 0)), Math.max(5, Math.ceil(high ?? 0))],
+  (value) => signed(value, "ms"),
+);
+
+// Sound against picture
+
+function onPress(id: string, path: () => string, body: () => unknown = () => null): void {
+  byId(id).addEventListener("click", () => {
+    write("sync-refused", "");
+    post(path(), body()).catch((error: unknown) => write("sync-refused", error instanceof Error ? error.message : String(error)));
+  });
+}
+
+onPress("sync-test", () => (status?.sync.test == null ? "/api/v1/sync/start" : "/api/v1/sync/stop"));
+onPress("sync-take", () => "/api/v1/sync/take");
+onPress("sync-reset", () => "/api/v1/sync/trim", () => ({ ms: null }));
+
+function renderSync(sync: Sync, watchUrl: string): void {
+  const { test } = sync;
+  const left = test?.left_ms ?? null;
+  const sure = test?.error_ms === undefined ? "" : ` ± ${Math.round(test.error_ms)}`;
+  write("sync-number", left === null ? "–" : `A/V ${signed(left, "ms")}${sure}`);
+  write("sync-words", syncWords(test));
+  write("sync-test", test === null ? "Start the self-test" : "End the self-test");
+  byId("sync-take").hidden = left === null || Math.abs(left) < 0.5;
+  if (test?.offset_ms !== undefined) write("sync-take", `Take over as trim: ${signed(test.offset_ms, "ms")}`);
+  byId("sync-reset").hidden = !sync.trim_taken;
+  const whose = sync.trim_taken ? "set on the box" : "configured";
+  write("sync-trim", `${signed(sync.trim_ms, "ms")} (${whose}): the picture is shown ${sync.trim_ms < 0 ? "earlier" : "later"} by this`);
+  write("sync-drift", sync.drift_ppm === null ? "known after 20 s" : `${signed(sync.drift_ppm, "ppm")}, followed`);
+  write("sync-error", sync.error_ms === null ? "–" : `sound ${sync.error_ms.toFixed(1).replace("-", "−")} ms late after that`);
+  const page = URL.canParse("/sync", watchUrl) ? new URL("/sync", watchUrl).href : "/sync";
+  link("sync-link", page, "", page);
+}
 
 // What the operator can set until the end of the broadcast
 
@@ -240,6 +277,7 @@ function render(next: Status): void {
   write("mode-hint", next.mode);
   write("page-hint", next.page);
   renderGoLive();
+  renderSync(next.sync, network.watch_url);
 
   const [left, right] = audio.rms_dbfs;
   write("left", level(left));
@@ -295,6 +333,7 @@ async function refreshStatus(): Promise<void> {
       render(body);
       levels.push(answeredAtMs, body.audio.rms_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
       bitrates.push(answeredAtMs, [body.bitrate_kbps]);
+      errors.push(answeredAtMs, [body.sync.error_ms]);
     } catch {
       // What it means is said by the watch below, after a while.
     }

@@ -1,5 +1,7 @@
 // Numbers as people read them. Pure.
 
+import type { SyncTest } from "./api";
+
 /** `0:07`, `12:34`, `1:02:03`. */
 export function duration(ms: number): string {
   const total = Math.max(0, Math.floor(ms / 1000));
@@ -43,4 +45,35 @@ export function videoFormat(format: { width: number; height: number; fps_num: nu
 /** Level in dBFS with a true minus sign; the box's floor is silence. */
 export function level(dbfs: number): string {
   return dbfs <= -90 ? "silent" : `${dbfs > -0.5 ? "0" : `−${Math.round(-dbfs)}`} dB`;
+}
+
+/** A number with its sign, a true minus, and no digits: `+12 ms`, `−3 ppm`, `0 ms`. */
+export function signed(value: number | null, unit: string): string {
+  if (value === null) return "–";
+  const rounded = Math.round(value);
+  return `${rounded > 0 ? "+" : rounded < 0 ? "−" : ""}${Math.abs(rounded)} ${unit}`;
+}
+
+/** What the self-test says, in words, and what to do. `test` is null when it does not run. */
+export function syncWords(test: SyncTest | null): string {
+  if (test === null) return "The self-test measures how far sound and picture are apart at the input.";
+  switch (test.word) {
+    case "looking":
+      return test.pairs ? `Found ${test.pairs} flashes with a beep; keep it flashing.` : "Looking for flashes and beeps.";
+    case "nothing_found":
+      return "No flash and no beep: open the sync page on the device that goes into the mixer.";
+    case "no_flash":
+      return "Beeps, but no flash: is the device's picture selected on the mixer?";
+    case "no_beep":
+      return "Flashes, but no beep: is the device's sound turned up on the mixer?";
+    case "too_loud":
+      return "The sound clips: turn it down.";
+    case "no_pattern":
+      return "The beeps do not belong to the flashes: use one device, and close the other microphones.";
+    case "measured": {
+      const left = Math.round(test.left_ms ?? 0);
+      if (Math.abs(left) < 3) return "Sound and picture fit.";
+      return left > 0 ? `The sound is ${left} ms late.` : `The sound is ${-left} ms early.`;
+    }
+  }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, level, videoFormat } from "../src/format";
+import { bitrate, bytes, delay, duration, level, signed, syncWords, videoFormat } from "../src/format";
 
 test("duration", () => {
   const rows: [number, string][] = [
@@ -54,4 +54,11 @@ test("level", () => {
   expect(level(-90)).toBe("silent");
   expect(level(-17.6)).toBe("−18 dB");
   expect(level(-0.2)).toBe("0 dB");
+});
+
+test("what is late and what is early", () => {
+  expect([12.4, -3.2, -0.3, null].map((value) => signed(value, "ms"))).toEqual(["+12 ms", "−3 ms", "0 ms", "–"]);
+  const measured = (left_ms: number) => syncWords({ word: "measured", left_ms });
+  expect([12.4, -80, 2].map(measured)).toEqual(["The sound is 12 ms late.", "The sound is 80 ms early.", "Sound and picture fit."]);
+  expect(syncWords({ word: "looking", pairs: 0, left_ms: null })).toBe("Looking for flashes and beeps.");
 });

@@ -7,7 +7,7 @@ const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium'
  * Opens a page that can reach only the host of `url`, and keeps what it asks for and complains about.
  * Returns `{ page, record, close }`; `record` is part of every judge's JSON.
  */
-export async function open (url, { width, height }) {
+export async function open (url, { width, height, args = [] }) {
   const home = new URL(url)
   const browser = await chromium.launch({
     executablePath: EXECUTABLE,
@@ -22,7 +22,8 @@ export async function open (url, { width, height }) {
       '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run',
       `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE ${home.hostname.replace(/^\[|\]$/g, '')}`,
       // The judge listens to the sound, and nobody is there to click first.
-      '--autoplay-policy=no-user-gesture-required'
+      '--autoplay-policy=no-user-gesture-required',
+      ...args
     ],
     // Playwright mutes headless Chromium by default, and then there is no sound to measure.
     ignoreDefaultArgs: ['--mute-audio']

@@ -1,6 +1,8 @@
 //! Flash and beep through the real pipelines and the segmenter, judged by ffmpeg: when is the flash shown, when is the beep
 //! heard? Everything is measured in media time, so a slow machine makes fewer measurements, not worse ones.
 
+#![allow(dead_code, reason = "each of its users needs another part")]
+
 use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -8,9 +10,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use media::signal::{FLASH, FLASH_LUMA, Handle, PICTURE_LUMA, Signal};
-use media::{Config, Event, Media, Source};
+use media::{Config, Event, Media, Source, Sync};
 use stream::media::{Rendition, SAMPLE_RATE};
 use stream::segmenter::{Output, Segmenter, Settings};
+use stream::self_test::{Finding, Measurement, SelfTest};
 use stream::status::Signal as SignalState;
 use tokio::sync::{mpsc, watch};
 
@@ -25,9 +28,17 @@ pub(crate) struct Session {
     pub(crate) media: Media,
     progress: watch::Receiver<Progress>,
     collector: JoinHandle<(Vec<Run>, Vec<SignalState>)>,
+    heard: watch::Receiver<Heard>,
     run: u64,
     marks: Vec<Mark>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What the box says about sound and picture.
+#[derive(Debug, Default)]
+struct Heard {
+    test: SelfTest,
+    sync: Sync,
 }
 
 /// How far the segmenter has come.
@@ -70,7 +81,9 @@ impl Session {
         };
         let (sender, events) = mpsc::channel(256);
         let (progress_sender, progress) = watch::channel(Progress::default());
-        let collector = std::thread::spawn(move || collect(events, &progress_sender));
+        let (heard_sender, heard) = watch::channel(Heard::default());
+        let collector =
+            std::thread::spawn(move || collect(events, &progress_sender, &heard_sender));
         let media = Media::start(config, sender).expect("media start");
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -81,6 +94,7 @@ impl Session {
             media,
             progress,
             collector,
+            heard,
             run: 0,
             marks: Vec::new(),
             runtime,
@@ -116,6 +130,32 @@ impl Session {
             run: self.run,
             at,
         });
+    }
+
+    /// Runs the self-test until it has measured.
+    pub(crate) fn self_test(&mut self) -> Measurement {
+        self.media.observe(true);
+        let measured = |heard: &Heard| match heard.test.finding() {
+            Finding::Measured(measured) => Some(measured),
+            _ => None,
+        };
+        let wait = (self.heard).wait_for(|heard| measured(heard).is_some());
+        let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
+        let heard = waited.expect("it measures").expect("media go on");
+        let measured = measured(&heard).expect("just seen");
+        self.media.observe(false);
+        measured
+    }
+
+    /// What the box says about its clocks as soon as it knows.
+    pub(crate) fn sync(&mut self) -> Sync {
+        let wait = (self.heard).wait_for(|heard| heard.sync.drift_ppm.is_some());
+        let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
+        waited.expect("it measures").expect("media go on").sync
+    }
+
+    pub(crate) fn trim(&self, ms: i32) {
+        self.media.trim(ms);
     }
 
     /// Until this much more has been encoded.
@@ -167,6 +207,7 @@ pub(crate) struct Report {
 fn collect(
     mut events: mpsc::Receiver<Event>,
     progress: &watch::Sender<Progress>,
+    heard: &watch::Sender<Heard>,
 ) -> (Vec<Run>, Vec<SignalState>) {
     let mut runs: Vec<Run> = Vec::new();
     let mut signals = Vec::new();
@@ -181,6 +222,14 @@ fn collect(
             Event::ProgrammeFailed { why, .. } => panic!("programme failed: {why}"),
             Event::Signal(signal) => {
                 signals.push(*signal);
+                continue;
+            }
+            Event::Observed(observation) => {
+                heard.send_modify(|heard| heard.test.observe(observation));
+                continue;
+            }
+            Event::Sync(sync) => {
+                heard.send_modify(|heard| heard.sync = *sync);
                 continue;
             }
             _ => continue,

@@ -1,4 +1,4 @@
-//! The page for whoever looks after the box: addresses, peers, disk.
+//! The page for whoever looks after the box: sound against picture, addresses, peers, disk.
 
 use std::time::Duration;
 
@@ -9,43 +9,19 @@ use super::{
     text::{clip, clip_middle, fill, fits, font, text, text_right, width},
     typed, word,
 };
-use crate::status::{Disk, State, Status};
+use crate::status::{Disk, State, Status, Sync};
 
 const WIDTH: i32 = LAYOUT.width as i32;
 const HEAD_HEIGHT: i32 = 10;
 const ROW_HEIGHT: i32 = 8;
 
 pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
-    let word = word(&status.state);
-    let badge = width(word, font::BODY) + 3;
-    let lit = match status.state {
-        State::Live => true,
-        State::Starting | State::Retrying { .. } => blink(now),
-        State::Idle | State::Stopping | State::Halted { .. } => false,
-    };
-    if lit {
-        fill(canvas, (WIDTH - badge, 0), (badge, HEAD_HEIGHT - 1), On);
-    }
-    text(
-        canvas,
-        word,
-        (WIDTH - badge + 2, 0),
-        font::BODY,
-        if lit { Off } else { On },
-    );
-    text(
-        canvas,
-        &clip(&status.name, fits(WIDTH - badge - 3, font::BODY)),
-        (0, 0),
-        font::BODY,
-        On,
-    );
-    fill(canvas, (0, HEAD_HEIGHT - 1), (WIDTH, 1), On);
+    paint_head(canvas, &status.name, status, now);
 
     let mode = mode(status.mode);
     let operator = typed(&status.network.operator_url);
     let rows: [(&str, String); 6] = [
-        ("watch", typed(&status.network.watch_url).to_owned()),
+        ("sync", clocks(&status.sync)),
         (
             if status.network.operator_open {
                 "OPEN!"
@@ -81,6 +57,46 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
             text_right(canvas, mode, (WIDTH, y), font::LIST, On);
         }
     }
+}
+
+/// A name at the left, and the state, so that nobody has to leave the page to know.
+pub(super) fn paint_head<C: Canvas>(canvas: &mut C, name: &str, status: &Status, now: Duration) {
+    let word = word(&status.state);
+    let badge = width(word, font::BODY) + 3;
+    let lit = match status.state {
+        State::Live => true,
+        State::Starting | State::Retrying { .. } => blink(now),
+        State::Idle | State::Stopping | State::Halted { .. } => false,
+    };
+    if lit {
+        fill(canvas, (WIDTH - badge, 0), (badge, HEAD_HEIGHT - 1), On);
+    }
+    text(
+        canvas,
+        word,
+        (WIDTH - badge + 2, 0),
+        font::BODY,
+        if lit { Off } else { On },
+    );
+    text(
+        canvas,
+        &clip(name, fits(WIDTH - badge - 3, font::BODY)),
+        (0, 0),
+        font::BODY,
+        On,
+    );
+    fill(canvas, (0, HEAD_HEIGHT - 1), (WIDTH, 1), On);
+}
+
+/// What is left on air, and what is followed.
+fn clocks(sync: &Sync) -> String {
+    let drift = sync.drift_ppm.map(super::sync::drift);
+    let error = sync.error_ms.map(|ms| format!("{:+} ms", ms.round() + 0.0));
+    let known: Vec<String> = error.into_iter().chain(drift).collect();
+    if known.is_empty() {
+        return "-".to_owned();
+    }
+    known.join(" ")
 }
 
 /// Free and stored bytes, in the units that cards are sold in.

@@ -2,8 +2,10 @@ use embedded_graphics::{Pixel, geometry::OriginDimensions};
 use proptest::prelude::*;
 
 use super::*;
+use crate::self_test::{Finding, Measurement};
 use crate::status::{
-    Audio, Disk, FLOOR_DBFS, Health, HealthWord, Input, Mode, Network, Node, Signal, VideoFormat,
+    Audio, Disk, FLOOR_DBFS, Health, HealthWord, Input, Mode, Network, Node, Signal, Sync,
+    VideoFormat,
 };
 
 /// A canvas that fails on the first pixel outside it.
@@ -59,6 +61,7 @@ fn status(page: Page, state: State) -> Status {
             clipping: false,
             muted: false,
         },
+        sync: Sync::default(),
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,
@@ -138,54 +141,106 @@ fn any_input() -> impl Strategy<Value = Input> {
     })
 }
 
+fn any_sync() -> impl Strategy<Value = Sync> {
+    let measured = any::<(f64, f64, usize)>().prop_map(|(offset_ms, error_ms, pairs)| {
+        Finding::Measured(Measurement {
+            offset_ms,
+            error_ms,
+            spread_ms: 0.0,
+            pairs,
+            drift: None,
+        })
+    });
+    let finding = prop_oneof![
+        measured,
+        any::<usize>().prop_map(|pairs| Finding::Looking { pairs }),
+        prop::sample::select(vec![
+            Finding::NothingFound,
+            Finding::NoFlash,
+            Finding::NoBeep,
+            Finding::TooLoud,
+            Finding::NoPattern,
+        ]),
+    ];
+    let numbers = any::<(i32, Option<f64>, Option<f64>)>();
+    (numbers, prop::option::of(finding)).prop_map(|((trim_ms, drift_ppm, error_ms), finding)| {
+        let sync = Sync {
+            trim_ms,
+            drift_ppm,
+            error_ms,
+            ..Sync::default()
+        };
+        finding.map_or(sync, |finding| sync.testing(finding))
+    })
+}
+
 fn any_status() -> impl Strategy<Value = Status> {
-    let page = prop::sample::select(vec![Page::Main, Page::Watch, Page::Details]);
+    let page = prop::sample::select(vec![Page::Main, Page::Watch, Page::Details, Page::Sync]);
     let numbers = any::<(Option<u64>, Option<u32>, u32, u64, u64, bool, bool, bool)>();
+    let sync = any_sync();
     let texts = (text(), text(), text(), text(), prop::option::of(text()));
-    (page, any_state(), any_health(), any_input(), numbers, texts).prop_map(
-        |(page, state, health, input, numbers, (name, watch_url, operator_url, ipns, root))| {
-            let (
-                on_air_ms,
-                bitrate_kbps,
-                peers,
-                free_bytes,
-                stored_bytes,
-                operator_open,
-                root_is_vod,
-                muted,
-            ) = numbers;
-            let base = status(page, state);
-            Status {
-                name,
-                on_air_ms,
-                bitrate_kbps,
+    (
+        page,
+        any_state(),
+        any_health(),
+        any_input(),
+        sync,
+        numbers,
+        texts,
+    )
+        .prop_map(
+            |(
+                page,
+                state,
                 health,
                 input,
-                audio: Audio {
-                    muted,
-                    ..base.audio
-                },
-                network: Network {
-                    watch_url,
-                    operator_url,
-                    operator_open,
-                },
-                node: Node {
+                sync,
+                numbers,
+                (name, watch_url, operator_url, ipns, root),
+            )| {
+                let (
+                    on_air_ms,
+                    bitrate_kbps,
                     peers,
-                    ipns,
-                    root,
-                    root_is_vod,
-                    ..base.node
-                },
-                disk: Disk {
                     free_bytes,
                     stored_bytes,
-                    ..base.disk
-                },
-                ..base
-            }
-        },
-    )
+                    operator_open,
+                    root_is_vod,
+                    muted,
+                ) = numbers;
+                let base = status(page, state);
+                Status {
+                    name,
+                    on_air_ms,
+                    bitrate_kbps,
+                    health,
+                    input,
+                    audio: Audio {
+                        muted,
+                        ..base.audio
+                    },
+                    sync,
+                    network: Network {
+                        watch_url,
+                        operator_url,
+                        operator_open,
+                    },
+                    node: Node {
+                        peers,
+                        ipns,
+                        root,
+                        root_is_vod,
+                        ..base.node
+                    },
+                    disk: Disk {
+                        free_bytes,
+                        stored_bytes,
+                        ..base.disk
+                    },
+                    ..base
+                }
+            },
+        )
 }
 
 fn any_view() -> impl Strategy<Value = View> {
@@ -268,7 +323,7 @@ fn holding_is_shown_where_it_stops_something() {
         let status = status(page, state);
         draw(&status, &held, Duration::ZERO) != draw(&status, &View::default(), Duration::ZERO)
     };
-    for page in [Page::Main, Page::Watch, Page::Details] {
+    for page in [Page::Main, Page::Watch, Page::Details, Page::Sync] {
         assert!(differs(page, State::Live) && differs(page, State::Starting));
         assert!(!differs(page, State::Idle) && !differs(page, State::Stopping));
     }
@@ -294,7 +349,11 @@ fn the_code_is_read_by_a_reader_that_is_not_ours() {
         &hostname.repeat(2),
     ] {
         for minute in 0..9 {
-            let mut status = status(Page::Watch, State::Live);
+            let (page, code) = match minute % 2 {
+                0 => (Page::Watch, url.to_owned()),
+                _ => (Page::Sync, format!("{url}sync")),
+            };
+            let mut status = status(page, State::Live);
             status.network.watch_url = url.to_owned();
             let frame = draw(&status, &View::default(), SHIFT_EVERY * minute).frame;
             let pixel = |x: usize, y: usize| u8::from(frame.get(x as u32 / 4, y as u32 / 4)) * 255;
@@ -308,7 +367,7 @@ fn the_code_is_read_by_a_reader_that_is_not_ours() {
                 .iter()
                 .map(|code| code.decode().unwrap().1)
                 .collect();
-            assert_eq!(codes, [url], "minute {minute}");
+            assert_eq!(codes, [code], "minute {minute}");
         }
     }
 }

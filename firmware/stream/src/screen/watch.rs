@@ -36,7 +36,7 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
 }
 
 /// The code, light on dark as large as it goes; false if the address is too long for one.
-fn paint_code<C: Canvas>(canvas: &mut C, url: &str, side: i32) -> bool {
+pub(super) fn paint_code<C: Canvas>(canvas: &mut C, url: &str, side: i32) -> bool {
     if url.is_empty() {
         return false;
     }

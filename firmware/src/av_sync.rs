@@ -1,0 +1,255 @@
+//! Sound against picture: the self-test while it runs, and the trim that is in force.
+//!
+//! Who spoke last wins. A trim that is set on the box holds over the configured `av_offset_ms`, also after a restart, until it
+//! is reset, until somebody changes the configured value, or until another input is configured: it belongs to the card.
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use stream::self_test::{self, Observation, SelfTest};
+use stream::status::{self, MOST_TRIM_MS};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::{self, Config};
+
+const FILE: &str = "av-trim.json";
+
+/// What the operator can ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SyncCommand {
+    Start,
+    End,
+    /// Trims by what the self-test has measured.
+    Take,
+    /// Milliseconds; `None` goes back to the configured ones.
+    Trim(Option<i32>),
+}
+
+/// What is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Taken {
+    trim_ms: i32,
+    /// The configured value that it took the place of.
+    configured_ms: i32,
+    /// The input that it was measured for.
+    input: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct AvSync {
+    configured_ms: i32,
+    input: String,
+    taken_ms: Option<i32>,
+    test: Option<(SelfTest, Instant)>,
+    clocks: media::Sync,
+    file: watch::Sender<Option<Taken>>,
+    writer: JoinHandle<()>,
+}
+
+impl AvSync {
+    pub(crate) fn new(config: &Config) -> AvSync {
+        let path = config.data_dir.join(FILE);
+        let configured_ms = config.capture.av_offset_ms;
+        let input = input(&config.capture);
+        let taken = load(&path)
+            .filter(|taken| taken.configured_ms == configured_ms && taken.input == input);
+        if let Some(taken) = &taken {
+            tracing::info!(trim_ms = taken.trim_ms, "picture trimmed as set on the box");
+        }
+        let (file, changes) = watch::channel(taken.clone());
+        AvSync {
+            configured_ms,
+            input,
+            taken_ms: taken.map(|taken| taken.trim_ms),
+            test: None,
+            clocks: media::Sync::default(),
+            file,
+            writer: tokio::spawn(write_changes(path, changes)),
+        }
+    }
+
+    pub(crate) fn trim_ms(&self) -> i32 {
+        self.taken_ms.unwrap_or(self.configured_ms)
+    }
+
+    /// Begins the self-test, or begins it anew.
+    pub(crate) fn start(&mut self, now: Instant) {
+        self.test = Some((SelfTest::default(), now + self_test::LIMIT));
+    }
+
+    pub(crate) fn end(&mut self) {
+        self.test = None;
+    }
+
+    /// Whether the self-test has run for long enough.
+    pub(crate) fn overdue(&self, now: Instant) -> bool {
+        self.test.as_ref().is_some_and(|(_, until)| now >= *until)
+    }
+
+    pub(crate) fn observe(&mut self, observation: &Observation) {
+        if let Some((test, _)) = &mut self.test {
+            test.observe(observation);
+        }
+    }
+
+    pub(crate) fn clocks(&mut self, clocks: media::Sync) {
+        self.clocks = clocks;
+    }
+
+    /// Changes the trim, here and on the disk; `None` goes back to the configured one.
+    pub(crate) fn set(&mut self, trim_ms: Option<i32>) {
+        self.taken_ms = trim_ms.map(|ms| ms.clamp(-MOST_TRIM_MS, MOST_TRIM_MS));
+        self.file.send_replace(self.taken_ms.map(|trim_ms| Taken {
+            trim_ms,
+            configured_ms: self.configured_ms,
+            input: self.input.clone(),
+        }));
+    }
+
+    pub(crate) fn status(&self) -> status::Sync {
+        let sync = status::Sync {
+            trim_ms: self.trim_ms(),
+            trim_taken: self.taken_ms.is_some(),
+            drift_ppm: self.clocks.drift_ppm,
+            error_ms: self.clocks.error_ms,
+            test: None,
+        };
+        match &self.test {
+            Some((test, _)) => sync.testing(test.finding()),
+            None => sync,
+        }
+    }
+
+    /// Waits until the disk has the last trim.
+    pub(crate) async fn shutdown(self) {
+        drop(self.file);
+        let _ = self.writer.await;
+    }
+}
+
+fn input(capture: &config::Capture) -> String {
+    let path = |path: &Option<PathBuf>| {
+        (path.as_ref()).map_or_else(String::new, |path| path.display().to_string())
+    };
+    match capture.source {
+        config::Source::Test => "test".into(),
+        config::Source::File => format!("file {}", path(&capture.file)),
+        config::Source::Device => {
+            let audio = capture.audio_device.as_deref().unwrap_or_default();
+            format!("device {} {audio}", path(&capture.video_device))
+        }
+    }
+}
+
+/// One writer, so that the last change is the one that stays.
+async fn write_changes(path: PathBuf, mut changes: watch::Receiver<Option<Taken>>) {
+    while changes.changed().await.is_ok() {
+        let (taken, path) = (changes.borrow_and_update().clone(), path.clone());
+        let written = tokio::task::spawn_blocking(move || store(&path, taken.as_ref())).await;
+        if let Ok(Err(error)) = written {
+            tracing::error!(%error, "the trim cannot be kept; it will be gone after a restart");
+        }
+    }
+}
+
+fn load(path: &Path) -> Option<Taken> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) => {
+            if error.kind() != ErrorKind::NotFound {
+                tracing::error!(%error, file = %path.display(), "the trim cannot be read; the configured one holds");
+            }
+            return None;
+        }
+    };
+    let taken: Option<Taken> = serde_json::from_slice(&text).ok();
+    let taken = taken.filter(|taken| (-MOST_TRIM_MS..=MOST_TRIM_MS).contains(&taken.trim_ms));
+    if taken.is_none() {
+        tracing::error!(file = %path.display(), "this is not a trim; the configured one holds");
+    }
+    taken
+}
+
+/// The file changes at once or not at all.
+fn store(path: &Path, taken: Option<&Taken>) -> std::io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    match taken {
+        Some(taken) => {
+            let temporary = path.with_extension("tmp");
+            let mut file = std::fs::File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec(taken)?)?;
+            file.sync_all()?;
+            std::fs::rename(&temporary, path)?;
+        }
+        None => match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        },
+    }
+    std::fs::File::open(dir)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path, av_offset_ms: i32, device: &str) -> Config {
+        let mut config = Config {
+            data_dir: dir.into(),
+            ..Config::default()
+        };
+        config.capture.source = config::Source::Device;
+        config.capture.video_device = Some(device.into());
+        config.capture.av_offset_ms = av_offset_ms;
+        config
+    }
+
+    #[tokio::test]
+    async fn who_spoke_last_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = |configured, device| AvSync::new(&config(dir.path(), configured, device));
+        let check = |sync: &AvSync, trim_ms, taken| {
+            let status = sync.status();
+            assert_eq!((status.trim_ms, status.trim_taken), (trim_ms, taken));
+        };
+        let mut sync = open(40, "/dev/video0");
+        check(&sync, 40, false);
+        sync.set(Some(7));
+        sync.set(Some(12));
+        check(&sync, 12, true);
+        sync.shutdown().await;
+        // A restart, another card, the same card again, a configuration that was changed.
+        check(&open(40, "/dev/video0"), 12, true);
+        check(&open(40, "/dev/video1"), 40, false);
+        check(&open(40, "/dev/video0"), 12, true);
+        check(&open(30, "/dev/video0"), 30, false);
+        let mut sync = open(40, "/dev/video0");
+        sync.set(None);
+        check(&sync, 40, false);
+        sync.shutdown().await;
+        check(&open(40, "/dev/video0"), 40, false);
+        assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_trim_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), 0, "/dev/video0");
+        for text in [
+            "",
+            "{",
+            "12",
+            r#"{"trim_ms":12}"#,
+            r#"{"trim_ms":501,"configured_ms":0,"input":"device /dev/video0 "}"#,
+        ] {
+            std::fs::write(dir.path().join(FILE), text).unwrap();
+            assert_eq!(AvSync::new(&config).trim_ms(), 0, "{text}");
+        }
+        let good = r#"{"trim_ms":-500,"configured_ms":0,"input":"device /dev/video0 "}"#;
+        std::fs::write(dir.path().join(FILE), good).unwrap();
+        assert_eq!(AvSync::new(&config).trim_ms(), -500);
+    }
+}
