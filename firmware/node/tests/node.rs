@@ -231,6 +231,9 @@ async fn a_peer_fetches_a_segment_by_bitswap() {
             .await
             .unwrap()
             .unwrap();
+        // A connection on which nothing happens for a while stays.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(stats.borrow().peers, 1, "{listen}");
 
         let segment = Segment::new(1);
         peer.fetch(root, TIMEOUT).await.unwrap();
@@ -580,15 +583,7 @@ async fn a_long_followers_want_list_is_bounded() {
             let leaf = Leaf::split(noise(100, fetched as u64))[0].clone();
             let block = (leaf.cid(), leaf.bytes().clone());
             source.put_blocks(vec![block]).await.unwrap();
-            let got = follower.fetch(leaf.cid(), TIMEOUT).await;
-            if got.is_err() {
-                panic!(
-                    "{fetched} {:?} {:?} {:?}",
-                    follower.connected().borrow(),
-                    source.connected().borrow(),
-                    source.wants().await
-                );
-            }
+            follower.fetch(leaf.cid(), TIMEOUT).await.unwrap();
             fetched += 1;
         }
         let wants = source.wants().await.unwrap();
@@ -615,6 +610,15 @@ async fn a_long_followers_want_list_is_bounded() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neighbours_find_each_other() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if let Err(error) = socket.connect("224.0.0.251:5353") {
+        assert!(std::env::var_os("PODIUM_NO_SKIP").is_none(), "{error}");
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("SKIPPED: no interface for multicast: {error}");
+        }
+        return;
+    }
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let neighbour = |dir: &Path| Config {
         listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],

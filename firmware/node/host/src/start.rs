@@ -102,7 +102,8 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     // QUIC would let strangers in beside the key.
     builder = match swarm_key {
         Some(key) => builder.enable_pnet(key),
-        None => builder.enable_quic(),
+        // libp2p's own settings: connexa's end a connection after 300 ms of silence, and so on any busy machine.
+        None => builder.enable_quic_with_config(|quic| quic),
     };
     if mdns {
         builder = builder.with_mdns();
