@@ -1,8 +1,9 @@
-//! Kubo follows the box by its name, reads it, keeps what it publishes, and serves it when the box is gone.
+//! Kubo and Helia follow the box by its name; Kubo keeps what it publishes, and serves it when the box is gone.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tests::kubo::{Kubo, text};
 use tests::{Config, Podium, hls, http, judge, wait_for};
 
@@ -71,6 +72,11 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
         let path = kubo.wait_for_name(&name, |path| !seen.iter().any(|old| old == path));
         assert!(read_all(&kubo, &podium, &path) >= 2);
         seen.push(path);
+        if seen.len() == 2 {
+            // Links break; who comes back is served as before.
+            kubo.run(&["swarm", "disconnect", &address(&podium, "/tcp/")]);
+            kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+        }
     }
     wait_for("the name to mean the newest root", || {
         let now = path_now(&podium);
@@ -267,4 +273,23 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
     }
     assert!(!dir.path().join("third/channel.key").exists());
+}
+
+#[test]
+fn helia_follows_the_name_by_http_alone() {
+    if !judge::have_packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let (file, origin) = ("video/0000/1.m4s", podium.live("video/1.m4s").body);
+    let found = judge::node("helia-name.mjs", &[&podium.viewer, &name(&podium), file]);
+    assert_eq!(found["bytes"], origin.len(), "{found}");
+    let hash: String = Sha256::digest(&origin)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    assert_eq!(found["sha256"], hash, "{found}");
 }
