@@ -236,7 +236,7 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     })
 }
 
-fn node_config(config: &Config) -> Result<node::Config> {
+pub(crate) fn node_config(config: &Config) -> Result<node::Config> {
     let swarm_key = config.node.swarm_key.as_ref().map(|path| {
         std::fs::read_to_string(path)
             .with_context(|| format!("[node] swarm_key: cannot read {}", path.display()))
