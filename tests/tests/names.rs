@@ -3,7 +3,6 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use tests::kubo::{Kubo, text};
 use tests::{Config, Podium, hls, http, judge, wait_for};
 
@@ -287,9 +286,6 @@ fn helia_follows_the_name_by_http_alone() {
     let (file, origin) = ("video/0000/1.m4s", podium.live("video/1.m4s").body);
     let found = judge::node("helia-name.mjs", &[&podium.viewer, &name(&podium), file]);
     assert_eq!(found["bytes"], origin.len(), "{found}");
-    let hash: String = Sha256::digest(&origin)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = judge::sha256(&origin);
     assert_eq!(found["sha256"], hash, "{found}");
 }

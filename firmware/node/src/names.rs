@@ -80,7 +80,7 @@ impl FromStr for Name {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRecord {
     pub root: Cid,
-    /// Never falls, whatever happens to the box: see [`Signer::next`].
+    /// Rises with every record, also where the key moves to another box.
     pub sequence: u64,
     pub expires: SystemTime,
     /// As it is published.
