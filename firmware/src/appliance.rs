@@ -676,7 +676,7 @@ fn segmenter_settings(config: &Config) -> stream::segmenter::Settings {
 }
 
 /// Wall time, if the clock can be believed.
-fn wall_now() -> Option<SystemTime> {
+pub(crate) fn wall_now() -> Option<SystemTime> {
     let now = SystemTime::now();
     let sane = UNIX_EPOCH + CLOCK_SANE_FROM..UNIX_EPOCH + CLOCK_SANE_UNTIL;
     sane.contains(&now).then_some(now)

@@ -136,6 +136,22 @@ pub(crate) struct Node {
     pub(crate) listen: Vec<String>,
     /// Find neighbours on the local network by multicast DNS. Default true.
     pub(crate) mdns: bool,
+    /// Mirrors and bootstrap nodes to stay connected with: multiaddresses that end in `/p2p/` and the peer id. Default none.
+    pub(crate) peers: Vec<String>,
+    /// `client` asks the DHT, `server` answers, too: on a closed network some node has to. Default `client`.
+    pub(crate) dht: Dht,
+    /// A `swarm.key` as Kubo has it: a private network over TCP and WebSocket, closed to all without the key. Default none.
+    pub(crate) swarm_key: Option<PathBuf>,
+    /// Connections that other nodes may open, 1 to 4096. Default 96.
+    pub(crate) max_incoming: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Dht {
+    #[default]
+    Client,
+    Server,
 }
 
 impl Default for Node {
@@ -147,6 +163,10 @@ impl Default for Node {
                 "/ip4/0.0.0.0/tcp/4002/ws".into(),
             ],
             mdns: true,
+            peers: Vec::new(),
+            dht: Dht::Client,
+            swarm_key: None,
+            max_incoming: 96,
         }
     }
 }
@@ -329,6 +349,12 @@ impl Config {
                 self.store.limit_mib,
                 (64..=1 << 30).contains(&self.store.limit_mib),
                 "64 to 1073741824",
+            ),
+            (
+                "[node] max_incoming",
+                u64::from(self.node.max_incoming),
+                (1..=4096).contains(&self.node.max_incoming),
+                "1 to 4096",
             ),
             (
                 "[broadcast] resume_within_s",

@@ -6,6 +6,7 @@ mod config;
 mod console;
 mod gateway;
 mod health;
+mod key;
 mod listener;
 mod live;
 mod on_air;
@@ -30,6 +31,11 @@ struct Arguments {
 enum Command {
     /// Run the box. Without a config it is simulated: a test picture, and the panel in the terminal.
     Run(RunArguments),
+    /// Back up the channel's key, which is its name, or restore it on another box.
+    Key {
+        #[command(subcommand)]
+        command: key::Command,
+    },
     /// Watch any live HLS stream and say which rules its origin breaks. Exit status 0: no MUST is broken.
     CheckHls {
         /// Address of a multivariant or media playlist.
@@ -62,6 +68,7 @@ pub(crate) struct RunArguments {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Key { command } => key::main_command(&command),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
         {
             Ok(true) => ExitCode::SUCCESS,

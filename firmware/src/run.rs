@@ -2,10 +2,11 @@
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use board::sim::terminal::{self, LogTail, Terminal};
 use board::sim::{Front, Sim};
 use media::Media;
@@ -17,8 +18,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::appliance::{Appliance, Channels};
-use crate::config::{Config, Source};
+use crate::appliance::{Appliance, Channels, wall_now};
+use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
@@ -75,7 +76,10 @@ pub(crate) fn refuse(why: &str) -> ExitCode {
 }
 
 async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
-    let config = configure(arguments)?;
+    let mut config = configure(arguments.config.as_deref(), arguments.data_dir.as_deref())?;
+    if arguments.simulate && config.capture.source == Source::Device {
+        config.capture.source = Source::Test;
+    }
     let log = LogTail::new(LOG_LINES);
     let draw = !arguments.plain && terminal::available();
     log_to(draw.then(|| log.clone()));
@@ -86,13 +90,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     raise_file_limit();
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
-    let (node, recovered) = Node::open(node::Config {
-        dir: config.data_dir.clone(),
-        listen: config.node.listen.clone(),
-        limit_bytes: config.store.limit_mib << 20,
-        mdns: config.node.mdns,
-    })
-    .await?;
+    let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
     let media =
@@ -159,16 +157,14 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     result
 }
 
-fn configure(arguments: &RunArguments) -> Result<Config> {
-    let mut config = match &arguments.config {
+/// The config file, or the simulated box; a data directory on the command line goes before the one there.
+pub(crate) fn configure(file: Option<&Path>, data_dir: Option<&Path>) -> Result<Config> {
+    let mut config = match file {
         Some(path) => Config::load(path)?,
         None => Config::default(),
     };
-    if let Some(dir) = &arguments.data_dir {
-        config.data_dir.clone_from(dir);
-    }
-    if arguments.simulate && config.capture.source == Source::Device {
-        config.capture.source = Source::Test;
+    if let Some(dir) = data_dir {
+        dir.clone_into(&mut config.data_dir);
     }
     Ok(config)
 }
@@ -240,6 +236,30 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     })
 }
 
+pub(crate) fn node_config(config: &Config) -> Result<node::Config> {
+    let swarm_key = config.node.swarm_key.as_ref().map(|path| {
+        std::fs::read_to_string(path)
+            .with_context(|| format!("[node] swarm_key: cannot read {}", path.display()))
+    });
+    Ok(node::Config {
+        dir: config.data_dir.clone(),
+        listen: config.node.listen.clone(),
+        limit_bytes: config.store.limit_mib << 20,
+        mdns: config.node.mdns,
+        peers: config.node.peers.clone(),
+        dht: match config.node.dht {
+            Dht::Client => node::DhtMode::Client,
+            Dht::Server => node::DhtMode::Server,
+        },
+        swarm_key: swarm_key.transpose()?,
+        limits: node::Limits {
+            incoming: config.node.max_incoming,
+            ..node::Limits::default()
+        },
+        wall_clock: wall_now,
+    })
+}
+
 pub(crate) fn media_config(config: &Config) -> media::Config {
     media::Config {
         name: config.name.clone(),
@@ -284,7 +304,7 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
         source,
         network,
         peer_id: node.peer_id().to_owned(),
-        ipns: node.channel().to_owned(),
+        ipns: node.channel().to_string(),
         segment: config.hls.segment(),
         video_kbps: config.video.bitrate_kbps,
     }
@@ -322,7 +342,7 @@ fn ready_line(config: &Config, node: &Node, viewer: SocketAddr, operator: Socket
         "operator": local(operator),
         "peer_id": node.peer_id(),
         "listen": node.listen(),
-        "ipns": node.channel(),
+        "ipns": node.channel().to_string(),
         "data_dir": config.data_dir,
     })
     .to_string()

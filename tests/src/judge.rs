@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::root;
 
@@ -110,6 +111,12 @@ pub fn decode(url: &str, seconds: Option<u32>) -> String {
         .filter(|line| !line.contains("Last message repeated"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// The hash that Helia's judges print, in hexadecimal.
+pub fn sha256(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Runs one of the judges in `tests/judges` and returns its finding.

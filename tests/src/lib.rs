@@ -6,9 +6,10 @@
 pub mod hls;
 pub mod http;
 pub mod judge;
+pub mod kubo;
 mod podium;
 
-pub use podium::{Config, Exit, Podium};
+pub use podium::{Config, Exit, Output, Podium, podium};
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

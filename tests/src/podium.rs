@@ -105,6 +105,28 @@ fn command(config: &Path) -> Command {
     command
 }
 
+/// What a command said that does not go on running.
+#[derive(Debug)]
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs a command of the binary to its end.
+pub fn podium(arguments: &[&str]) -> Output {
+    let output = Command::new(binary())
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output();
+    let output = output.expect("podium can be run");
+    Output {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
 impl Podium {
     /// Starts a box with its data in `dir` and waits until it is ready.
     pub fn start(dir: &Path, config: &Config) -> Podium {

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use socket2::{Domain, Socket, Type};
 use tests::{Config, Podium, artifact, hls, http, judge, root, wait_for};
 
@@ -371,10 +370,7 @@ fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
         "the origin and the gateway serve the same bytes"
     );
     let cid = served.header("etag").unwrap().trim_matches('"').to_owned();
-    let hash: String = Sha256::digest(&served.body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = judge::sha256(&served.body);
     for transport in ["/tcp/", "/ws/"] {
         let address = podium.ready["listen"]
             .as_array()

@@ -31,6 +31,8 @@ pub enum OpenError {
     JournalBroken { path: PathBuf, reason: String },
     #[error("{} has blocks but no journal.redb: restore it from a copy, or move the data directory aside and start empty", dir.display())]
     JournalMissing { dir: PathBuf },
+    #[error("[node] peers: {0}")]
+    Peer(HostError),
     /// An address is in use or is none.
     #[error(transparent)]
     Listen(node_host::OpenError),
@@ -39,6 +41,30 @@ pub enum OpenError {
         dir: PathBuf,
         source: std::io::Error,
     },
+}
+
+/// Why a key was not copied. Nothing that was there has been changed.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("{} exists and is not overwritten: move it away, or name another", path.display())]
+    Exists { path: PathBuf },
+    #[error("cannot write {} ({source}): name a place that can be written to", path.display())]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(transparent)]
+    Read(#[from] OpenError),
+}
+
+impl KeyError {
+    pub(crate) fn write(path: &Path, source: std::io::Error) -> KeyError {
+        let path = path.to_owned();
+        match source.kind() {
+            ErrorKind::AlreadyExists => KeyError::Exists { path },
+            _ => KeyError::Write { path, source },
+        }
+    }
 }
 
 impl OpenError {

@@ -7,6 +7,7 @@
 //! | `rows` | broadcast, index | opaque bytes |
 //! | `entries` | broadcast, directory, name | kind, CID, Tsize, CIDs of its leaves |
 //! | `blocks` | CID | references, length in bytes |
+//! | `names` | IPNS name | its newest signed record |
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. One with 0 references is
 //! garbage: it may still be on disk, and its row goes when it no longer is. A row exists for every block that was ever
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use cid::Cid;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use crate::names::{Name, NameRecord};
 use crate::{BroadcastId, JournalError, StoreError, Update, path};
 use tree::{Change, Counted, Tree};
 
@@ -43,6 +45,8 @@ const ROWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rows"
 const ENTRIES: TableDefinition<'_, (u64, &str, &str), EntryRow<'_>> =
     TableDefinition::new("entries");
 const BLOCKS: TableDefinition<'_, CidKey, (u64, u32)> = TableDefinition::new("blocks");
+
+const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
 
 const FILE: u8 = 0;
 const DIRECTORY: u8 = 1;
@@ -133,6 +137,7 @@ impl Journal {
             transaction.open_table(ROWS)?;
             transaction.open_table(ENTRIES)?;
             transaction.open_table(BLOCKS)?;
+            transaction.open_table(NAMES)?;
         }
         transaction.commit()?;
         Ok(journal)
@@ -159,6 +164,22 @@ impl Journal {
 
     fn write(&self) -> Result<WriteTransaction> {
         Ok(self.database()?.begin_write()?)
+    }
+
+    /// The newest record of a name.
+    pub(crate) fn record(&self, name: &Name) -> Result<Option<Bytes>> {
+        let transaction = self.database()?.begin_read()?;
+        let names = transaction.open_table(NAMES)?;
+        let record = names.get(name.to_string().as_str())?;
+        Ok(record.map(|record| Bytes::copy_from_slice(record.value())))
+    }
+
+    /// Keeps a record, which may be used from then on.
+    pub(crate) fn put_record(&self, name: &Name, record: &NameRecord) -> Result<()> {
+        let transaction = self.write()?;
+        put_record(&transaction, name, record)?;
+        transaction.commit()?;
+        Ok(())
     }
 
     /// Bytes of all blocks that are on disk or may be.
@@ -467,9 +488,19 @@ impl Journal {
 }
 
 impl Staged {
-    pub(crate) fn commit(self) -> Result<()> {
+    /// Commits, with the record that names the new root.
+    pub(crate) fn commit(self, signed: Option<(Name, &NameRecord)>) -> Result<()> {
+        if let Some((name, record)) = signed {
+            put_record(&self.transaction, &name, record)?;
+        }
         Ok(self.transaction.commit()?)
     }
+}
+
+fn put_record(transaction: &WriteTransaction, name: &Name, record: &NameRecord) -> Result<()> {
+    let mut names = transaction.open_table(NAMES)?;
+    names.insert(name.to_string().as_str(), &*record.bytes)?;
+    Ok(())
 }
 
 fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]) -> Result<()> {

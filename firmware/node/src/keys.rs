@@ -2,47 +2,75 @@
 //!
 //! They are kept apart so that a channel's name can move to another box without the box's identity.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-use cid::Cid;
-use libp2p_identity::{KeyType, Keypair, PeerId};
-use multibase::Base;
-use multihash::Multihash;
+use libp2p_identity::{KeyType, Keypair};
 
-use crate::OpenError;
-
-/// Multicodec `libp2p-key`.
-const LIBP2P_KEY: u64 = 0x72;
+use crate::names::Name;
+use crate::{CHANNEL_FILE, KeyError, OpenError};
 
 /// Reads the ed25519 key in libp2p's protobuf encoding, or makes it when there is no such file.
 pub(crate) fn load_or_create(dir: &Path, name: &str) -> Result<Keypair, OpenError> {
     let path = dir.join(name);
-    match std::fs::read(&path) {
-        Ok(bytes) => {
-            let broken = |reason: String| OpenError::KeyBroken {
-                path: path.clone(),
-                reason,
-            };
-            let key = Keypair::from_protobuf_encoding(&bytes).map_err(|e| broken(e.to_string()))?;
-            if key.key_type() != KeyType::Ed25519 {
-                return Err(broken(format!(
-                    "it is a key of type {}, not ed25519",
-                    key.key_type()
-                )));
-            }
+    match load(&path) {
+        Ok(key) => {
             tighten(&path);
             Ok(key)
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(OpenError::KeyUnreadable { source, .. }) if source.kind() == ErrorKind::NotFound => {
             let key = Keypair::generate_ed25519();
             create(dir, name, &encoded(&key)).map_err(|source| OpenError::io(dir, source))?;
             tracing::info!(path = %path.display(), "made a new key");
             Ok(key)
         }
-        Err(source) => Err(OpenError::KeyUnreadable { path, source }),
+        Err(error) => Err(error),
     }
+}
+
+fn load(path: &Path) -> Result<Keypair, OpenError> {
+    let bytes = std::fs::read(path).map_err(|source| OpenError::KeyUnreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    let broken = |reason: String| OpenError::KeyBroken {
+        path: path.to_owned(),
+        reason,
+    };
+    let key = Keypair::from_protobuf_encoding(&bytes).map_err(|e| broken(e.to_string()))?;
+    match key.key_type() {
+        KeyType::Ed25519 => Ok(key),
+        other => Err(broken(format!("it is a key of type {other}, not ed25519"))),
+    }
+}
+
+/// Writes a copy of the data directory's channel key to a file that does not exist yet, for its owner alone to read. It is in
+/// the form that `ipfs key export` and `import` use.
+pub fn export_channel(dir: &Path, file: &Path) -> Result<Name, KeyError> {
+    let key = load(&dir.join(CHANNEL_FILE))?;
+    let mut open = std::fs::OpenOptions::new();
+    // Not by a link as within the data directory: a memory stick has none.
+    let created = open.write(true).create_new(true).mode(0o600).open(file);
+    let mut written = created.map_err(|source| KeyError::write(file, source))?;
+    let result = written
+        .write_all(&encoded(&key))
+        .and_then(|()| written.sync_all());
+    if let Err(source) = result {
+        // Half a key is worse than none, and it would be in the way of the next try.
+        let _ = std::fs::remove_file(file);
+        return Err(KeyError::write(file, source));
+    }
+    Ok(Name::of(&key))
+}
+
+/// Makes a copied key the channel key of a data directory that has none. No box may be running on it.
+pub fn import_channel(dir: &Path, file: &Path) -> Result<Name, KeyError> {
+    let key = load(file)?;
+    let _lock = crate::lock(dir)?;
+    let created = create(dir, CHANNEL_FILE, &encoded(&key));
+    created.map_err(|source| KeyError::write(&dir.join(CHANNEL_FILE), source))?;
+    Ok(Name::of(&key))
 }
 
 pub(crate) fn encoded(key: &Keypair) -> Vec<u8> {
@@ -50,21 +78,12 @@ pub(crate) fn encoded(key: &Keypair) -> Vec<u8> {
         .expect("an ed25519 key has a protobuf encoding")
 }
 
-/// IPNS name of a key: base36 CIDv1 with the codec libp2p-key (<https://specs.ipfs.tech/ipns/ipns-record/>).
-pub(crate) fn ipns_name(key: &Keypair) -> String {
-    let peer = PeerId::from_public_key(&key.public());
-    let hash = Multihash::from_bytes(&peer.to_bytes()).expect("a peer id is a multihash");
-    let cid = Cid::new_v1(LIBP2P_KEY, hash);
-    cid.to_string_of_base(Base::Base36Lower)
-        .expect("CIDv1 has a base36 form")
-}
-
 /// The file appears complete or not at all, and an existing one is never overwritten.
 fn create(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     // Left by a process killed in the middle; the caller holds the directory's lock.
     match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = std::fs::OpenOptions::new()

@@ -10,10 +10,13 @@
 //!
 //! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
+mod announce;
 mod error;
 mod journal;
 mod keys;
+mod names;
 mod path;
+mod peers;
 mod read;
 mod recover;
 mod store;
@@ -27,19 +30,24 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use cid::Cid;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use error::{JournalError, OpenError, ReadError, StoreError};
-pub use node_host::{HostError, OpenError as ListenError};
+pub use error::{JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use keys::{export_channel, import_channel};
+pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
+pub use node_host::{DhtMode, HostError, Limits, OpenError as ListenError};
 pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
 pub use unixfs::{Leaf, MAX_LEAF, file_cid};
 
 use journal::{CACHE_BYTES, Journal, Opener};
+use names::Signer;
+use peers::Peer;
 use store::{BlockStore, HostStore};
 use writer::{Command, Inherited, RESERVE_BYTES, Writer};
 
@@ -62,6 +70,14 @@ pub struct Config {
     pub limit_bytes: u64,
     /// Whether to find and dial peers on the local network.
     pub mdns: bool,
+    /// Multiaddrs ending in `/p2p/<peer id>` of mirrors and bootstrap peers, to be connected at all times.
+    pub peers: Vec<String>,
+    pub dht: DhtMode,
+    /// Contents of a `swarm.key`: a network of its own, closed to all who do not have it.
+    pub swarm_key: Option<String>,
+    pub limits: Limits,
+    /// Wall time, or nothing while the clock cannot be believed: then no record of the name is signed.
+    pub wall_clock: fn() -> Option<SystemTime>,
 }
 
 /// Number of a broadcast on this box; later ones are larger, and none is given twice.
@@ -134,11 +150,12 @@ pub struct Node {
 struct Shared {
     peer_id: String,
     listen: Vec<String>,
-    channel: String,
+    channel: Name,
     store: Arc<dyn BlockStore>,
     journal: Arc<Journal>,
     commands: mpsc::Sender<Command>,
     stats: watch::Receiver<Stats>,
+    record: watch::Receiver<Option<NameRecord>>,
 }
 
 impl Node {
@@ -152,17 +169,24 @@ impl Node {
             Ok((lock, identity, channel))
         });
         let (lock, identity, channel) = opened.await?;
+        let peers = config.peers.into_iter().map(Peer::parse);
+        let peers: Vec<Peer> = peers.collect::<Result<_, _>>().map_err(OpenError::Peer)?;
+        let signer = Arc::new(Signer::new(channel, Arc::new(config.wall_clock)));
         let host = node_host::Host::open(node_host::Config {
             repo: config.dir.join(REPO_DIR),
             identity: keys::encoded(&identity),
             listen: config.listen,
             mdns: config.mdns,
+            dht: config.dht,
+            swarm_key: config.swarm_key,
+            limits: config.limits,
         });
         let host = host
             .await
             .map_err(|error| OpenError::host(&config.dir, error))?;
-        let opened = Self::open_on_host(&config.dir, config.limit_bytes, &host, lock).await;
-        let (store, journal, commands, stats, mut recovered) = match opened {
+        let channel = signer.name();
+        let opened = Self::open_on_host(&config.dir, config.limit_bytes, &host, signer, lock).await;
+        let (shared, mut recovered) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 host.shutdown().await;
@@ -174,16 +198,16 @@ impl Node {
             .listen_addrs()
             .await
             .map_err(|error| OpenError::store(&config.dir, error.into()))?;
-        let (peer_id, channel) = (host.peer_id(), keys::ipns_name(&channel));
         let shared = Shared {
-            peer_id,
+            peer_id: host.peer_id(),
             listen,
-            channel,
-            store,
-            journal,
-            commands,
-            stats,
+            ..shared
         };
+        let record = shared.record.clone();
+        tokio::spawn(announce::run(host.clone(), channel, record));
+        for peer in peers {
+            tokio::spawn(peer.keep(host.clone()));
+        }
         Ok((
             Node {
                 shared: Arc::new(shared),
@@ -196,8 +220,9 @@ impl Node {
         dir: &Path,
         limit_bytes: u64,
         host: &node_host::Host,
+        signer: Arc<Signer>,
         lock: File,
-    ) -> Result<Opened, OpenError> {
+    ) -> Result<(Shared, Recovered), OpenError> {
         let path = dir.join(JOURNAL_FILE);
         let is_new = !path.exists();
         let store = Arc::new(HostStore {
@@ -210,7 +235,7 @@ impl Node {
             blocking(move || create_journal(&dir)).await?;
         }
         let opener = opener(path);
-        start(dir, store, opener, limit_bytes, Some(lock)).await
+        start(dir, store, opener, limit_bytes, signer, Some(lock)).await
     }
 
     /// Peer id, `12D3Koo…`.
@@ -223,9 +248,14 @@ impl Node {
         &self.shared.listen
     }
 
-    /// IPNS name of the box's channel, `k51…`.
-    pub fn channel(&self) -> &str {
-        &self.shared.channel
+    /// IPNS name of the box's channel.
+    pub fn channel(&self) -> Name {
+        self.shared.channel
+    }
+
+    /// The newest record of the channel's name, durable and signed; nothing before the first update.
+    pub fn record(&self) -> watch::Receiver<Option<NameRecord>> {
+        self.shared.record.clone()
     }
 
     /// Starts a broadcast; durable when it returns. `meta` is opaque to the node.
@@ -265,6 +295,11 @@ impl Node {
         Ok(self.shared.store.get(cid).await?)
     }
 
+    /// Whether the local store has a block; does not read it.
+    pub async fn has_block(&self, cid: Cid) -> Result<bool, ReadError> {
+        Ok(self.shared.store.has(cid).await?)
+    }
+
     /// Streams the bytes of a file within the range, which is cut at the file's end: `0..u64::MAX` reads all.
     ///
     /// At most one leaf is in memory at a time. After an error the stream ends.
@@ -295,14 +330,6 @@ impl Node {
         answer.await.map_err(|_| StoreError::Closed)
     }
 }
-
-type Opened = (
-    Arc<dyn BlockStore>,
-    Arc<Journal>,
-    mpsc::Sender<Command>,
-    watch::Receiver<Stats>,
-    Recovered,
-);
 
 /// Opens a journal that exists. One that is empty or gone must not be taken for a new one: its blocks would be orphans.
 fn opener(path: PathBuf) -> Opener {
@@ -347,8 +374,9 @@ async fn start(
     store: Arc<dyn BlockStore>,
     opener: Opener,
     limit_bytes: u64,
+    signer: Arc<Signer>,
     lock: Option<File>,
-) -> Result<Opened, OpenError> {
+) -> Result<(Shared, Recovered), OpenError> {
     let listed = store.list().await;
     let listed = listed.map_err(|error| OpenError::store(dir, error.into()))?;
     // redb asserts what it believes about a file: on a broken one that can be a panic.
@@ -375,11 +403,51 @@ async fn start(
             dir: dir.to_owned(),
         });
     }
-    let inherited = Inherited { lock, ..inherited };
-    let (writer, stats) = Writer::new(store.clone(), journal.clone(), limit_bytes, inherited);
+    let channel = signer.name();
+    let (sender, record) = watch::channel(kept_record(dir, &journal, channel).await?);
+    let inherited = Inherited {
+        record: sender,
+        lock,
+        ..inherited
+    };
+    let (writer, stats) = Writer::new(
+        store.clone(),
+        journal.clone(),
+        limit_bytes,
+        signer,
+        inherited,
+    );
     let (commands, receiver) = mpsc::channel(COMMANDS);
     tokio::spawn(writer.run(receiver));
-    Ok((store, journal, commands, stats, recovered))
+    let shared = Shared {
+        peer_id: String::new(),
+        listen: Vec::new(),
+        channel,
+        store,
+        journal,
+        commands,
+        stats,
+        record,
+    };
+    Ok((shared, recovered))
+}
+
+/// The record that was used last; the next one goes on from its number.
+async fn kept_record(
+    dir: &Path,
+    journal: &Arc<Journal>,
+    channel: Name,
+) -> Result<Option<NameRecord>, OpenError> {
+    let journal = journal.clone();
+    let kept = blocking(move || journal.record(&channel)).await;
+    let kept = kept.map_err(|error| OpenError::journal(dir, error))?;
+    let record = kept.map(|bytes| NameRecord::verify(&channel, bytes));
+    record
+        .transpose()
+        .map_err(|error| OpenError::JournalBroken {
+            path: dir.join(JOURNAL_FILE),
+            reason: format!("the name's record: {error}"),
+        })
 }
 
 /// Makes the directory if need be, sees that it can be written to, and keeps other processes out.

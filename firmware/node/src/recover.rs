@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use cid::Cid;
+use tokio::sync::watch;
 
 use crate::journal::{Journal, State};
 use crate::store::BlockStore;
@@ -147,12 +148,16 @@ pub(crate) async fn reconcile(
         last.rows = newest;
     }
     let deleting = deleting.into_iter().map(|broadcast| broadcast.id).collect();
+    let newest = recovered.broadcasts.iter().rev();
+    let newest = newest.filter_map(|b| Some((b.id, b.root?))).next();
     Ok((
         recovered,
         Inherited {
             garbage,
             deleting,
             stored_bytes,
+            newest,
+            record: watch::Sender::default(),
             lock: None,
         },
     ))

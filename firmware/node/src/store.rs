@@ -14,6 +14,7 @@ pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     /// Durable when it returns; after an error any of the blocks may be stored.
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
+    fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
     /// A block that is not there is no error.
     fn remove(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>>;
     fn list(&self) -> BoxFuture<'static, Result<Vec<Cid>, HostError>>;
@@ -37,6 +38,10 @@ impl BlockStore for HostStore {
 
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>> {
         self.host.get_block(cid)
+    }
+
+    fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
+        self.host.has_block(cid)
     }
 
     fn remove(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>> {

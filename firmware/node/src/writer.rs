@@ -2,6 +2,7 @@
 //!
 //! The order of a publish: stage in the journal, make room, make the blocks durable, commit, answer. So a commit names
 //! only durable blocks, and what a crash leaves behind is blocks that no commit names: orphans, removed at the next open.
+//! The record that makes the channel's name mean the new root is signed and kept in the same commit.
 //! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped.
 
 use std::collections::{HashMap, VecDeque};
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::journal::{Journal, Staged, State};
+use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Published, Stats, StoreError, Update};
 
@@ -32,6 +34,8 @@ const COLLECT_AT_ONCE: usize = 256;
 const ENTRIES_AT_ONCE: usize = 48;
 /// After a failure of the background work.
 const RETRY: Duration = Duration::from_secs(60);
+/// How often to see whether the name needs another record: its life is half over, or the clock has been set.
+const NAME_EVERY: Duration = Duration::from_secs(10);
 /// Left free on the disk: the journal and the rest of the system must still be able to write.
 pub(crate) const RESERVE_BYTES: u64 = 16 << 20;
 
@@ -74,6 +78,12 @@ pub(crate) struct Writer {
     deleting: VecDeque<BroadcastId>,
     /// Background work waits until then.
     not_before: Instant,
+    signer: Arc<Signer>,
+    /// What the channel's name is to mean: the root of the newest broadcast that has one.
+    newest: Option<(BroadcastId, Cid)>,
+    /// What it means.
+    record: watch::Sender<Option<NameRecord>>,
+    look_at_name: Instant,
     stats: watch::Sender<Stats>,
     /// Keeps other processes out for as long as something may be written.
     _lock: Option<File>,
@@ -86,6 +96,8 @@ pub(crate) struct Inherited {
     pub(crate) garbage: Vec<Cid>,
     pub(crate) deleting: Vec<BroadcastId>,
     pub(crate) stored_bytes: u64,
+    pub(crate) newest: Option<(BroadcastId, Cid)>,
+    pub(crate) record: watch::Sender<Option<NameRecord>>,
     pub(crate) lock: Option<File>,
 }
 
@@ -94,6 +106,7 @@ impl Writer {
         store: Arc<dyn BlockStore>,
         journal: Arc<Journal>,
         limit_bytes: u64,
+        signer: Arc<Signer>,
         inherited: Inherited,
     ) -> (Writer, watch::Receiver<Stats>) {
         let now = Instant::now();
@@ -113,6 +126,10 @@ impl Writer {
             garbage_since: HashMap::new(),
             deleting: inherited.deleting.into(),
             not_before: now,
+            signer,
+            newest: inherited.newest,
+            record: inherited.record,
+            look_at_name: now,
             stats,
             _lock: inherited.lock,
         };
@@ -137,6 +154,7 @@ impl Writer {
                 },
                 changed = peers.changed(), if peers_alive => peers_alive = changed.is_ok(),
                 () = sleep_until(work_at), if work_at.is_some() => self.work().await,
+                () = tokio::time::sleep_until(self.look_at_name) => self.keep_name().await,
             }
             let peers = *peers.borrow_and_update();
             let stats = Stats {
@@ -199,15 +217,21 @@ impl Writer {
             return Err(error.into());
         }
         let garbage = std::mem::take(&mut staged.garbage);
-        if let Err(error) = self.in_journal(|_| Ok(staged.commit()?)).await {
-            // Whether it is on disk shows when the database is opened anew, and then the journal knows the blocks.
-            self.journal.close();
-            self.remove_unnamed(cids).await;
-            if let Ok(bytes) = self.in_journal(|journal| Ok(journal.stored_bytes()?)).await {
-                self.stored_bytes = bytes;
-            }
-            return Err(error);
+        let names = (self.newest).is_none_or(|(newest, _)| update.broadcast >= newest);
+        let (signer, last) = (self.signer.clone(), self.record.borrow().clone());
+        let committed = self.in_journal(move |_| {
+            let record = names.then(|| signer.next(root, last.as_ref())).flatten();
+            staged.commit(record.as_ref().map(|record| (signer.name(), record)))?;
+            Ok(record)
+        });
+        let record = match committed.await {
+            Ok(record) => record,
+            Err(error) => return Err(self.not_committed(cids, error).await),
+        };
+        if names {
+            self.newest = Some((update.broadcast, root));
         }
+        self.use_record(record);
         self.stored_bytes += new_bytes;
         self.updates += 1;
         self.add_garbage(garbage, Instant::now());
@@ -215,6 +239,47 @@ impl Writer {
             root,
             stored_bytes: self.stored_bytes,
         })
+    }
+
+    async fn not_committed(&mut self, cids: Vec<Cid>, error: StoreError) -> StoreError {
+        // Whether it is on disk shows when the database is opened anew, and then the journal knows the blocks.
+        self.journal.close();
+        self.remove_unnamed(cids).await;
+        if let Ok(bytes) = self.in_journal(|journal| Ok(journal.stored_bytes()?)).await {
+            self.stored_bytes = bytes;
+        }
+        error
+    }
+
+    /// Signs another record where the last one is about to expire, or could not be signed for want of a clock.
+    async fn keep_name(&mut self) {
+        self.look_at_name = Instant::now() + NAME_EVERY;
+        let Some((_, root)) = self.newest else {
+            return;
+        };
+        let (signer, last) = (self.signer.clone(), self.record.borrow().clone());
+        let kept = self.in_journal(move |journal| {
+            let record = signer.next(root, last.as_ref());
+            if let Some(record) = &record {
+                journal.put_record(&signer.name(), record)?;
+            }
+            Ok(record)
+        });
+        match kept.await {
+            Ok(record) => self.use_record(record),
+            Err(error) => {
+                tracing::warn!(%error, "the name keeps its old record; trying again in {} s", RETRY.as_secs());
+                self.journal.close();
+                self.look_at_name = Instant::now() + RETRY;
+            }
+        }
+    }
+
+    /// Only a record that is durable is used: its number must not come again.
+    fn use_record(&self, record: Option<NameRecord>) {
+        if record.is_some() {
+            self.record.send_replace(record);
+        }
     }
 
     async fn stage(&self, update: &Arc<Update>) -> Result<Staged, StoreError> {

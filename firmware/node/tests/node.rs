@@ -2,14 +2,17 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cid::Cid;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use libp2p_identity::Keypair;
-use node::{Config, Leaf, MAX_LEAF, NewFile, Node, OpenError, Resolved, StoreError, Update};
-use node_host::Host;
+use node::{
+    Config, DhtMode, Leaf, Limits, MAX_LEAF, NameRecord, NewFile, Node, OpenError, Resolved,
+    StoreError, Update,
+};
+use node_host::{Host, TopicEvent};
 
 const TCP: &str = "/ip4/127.0.0.1/tcp/0";
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -20,18 +23,28 @@ fn config(dir: &Path) -> Config {
         listen: vec![TCP.to_owned()],
         limit_bytes: 1 << 30,
         mdns: false,
+        peers: Vec::new(),
+        dht: DhtMode::Client,
+        swarm_key: None,
+        limits: Limits::default(),
+        wall_clock: || Some(SystemTime::now()),
+    }
+}
+
+fn host_config(repo: &Path) -> node_host::Config {
+    node_host::Config {
+        repo: repo.to_owned(),
+        identity: Keypair::generate_ed25519().to_protobuf_encoding().unwrap(),
+        listen: vec![TCP.to_owned()],
+        mdns: false,
+        dht: DhtMode::Client,
+        swarm_key: None,
+        limits: Limits::default(),
     }
 }
 
 async fn second_host(repo: &Path) -> Host {
-    let identity = Keypair::generate_ed25519().to_protobuf_encoding().unwrap();
-    let config = node_host::Config {
-        repo: repo.to_owned(),
-        identity,
-        listen: vec![TCP.to_owned()],
-        mdns: false,
-    };
-    Host::open(config).await.unwrap()
+    Host::open(host_config(repo)).await.unwrap()
 }
 
 /// Bytes that do not compress or repeat.
@@ -119,9 +132,9 @@ async fn what_is_published_survives_and_rust_ipfs_reads_it() {
     let dir = tempfile::tempdir().unwrap();
     let (node, recovered) = Node::open(config(dir.path())).await.unwrap();
     assert!(recovered.broadcasts.is_empty());
-    let (peer_id, channel) = (node.peer_id().to_owned(), node.channel().to_owned());
+    let (peer_id, channel) = (node.peer_id().to_owned(), node.channel());
     assert!(
-        peer_id.starts_with("12D3Koo") && channel.starts_with("k51"),
+        peer_id.starts_with("12D3Koo") && channel.to_string().starts_with("k51"),
         "{peer_id} {channel}"
     );
     assert!(
@@ -149,7 +162,7 @@ async fn what_is_published_survives_and_rust_ipfs_reads_it() {
     let (node, recovered) = Node::open(config(dir.path())).await.unwrap();
     assert_eq!(
         (node.peer_id(), node.channel()),
-        (peer_id.as_str(), channel.as_str())
+        (peer_id.as_str(), channel)
     );
     assert_eq!(
         (
@@ -218,6 +231,9 @@ async fn a_peer_fetches_a_segment_by_bitswap() {
             .await
             .unwrap()
             .unwrap();
+        // A connection on which nothing happens for a while stays.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(stats.borrow().peers, 1, "{listen}");
 
         let segment = Segment::new(1);
         peer.fetch(root, TIMEOUT).await.unwrap();
@@ -296,6 +312,14 @@ async fn what_keeps_it_from_opening_is_said_in_one_line() {
         .unwrap_err();
         check_line(&error, "is not an address to listen on");
     }
+    let error = Node::open(Config {
+        peers: vec!["/ip4/192.0.2.1/tcp/4001".to_owned()],
+        ..config(other.path())
+    });
+    check_line(
+        &error.await.unwrap_err(),
+        "[node] peers: \"/ip4/192.0.2.1/tcp/4001\" is not a peer's address",
+    );
     let error = Node::open(Config {
         listen: vec!["/ip4/192.0.2.1/tcp/0".to_owned()],
         ..config(other.path())
@@ -421,4 +445,236 @@ async fn the_limit_is_kept_on_disk() {
     assert!(matches!(error, StoreError::Full { .. }), "{error}");
     assert_eq!(node.stats().borrow().stored_bytes, blocks());
     node.shutdown().await;
+}
+
+/// Publishes one more file, which moves the name on.
+async fn publish_one(node: &Node, broadcast: node::BroadcastId, name: &str) -> Cid {
+    let update = Update {
+        broadcast,
+        row: None,
+        files: vec![NewFile::new(name, name.to_owned())],
+        finish: false,
+    };
+    node.publish(update).await.unwrap().root
+}
+
+/// `/ipns/` and the name's multihash, and the topic made of it (IPNS PubSub router specification), put together here anew.
+fn routing_key(node: &Node) -> (Vec<u8>, String) {
+    let cid: Cid = node.channel().to_string().parse().unwrap();
+    let key = [b"/ipns/", cid.hash().to_bytes().as_slice()].concat();
+    let topic = multibase::Base::Base64Url.encode(&key);
+    (key, format!("/record/{topic}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_record_goes_out_by_pubsub_and_to_the_dht() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (node, _) = Node::open(config(here.path())).await.unwrap();
+    let broadcast = node.begin(vec![]).await.unwrap();
+    let first = publish_one(&node, broadcast, "a").await;
+    let (key, topic) = routing_key(&node);
+    let read = |bytes: Bytes| NameRecord::verify(&node.channel(), bytes).unwrap();
+
+    // Who comes late is told what there is, and then what is new.
+    let server = node_host::Config {
+        dht: DhtMode::Server,
+        ..host_config(&there.path().join("server"))
+    };
+    let peer = Host::open(server).await.unwrap();
+    let address = node.listen()[0].clone();
+    peer.connect(address.clone(), TIMEOUT).await.unwrap();
+    let mut heard = peer.subscribe(topic).await.unwrap();
+    let mut next = async |wanted: Cid| {
+        let hear = async {
+            while let Some(event) = heard.next().await {
+                if let TopicEvent::Message(bytes) = event
+                    && read(bytes).root == wanted
+                {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(TIMEOUT, hear).await.expect("a record");
+    };
+    next(first).await;
+    let second = publish_one(&node, broadcast, "b").await;
+    next(second).await;
+
+    // A third party asks the DHT, of which the second alone is a server.
+    let asker = second_host(&there.path().join("asker")).await;
+    let server = peer.listen_addrs().await.unwrap()[0].clone();
+    asker.connect(server, TIMEOUT).await.unwrap();
+    let found = async {
+        loop {
+            let records = asker.get_records(key.clone(), TIMEOUT).await;
+            if let Some(bytes) = records.unwrap_or_default().pop() {
+                return read(bytes);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let found = tokio::time::timeout(3 * TIMEOUT, found).await;
+    let found = found.expect("the record is in the DHT");
+    assert!([first, second].contains(&found.root));
+    for host in [asker, peer] {
+        host.shutdown().await;
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_peer_is_kept_connected() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mirror = host_config(there.path());
+    let peer = Host::open(mirror.clone()).await.unwrap();
+    let address = peer.listen_addrs().await.unwrap()[0].clone();
+    let (node, _) = Node::open(Config {
+        peers: vec![address.clone()],
+        ..config(here.path())
+    })
+    .await
+    .unwrap();
+    let mut stats = node.stats();
+    let mut peers_are = async |count: u32| {
+        let reached = stats.wait_for(|stats| stats.peers == count);
+        let reached = tokio::time::timeout(2 * TIMEOUT, reached).await;
+        reached
+            .unwrap_or_else(|_| panic!("never {count} peers"))
+            .unwrap();
+    };
+    peers_are(1).await;
+    peer.shutdown().await;
+    drop(peer);
+    peers_are(0).await;
+    // It comes back with the same name at the same place, after a while without it.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let back = node_host::Config {
+        listen: vec![address.split("/p2p/").next().unwrap().to_owned()],
+        ..mirror
+    };
+    let peer = Host::open(back).await.unwrap();
+    peers_are(1).await;
+    peer.shutdown().await;
+    node.shutdown().await;
+}
+
+/// A follower that stays connected fetches block after block. What it got stays on its want list, since rust-ipfs does not take
+/// it back: without the limit the list would end at the number of blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_followers_want_list_is_bounded() {
+    const LIMIT: usize = 40;
+    const BLOCKS: usize = 4 * LIMIT;
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = Host::open(node_host::Config {
+        limits: Limits {
+            wants: LIMIT,
+            ..Limits::default()
+        },
+        ..host_config(here.path())
+    });
+    let source = source.await.unwrap();
+    let address = source.listen_addrs().await.unwrap()[0].clone();
+    let follower = second_host(there.path()).await;
+    let (mut longest, mut fetched) = (0, 0);
+    while fetched < BLOCKS {
+        follower.connect(address.clone(), TIMEOUT).await.unwrap();
+        // One more than may stay, unless it is disconnected in the middle.
+        for _ in 0..=LIMIT {
+            let leaf = Leaf::split(noise(100, fetched as u64))[0].clone();
+            let block = (leaf.cid(), leaf.bytes().clone());
+            source.put_blocks(vec![block]).await.unwrap();
+            follower.fetch(leaf.cid(), TIMEOUT).await.unwrap();
+            fetched += 1;
+        }
+        let wants = source.wants().await.unwrap();
+        longest = longest.max(wants.first().map_or(0, |(_, count)| *count));
+        // Both must have seen it: who believes to be connected does not dial.
+        for host in [&source, &follower] {
+            let mut connected = host.connected();
+            let gone = connected.wait_for(|peers| peers.is_empty());
+            let gone = tokio::time::timeout(TIMEOUT, gone).await;
+            drop(gone.expect("a long list is ended").unwrap());
+        }
+    }
+    assert!(
+        longest > LIMIT,
+        "the list grows while the peer is connected"
+    );
+    assert!(
+        longest <= 2 * LIMIT,
+        "{longest} entries after {fetched} blocks"
+    );
+    source.shutdown().await;
+    follower.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_find_each_other() {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if let Err(error) = socket.connect("224.0.0.251:5353") {
+        assert!(std::env::var_os("PODIUM_NO_SKIP").is_none(), "{error}");
+        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+        {
+            eprintln!("SKIPPED: no interface for multicast: {error}");
+        }
+        return;
+    }
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let neighbour = |dir: &Path| Config {
+        listen: vec!["/ip4/0.0.0.0/tcp/0".to_owned()],
+        mdns: true,
+        ..config(dir)
+    };
+    let (one, _) = Node::open(neighbour(here.path())).await.unwrap();
+    let (other, _) = Node::open(neighbour(there.path())).await.unwrap();
+    let mut stats = one.stats();
+    let met = stats.wait_for(|stats| stats.peers >= 1);
+    let met = tokio::time::timeout(3 * TIMEOUT, met).await;
+    drop(met.expect("multicast DNS finds the other").unwrap());
+    other.shutdown().await;
+    one.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_swarm_lets_nobody_in_without_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = |digit: &str| format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", digit.repeat(64));
+    let (member, _) = Node::open(Config {
+        swarm_key: Some(key("a")),
+        ..config(&dir.path().join("member"))
+    })
+    .await
+    .unwrap();
+    for (name, swarm_key, expected) in [
+        ("another member", Some(key("a")), true),
+        ("another swarm", Some(key("b")), false),
+        ("no swarm", None, false),
+    ] {
+        let peer = Host::open(node_host::Config {
+            swarm_key,
+            ..host_config(&dir.path().join(name))
+        });
+        let peer = peer.await.unwrap();
+        let address = member.listen()[0].clone();
+        let dialled = peer.connect(address, Duration::from_secs(5)).await;
+        assert_eq!(dialled.is_ok(), expected, "{name}: {dialled:?}");
+        peer.shutdown().await;
+    }
+    member.shutdown().await;
+
+    for (swarm_key, listen, expected) in [
+        ("junk".to_owned(), TCP, "the swarm key is broken"),
+        (
+            key("a"),
+            "/ip4/127.0.0.1/udp/0/quic-v1",
+            "has no private swarms",
+        ),
+    ] {
+        let config = Config {
+            swarm_key: Some(swarm_key),
+            listen: vec![listen.to_owned()],
+            ..config(&dir.path().join("refused"))
+        };
+        check_line(&Node::open(config).await.unwrap_err(), expected);
+    }
 }

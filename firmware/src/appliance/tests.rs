@@ -36,14 +36,10 @@ impl Bench {
         config.hls.window_s = 20;
         (config.video.width, config.video.height) = (320, 180);
         config.video.bitrate_kbps = 500;
-        let (node, recovered) = Node::open(node::Config {
-            dir: dir.into(),
-            listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-            limit_bytes: 1 << 30,
-            mdns: false,
-        })
-        .await
-        .unwrap();
+        config.node.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
+        config.node.mdns = false;
+        let node_config = crate::run::node_config(&config).unwrap();
+        let (node, recovered) = Node::open(node_config).await.unwrap();
         let signal = Handle::new(Signal::default());
         let media_config = media::Config {
             source: Source::Signal(signal.clone()),

@@ -4,10 +4,11 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cid::Cid;
-use node::{DirEntry, ReadError, Resolved};
+use node::{DirEntry, Name, ReadError, Resolved};
 use serde::Deserialize;
 
 use super::content::{Content, matches_etag, media_type};
+use super::routing::{self, IPNS_RECORD};
 use super::{Gateway, header_value};
 
 /// Content under a CID never changes (path gateway specification, Cache-Control).
@@ -83,10 +84,23 @@ pub(crate) async fn named_path(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
+    let form = wanted(&form, &headers);
+    let own = name.parse::<Name>().ok();
+    let own = own.filter(|own| *own == gateway.node.channel());
+    if form == Wanted::Record {
+        return match own {
+            Some(own) if path.is_empty() => routing::record(&gateway, own, &headers),
+            Some(_) => (
+                StatusCode::BAD_REQUEST,
+                "a name has a record, a path has none\n",
+            )
+                .into_response(),
+            None => not_held(),
+        };
+    }
     let root = gateway.live.borrow().root;
-    let Some(root) = root.filter(|_| name == gateway.node.channel()) else {
-        let text = "this box does not hold that name\n";
-        return (StatusCode::NOT_FOUND, text).into_response();
+    let (Some(root), Some(_)) = (root, own) else {
+        return not_held();
     };
     // Segments and init segments under a name are what they were; only the playlists move on.
     let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
@@ -95,10 +109,15 @@ pub(crate) async fn named_path(
         root,
         path,
         cache: if fixed { IMMUTABLE } else { NAMED },
-        form: wanted(&form, &headers),
+        form,
         trailing_slash: uri.path().ends_with('/'),
     };
     answer(&gateway, request, &headers).await
+}
+
+fn not_held() -> Response {
+    let text = "this box does not hold that name\n";
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 /// The form in which content is asked for.
@@ -108,6 +127,8 @@ enum Wanted {
     Plain,
     /// The block as it is hashed.
     Raw,
+    /// The signed record of a name.
+    Record,
     /// One that this gateway does not have.
     Other,
 }
@@ -116,6 +137,7 @@ enum Wanted {
 fn wanted(form: &Form, headers: &HeaderMap) -> Wanted {
     match form.format.as_deref() {
         Some("raw") => return Wanted::Raw,
+        Some("ipns-record") => return Wanted::Record,
         Some(_) => return Wanted::Other,
         None => {}
     }
@@ -127,6 +149,8 @@ fn wanted(form: &Form, headers: &HeaderMap) -> Wanted {
     };
     if accepts(RAW) {
         Wanted::Raw
+    } else if accepts(IPNS_RECORD) {
+        Wanted::Record
     } else if accepts("application/vnd.ip") {
         Wanted::Other
     } else {
@@ -135,6 +159,10 @@ fn wanted(form: &Form, headers: &HeaderMap) -> Wanted {
 }
 
 async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Response {
+    if request.form == Wanted::Record {
+        let text = "content has no record: ask for that of a name, /ipns/<name>\n";
+        return (StatusCode::BAD_REQUEST, text).into_response();
+    }
     if request.form == Wanted::Other {
         let text = "this gateway gives files, directories and format=raw\n";
         return (StatusCode::NOT_ACCEPTABLE, text).into_response();

@@ -4,6 +4,7 @@
 mod content;
 mod ipfs;
 mod origin;
+mod routing;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -80,6 +81,9 @@ fn router(gateway: Gateway) -> Router {
         .route("/ipns/{name}", get(ipfs::named_root))
         .route("/ipns/{name}/", get(ipfs::named_root))
         .route("/ipns/{name}/{*path}", get(ipfs::named_path))
+        .route("/routing/v1/ipns/{name}", get(routing::ipns))
+        .route("/routing/v1/providers/{cid}", get(routing::providers))
+        .route("/routing/v1/peers/{id}", get(routing::peers))
         .layer(CompressionLayer::new().compress_when(is_text))
         .layer(cors)
         .with_state(gateway)

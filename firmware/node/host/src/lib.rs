@@ -7,9 +7,12 @@
 //! `IpfsBuilder::start()` costs minutes of code generation, and the crate that polls a plain future generates it again.
 //! Every method of [`Host`] therefore returns a boxed future, and no type of rust-ipfs appears in a signature.
 
+mod dial;
 mod listen;
+mod recycle;
 mod start;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -17,9 +20,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
+use connexa::prelude::GossipsubEvent;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use rust_ipfs::{Block, Ipfs, Multiaddr, PeerId};
+use futures::stream::BoxStream;
+use rust_ipfs::{AddPeerOpt, Block, Ipfs, PeerId, Quorum};
+
 use tokio::sync::watch;
 
 /// What a host is started with.
@@ -33,6 +39,51 @@ pub struct Config {
     pub listen: Vec<String>,
     /// Whether to find and dial peers on the local network.
     pub mdns: bool,
+    pub dht: DhtMode,
+    /// Contents of a `swarm.key` as go-libp2p writes it: only peers that have the same key can connect, over TCP and
+    /// WebSocket.
+    pub swarm_key: Option<String>,
+    pub limits: Limits,
+}
+
+/// What the host does for the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DhtMode {
+    /// Asks, and answers nobody: for a box behind a venue's NAT, whom nobody could reach.
+    #[default]
+    Client,
+    /// Keeps records for others: on a closed network somebody has to.
+    Server,
+}
+
+/// What strangers may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections that others may open. Those that this host opens are not counted.
+    pub incoming: u32,
+    /// Blocks being read and sent by bitswap at a time, to all peers together. Each may take 1 MiB of memory.
+    pub serving: usize,
+    /// Blocks that a peer may have on its want list. rust-ipfs as a client does not take back what it got, and the list
+    /// grows with every segment: a peer with more is disconnected once, and its next connection starts with an empty list.
+    pub wants: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            incoming: 96,
+            serving: 64,
+            wants: 8192,
+        }
+    }
+}
+
+/// What happens on a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TopicEvent {
+    /// A peer listens from now on.
+    Joined,
+    Message(Bytes),
 }
 
 /// Why a host did not start.
@@ -46,6 +97,14 @@ pub enum OpenError {
     AddressInUse { address: String },
     #[error("cannot listen on {address} ({reason}): change [node] listen")]
     Listen { address: String, reason: String },
+    #[error(
+        "the swarm key is broken ({reason}): give the swarm.key that the other nodes have, or none"
+    )]
+    SwarmKey { reason: String },
+    #[error(
+        "{address} is QUIC, which has no private swarms: leave it out of [node] listen, or swarm_key out of [node]"
+    )]
+    PrivateQuic { address: String },
     #[error("the identity key is not an ed25519 key in libp2p's protobuf encoding ({reason})")]
     Identity { reason: String },
     #[error("the block store in {} does not open: {source}", repo.display())]
@@ -60,7 +119,9 @@ pub enum OpenError {
 pub enum HostError {
     #[error("the block store: {0}")]
     Io(#[from] std::io::Error),
-    #[error("{address:?} is not a peer's address ({reason})")]
+    #[error(
+        "{address:?} is not a peer's address ({reason}): write one like \"/ip4/192.0.2.1/tcp/4001/p2p/12D3Koo…\""
+    )]
     BadAddress { address: String, reason: String },
     #[error("the network: {0}")]
     Network(String),
@@ -79,6 +140,7 @@ struct Inner {
     peer_id: PeerId,
     blocks_dir: PathBuf,
     peers: watch::Receiver<u32>,
+    connected: watch::Receiver<BTreeSet<String>>,
     removed_temporary: usize,
 }
 
@@ -104,6 +166,11 @@ impl Host {
     /// Number of connected peers, as it changes.
     pub fn peers(&self) -> watch::Receiver<u32> {
         self.inner.peers.clone()
+    }
+
+    /// Ids of the connected peers, as they change.
+    pub fn connected(&self) -> watch::Receiver<BTreeSet<String>> {
+        self.inner.connected.clone()
     }
 
     /// Number of unfinished `*.tmp` files that an earlier, killed process had left and [`Host::open`] removed.
@@ -188,7 +255,7 @@ impl Host {
         })
     }
 
-    /// Dials a peer at a multiaddr ending in `/p2p/<peer id>`.
+    /// Dials a peer at a multiaddr ending in `/p2p/<peer id>`; a host name is looked up.
     pub fn connect(
         &self,
         address: String,
@@ -196,14 +263,107 @@ impl Host {
     ) -> BoxFuture<'static, Result<(), HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move {
-            let addr = Multiaddr::from_str(&address).map_err(|e| HostError::BadAddress {
-                address,
-                reason: e.to_string(),
-            })?;
-            match tokio::time::timeout(timeout, inner.ipfs.connect(addr)).await {
-                Ok(result) => result.map(drop).map_err(network),
+            let dial = async {
+                let address = dial::resolve(&address).await?;
+                inner.ipfs.connect(address).await.map_err(network)
+            };
+            match tokio::time::timeout(timeout, dial).await {
+                Ok(result) => result.map(drop),
                 Err(_) => Err(HostError::Timeout(timeout)),
             }
+        })
+    }
+
+    /// Dials a peer and from then on keeps connections with it even while they are idle.
+    pub fn connect_and_keep(
+        &self,
+        address: String,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(), HostError>> {
+        let (this, inner) = (self.clone(), self.inner.clone());
+        Box::pin(async move {
+            let (peer, at) = dial::parse(&address)?;
+            let keep = AddPeerOpt::with_peer_id(peer).add_address(at).keepalive();
+            inner.ipfs.add_peer(keep).await.map_err(network)?;
+            this.connect(address, timeout).await
+        })
+    }
+
+    /// Listens to a topic of gossipsub. What comes while nobody polls is dropped beyond a few dozen events.
+    pub fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, TopicEvent>, HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let listener = inner.ipfs.pubsub_listener(topic.clone());
+            let events = listener.await.map_err(network)?;
+            inner.ipfs.pubsub_subscribe(topic).await.map_err(network)?;
+            let events = events.filter_map(async |event| match event {
+                GossipsubEvent::Subscribed { .. } => Some(TopicEvent::Joined),
+                GossipsubEvent::Message { message } => Some(TopicEvent::Message(message.data)),
+                GossipsubEvent::Unsubscribed { .. } => None,
+            });
+            Ok(events.boxed())
+        })
+    }
+
+    /// Sends a message to all who listen to a topic; fails if nobody does.
+    pub fn publish(
+        &self,
+        topic: String,
+        message: Bytes,
+    ) -> BoxFuture<'static, Result<(), HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let publish = inner.ipfs.pubsub_publish(topic, message);
+            publish.await.map_err(network)
+        })
+    }
+
+    /// Puts a record into the DHT; fails unless a DHT server has taken it.
+    pub fn put_record(
+        &self,
+        key: Vec<u8>,
+        record: Bytes,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<(), HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let put = inner.ipfs.dht_put(key, record, Quorum::One);
+            match tokio::time::timeout(timeout, put).await {
+                Ok(result) => result.map_err(network),
+                Err(_) => Err(HostError::Timeout(timeout)),
+            }
+        })
+    }
+
+    /// All records that the DHT has under a key, none of them verified.
+    pub fn get_records(
+        &self,
+        key: Vec<u8>,
+        timeout: Duration,
+    ) -> BoxFuture<'static, Result<Vec<Bytes>, HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let records = inner.ipfs.dht_get(key).await.map_err(network)?;
+            let records = records.map(|record| Bytes::from(record.value));
+            match tokio::time::timeout(timeout, records.collect()).await {
+                Ok(records) => Ok(records),
+                Err(_) => Err(HostError::Timeout(timeout)),
+            }
+        })
+    }
+
+    /// How many blocks each connected peer has on its want list here.
+    pub fn wants(&self) -> BoxFuture<'static, Result<Vec<(String, usize)>, HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let mut wants = Vec::new();
+            for (peer, count) in recycle::wants(&inner.ipfs).await.map_err(network)? {
+                wants.push((peer.to_string(), count));
+            }
+            Ok(wants)
         })
     }
 
@@ -240,6 +400,11 @@ impl Host {
         let ipfs = self.inner.ipfs.clone();
         Box::pin(ipfs.exit_daemon())
     }
+}
+
+/// Peer id at the end of a multiaddr, if it is an address that [`Host::connect`] can dial.
+pub fn peer_of(address: &str) -> Result<String, HostError> {
+    Ok(dial::parse(address)?.0.to_string())
 }
 
 /// rust-ipfs's errors are boxed; the kind inside tells a full disk from a broken one.

@@ -24,6 +24,18 @@ enum Socket {
     Udp(SocketAddr),
 }
 
+impl Address {
+    pub(crate) fn is_quic(&self) -> bool {
+        matches!(self.socket, Socket::Udp(_))
+    }
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.multiaddr.fmt(f)
+    }
+}
+
 pub(crate) fn parse(addresses: &[String]) -> Result<Vec<Address>, OpenError> {
     addresses.iter().map(|address| parse_one(address)).collect()
 }

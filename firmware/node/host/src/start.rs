@@ -1,19 +1,29 @@
 //! Starting: the only call of `IpfsBuilder::start()`.
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::path::Path;
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use connexa::behaviour::BehaviourEvent;
 use connexa::prelude::mdns;
 use connexa::prelude::swarm::SwarmEvent;
 use connexa::prelude::swarm::dial_opts::DialOpts;
+use connexa::prelude::transport::pnet::PreSharedKey;
 use rust_ipfs::builder::DefaultIpfsBuilder;
-use rust_ipfs::{DhtMode, FDLimit, Ipfs, Keypair};
+use rust_ipfs::{FDLimit, Ipfs, Keypair};
 use tokio::sync::watch;
 
-use crate::{Config, Host, Inner, OpenError, listen};
+use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
+
+/// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
+/// of the DHT has filled the address table of a venue's router.
+const IDLE_SECONDS: u64 = 60;
+
+/// Connections from one peer: a simultaneous dial over each transport makes as many.
+const PER_PEER: u32 = 4;
 
 /// A host that was shut down in this process is gone within milliseconds.
 const WIND_DOWN: Duration = Duration::from_secs(5);
@@ -35,6 +45,9 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         identity,
         listen,
         mdns,
+        dht,
+        swarm_key,
+        limits,
     } = config;
     let repo_error = |source| OpenError::Repo {
         repo: repo.clone(),
@@ -45,6 +58,17 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     })?;
     let peer_id = key.public().to_peer_id();
     let listen = listen::parse(&listen)?;
+    let swarm_key = swarm_key.map(|key| PreSharedKey::from_str(&key));
+    let swarm_key = swarm_key.transpose().map_err(|e| OpenError::SwarmKey {
+        reason: e.to_string(),
+    })?;
+    if swarm_key.is_some()
+        && let Some(address) = listen.iter().find(|address| address.is_quic())
+    {
+        return Err(OpenError::PrivateQuic {
+            address: address.to_string(),
+        });
+    }
 
     let blocks_dir = repo.join("blockstore");
     std::fs::create_dir_all(&blocks_dir).map_err(repo_error)?;
@@ -52,29 +76,50 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let removed_temporary = remove_temporary(&blocks_dir).map_err(repo_error)?;
 
     let (peers_sender, peers) = watch::channel(0);
+    let (connected_sender, connected) = watch::channel(BTreeSet::new());
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
             reason: e.to_string(),
         })?
         .with_identify(Default::default())
-        .with_bitswap()
+        .with_bitswap_config(move |_| rust_ipfs::p2p::bitswap::Config {
+            global_serve_limit: limits.serving,
+        })
         .with_kademlia()
         .with_ping(Default::default())
         .with_pubsub(Default::default())
         .enable_tcp()
-        .enable_quic()
         .enable_websocket()
-        .default_record_key_validator()
+        .set_connection_limits(move |l| {
+            l.with_max_established_incoming(Some(limits.incoming))
+                .with_max_pending_incoming(Some(limits.incoming))
+                .with_max_established_per_peer(Some(PER_PEER))
+        })
+        .set_idle_connection_timeout(IDLE_SECONDS)
         .fd_limit(FDLimit::Max)
         .set_path(&repo);
+    // QUIC would let strangers in beside the key.
+    builder = match swarm_key {
+        Some(key) => builder.enable_pnet(key),
+        // libp2p's own settings: connexa's end a connection after 300 ms of silence, and so on any busy machine.
+        None => builder.enable_quic_with_config(|quic| quic),
+    };
     if mdns {
         builder = builder.with_mdns();
     }
     let builder = builder.swarm_events(move |swarm, event| match event {
         SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
-            let connected = swarm.connected_peers().count() as u32;
-            peers_sender.send_if_modified(|peers| std::mem::replace(peers, connected) != connected);
+            let connected: BTreeSet<String> =
+                swarm.connected_peers().map(ToString::to_string).collect();
+            peers_sender.send_replace(connected.len() as u32);
+            connected_sender.send_if_modified(|old| {
+                let differs = *old != connected;
+                if differs {
+                    *old = connected;
+                }
+                differs
+            });
         }
         // 0.16.0 only logs what mDNS discovers.
         SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
@@ -97,18 +142,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         .start()
         .await
         .map_err(|error| repo_error(as_io(error)))?;
-    match listen_and_settle(&ipfs, listen).await {
+    match listen_and_settle(&ipfs, listen, dht).await {
         Ok(()) => {}
         Err(error) => {
             ipfs.exit_daemon().await;
             return Err(error);
         }
     }
+    recycle::spawn(ipfs.clone(), limits.wants, connected.clone());
     let inner = Inner {
         ipfs,
         peer_id,
         blocks_dir,
         peers,
+        connected,
         removed_temporary,
     };
     Ok(Host {
@@ -116,13 +163,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     })
 }
 
-async fn listen_and_settle(ipfs: &Ipfs, addresses: Vec<listen::Address>) -> Result<(), OpenError> {
+async fn listen_and_settle(
+    ipfs: &Ipfs,
+    addresses: Vec<listen::Address>,
+    dht: DhtMode,
+) -> Result<(), OpenError> {
     for address in addresses {
         listen::bind(ipfs, address).await?;
     }
-    // A server must be reachable and answers strangers; a box behind a venue's NAT is neither.
-    if let Err(error) = ipfs.dht_mode(DhtMode::Client).await {
-        tracing::warn!(%error, "the DHT does not take client mode");
+    let mode = match dht {
+        DhtMode::Client => rust_ipfs::DhtMode::Client,
+        DhtMode::Server => rust_ipfs::DhtMode::Server,
+    };
+    if let Err(error) = ipfs.dht_mode(mode).await {
+        tracing::warn!(%error, ?dht, "the DHT does not take this mode");
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ const SEGMENT_BYTES: usize = 2400;
 #[derive(Debug, Default)]
 struct Told {
     broadcasts: Vec<ToldBroadcast>,
+    /// The number of the record that was used last.
+    sequence: u64,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,12 @@ async fn publish(node: &Node, told: &mut Told, finish: bool) -> Result<(), Store
         files,
         finish,
     };
-    broadcast.root = Some(node.publish(update).await?.root);
+    let root = node.publish(update).await?.root;
+    broadcast.root = Some(root);
+    let record = node.record().borrow().clone().unwrap();
+    assert_eq!(record.root, root);
+    assert!(record.sequence > told.sequence);
+    told.sequence = record.sequence;
     broadcast.rows += 1;
     broadcast.finished = finish;
     Ok(())
@@ -116,6 +123,15 @@ async fn check(disk: &Disk, told: &Told) {
     let (node, recovered) = open(disk, LIMIT_BYTES).await.unwrap();
     assert_eq!(recovered.missing, []);
     node.shared.journal.check_invariants();
+    let newest = recovered.broadcasts.iter().rev().find_map(|b| b.root);
+    let record = node.record().borrow().clone();
+    assert_eq!(record.as_ref().map(|record| record.root), newest);
+    let sequence = record.map_or(0, |record| record.sequence);
+    assert!(
+        sequence >= told.sequence,
+        "{sequence} after {}",
+        told.sequence
+    );
     let known = node
         .shared
         .journal
@@ -175,6 +191,9 @@ async fn check(disk: &Disk, told: &Told) {
                 finish: false,
             };
             let published = node.publish(update).await.unwrap();
+            let record = node.record().borrow().clone().unwrap();
+            assert_eq!(record.root, published.root);
+            assert!(record.sequence > sequence);
             assert!(
                 read_all(&node, published.root)
                     .await

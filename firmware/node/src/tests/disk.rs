@@ -3,15 +3,23 @@
 use std::collections::BTreeMap;
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cid::Cid;
 use futures::future::{BoxFuture, FutureExt};
+use libp2p_identity::Keypair;
 use node_host::HostError;
 use tokio::sync::watch;
 
 use crate::journal::Journal;
+use crate::names::Signer;
 use crate::store::BlockStore;
+
+/// What the clock says until a test says otherwise. It stands still: numbers must rise all the same.
+pub(super) fn now() -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_790_000_000)
+}
 
 /// How the machine went down.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +34,7 @@ pub(super) enum Crash {
 pub(super) struct Disk {
     state: Arc<Mutex<State>>,
     peers: watch::Sender<u32>,
+    channel: Keypair,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +45,7 @@ struct State {
     /// The next so many `put`s find the disk full after their first block.
     full_puts: u64,
     free_bytes: u64,
+    clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
     journal: Vec<u8>,
     synced: Vec<u8>,
@@ -85,12 +95,25 @@ impl Disk {
     pub(super) fn new() -> Disk {
         let state = State {
             free_bytes: u64::MAX,
+            clock: Some(now()),
             ..State::default()
         };
         Disk {
             state: Arc::new(Mutex::new(state)),
             peers: watch::channel(0).0,
+            channel: Keypair::generate_ed25519(),
         }
+    }
+
+    /// Signs with the key that lies on this disk, by its machine's clock.
+    pub(super) fn signer(&self) -> Arc<Signer> {
+        let state = self.state.clone();
+        let clock = Arc::new(move || state.lock().unwrap().clock);
+        Arc::new(Signer::new(self.channel.clone(), clock))
+    }
+
+    pub(super) fn set_clock(&self, now: Option<SystemTime>) {
+        self.state().clock = now;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -166,9 +189,13 @@ impl Disk {
                 file
             }
         };
-        let found = Disk::new();
+        let found = Disk {
+            channel: self.channel.clone(),
+            ..Disk::new()
+        };
         *found.state() = State {
             free_bytes: u64::MAX,
+            clock: state.clock,
             blocks: state.blocks.clone(),
             synced: journal.clone(),
             journal,
@@ -204,6 +231,15 @@ impl BlockStore for Disk {
         async move {
             disk.state().alive()?;
             Ok(disk.state().blocks.get(&cid).cloned())
+        }
+        .boxed()
+    }
+
+    fn has(&self, cid: Cid) -> BoxFuture<'static, std::result::Result<bool, HostError>> {
+        let disk = self.clone();
+        async move {
+            disk.state().alive()?;
+            Ok(disk.state().blocks.contains_key(&cid))
         }
         .boxed()
     }

@@ -15,7 +15,7 @@ use cid::Cid;
 use futures::TryStreamExt;
 
 use crate::journal::Opener;
-use crate::{BroadcastId, NewFile, Node, OpenError, Recovered, Resolved, Shared, Update};
+use crate::{BroadcastId, NewFile, Node, OpenError, Recovered, Resolved, Update};
 use disk::Disk;
 
 /// Small, so that redb's cache does not hide its reads.
@@ -34,17 +34,17 @@ async fn open(disk: &Disk, limit_bytes: u64) -> Result<(Node, Recovered), OpenEr
         disk.create_journal()
             .map_err(|source| OpenError::io(Path::new("/memory"), source))?;
     }
-    let opened = crate::start(Path::new("/memory"), store, opener, limit_bytes, None).await?;
-    let (store, journal, commands, stats, recovered) = opened;
-    let shared = Shared {
-        peer_id: String::new(),
-        listen: Vec::new(),
-        channel: String::new(),
+    let signer = disk.signer();
+    let opened = crate::start(
+        Path::new("/memory"),
         store,
-        journal,
-        commands,
-        stats,
-    };
+        opener,
+        limit_bytes,
+        signer,
+        None,
+    )
+    .await;
+    let (shared, recovered) = opened?;
     Ok((
         Node {
             shared: Arc::new(shared),

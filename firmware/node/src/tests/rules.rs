@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 
-use super::disk::{Crash, Disk};
+use super::disk::{Crash, Disk, now};
 use super::{counted, open, read_all, update};
 use crate::writer::{GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
 use crate::{BroadcastId, Leaf, NewFile, Node, OpenError, ReadError, Resolved, StoreError, Update};
@@ -395,4 +395,54 @@ async fn paths_and_ranges() {
         node.read(root, 0..1).try_collect::<Vec<_>>().await,
         Err(ReadError::NotAFile { .. })
     ));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_name_follows_what_is_durable() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut records = node.record();
+    assert_eq!(*records.borrow_and_update(), None);
+    let add = async |node: &Node, id, name: &str| {
+        let files = vec![NewFile::new(name, name.to_owned())];
+        node.publish(update(id, files)).await.unwrap().root
+    };
+    let sequence = |node: &Node| node.record().borrow().clone().unwrap().sequence;
+
+    // No clock, no record; it comes by itself when the clock has been set.
+    disk.set_clock(None);
+    let first = node.begin(vec![]).await.unwrap();
+    let root = add(&node, first, "a").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(*node.record().borrow(), None);
+    disk.set_clock(Some(now()));
+    let record = records.wait_for(Option::is_some).await.unwrap().clone();
+    assert_eq!(record.unwrap().root, root);
+
+    // Nothing new, nothing signed, until half of its life is over.
+    let before = sequence(&node);
+    for (hours, signed) in [(1, false), (23, false), (25, true), (26, false)] {
+        let before = sequence(&node);
+        disk.set_clock(Some(now() + Duration::from_secs(hours * 3600)));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(sequence(&node) > before, signed, "after {hours} hours");
+    }
+    assert!(sequence(&node) > before);
+
+    // Closing an older broadcast is not news.
+    let second = node.begin(vec![]).await.unwrap();
+    let newest = add(&node, second, "b").await;
+    finish(&node, first).await;
+    add(&node, second, "c").await;
+    assert_ne!(node.record().borrow().clone().unwrap().root, newest);
+    let known = sequence(&node);
+    node.shutdown().await;
+
+    // After a restart, and with a clock that has gone back, numbers go on.
+    disk.set_clock(Some(now()));
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    assert_eq!(sequence(&node), known);
+    add(&node, second, "d").await;
+    assert_eq!(sequence(&node), known + 1);
+    node.shutdown().await;
 }

@@ -1,0 +1,145 @@
+//! Kubo, as its users run it: a repository, `ipfs daemon`, and the command line.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use crate::{PATIENCE, root, wait_for};
+
+/// A repository of Kubo, with a daemon if one has been started. Dropping it ends the daemon.
+#[derive(Debug)]
+pub struct Kubo {
+    program: PathBuf,
+    repo: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Drop for Kubo {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Kubo {
+    /// A new repository: only this machine, free ports, no bootstrap nodes. `None` where there is no Go to build Kubo with,
+    /// which the test says loudly.
+    ///
+    /// # Panics
+    /// Where nothing may be skipped (`PODIUM_NO_SKIP`), and where Kubo does not do as it is told.
+    pub fn new(repo: PathBuf) -> Option<Kubo> {
+        let setup = Command::new(root().join("tests/setup/kubo"))
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("tests/setup/kubo can be run");
+        if setup.status.code() == Some(3) {
+            assert!(
+                std::env::var_os("PODIUM_NO_SKIP").is_none(),
+                "there is no Go (1.25 or newer) to build Kubo with"
+            );
+            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+            {
+                eprintln!("SKIPPED: there is no Go (1.25 or newer) to build Kubo with");
+            }
+            return None;
+        }
+        assert!(setup.status.success(), "Kubo cannot be built");
+        let program = String::from_utf8(setup.stdout).expect("a path");
+        let kubo = Kubo {
+            program: program.trim().into(),
+            repo,
+            daemon: None,
+        };
+        kubo.run(&["init", "--profile=test"]);
+        // With the test profile alone it still follows the network's recommended settings.
+        kubo.configure("Routing", r#"{"Type": "none"}"#);
+        Some(kubo)
+    }
+
+    /// Sets a key of the configuration to JSON.
+    pub fn configure(&self, key: &str, json: &str) {
+        self.run(&["config", "--json", key, json]);
+    }
+
+    /// Starts the daemon and waits until it is ready.
+    pub fn start(&mut self) {
+        let mut daemon = self
+            .command(&["daemon"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("Kubo starts");
+        let out = BufReader::new(daemon.stdout.take().expect("a pipe"));
+        self.daemon = Some(daemon);
+        let (sender, ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            // To its end, so that the daemon never writes to a closed pipe.
+            for line in out.lines().map_while(Result::ok) {
+                if line.contains("Daemon is ready") {
+                    let _ = sender.send(());
+                }
+            }
+        });
+        let ready = ready.recv_timeout(PATIENCE);
+        ready.expect("Kubo's daemon becomes ready");
+    }
+
+    /// Ends the daemon.
+    pub fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+            // What a daemon that was killed leaves would be taken for a running one.
+            let _ = std::fs::remove_file(self.repo.join("api"));
+        }
+    }
+
+    /// The gateway's address, `http://127.0.0.1:…`.
+    pub fn gateway(&self) -> String {
+        let address = std::fs::read_to_string(self.repo.join("gateway"));
+        address.expect("the daemon runs").trim().to_owned()
+    }
+
+    /// Runs a command; standard output, or what it complained about.
+    pub fn try_run(&self, arguments: &[&str]) -> Result<Vec<u8>, String> {
+        let output = self.command(arguments).stdin(Stdio::null()).output();
+        let output = output.expect("Kubo can be run");
+        match output.status.success() {
+            true => Ok(output.stdout),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    }
+
+    /// Runs a command that must do.
+    pub fn run(&self, arguments: &[&str]) -> Vec<u8> {
+        let output = self.try_run(arguments);
+        output.unwrap_or_else(|error| panic!("ipfs {}: {error}", arguments.join(" ")))
+    }
+
+    /// The same for one line of text.
+    pub fn line(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        String::from_utf8(output).expect("UTF-8").trim().to_owned()
+    }
+
+    /// Asks until the name means this path.
+    pub fn wait_for_name(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        wait_for(&format!("{name} in Kubo"), || {
+            let name = format!("/ipns/{name}");
+            let found = self.try_run(&["name", "resolve", "--nocache", "--timeout=5s", &name]);
+            let found = String::from_utf8(found.ok()?).ok()?.trim().to_owned();
+            wanted(&found).then_some(found)
+        })
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(arguments).env("IPFS_PATH", &self.repo);
+        command
+    }
+}
+
+/// The path as an argument.
+pub fn text(path: &Path) -> &str {
+    path.to_str().expect("a path of the tests is UTF-8")
+}

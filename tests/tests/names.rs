@@ -1,0 +1,291 @@
+//! Kubo and Helia follow the box by its name; Kubo keeps what it publishes, and serves it when the box is gone.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::{Value, json};
+use tests::kubo::{Kubo, text};
+use tests::{Config, Podium, hls, http, judge, wait_for};
+
+const FRAME: f64 = 1.0 / 30.0;
+
+fn name(podium: &Podium) -> String {
+    podium.ready["ipns"].as_str().unwrap().to_owned()
+}
+
+fn address(podium: &Podium, transport: &str) -> String {
+    let mut addresses = podium.ready["listen"].as_array().unwrap().iter();
+    let found = addresses.find(|address| address.as_str().unwrap().contains(transport));
+    found.unwrap().as_str().unwrap().to_owned()
+}
+
+/// `/ipfs/<root>`: what the box says that its name means now.
+fn path_now(podium: &Podium) -> String {
+    format!(
+        "/ipfs/{}",
+        podium.status()["node"]["root"].as_str().unwrap()
+    )
+}
+
+/// Reads each segment that the plain playlists below `path` name with `ipfs cat`; returns how many.
+fn read_all(kubo: &Kubo, podium: &Podium, path: &str) -> usize {
+    let mut read = 0;
+    for rendition in ["video", "audio"] {
+        let cat = |file: &str| {
+            kubo.run(&[
+                "cat",
+                "--timeout=60s",
+                &format!("{path}/{rendition}/{file}"),
+            ])
+        };
+        for segment in hls::media_playlist(&cat("live.m3u8")).segments {
+            let file = segment.uri.rsplit('/').next().unwrap();
+            let origin = podium.live(&format!("{rendition}/{file}"));
+            assert!(
+                cat(&segment.uri) == origin.body,
+                "{path}/{rendition}/{}",
+                segment.uri
+            );
+            read += 1;
+        }
+    }
+    read
+}
+
+#[test]
+fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    podium.go_live();
+    kubo.configure("Pubsub.Enabled", "true");
+    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.start();
+    kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+
+    // With no other routing, only PubSub can have told it.
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let path = kubo.wait_for_name(&name, |path| !seen.iter().any(|old| old == path));
+        assert!(read_all(&kubo, &podium, &path) >= 2);
+        seen.push(path);
+        if seen.len() == 2 {
+            // Links break; who comes back is served as before.
+            kubo.run(&["swarm", "disconnect", &address(&podium, "/tcp/")]);
+            kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+        }
+    }
+    wait_for("the name to mean the newest root", || {
+        let now = path_now(&podium);
+        kubo.wait_for_name(&name, |_| true).eq(&now).then_some(())
+    });
+    http::post(
+        &format!("{}/api/v1/stop", podium.operator),
+        &[],
+        &Value::Null,
+    );
+    podium.wait_for_state("idle");
+    let finished = path_now(&podium);
+    kubo.wait_for_name(&name, |path| path == finished);
+    kubo.run(&["pin", "add", "--recursive", "--timeout=120s", &finished]);
+
+    // Who comes after the last update is told all the same.
+    let Some(mut late) = Kubo::new(dir.path().join("late")) else {
+        return;
+    };
+    late.configure("Pubsub.Enabled", "true");
+    late.configure("Ipns.UsePubsub", "true");
+    late.start();
+    late.run(&["swarm", "connect", &address(&podium, "/quic-v1/")]);
+    late.wait_for_name(&name, |path| path == finished);
+
+    let segments = podium.status()["segments"].as_u64().unwrap();
+    podium.signal(rustix::process::Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    let url = format!("{}{finished}/video/vod.m3u8", kubo.gateway());
+    let vod = hls::media_playlist(&http::get(&url).body);
+    assert!(vod.end_list);
+    assert_eq!(vod.segments.len() as u64, segments);
+    if judge::have("ffprobe") {
+        hls::check_segments(&url, &vod, FRAME);
+        let whole = format!("{}{finished}/vod.m3u8", kubo.gateway());
+        assert_eq!(judge::decode(&whole, None), "");
+    }
+    // Under its name, too: a daemon that has been told keeps the record.
+    let named = http::get(&format!("{}/ipns/{name}/video/vod.m3u8", kubo.gateway()));
+    assert_eq!(named.status, 200);
+}
+
+#[test]
+fn kubo_finds_name_and_segments_by_http_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    podium.go_live();
+    // Nobody tells Kubo where the box's node is: it asks the box's `/routing/v1` who has what.
+    let here = json!({ "RouterName": "box" });
+    let routing = json!({
+        "Type": "custom",
+        "Routers": { "box": { "Type": "http", "Parameters": { "Endpoint": podium.viewer } } },
+        "Methods": {
+            "get-ipns": here, "put-ipns": here, "find-providers": here, "find-peers": here, "provide": here
+        }
+    });
+    kubo.configure("Routing", &routing.to_string());
+    kubo.start();
+    let first = kubo.wait_for_name(&name, |_| true);
+    kubo.wait_for_name(&name, |path| path != first);
+    let path = kubo.wait_for_name(&name, |path| path == path_now(&podium));
+    assert!(read_all(&kubo, &podium, &path) >= 2);
+}
+
+#[test]
+fn the_record_and_the_key_are_such_as_kubo_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    let record_at = [
+        format!("/ipns/{name}?format=ipns-record"),
+        format!("/ipns/{name}"),
+        format!("/routing/v1/ipns/{name}"),
+    ];
+    let get = |path: &str| {
+        let accept = [("accept", "application/vnd.ipfs.ipns-record")];
+        http::get_with(&format!("{}{path}", podium.viewer), &accept)
+    };
+    for path in &record_at {
+        assert_eq!(get(path).status, 404, "nothing is published yet: {path}");
+    }
+    podium.go_live();
+    let sequence = |record: &[u8], kubo: &Kubo| {
+        let file = dir.path().join("record");
+        std::fs::write(&file, record).unwrap();
+        let found = kubo.run(&[
+            "name",
+            "inspect",
+            "--enc=json",
+            "--verify",
+            &name,
+            text(&file),
+        ]);
+        let found: Value = serde_json::from_slice(&found).unwrap();
+        assert_eq!(found["Validation"]["Valid"], true, "{found}");
+        let value = found["Entry"]["Value"].as_str().unwrap();
+        assert!(value.starts_with("/ipfs/bafy"), "{found}");
+        assert_eq!(found["Entry"]["TTL"], 2_000_000_000_u64, "{found}");
+        found["Entry"]["Sequence"].as_u64().unwrap()
+    };
+    let Some(kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    let mut last = 0;
+    for path in &record_at {
+        let answer = get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        let kind = answer.header("content-type");
+        assert_eq!(kind, Some("application/vnd.ipfs.ipns-record"), "{path}");
+        assert_eq!(answer.header("cache-control"), Some("public, max-age=2"));
+        let etag = answer.header("etag").unwrap().to_owned();
+        let found = sequence(&answer.body, &kubo);
+        assert!(found >= last);
+        last = found;
+        // Unless a segment has come in between.
+        let again = http::get_with(
+            &format!("{}{path}", podium.viewer),
+            &[
+                ("accept", "application/vnd.ipfs.ipns-record"),
+                ("if-none-match", &etag),
+            ],
+        );
+        assert!(again.status == 304 || again.header("etag") != Some(&etag));
+    }
+    let other = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+    for (path, status) in [
+        (format!("/routing/v1/ipns/{other}"), 404),
+        ("/routing/v1/ipns/nonsense".to_owned(), 400),
+        (format!("/ipns/{name}/video?format=ipns-record"), 400),
+        (format!("{}?format=ipns-record", path_now(&podium)), 400),
+    ] {
+        assert_eq!(get(&path).status, status, "{path}");
+    }
+    // A record is what it says wherever it comes from: put into Kubo by hand, it resolves there, offline.
+    let record = get(&record_at[2]).body;
+    let file = dir.path().join("record");
+    std::fs::write(&file, &record).unwrap();
+    let key = format!("/ipns/{name}");
+    kubo.run(&["routing", "put", "--allow-offline", &key, text(&file)]);
+    let resolved = kubo.line(&["name", "resolve", "--offline", &key]);
+    let inspected = kubo.run(&["name", "inspect", "--enc=json", text(&file)]);
+    let inspected: Value = serde_json::from_slice(&inspected).unwrap();
+    assert_eq!(inspected["Entry"]["Value"], resolved);
+
+    // The sequence goes on after a power cut.
+    podium.signal(rustix::process::Signal::KILL);
+    podium.join();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let answer = http::get(&format!("{}/routing/v1/ipns/{name}", podium.viewer));
+    assert!(sequence(&answer.body, &kubo) >= last);
+    podium.signal(rustix::process::Signal::TERM);
+    podium.join();
+
+    // The key is a copy that Kubo takes, and another box.
+    let data = dir.path().join("data");
+    let copy = dir.path().join("channel-copy");
+    let at = |command: &'static str, file: &std::path::Path, data: &std::path::Path| {
+        tests::podium(&["key", command, text(file), "--data-dir", text(data)])
+    };
+    let exported = at("export", &copy, &data);
+    assert_eq!(
+        (exported.code, exported.stdout.trim()),
+        (Some(0), name.as_str())
+    );
+    let mode = std::fs::metadata(&copy).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(kubo.line(&["key", "import", "channel", text(&copy)]), name);
+    let moved = dir.path().join("another");
+    assert_eq!(at("import", &copy, &moved).stdout.trim(), name);
+    let mode = std::fs::metadata(moved.join("channel.key"))
+        .unwrap()
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let junk = dir.path().join("junk");
+    std::fs::write(&junk, "junk").unwrap();
+    for (command, file, data, expected) in [
+        ("export", &copy, &data, "exists and is not overwritten"),
+        ("import", &copy, &moved, "exists and is not overwritten"),
+        ("import", &junk, &dir.path().join("third"), "is broken"),
+        (
+            "export",
+            &dir.path().join("x"),
+            &dir.path().join("none"),
+            "cannot read the key",
+        ),
+    ] {
+        let refused = at(command, file, data);
+        assert_eq!(refused.code, Some(2), "{command} {}", file.display());
+        assert!(refused.stderr.contains(expected), "{}", refused.stderr);
+    }
+    assert!(!dir.path().join("third/channel.key").exists());
+}
+
+#[test]
+fn helia_follows_the_name_by_http_alone() {
+    if !judge::have_packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let (file, origin) = ("video/0000/1.m4s", podium.live("video/1.m4s").body);
+    let found = judge::node("helia-name.mjs", &[&podium.viewer, &name(&podium), file]);
+    assert_eq!(found["bytes"], origin.len(), "{found}");
+    let hash = judge::sha256(&origin);
+    assert_eq!(found["sha256"], hash, "{found}");
+}
