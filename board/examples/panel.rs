@@ -144,5 +144,6 @@ fn status() -> Status {
         tally: Tally::Off,
         mode: Mode::Stream,
         page: Page::Main,
+        hardware: Vec::new(),
     }
 }

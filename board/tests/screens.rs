@@ -68,6 +68,7 @@ fn idle() -> Status {
         tally: Tally::Off,
         mode: Mode::Stream,
         page: Page::Main,
+        hardware: Vec::new(),
     }
 }
 

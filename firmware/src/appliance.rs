@@ -6,8 +6,7 @@ mod tests;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use board::sim::Sim;
-use board::{Display as _, Tally as _};
+use board::Board;
 use futures::StreamExt as _;
 use media::Media;
 use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
@@ -95,9 +94,7 @@ pub(crate) struct Appliance {
     config: Config,
     node: Node,
     media: Media,
-    display: board::sim::Display,
-    tally: board::sim::Tally,
-    buttons: board::sim::Buttons,
+    board: Board,
     channels: Channels,
     answers: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     broadcast: Broadcast,
@@ -129,7 +126,7 @@ impl Appliance {
         node: Node,
         recovered: Recovered,
         media: Media,
-        board: Sim,
+        board: Board,
         panel: Panel,
         channels: Channels,
     ) -> anyhow::Result<Appliance> {
@@ -143,9 +140,7 @@ impl Appliance {
             config,
             node,
             media,
-            display: board.display,
-            tally: board.tally,
-            buttons: board.buttons,
+            board,
             channels,
             answers: mpsc::channel(ANSWERS),
             id: None,
@@ -207,7 +202,7 @@ impl Appliance {
             () = shutdown.cancelled(), if !self.shutting_down => Event::Shutdown,
             Some(event) = self.answers.1.recv() => event,
             Some(command) = self.channels.commands.recv() => Event::Command(command),
-            Some(edge) = self.buttons.next() => Event::Button(edge),
+            Some(edge) = self.board.buttons.next() => Event::Button(edge),
             () = due => Event::Tick,
             _ = frame.tick() => Event::Tick,
             Ok(()) = self.channels.samples.changed() => {
@@ -540,7 +535,7 @@ impl Appliance {
         let hold = self.gestures.hold_progress(Button::GoLive, now);
         let stats = *self.node.stats().borrow();
         let root = self.channels.live.borrow().root;
-        let status = self.panel.status(
+        let mut status = self.panel.status(
             now,
             &self.broadcast,
             panel::Published {
@@ -552,11 +547,12 @@ impl Appliance {
             root,
             self.since,
         );
+        status.hardware = self.board.faults.list();
         let picture = self.panel.draw(&status, hold, now);
-        if let Err(error) = self.display.show(&picture) {
+        if let Err(error) = self.board.display.show(&picture) {
             tracing::debug!(%error, "display");
         }
-        if let Err(error) = self.tally.set(self.panel.lit(&status, now)) {
+        if let Err(error) = self.board.tally.set(self.panel.lit(&status, now)) {
             tracing::debug!(%error, "tally");
         }
         let shown = self.panel.public(&status);

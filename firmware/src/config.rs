@@ -50,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) audio: Audio,
     pub(crate) hls: Hls,
     pub(crate) broadcast: Broadcast,
+    /// The box's own display, buttons and light; see `board/src/config.rs`. Default: simulated.
+    pub(crate) board: board::Config,
 }
 
 impl Default for Config {
@@ -66,6 +68,7 @@ impl Default for Config {
             audio: Audio::default(),
             hls: Hls::default(),
             broadcast: Broadcast::default(),
+            board: board::Config::default(),
         }
     }
 }
@@ -345,6 +348,13 @@ impl Config {
                 });
             }
         }
+        if let Err((key, value, accepted)) = self.board.check() {
+            return Err(ConfigError::Value {
+                key,
+                value,
+                accepted,
+            });
+        }
         if !(-500..=500).contains(&self.capture.av_offset_ms) {
             return Err(ConfigError::Value {
                 key: "[capture] av_offset_ms",
@@ -430,6 +440,18 @@ segment_ms = 2000
         check(
             "[video]\nwidth = 1281\n",
             "[video] width = 1281: must be even, 160 to 1920",
+        );
+        check(
+            "[board]\nkind = \"linux\"\npage_line = 17\n",
+            "[board] go_live_line, page_line, mode_line, tally_line = 17: must be four different lines",
+        );
+        check(
+            "[board]\nkind = \"linux\"\nrotation = 90\n",
+            "FILE:3: must be 0 or 180",
+        );
+        check(
+            "[board]\ni2c_address = 0x78\n",
+            "[board] i2c_address = 0x78: must be 0x08 to 0x77",
         );
         check(
             "[capture]\nsource = \"file\"\n",

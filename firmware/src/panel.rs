@@ -298,6 +298,7 @@ impl Panel {
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),
             mode: Mode::Stream,
+            hardware: Vec::new(),
             page: self.page,
             state,
         }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use board::Board;
+use board::sim::Front;
 use board::sim::terminal::{self, LogTail, Terminal};
-use board::sim::{Front, Sim};
 use media::Media;
 use node::Node;
 use stream::status::Network;
@@ -39,7 +40,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const LOG_LINES: usize = 200;
 
 /// Quiet about the libraries: what they complain about is seldom for the operator.
-const LOG_DEFAULT: &str = "warn,podium=info,media=info,node=info,rust_ipfs=error,libp2p=error";
+const LOG_DEFAULT: &str = "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
 
 /// Exit status of a box that could not start because of its surroundings.
 const CANNOT_START: u8 = 2;
@@ -101,7 +102,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let background = CancellationToken::new();
     let samples = health::spawn(config.data_dir.clone(), background.clone());
     let network = network(viewer.local_addr()?, operator.local_addr()?);
-    let board = Sim::new();
+    let board = Board::new(&config.board)?;
     let front = board.front.clone();
     let now = Instant::now();
     let mut panel = Panel::new(
@@ -167,8 +168,11 @@ fn configure(arguments: &RunArguments) -> Result<Config> {
     if let Some(dir) = &arguments.data_dir {
         config.data_dir.clone_from(dir);
     }
-    if arguments.simulate && config.capture.source == Source::Device {
-        config.capture.source = Source::Test;
+    if arguments.simulate {
+        config.board.kind = board::Kind::Sim;
+        if config.capture.source == Source::Device {
+            config.capture.source = Source::Test;
+        }
     }
     Ok(config)
 }
