@@ -13,7 +13,7 @@ use crate::Faults;
 const RETRY: Duration = Duration::from_secs(1);
 
 /// A transfer that takes longer hangs: a whole picture takes 25 ms at 400 kHz, 100 ms at 100 kHz.
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 /// How long the end waits for the device to be put to rest; one that hangs is left as it is.
 const LAST_WAIT: Duration = Duration::from_millis(500);

@@ -30,16 +30,26 @@ pub(crate) fn start(
     edges: Sender<Edge>,
     faults: &Faults,
 ) -> io::Result<Keeper<bool>> {
+    // Before the box says that it is ready: whoever presses a button then is heard.
+    let mut lines = request(config);
     let (ours, reports) = (config.clone(), faults.clone());
     std::thread::Builder::new()
         .name("buttons".into())
         .spawn(move || {
             while !edges.is_closed() {
-                match read(&ours, &edges, &reports) {
+                reports.set(
+                    "buttons",
+                    lines
+                        .as_ref()
+                        .err()
+                        .map(|error| format!("no buttons: {error}")),
+                );
+                match lines.and_then(|lines| read(&ours, &lines, &edges)) {
                     Ok(()) => return,
                     Err(error) => reports.set("buttons", Some(format!("no buttons: {error}"))),
                 }
                 std::thread::sleep(RETRY);
+                lines = request(&ours);
             }
         })?;
     let config = config.clone();
@@ -61,8 +71,8 @@ fn chip(config: &Config) -> Result<PathBuf, String> {
     })
 }
 
-/// One life of the buttons' lines. `Ok` when nobody reads the edges any more.
-fn read(config: &Config, edges: &Sender<Edge>, faults: &Faults) -> Result<(), String> {
+/// The buttons' lines.
+fn request(config: &Config) -> Result<Request, String> {
     let lines = config.button_lines();
     let mut builder = Request::builder();
     builder
@@ -74,13 +84,17 @@ fn read(config: &Config, edges: &Sender<Edge>, faults: &Faults) -> Result<(), St
         Level::Low => builder.as_active_low().with_bias(Bias::PullUp),
         Level::High => builder.as_active_high().with_bias(Bias::PullDown),
     };
-    let request = builder
+    builder
         .with_edge_detection(EdgeDetection::BothEdges)
         .with_event_clock(EventClock::Monotonic)
         .with_kernel_event_buffer_size(KERNEL_EDGES)
         .request()
-        .map_err(|error| format!("lines {lines:?}: {error}; is another program using them?"))?;
-    faults.set("buttons", None);
+        .map_err(|error| format!("lines {lines:?}: {error}; is another program using them?"))
+}
+
+/// One life of the buttons' lines. `Ok` when nobody reads the edges any more.
+fn read(config: &Config, request: &Request, edges: &Sender<Edge>) -> Result<(), String> {
+    let lines = config.button_lines();
     let gone = |error: gpiocdev::Error| format!("the lines are gone: {error}");
     while !edges.is_closed() {
         if !request.wait_edge_event(LOOK_UP).map_err(gone)? {

@@ -13,7 +13,7 @@ use crate::bridge::Bridge;
 use crate::card::Plugged;
 use crate::gpio::Chip;
 use crate::oled::{self, Oled};
-use crate::protocol::{Bus, Reply, Request};
+use crate::protocol::{Bus, GO_LIVE, LAMP, MODE, PAGE, Reply, Request};
 
 /// The line to the test.
 const LINE: &str = "/dev/ttyS0";
@@ -65,6 +65,12 @@ pub fn main() {
         podium: None,
         answers: 0,
     };
+    for line in [GO_LIVE, PAGE, MODE] {
+        hardware
+            .gpio
+            .press(line, false)
+            .expect("the chip has the buttons' lines");
+    }
     let line = File::options()
         .read(true)
         .write(true)
@@ -127,7 +133,7 @@ impl Hardware {
                 }
             }
             Request::Line { line, pressed } => self.gpio.press(line, pressed)?,
-            Request::Lamp => return Ok(Reply::Lamp(self.gpio.level(crate::protocol::LAMP)?)),
+            Request::Lamp => return Ok(Reply::Lamp(self.gpio.level(LAMP)?)),
             Request::Glass => {
                 let text =
                     |row: Vec<bool>| row.iter().map(|lit| if *lit { '#' } else { '.' }).collect();

@@ -86,4 +86,5 @@ pub enum Reply {
 /// Lines of the GPIO chip, as a fresh configuration has them.
 pub const GO_LIVE: u32 = 17;
 pub const PAGE: u32 = 27;
+pub const MODE: u32 = 22;
 pub const LAMP: u32 = 24;
