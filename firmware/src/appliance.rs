@@ -297,6 +297,7 @@ impl Appliance {
             | media::Event::Levels { .. }
             | media::Event::Signal(_)
             | media::Event::Picture(_)
+            | media::Event::Card(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
             media::Event::VideoConfig { run, config } if Some(run) == current => {

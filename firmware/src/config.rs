@@ -92,13 +92,15 @@ pub(crate) struct Capture {
     pub(crate) source: Source,
     /// The recording for `source = "file"`.
     pub(crate) file: Option<PathBuf>,
-    /// V4L2 device for `source = "device"`. Default `/dev/video0`.
+    /// V4L2 device for `source = "device"`. Default: the first card that has picture and sound; `podium devices` lists them.
     pub(crate) video_device: Option<PathBuf>,
     /// Milliseconds by which the picture is shown later, for a card that is ahead with it; negative for earlier, -500 to 500.
     /// Default 0.
     pub(crate) av_offset_ms: i32,
-    /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
+    /// ALSA device for `source = "device"`, as `arecord -L` names it. Default: the card's own.
     pub(crate) audio_device: Option<String>,
+    /// Take picture and sound of different devices, which drift apart. Default false.
+    pub(crate) separate_clocks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

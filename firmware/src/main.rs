@@ -3,6 +3,7 @@
 mod appliance;
 mod config;
 mod console;
+mod devices;
 mod gateway;
 mod health;
 mod listener;
@@ -13,6 +14,7 @@ mod run;
 mod web;
 mod wishes;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -29,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Run the box. Without a config it is simulated: a test picture, and the panel in the terminal.
     Run(RunArguments),
+    /// List what can be captured from.
+    Devices,
     /// Watch any live HLS stream and say which rules its origin breaks. Exit status 0: no MUST is broken.
     CheckHls {
         /// Address of a multivariant or media playlist.
@@ -61,6 +65,7 @@ pub(crate) struct RunArguments {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Devices => print(&devices::list()),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
         {
             Ok(true) => ExitCode::SUCCESS,
@@ -68,4 +73,10 @@ fn main() -> ExitCode {
             Err(error) => run::refuse(&error.to_string()),
         },
     }
+}
+
+/// Writes a command's answer. A reader that has closed the pipe has seen enough.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }

@@ -145,6 +145,7 @@ impl Panel {
                 }
             }
             media::Event::Picture(grid) => self.picture(now, grid.clone()),
+            media::Event::Card(name) => self.identity.source.clone_from(name),
             media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
             _ => {}

@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -21,6 +22,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use crate::appliance::{Appliance, Channels};
 use crate::config::{Config, Source};
 use crate::console::{self, Console};
+use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
@@ -40,7 +42,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const LOG_LINES: usize = 200;
 
 /// Quiet about the libraries: what they complain about is seldom for the operator.
-const LOG_DEFAULT: &str = "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
+const LOG_DEFAULT: &str =
+    "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
 
 /// Exit status of a box that could not start because of its surroundings.
 const CANNOT_START: u8 = 2;
@@ -250,18 +253,11 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         source: match config.capture.source {
             Source::Test => media::Source::Test,
             Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
-            Source::Device => media::Source::Device {
-                video: config
-                    .capture
-                    .video_device
-                    .clone()
-                    .unwrap_or_else(|| "/dev/video0".into()),
-                audio: config
-                    .capture
-                    .audio_device
-                    .clone()
-                    .unwrap_or_else(|| "default".into()),
-            },
+            Source::Device => media::Source::Card(Arc::new(Devices(board::cards::Wanted {
+                video: config.capture.video_device.clone(),
+                audio: config.capture.audio_device.clone(),
+                separate_clocks: config.capture.separate_clocks,
+            }))),
         },
         width: config.video.width,
         height: config.video.height,
@@ -280,7 +276,7 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
     };
     let source = match media_config(config).source {
         media::Source::File(path) => file_name(&path).unwrap_or_default(),
-        media::Source::Device { video, .. } => video.display().to_string(),
+        media::Source::Card(_) => "capture card".to_owned(),
         media::Source::Test | media::Source::Signal(_) => "test picture".to_owned(),
     };
     Identity {

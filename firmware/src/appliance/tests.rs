@@ -86,7 +86,7 @@ impl Bench {
             node.clone(),
             recovered,
             media,
-            Sim::new(),
+            Board::new(&board::Config::default()).unwrap(),
             panel,
             channels,
         )

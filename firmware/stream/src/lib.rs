@@ -7,6 +7,7 @@ pub mod buttons;
 pub mod dates;
 pub mod fmp4;
 pub mod health;
+pub mod input;
 pub mod low_latency;
 pub mod media;
 pub mod mute;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
+use stream::screen::{HEIGHT, WIDTH};
 use tempfile::TempDir;
 use tests::{PATIENCE, wait_for};
 
@@ -343,6 +344,29 @@ impl Rig {
             }
             reply => panic!("{reply:?}"),
         }
+    }
+
+    /// The picture that the box has drawn, as [`glass`](Self::glass) gives it; by the operator's page, not by the display's bus.
+    pub fn drawn(&mut self) -> Vec<String> {
+        let (status, png) = self.get("operator", "/api/v1/panel.png");
+        assert_eq!(status, 200);
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png))
+            .read_info()
+            .expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("a small picture")];
+        let info = reader.next_frame(&mut pixels).expect("a PNG");
+        assert_eq!(info.bit_depth, png::BitDepth::One, "dark and lit");
+        let scale = info.width / WIDTH;
+        let lit = |x: u32, y: u32| {
+            let (x, y) = ((x * scale) as usize, (y * scale) as usize);
+            pixels[y * info.line_size + x / 8] & 0x80 >> (x % 8) != 0
+        };
+        let row = |y| {
+            (0..WIDTH)
+                .map(|x| if lit(x, y) { '#' } else { '.' })
+                .collect()
+        };
+        (0..HEIGHT).map(row).collect()
     }
 
     pub fn status(&mut self) -> Value {
