@@ -1,6 +1,6 @@
 //! The whole box on the rig: the kernel's own drivers below it, a person's fingers and eyes in front of it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rig::Rig;
 use rig::card::{Card, Sound};
@@ -105,11 +105,49 @@ fn a_card_that_is_pulled_out_and_another_one_put_in() {
     report(&format!("slate after {slate:?}, picture after {back:?}"));
 }
 
+/// Threads and open files of the box.
+fn held(rig: &mut Rig) -> (usize, usize) {
+    let count = |rig: &mut Rig, what: &str| {
+        let script = format!(
+            "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" != podium ] || ls $p/{what} | wc -l; done"
+        );
+        let said = rig.run("sh", &["-c", &script]);
+        said.trim().parse().unwrap_or_else(|_| panic!("{said}"))
+    };
+    (count(rig, "task"), count(rig, "fd"))
+}
+
+#[test]
+fn forty_times_out_and_in_again() {
+    let mut rig = on_air();
+    let mut first = None;
+    for cycle in 0..40 {
+        rig.unplug();
+        rig.wait_for_signal("lost");
+        rig.plug(&small_card());
+        if cycle % 2 == 0 {
+            rig.wait_for_signal("ok");
+            first.get_or_insert_with(|| held(&mut rig));
+        } else {
+            // Pulled out again at another moment of its opening each time.
+            std::thread::sleep(Duration::from_millis(cycle * 37));
+        }
+    }
+    rig.wait_for_signal("ok");
+    stream_goes_on(&mut rig);
+    assert_eq!(rig.status()["state"]["word"], "live");
+    let (threads, files) = first.expect("forty");
+    // An old pipeline is taken down beside the new one, so it may take a moment.
+    wait_for("what forty cards held to be let go", || {
+        let now = held(&mut rig);
+        (now.0 <= threads + 4 && now.1 <= files + 4).then_some(())
+    });
+}
+
 #[test]
 fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
     let mut rig = Rig::boot();
     let mut card = small_card();
-    rig.plug(&card);
     rig.start(SMALL);
     let known = (card.vendor, card.product);
     // As it should be; an MS2109, which the kernel knows; and a clone, which it does not.
@@ -120,7 +158,6 @@ fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
     ] {
         (card.sound, card.vendor, card.product) = (sound, vendor, product);
         rig.plug(&card);
-        rig.wait_for_status("the loss", |status| status["input"]["signal"] == "lost");
         rig.wait_for_status("a beep", |status| {
             // 12000 of 32768 are -8.7 dBFS.
             let peaks = &status["audio"]["peak_dbfs"];
@@ -130,6 +167,8 @@ fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
             };
             status["input"]["signal"] == "ok" && heard(&peaks[0]) && heard(&peaks[1])
         });
+        rig.unplug();
+        rig.wait_for_signal("lost");
     }
     assert!(
         rig.log().contains("calls its sound 96 kHz mono"),
