@@ -9,7 +9,7 @@
 //! included, to [`stream::buttons`].
 //!
 //! Hardware hangs, is missing and comes back. So nothing here makes its caller wait: each device is kept at the latest of
-//! what is wanted by a thread of its own ([`keeper`]), and what does not work is told by [`Faults`].
+//! what is wanted by a thread of its own (`keeper`), and what does not work is told by [`Faults`].
 
 pub mod cards;
 mod config;

@@ -1,8 +1,8 @@
 //! A cheap HDMI capture stick: USB video class and USB audio class on one device, behind the kernel's USB/IP.
 //!
 //! The kernel's virtual host controller (`vhci-hcd`) takes any socket as a USB device and speaks USB/IP over it
-//! (Documentation/usb/usbip_protocol.rst). This is the device's side. [`descriptors`] says what it is, [`Link`] answers the
-//! transfers, and [`picture`] and `beep` are what comes in at the HDMI socket: a bar that moves, and once a second of the
+//! (Documentation/usb/usbip_protocol.rst). This is the device's side. `descriptors` says what it is, `Link` answers the
+//! transfers, and `picture` and `beep` are what comes in at the HDMI socket: a bar that moves, and once a second of the
 //! source's own time a white flash and a beep that begin together.
 //!
 //! All of a card's answers are given under one lock, since a transfer that the kernel takes back (UNLINK) must not be answered too.
