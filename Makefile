@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test deps deps-test web build build-test check fmt clippy docs deny bench bench-sync bench-latency clean
+.PHONY: help run test test-rig deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -35,11 +35,23 @@ test: ## every test; T=name only the Rust tests with that name
 	@STEP=4/5 $(MAKE) build-test
 	@STEP=5/5 T='$(T)' tests/setup/test
 
+test-rig: ## the box on the kernel's own drivers, with hardware that tests plug and break (tests/rig/README.md); T=name only that one
+	@STEP=1/5 $(MAKE) deps
+	@STEP=2/5 $(MAKE) deps-rig
+	@STEP=3/5 $(MAKE) web
+	@STEP=4/5 $(MAKE) build-test
+	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes ten minutes"
+	@tests/rig/kernel/build >/dev/null
+	@cargo test --workspace --test box -- --test-threads=1 $(T)
+
 deps: ## install what building and running needs
 	@tests/setup/deps run
 
 deps-test: ## install what the tests need on top
 	@tests/setup/deps test
+
+deps-rig: ## install what the rig's kernel is built with
+	@tests/setup/deps rig
 
 web: ## build the web pages
 	@tests/setup/web

@@ -147,5 +147,6 @@ fn status() -> Status {
         tally: Tally::Off,
         mode: Mode::Stream,
         page: Page::Main,
+        hardware: Vec::new(),
     }
 }

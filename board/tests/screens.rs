@@ -71,6 +71,7 @@ fn idle() -> Status {
         tally: Tally::Off,
         mode: Mode::Stream,
         page: Page::Main,
+        hardware: Vec::new(),
     }
 }
 

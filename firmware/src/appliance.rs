@@ -6,8 +6,7 @@ mod tests;
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use board::sim::Sim;
-use board::{Display as _, Tally as _};
+use board::Board;
 use futures::StreamExt as _;
 use media::Media;
 use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
@@ -98,9 +97,7 @@ pub(crate) struct Appliance {
     config: Config,
     node: Node,
     media: Media,
-    display: board::sim::Display,
-    tally: board::sim::Tally,
-    buttons: board::sim::Buttons,
+    board: Board,
     channels: Channels,
     answers: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     broadcast: Broadcast,
@@ -133,7 +130,7 @@ impl Appliance {
         node: Node,
         recovered: Recovered,
         media: Media,
-        board: Sim,
+        board: Board,
         panel: Panel,
         channels: Channels,
     ) -> anyhow::Result<Appliance> {
@@ -148,9 +145,7 @@ impl Appliance {
             config,
             node,
             media,
-            display: board.display,
-            tally: board.tally,
-            buttons: board.buttons,
+            board,
             channels,
             answers: mpsc::channel(ANSWERS),
             id: None,
@@ -214,7 +209,7 @@ impl Appliance {
             () = shutdown.cancelled(), if !self.shutting_down => Event::Shutdown,
             Some(event) = self.answers.1.recv() => event,
             Some(command) = self.channels.commands.recv() => Event::Command(command),
-            Some(edge) = self.buttons.next() => Event::Button(edge),
+            Some(edge) = self.board.buttons.next() => Event::Button(edge),
             () = due => Event::Tick,
             _ = frame.tick() => Event::Tick,
             Ok(()) = self.channels.samples.changed() => {
@@ -340,6 +335,7 @@ impl Appliance {
             | media::Event::Levels { .. }
             | media::Event::Signal(_)
             | media::Event::Picture(_)
+            | media::Event::Card(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
             media::Event::Sync(clocks) => self.sync.clocks(clocks),
@@ -593,11 +589,12 @@ impl Appliance {
             self.since,
         );
         status.sync = self.sync.status();
+        status.hardware = self.board.faults.list();
         let picture = self.panel.draw(&status, hold, now);
-        if let Err(error) = self.display.show(&picture) {
+        if let Err(error) = self.board.display.show(&picture) {
             tracing::debug!(%error, "display");
         }
-        if let Err(error) = self.tally.set(self.panel.lit(&status, now)) {
+        if let Err(error) = self.board.tally.set(self.panel.lit(&status, now)) {
             tracing::debug!(%error, "tally");
         }
         let shown = self.panel.public(&status);

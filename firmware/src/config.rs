@@ -51,6 +51,8 @@ pub(crate) struct Config {
     pub(crate) audio: Audio,
     pub(crate) hls: Hls,
     pub(crate) broadcast: Broadcast,
+    /// The box's own display, buttons and light; see `board/src/config.rs`. Default: simulated.
+    pub(crate) board: board::Config,
 }
 
 impl Default for Config {
@@ -67,6 +69,7 @@ impl Default for Config {
             audio: Audio::default(),
             hls: Hls::default(),
             broadcast: Broadcast::default(),
+            board: board::Config::default(),
         }
     }
 }
@@ -90,13 +93,15 @@ pub(crate) struct Capture {
     pub(crate) source: Source,
     /// The recording for `source = "file"`.
     pub(crate) file: Option<PathBuf>,
-    /// V4L2 device for `source = "device"`. Default `/dev/video0`.
+    /// V4L2 device for `source = "device"`. Default: the first card that has picture and sound; `podium devices` lists them.
     pub(crate) video_device: Option<PathBuf>,
     /// Milliseconds by which the picture is shown later, for a card that is ahead with it; negative for earlier, -500 to 500.
     /// A trim that is set on the box holds over it until this is changed. Default 0.
     pub(crate) av_offset_ms: i32,
-    /// ALSA device for `source = "device"`, as `arecord -L` names it. Default `default`.
+    /// ALSA device for `source = "device"`, as `arecord -L` names it. Default: the card's own.
     pub(crate) audio_device: Option<String>,
+    /// Take picture and sound of different devices, which drift apart. Default false.
+    pub(crate) separate_clocks: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -372,6 +377,13 @@ impl Config {
                 });
             }
         }
+        if let Err((key, value, accepted)) = self.board.check() {
+            return Err(ConfigError::Value {
+                key,
+                value,
+                accepted,
+            });
+        }
         if !(-MOST_TRIM_MS..=MOST_TRIM_MS).contains(&self.capture.av_offset_ms) {
             return Err(ConfigError::Value {
                 key: "[capture] av_offset_ms",
@@ -457,6 +469,18 @@ segment_ms = 2000
         check(
             "[video]\nwidth = 1281\n",
             "[video] width = 1281: must be even, 160 to 1920",
+        );
+        check(
+            "[board]\nkind = \"linux\"\npage_line = 17\n",
+            "[board] go_live_line, page_line, mode_line, tally_line = 17: must be four different lines",
+        );
+        check(
+            "[board]\nkind = \"linux\"\nrotation = 90\n",
+            "FILE:3: must be 0 or 180",
+        );
+        check(
+            "[board]\ni2c_address = 0x78\n",
+            "[board] i2c_address = 0x78: must be 0x08 to 0x77",
         );
         check(
             "[capture]\nsource = \"file\"\n",

@@ -4,6 +4,7 @@ mod appliance;
 mod av_sync;
 mod config;
 mod console;
+mod devices;
 mod gateway;
 mod health;
 mod key;
@@ -15,6 +16,7 @@ mod run;
 mod web;
 mod wishes;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -36,6 +38,8 @@ enum Command {
         #[command(subcommand)]
         command: key::Command,
     },
+    /// List what can be captured from.
+    Devices,
     /// Watch any live HLS stream and say which rules its origin breaks. Exit status 0: no MUST is broken.
     CheckHls {
         /// Address of a multivariant or media playlist.
@@ -69,6 +73,7 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Key { command } => key::main_command(&command),
+        Command::Devices => print(&devices::list()),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
         {
             Ok(true) => ExitCode::SUCCESS,
@@ -76,4 +81,10 @@ fn main() -> ExitCode {
             Err(error) => run::refuse(&error.to_string()),
         },
     }
+}
+
+/// Writes a command's answer. A reader that has closed the pipe has seen enough.
+fn print(text: &str) -> ExitCode {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }

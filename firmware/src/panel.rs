@@ -154,6 +154,7 @@ impl Panel {
                 }
             }
             media::Event::Picture(grid) => self.picture(now, grid.clone()),
+            media::Event::Card(name) => self.identity.source.clone_from(name),
             media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
             _ => {}
@@ -309,6 +310,7 @@ impl Panel {
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),
             mode: Mode::Stream,
+            hardware: Vec::new(),
             page: self.page,
             state,
         }

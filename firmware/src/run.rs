@@ -4,11 +4,13 @@ use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use board::Board;
+use board::sim::Front;
 use board::sim::terminal::{self, LogTail, Terminal};
-use board::sim::{Front, Sim};
 use media::Media;
 use node::Node;
 use stream::status::Network;
@@ -21,6 +23,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use crate::appliance::{Appliance, Channels, wall_now};
 use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
+use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
@@ -40,7 +43,8 @@ const GOODBYE: Duration = Duration::from_millis(500);
 const LOG_LINES: usize = 200;
 
 /// Quiet about the libraries: what they complain about is seldom for the operator.
-const LOG_DEFAULT: &str = "warn,podium=info,media=info,node=info,rust_ipfs=error,libp2p=error";
+const LOG_DEFAULT: &str =
+    "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
 
 /// Exit status of a box that could not start because of its surroundings.
 const CANNOT_START: u8 = 2;
@@ -77,8 +81,11 @@ pub(crate) fn refuse(why: &str) -> ExitCode {
 
 async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let mut config = configure(arguments.config.as_deref(), arguments.data_dir.as_deref())?;
-    if arguments.simulate && config.capture.source == Source::Device {
-        config.capture.source = Source::Test;
+    if arguments.simulate {
+        config.board.kind = board::Kind::Sim;
+        if config.capture.source == Source::Device {
+            config.capture.source = Source::Test;
+        }
     }
     let log = LogTail::new(LOG_LINES);
     let draw = !arguments.plain && terminal::available();
@@ -99,7 +106,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let background = CancellationToken::new();
     let samples = health::spawn(config.data_dir.clone(), background.clone());
     let network = network(viewer.local_addr()?, operator.local_addr()?);
-    let board = Sim::new();
+    let board = Board::new(&config.board)?;
     let front = board.front.clone();
     let now = Instant::now();
     let mut panel = Panel::new(
@@ -266,18 +273,11 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         source: match config.capture.source {
             Source::Test => media::Source::Test,
             Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
-            Source::Device => media::Source::Device {
-                video: config
-                    .capture
-                    .video_device
-                    .clone()
-                    .unwrap_or_else(|| "/dev/video0".into()),
-                audio: config
-                    .capture
-                    .audio_device
-                    .clone()
-                    .unwrap_or_else(|| "default".into()),
-            },
+            Source::Device => media::Source::Card(Arc::new(Devices(board::cards::Wanted {
+                video: config.capture.video_device.clone(),
+                audio: config.capture.audio_device.clone(),
+                separate_clocks: config.capture.separate_clocks,
+            }))),
         },
         width: config.video.width,
         height: config.video.height,
@@ -296,7 +296,7 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
     };
     let source = match media_config(config).source {
         media::Source::File(path) => file_name(&path).unwrap_or_default(),
-        media::Source::Device { video, .. } => video.display().to_string(),
+        media::Source::Card(_) => "capture card".to_owned(),
         media::Source::Test | media::Source::Signal(_) => "test picture".to_owned(),
     };
     Identity {

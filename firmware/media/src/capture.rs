@@ -6,9 +6,11 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
+use stream::input::{self, Pixels};
 use stream::status::{FLOOR_DBFS, VideoFormat};
 use tokio::sync::mpsc;
 
+use crate::cards::{self, Card, Finder};
 use crate::conductor::Input;
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
@@ -38,12 +40,37 @@ pub(crate) fn run(
 ) {
     let mut generation = 0;
     let mut patience = STALL;
+    let mut silences = 0;
     let mut said: Option<(String, Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
-        let Err(why) = run_once(config, generation, &mut patience, inputs, events, stop) else {
+        let card = match &config.source {
+            Source::Card(finder) => finder.find().map(Some),
+            _ => Ok(None),
+        };
+        let life = card.clone().map_err(End::from).and_then(|card| {
+            run_once(
+                config,
+                card.as_ref(),
+                generation,
+                &mut patience,
+                inputs,
+                events,
+                stop,
+            )
+        });
+        let Err(end) = life else {
             return;
         };
+        if let (Source::Card(finder), Ok(Some(card))) = (&config.source, &card) {
+            silences = match end {
+                End::Silent { pictures: true, .. } => 1,
+                End::Silent { .. } => silences + 1,
+                End::Broken(_) => 0,
+            };
+            revive(finder, card, silences);
+        }
+        let why = end.why();
         let again =
             (said.as_ref()).is_some_and(|(what, at)| *what == why && at.elapsed() < SAY_AGAIN);
         if !again {
@@ -58,17 +85,67 @@ pub(crate) fn run(
     }
 }
 
+/// Why a life of the pipeline ended.
+#[derive(Debug)]
+enum End {
+    Broken(String),
+    /// No pictures for so long, although nothing broke; whether there were any before.
+    Silent {
+        patience: Duration,
+        pictures: bool,
+    },
+}
+
+impl End {
+    fn why(&self) -> String {
+        match self {
+            End::Broken(why) => why.clone(),
+            End::Silent { patience, .. } => format!("no picture for {} s", patience.as_secs()),
+        }
+    }
+}
+
+impl From<String> for End {
+    fn from(why: String) -> End {
+        End::Broken(why)
+    }
+}
+
+impl From<&str> for End {
+    fn from(why: &str) -> End {
+        End::Broken(why.into())
+    }
+}
+
+/// Takes the next step on a card that is there and gives no pictures.
+fn revive(finder: &Finder, card: &Card, silences: u32) {
+    let Some(step) = cards::revival(silences) else {
+        return;
+    };
+    tracing::warn!(
+        card = card.name,
+        "no pictures, although it is there; {step}"
+    );
+    if let Err(why) = finder.revive(card, step) {
+        tracing::warn!(card = card.name, %why, "that is not possible");
+    }
+}
+
 /// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke. `patience` is how long the first picture may
 /// take.
 fn run_once(
     config: &Config,
+    card: Option<&Card>,
     generation: u64,
     patience: &mut Duration,
     inputs: &SyncSender<Input>,
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
-) -> Result<(), String> {
-    let capture = Capture::build(config, generation, inputs, events)?;
+) -> Result<(), End> {
+    if let Some(card) = card {
+        let _ = events.try_send(Event::Card(card.name.clone()));
+    }
+    let capture = Capture::build(config, card, generation, inputs, events)?;
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -86,18 +163,21 @@ fn run_once(
             seen = (count, Instant::now());
             *patience = STALL;
         } else if seen.1.elapsed() > *patience {
-            let why = format!("no picture for {} s", patience.as_secs());
+            let end = End::Silent {
+                patience: *patience,
+                pictures: count > 0,
+            };
             if count == 0 {
                 *patience = (*patience * 2).min(MAX_STALL);
             }
-            return Err(why);
+            return Err(end);
         }
         let timeout = gst::ClockTime::try_from(POLL).unwrap_or(gst::ClockTime::SECOND);
         let Some(message) = bus.timed_pop(timeout) else {
             continue;
         };
         match message.view() {
-            gst::MessageView::Error(error) => return Err(describe(error)),
+            gst::MessageView::Error(error) => return Err(describe(error).into()),
             gst::MessageView::Eos(_) => return Err("the input ended".into()),
             gst::MessageView::SegmentDone(_) => capture.seek_to_start(gst::SeekFlags::SEGMENT)?,
             gst::MessageView::Element(element) => {
@@ -140,22 +220,27 @@ impl Drop for Capture {
 impl Capture {
     fn build(
         config: &Config,
+        card: Option<&Card>,
         generation: u64,
         inputs: &SyncSender<Input>,
         events: &mpsc::Sender<Event>,
     ) -> Result<Capture, String> {
-        let pipeline = launch(&description(config))?;
+        let pipeline = launch(&description(
+            config,
+            &input_caps(config, card),
+            sound_fix(card),
+        ))?;
         match &config.source {
             Source::Test => {
                 let picture = pipeline.by_name("stamp").ok_or("element is missing")?;
                 timecode::stamp(&picture)?;
             }
-            Source::Signal(_) => {}
+            Source::Signal(_) | Source::Card(_) => {}
             Source::File(path) => set(&pipeline, "file", "location", &path.to_string_lossy())?,
-            Source::Device { video, audio } => {
-                set(&pipeline, "card", "device", &video.to_string_lossy())?;
-                set(&pipeline, "sound", "device", audio)?;
-            }
+        }
+        if let Some(card) = card {
+            set(&pipeline, "card", "device", &card.video.to_string_lossy())?;
+            set(&pipeline, "sound", "device", &card.audio)?;
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, &pipeline);
@@ -220,7 +305,7 @@ impl Capture {
     }
 }
 
-fn description(config: &Config) -> String {
+fn description(config: &Config, input_caps: &str, sound_fix: &str) -> String {
     let (width, height, fps) = (config.width, config.height, config.fps);
     // A card sets the pace, and what nobody takes is lost; a file waits for the clock. A card whose picture is missing from the
     // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
@@ -241,7 +326,7 @@ fn description(config: &Config) -> String {
         "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
          ! level interval=100000000 ! appsink name=audio max-buffers=200 drop={drop} sync={sync} async={sync}"
     );
-    match config.source {
+    match &config.source {
         Source::Test => {
             let (big, small) = (height / 12, height / 24);
             format!(
@@ -263,13 +348,68 @@ fn description(config: &Config) -> String {
             let (flash, beep) = Handle::description();
             format!("{flash} ! {video} {beep} ! {audio}")
         }
-        // The card's own sizes, the wanted one first; MJPEG is decoded.
-        Source::Device { .. } => format!(
-            "v4l2src name=card ! capsfilter caps=\"video/x-raw,width={width},height={height};image/jpeg,width={width},height={height};video/x-raw;image/jpeg\" \
-             ! decodebin name=decode queue name=video-in ! {video} \
-             alsasrc name=sound ! queue ! {audio}"
+        Source::Card(_) => format!(
+            "v4l2src name=card ! capsfilter caps=\"{input_caps}\" ! decodebin name=decode queue name=video-in ! {video} \
+             alsasrc name=sound {sound_fix} ! queue ! {audio}"
         ),
     }
+}
+
+/// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
+fn input_caps(config: &Config, card: Option<&Card>) -> String {
+    let any = "video/x-raw;image/jpeg".to_owned();
+    let Some(offers) = card.and_then(offers) else {
+        return any;
+    };
+    let (width, height) = (config.width.into(), config.height.into());
+    let Some(best) = input::choose(&offers, width, height, config.fps.into()) else {
+        return any;
+    };
+    tracing::info!(?best, "input format");
+    let name = match best.pixels {
+        Pixels::Nv12 => "video/x-raw,format=NV12",
+        Pixels::Raw => "video/x-raw",
+        Pixels::Mjpeg => "image/jpeg",
+    };
+    let rate = (best.fps * 1000.0).round() as i32;
+    // Rates are fractions in the card's own words, so they are given as a range around the one that was chosen.
+    format!(
+        "{name},width={},height={},framerate=[{}/1000,{}/1000]",
+        best.width,
+        best.height,
+        (rate - 20).max(1),
+        rate + 20
+    )
+}
+
+/// What the card offers.
+fn offers(card: &Card) -> Option<Vec<input::Offer>> {
+    let caps = device_caps("v4l2src", &card.video.to_string_lossy());
+    caps.map(|caps| cards::offers(&caps))
+}
+
+/// How the sound leaves the card: as it is, or with its true name.
+fn sound_fix(card: Option<&Card>) -> &'static str {
+    let caps = card.and_then(|card| device_caps("alsasrc", &card.audio));
+    if !caps.is_some_and(|caps| cards::is_stereo_called_mono(&caps)) {
+        return "";
+    }
+    tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
+    "! audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
+     caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\""
+}
+
+/// What a device can do, from its driver.
+fn device_caps(element: &str, device: &str) -> Option<gst::Caps> {
+    let source = gst::ElementFactory::make(element).build().ok()?;
+    source.set_property("device", device);
+    let ready = source.set_state(gst::State::Ready).is_ok();
+    let caps = source
+        .static_pad("src")
+        .filter(|_| ready)
+        .map(|pad| pad.query_caps(None));
+    let _ = source.set_state(gst::State::Null);
+    caps
 }
 
 fn launch(description: &str) -> Result<gst::Pipeline, String> {

@@ -6,6 +6,7 @@
 //! change of resolution or a stall is an event in the conductor, not a broken pipeline.
 
 mod capture;
+pub mod cards;
 mod conductor;
 mod observer;
 pub mod picture;
@@ -28,14 +29,14 @@ use stream::status::{Signal, VideoFormat};
 use tokio::sync::mpsc;
 
 /// What the box captures.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Source {
     /// A moving test picture with a running clock, also for programs, and a beep every second.
     Test,
     /// A recording, played in a loop in real time.
     File(PathBuf),
-    /// A V4L2 device and an ALSA device.
-    Device { video: PathBuf, audio: String },
+    /// A capture card, looked for whenever capturing begins anew.
+    Card(cards::Finder),
     /// A flash and a beep, under a test's control. No setting of the box leads here.
     Signal(signal::Handle),
 }
@@ -74,6 +75,8 @@ pub enum Event {
     Signal(Signal),
     /// The picture at the input, ten times a second while there is one.
     Picture(LumaGrid),
+    /// The name of the card that is captured from now on.
+    Card(String),
     /// The capture broke and is being restarted.
     CaptureFailed {
         why: String,
@@ -284,9 +287,10 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
         Source::Test => needed.extend([("audiotestsrc", BASE), ("clockoverlay", "gstreamer1.0-x")]),
         Source::Signal(_) => {}
         Source::File(_) => needed.push(("decodebin", BASE)),
-        Source::Device { .. } => needed.extend([
+        Source::Card(_) => needed.extend([
             ("v4l2src", GOOD),
             ("alsasrc", "gstreamer1.0-alsa"),
+            ("capssetter", GOOD),
             ("decodebin", BASE),
         ]),
     }

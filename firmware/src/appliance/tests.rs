@@ -82,7 +82,7 @@ impl Bench {
             node.clone(),
             recovered,
             media,
-            Sim::new(),
+            Board::new(&board::Config::default()).unwrap(),
             panel,
             channels,
         )

@@ -209,7 +209,7 @@ mod tests {
     use Button::{GoLive, Mode, Page};
     use Gesture::{Hold, HoldStarted, Tap};
 
-    /// Plays a trace like `"0+ 3- 5+ 200-"` (milliseconds, `+` press, `-` release, of GO LIVE; a letter before the time
+    /// Plays a trace like `"0+ 3.5- 5+ 200-"` (milliseconds, `+` press, `-` release, of GO LIVE; a letter before the time
     /// names another button) with ticks exactly at the deadlines, and then once more with no tick before the end.
     #[track_caller]
     fn check(trace: &str, expected: &[(u64, Gesture)]) {
@@ -266,7 +266,7 @@ mod tests {
             } else {
                 Action::Release
             },
-            at: start + Duration::from_millis(ms.parse().unwrap()),
+            at: start + Duration::from_secs_f64(ms.parse::<f64>().unwrap() / 1000.0),
         }
     }
 
@@ -339,6 +339,22 @@ mod tests {
         // Edges that the board lost or told twice.
         check("0+ 5+ 100- 105-", &[(120, Tap(GoLive))]);
         check("0-", &[]);
+    }
+
+    /// Contacts as they were recorded, by the microsecond (public data of adamfk/bouncy-button-data: a toggle switch, #12, its first
+    /// and last bursts; a push button, #6, that touched for less than a microsecond). The release is ours.
+    #[test]
+    fn recorded_bounces() {
+        let toggle = "0.188+ 0.196- 0.421+ 0.428- 0.431+ 0.437- 0.500+ 0.507- 0.547+ 0.559- 0.635+ 0.642- 0.645+ 0.650- 0.652+ 0.671- \
+                      0.674+ 0.696- 0.702+ 0.713- 0.716+ 4.081- 4.084+ 4.379- 4.387+ 4.420- 4.422+ 4.472- 4.476+ 4.485- 4.487+ 4.528- \
+                      4.532+ 4.597- 4.599+";
+        check(&format!("{toggle} 100-"), &[(120, Tap(GoLive))]);
+        check(
+            &format!("{toggle} 2000-"),
+            &[(304, HoldStarted(GoLive)), (1504, Hold(GoLive))],
+        );
+        let push = "0+ 0.000687- 0.069812+";
+        check(&format!("{push} 100-"), &[(120, Tap(GoLive))]);
     }
 
     #[test]

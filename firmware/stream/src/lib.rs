@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dates;
 pub mod fmp4;
 pub mod health;
+pub mod input;
 pub mod low_latency;
 pub mod media;
 pub mod mute;

@@ -36,6 +36,8 @@ pub struct Status {
     /// What the MODE button will choose; reserved for consent.
     pub mode: Mode,
     pub page: Page,
+    /// Parts of the box that do not work (display, buttons, tally light): what is wrong and what to do, one line each.
+    pub hardware: Vec<String>,
 }
 
 /// The broadcast's state in one word, with the named cause where there is one.

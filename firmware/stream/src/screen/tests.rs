@@ -90,6 +90,7 @@ fn status(page: Page, state: State) -> Status {
         segment_age_ms: None,
         tally: Tally::Off,
         mode: Mode::Stream,
+        hardware: Vec::new(),
         page,
     }
 }

@@ -1,0 +1,404 @@
+//! Capture cards, found in sysfs: which picture and which sound belong to one device.
+//!
+//! Picture and sound share a clock if they come from one USB device: both are paced by its crystal. Anything else drifts apart by a
+//! picture or more an hour, so such a pair is refused unless somebody insists.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a device stays switched off while it is revived.
+const OFF: Duration = Duration::from_millis(500);
+
+/// A device that gives pictures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// As people call it: `HDMI stick MS2109 on USB 2`.
+    pub name: String,
+    /// `/dev/videoN`.
+    pub video: PathBuf,
+    /// ALSA's name of its sound, if it has any: `hw:CARD=MS2109`.
+    pub audio: Option<String>,
+    /// The USB device in sysfs; absent for a bridge on the board and for the kernel's test drivers.
+    pub usb: Option<PathBuf>,
+}
+
+/// What `[capture]` wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    pub video: Option<PathBuf>,
+    pub audio: Option<String>,
+    /// Take picture and sound although they share no clock.
+    pub separate_clocks: bool,
+}
+
+/// Picture and sound that go together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    pub name: String,
+    pub video: PathBuf,
+    pub audio: String,
+    pub usb: Option<PathBuf>,
+}
+
+/// Chips of the cheap sticks, which call themselves "USB Video".
+const CHIPS: [(&str, &str, &str); 3] = [
+    ("534d", "2109", "HDMI stick MS2109"),
+    ("345f", "2109", "HDMI stick MS2109S"),
+    ("345f", "2130", "HDMI stick MS2130"),
+];
+
+fn read(path: &Path, attribute: &str) -> Option<String> {
+    let text = fs::read_to_string(path.join(attribute)).ok()?;
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+}
+
+/// The entries of a class whose names begin so, with what stands behind them, in the order of their numbers.
+fn class(sysfs: &Path, class: &str, prefix: &str) -> Vec<(String, PathBuf)> {
+    let mut found: Vec<(u32, String, PathBuf)> = fs::read_dir(sysfs.join("class").join(class))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let number = name.strip_prefix(prefix)?.parse().ok()?;
+            Some((number, name, fs::canonicalize(entry.path()).ok()?))
+        })
+        .collect();
+    found.sort();
+    found
+        .into_iter()
+        .map(|(_, name, path)| (name, path))
+        .collect()
+}
+
+/// The USB device that a sysfs entry belongs to.
+fn usb_parent(path: &Path) -> Option<PathBuf> {
+    path.ancestors()
+        .find(|dir| dir.join("idVendor").is_file())
+        .map(Path::to_owned)
+}
+
+/// Sound cards that can record: ALSA's name, number and sysfs entry.
+fn sounds(sysfs: &Path) -> Vec<(String, String, PathBuf)> {
+    let records = |number: &str| sysfs.join(format!("class/sound/pcmC{number}D0c")).exists();
+    class(sysfs, "sound", "card")
+        .into_iter()
+        .filter_map(|(name, path)| {
+            let number = name.strip_prefix("card")?.to_owned();
+            let id = read(&path, "id").unwrap_or_else(|| number.clone());
+            records(&number).then_some((id, number, path))
+        })
+        .collect()
+}
+
+/// All that gives pictures, in the order of the kernel's numbers. `sysfs` is `/sys` but for tests.
+pub fn list(sysfs: &Path) -> Vec<Card> {
+    let sounds = sounds(sysfs);
+    class(sysfs, "video4linux", "video")
+        .into_iter()
+        // A device's further nodes carry metadata.
+        .filter(|(_, path)| read(path, "index").is_none_or(|index| index == "0"))
+        .map(|(node, path)| {
+            let usb = usb_parent(&path);
+            let audio = usb.as_ref().and_then(|usb| {
+                sounds
+                    .iter()
+                    .find(|(_, _, path)| usb_parent(path).as_ref() == Some(usb))
+                    .map(|(id, _, _)| format!("hw:CARD={id}"))
+            });
+            let own = || read(&path, "name").unwrap_or_else(|| node.clone());
+            Card {
+                name: usb.as_deref().and_then(usb_name).unwrap_or_else(own),
+                video: Path::new("/dev").join(&node),
+                audio,
+                usb,
+            }
+        })
+        .collect()
+}
+
+fn usb_name(usb: &Path) -> Option<String> {
+    let (vendor, product) = (read(usb, "idVendor")?, read(usb, "idProduct")?);
+    let known = CHIPS
+        .iter()
+        .find(|chip| (chip.0, chip.1) == (&vendor, &product));
+    let name = match known {
+        Some((_, _, name)) => (*name).to_owned(),
+        None => read(usb, "product").unwrap_or(format!("USB device {vendor}:{product}")),
+    };
+    let speed: f64 = read(usb, "speed")?.parse().ok()?;
+    let generation = match speed {
+        5000.0.. => "USB 3",
+        480.0.. => "USB 2",
+        _ => "USB 1",
+    };
+    Some(format!("{name} on {generation}"))
+}
+
+/// Picture and sound as wanted, or what is found.
+///
+/// # Errors
+/// One line for people: what is missing or does not fit, and what to do.
+pub fn choose(sysfs: &Path, wanted: &Wanted) -> Result<Pair, String> {
+    let cards = list(sysfs);
+    match (&wanted.video, &wanted.audio) {
+        (None, None) => cards
+            .iter()
+            .find_map(paired)
+            .ok_or_else(|| match cards.iter().find(|card| card.usb.is_some()) {
+                Some(card) => format!(
+                    "{} has no sound: name another card in [capture] audio_device and set separate_clocks = true",
+                    card.name
+                ),
+                None => "no capture card: plug one in".into(),
+            }),
+        (Some(video), None) => {
+            let card = find(&cards, video)?;
+            paired(card).ok_or_else(|| {
+                format!(
+                    "{} ({}) has no sound: name another card in [capture] audio_device and set separate_clocks = true",
+                    video.display(),
+                    card.name
+                )
+            })
+        }
+        (None, Some(audio)) => {
+            let usb = sound_parent(sysfs, audio)?;
+            let card = cards.iter().find(|card| usb.is_some() && card.usb == usb);
+            let card = card.ok_or_else(|| {
+                format!("{audio} belongs to no capture card: name [capture] video_device too")
+            })?;
+            Ok(pair(card, audio))
+        }
+        (Some(video), Some(audio)) => {
+            let card = find(&cards, video)?;
+            if !wanted.separate_clocks {
+                let usb = sound_parent(sysfs, audio)?;
+                if usb.is_none() || usb != card.usb {
+                    return Err(format!(
+                        "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
+                        video.display()
+                    ));
+                }
+            }
+            Ok(pair(card, audio))
+        }
+    }
+}
+
+fn pair(card: &Card, audio: &str) -> Pair {
+    Pair {
+        name: card.name.clone(),
+        video: card.video.clone(),
+        audio: audio.to_owned(),
+        usb: card.usb.clone(),
+    }
+}
+
+fn paired(card: &Card) -> Option<Pair> {
+    Some(pair(card, card.audio.as_deref()?))
+}
+
+fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, String> {
+    // Names under /dev/v4l are links.
+    let node = fs::canonicalize(video).unwrap_or_else(|_| video.to_owned());
+    let card = cards.iter().find(|card| card.video == node);
+    card.ok_or_else(|| format!("{} is not there: plug the card in", video.display()))
+}
+
+/// The USB device behind an ALSA name like `hw:1`, `plughw:CARD=MS2109,DEV=0`; `None` where there is none or it cannot be told.
+fn sound_parent(sysfs: &Path, audio: &str) -> Result<Option<PathBuf>, String> {
+    let Some((_, arguments)) = audio.split_once(':') else {
+        return Ok(None);
+    };
+    let first = arguments.split(',').next().unwrap_or_default();
+    let card = first.strip_prefix("CARD=").unwrap_or(first);
+    let known = sounds(sysfs);
+    let found = known
+        .iter()
+        .find(|(id, number, _)| id == card || number == card);
+    let (_, _, path) = found
+        .ok_or_else(|| format!("{audio} is not there: plug the card in (arecord -L lists them)"))?;
+    Ok(usb_parent(path))
+}
+
+/// Takes the device away from its drivers and gives it back: it is enumerated anew, as if it had been plugged.
+///
+/// # Errors
+/// sysfs refuses: this needs root.
+pub fn reauthorise(usb: &Path) -> io::Result<()> {
+    let authorised = usb.join("authorized");
+    fs::write(&authorised, "0")?;
+    std::thread::sleep(OFF);
+    fs::write(&authorised, "1")
+}
+
+/// Switches the power of the device's port off and on, where the hub can.
+///
+/// # Errors
+/// sysfs refuses, or the kernel has no switch for the port (before 6.0).
+pub fn cycle_power(usb: &Path) -> io::Result<()> {
+    let disable = fs::canonicalize(usb.join("port"))?.join("disable");
+    fs::write(&disable, "1")?;
+    std::thread::sleep(OFF);
+    fs::write(&disable, "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A sysfs as the kernel lays it out, with two sticks, a webcam without sound, a test driver and a sound card of the board.
+    fn sysfs() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path: &str, text: &str| {
+            let path = dir.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        };
+        let link = |class: &str, target: &str| {
+            let name = target.rsplit('/').next().unwrap();
+            let place = dir.path().join("class").join(class);
+            fs::create_dir_all(&place).unwrap();
+            symlink(dir.path().join(target), place.join(name)).unwrap();
+        };
+        for (port, vendor, product, text, speed) in [
+            ("1-1", "534d", "2109", "USB Video", "480"),
+            ("1-2", "046d", "0825", "Webcam C270", "480"),
+            ("2-1", "1234", "abcd", "Grabber Pro", "5000"),
+        ] {
+            let usb = format!("devices/usb/{port}");
+            file(&format!("{usb}/idVendor"), vendor);
+            file(&format!("{usb}/idProduct"), product);
+            file(&format!("{usb}/product"), text);
+            file(&format!("{usb}/speed"), speed);
+        }
+        for (node, place, index) in [
+            ("video0", "devices/platform/vivid.0", "0"),
+            ("video2", "devices/usb/1-2/1-2:1.0", "0"),
+            ("video10", "devices/usb/1-1/1-1:1.0", "0"),
+            ("video11", "devices/usb/1-1/1-1:1.0", "1"),
+            ("video12", "devices/usb/2-1/2-1:1.0", "0"),
+        ] {
+            let path = format!("{place}/video4linux/{node}");
+            file(&format!("{path}/name"), "vivid-000-vid-cap");
+            file(&format!("{path}/index"), index);
+            link("video4linux", &path);
+        }
+        for (number, id, place) in [
+            ("0", "Headphones", "devices/platform/soc"),
+            ("1", "MS2109", "devices/usb/1-1/1-1:1.2"),
+            ("2", "Pro", "devices/usb/2-1/2-1:1.2"),
+        ] {
+            let path = format!("{place}/sound/card{number}");
+            file(&format!("{path}/id"), id);
+            link("sound", &path);
+            if number != "0" {
+                file(&format!("{path}/pcmC{number}D0c/dev"), "116:24");
+                link("sound", &format!("{path}/pcmC{number}D0c"));
+            }
+        }
+        dir
+    }
+
+    #[test]
+    fn cards_are_named_as_people_do_and_have_their_own_sound() {
+        let sysfs = sysfs();
+        let found: Vec<_> = list(sysfs.path())
+            .into_iter()
+            .map(|card| {
+                format!(
+                    "{} {} {}",
+                    card.video.display(),
+                    card.audio.unwrap_or("-".into()),
+                    card.name
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                "/dev/video0 - vivid-000-vid-cap",
+                "/dev/video2 - Webcam C270 on USB 2",
+                "/dev/video10 hw:CARD=MS2109 HDMI stick MS2109 on USB 2",
+                "/dev/video12 hw:CARD=Pro Grabber Pro on USB 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_pair_shares_a_clock_or_is_refused_with_a_reason() {
+        let dir = sysfs();
+        let check = |video: Option<&str>, audio: Option<&str>, separate_clocks, expected: &str| {
+            let wanted = Wanted {
+                video: video.map(PathBuf::from),
+                audio: audio.map(String::from),
+                separate_clocks,
+            };
+            let found = match choose(dir.path(), &wanted) {
+                Ok(pair) => format!("{} {}", pair.video.display(), pair.audio),
+                Err(why) => why,
+            };
+            assert_eq!(found, expected, "{wanted:?}");
+        };
+        check(None, None, false, "/dev/video10 hw:CARD=MS2109");
+        check(
+            Some("/dev/video12"),
+            None,
+            false,
+            "/dev/video12 hw:CARD=Pro",
+        );
+        check(None, Some("hw:2"), false, "/dev/video12 hw:2");
+        check(
+            Some("/dev/video10"),
+            Some("plughw:CARD=MS2109,DEV=0"),
+            false,
+            "/dev/video10 plughw:CARD=MS2109,DEV=0",
+        );
+        check(
+            Some("/dev/video10"),
+            Some("hw:CARD=Pro"),
+            false,
+            "/dev/video10 and hw:CARD=Pro share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
+        );
+        check(
+            Some("/dev/video10"),
+            Some("hw:CARD=Pro"),
+            true,
+            "/dev/video10 hw:CARD=Pro",
+        );
+        check(
+            Some("/dev/video10"),
+            Some("default"),
+            false,
+            "/dev/video10 and default share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
+        );
+        check(
+            Some("/dev/video2"),
+            None,
+            false,
+            "/dev/video2 (Webcam C270 on USB 2) has no sound: name another card in [capture] audio_device and set separate_clocks = true",
+        );
+        check(
+            Some("/dev/video9"),
+            None,
+            false,
+            "/dev/video9 is not there: plug the card in",
+        );
+        check(
+            None,
+            Some("hw:7"),
+            false,
+            "hw:7 is not there: plug the card in (arecord -L lists them)",
+        );
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(
+            choose(empty.path(), &Wanted::default()),
+            Err("no capture card: plug one in".into())
+        );
+    }
+}

@@ -1,0 +1,294 @@
+//! The display: SSD1306 or SH1106 on I²C.
+//!
+//! Both controllers keep the picture in RAM of their own, 8 pages of 8 rows. The SSD1306 has exactly the glass's 128 columns
+//! and is driven by the crate of that name; the SH1106 has 132, of which the glass shows 2 to 129, and no horizontal
+//! addressing, so each page is addressed (SH1106 datasheet, "Page Address Setting").
+
+use std::io;
+
+use embedded_hal::i2c::I2c;
+use linux_embedded_hal::I2cdev;
+use ssd1306::mode::{BufferedGraphicsMode, DisplayConfig as _};
+use ssd1306::prelude::{Brightness, DisplayRotation, DisplaySize128x64, I2CInterface};
+use ssd1306::{I2CDisplayInterface, Ssd1306};
+use stream::screen::{HEIGHT, Picture, WIDTH};
+
+use crate::keeper::{Device, Keeper};
+use crate::{Config, Controller, Faults, Rotation};
+
+/// Opens the display whenever it is needed and keeps it at the latest picture.
+pub(crate) fn keep(config: &Config, faults: &Faults) -> io::Result<Keeper<Picture>> {
+    let config = config.clone();
+    Keeper::spawn("display", faults, move || {
+        let bus = config.i2c_bus.display();
+        let i2c = I2cdev::new(&config.i2c_bus).map_err(|error| {
+            io::Error::other(format!(
+                "no display: {bus}: {error}; switch I2C on, or set [board] i2c_bus"
+            ))
+        })?;
+        Ok(Oled::new(i2c, &config))
+    })
+}
+
+/// A display, not yet initialised: the first picture does that.
+struct Oled<I> {
+    controller: Driver<I>,
+    initialised: bool,
+    /// Contrast at full brightness.
+    contrast: u8,
+    /// For people: where it is.
+    place: String,
+}
+
+enum Driver<I> {
+    // Boxed: it holds a whole picture.
+    Ssd1306(
+        Box<Ssd1306<I2CInterface<I>, DisplaySize128x64, BufferedGraphicsMode<DisplaySize128x64>>>,
+    ),
+    Sh1106(Sh1106<I>),
+}
+
+impl<I: I2c> Oled<I> {
+    fn new(i2c: I, config: &Config) -> Oled<I> {
+        let controller = match config.display {
+            Controller::Ssd1306 => {
+                let interface = I2CDisplayInterface::new_custom_address(i2c, config.i2c_address);
+                let rotation = match config.rotation {
+                    Rotation::Upright => DisplayRotation::Rotate0,
+                    Rotation::UpsideDown => DisplayRotation::Rotate180,
+                };
+                let driver = Ssd1306::new(interface, DisplaySize128x64, rotation);
+                Driver::Ssd1306(Box::new(driver.into_buffered_graphics_mode()))
+            }
+            Controller::Sh1106 => Driver::Sh1106(Sh1106 {
+                i2c,
+                address: config.i2c_address,
+                rotation: config.rotation,
+            }),
+        };
+        Oled {
+            controller,
+            initialised: false,
+            contrast: config.contrast,
+            place: format!(
+                "{:#04x} on {}",
+                config.i2c_address,
+                config.i2c_bus.display()
+            ),
+        }
+    }
+
+    /// The picture's contrast within what the display is allowed.
+    fn contrast(&self, picture: &Picture) -> u8 {
+        let full = u32::from(Picture::default().contrast);
+        let share = u32::from(picture.contrast).min(full);
+        (u32::from(self.contrast) * share / full) as u8
+    }
+
+    fn draw(&mut self, picture: &Picture) -> Result<(), Silent> {
+        let contrast = self.contrast(picture);
+        match &mut self.controller {
+            Driver::Ssd1306(driver) => {
+                if !self.initialised {
+                    driver.init().map_err(Silent::of)?;
+                }
+                driver
+                    .set_brightness(Brightness::custom(2, contrast))
+                    .map_err(Silent::of)?;
+                for (x, y) in (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x, y))) {
+                    driver.set_pixel(x, y, picture.frame.get(x, y));
+                }
+                driver.flush().map_err(Silent::of)?;
+            }
+            Driver::Sh1106(driver) => {
+                if !self.initialised {
+                    driver.init()?;
+                }
+                driver.draw(picture.frame.as_bytes(), contrast)?;
+            }
+        }
+        self.initialised = true;
+        Ok(())
+    }
+}
+
+/// The bus reported an error. Which one differs between drivers for one and the same missing display (ENXIO behind a USB
+/// bridge, EREMOTEIO on a Raspberry Pi), so it is not told.
+struct Silent;
+
+impl Silent {
+    fn of<E>(_: E) -> Silent {
+        Silent
+    }
+}
+
+impl<I: I2c> Device<Picture> for Oled<I> {
+    fn apply(&mut self, picture: &Picture) -> io::Result<()> {
+        self.draw(picture).map_err(|Silent| {
+            io::Error::other(format!(
+                "the display at {} does not answer; check its wires and [board] i2c_address",
+                self.place
+            ))
+        })
+    }
+
+    fn rest(&mut self) -> io::Result<()> {
+        let off = match &mut self.controller {
+            Driver::Ssd1306(driver) => driver.set_display_on(false).map_err(Silent::of),
+            Driver::Sh1106(driver) => driver.commands(&[0xae]),
+        };
+        off.map_err(|Silent| io::Error::other("the display does not answer"))
+    }
+}
+
+/// Column of the SH1106's RAM that the glass shows first.
+const SH1106_FIRST_COLUMN: u8 = 2;
+
+struct Sh1106<I> {
+    i2c: I,
+    address: u8,
+    rotation: Rotation,
+}
+
+impl<I: I2c> Sh1106<I> {
+    fn init(&mut self) -> Result<(), Silent> {
+        let (segments, rows) = match self.rotation {
+            Rotation::Upright => (0xa1, 0xc8),
+            Rotation::UpsideDown => (0xa0, 0xc0),
+        };
+        // SH1106 datasheet, "Command table": off, clock, 64 rows, no offset, first line 0, charge pump on, directions, pins,
+        // pre-charge, VCOMH, follow the RAM, not inverted. It goes on with the first picture.
+        self.commands(&[
+            0xae, 0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, 0xad, 0x8b, segments, rows, 0xda, 0x12,
+            0xd9, 0x22, 0xdb, 0x35, 0xa4, 0xa6,
+        ])
+    }
+
+    fn draw(&mut self, bytes: &[u8], contrast: u8) -> Result<(), Silent> {
+        for (page, columns) in bytes.chunks(WIDTH as usize).enumerate() {
+            let first = SH1106_FIRST_COLUMN;
+            self.commands(&[0xb0 | page as u8, first & 0x0f, 0x10 | first >> 4])?;
+            let mut write = vec![0x40];
+            write.extend_from_slice(columns);
+            self.write(&write)?;
+        }
+        self.commands(&[0x81, contrast, 0xaf])
+    }
+
+    fn commands(&mut self, commands: &[u8]) -> Result<(), Silent> {
+        let mut write = vec![0x00];
+        write.extend_from_slice(commands);
+        self.write(&write)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Silent> {
+        self.i2c.write(self.address, bytes).map_err(Silent::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use embedded_graphics::draw_target::DrawTarget as _;
+    use embedded_graphics::pixelcolor::BinaryColor;
+    use embedded_graphics::prelude::{Pixel, Point};
+    use embedded_hal::i2c::{self, ErrorKind, ErrorType, NoAcknowledgeSource, Operation};
+
+    use super::*;
+
+    /// The bus with one chip on it.
+    #[derive(Clone)]
+    struct Bus {
+        chip: Arc<Mutex<rig::oled::Oled>>,
+        address: u8,
+    }
+
+    impl ErrorType for Bus {
+        type Error = ErrorKind;
+    }
+
+    impl i2c::I2c for Bus {
+        fn transaction(
+            &mut self,
+            address: u8,
+            todo: &mut [Operation<'_>],
+        ) -> Result<(), ErrorKind> {
+            if address != self.address {
+                return Err(ErrorKind::NoAcknowledge(NoAcknowledgeSource::Address));
+            }
+            for operation in todo {
+                if let Operation::Write(bytes) = operation {
+                    self.chip.lock().unwrap().write(bytes);
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// A picture without symmetry, other than the one before.
+    fn picture(seed: u32) -> Picture {
+        let mut picture = Picture::default();
+        let points = (0..WIDTH * HEIGHT).map(|i| (i % WIDTH, i / WIDTH));
+        let lit = points.filter(|(x, y)| (x * 7 + y * 13 + x * y * seed) % 5 < 2);
+        let pixels = lit.map(|(x, y)| Pixel(Point::new(x as i32, y as i32), BinaryColor::On));
+        picture.frame.draw_iter(pixels).unwrap();
+        picture
+    }
+
+    fn rows(picture: &Picture) -> Vec<Vec<bool>> {
+        let row = |y| (0..WIDTH).map(|x| picture.frame.get(x, y)).collect();
+        (0..HEIGHT).map(row).collect()
+    }
+
+    fn check(display: Controller, chip: rig::oled::Chip, rotation: Rotation) {
+        let bus = Bus {
+            chip: Arc::new(Mutex::new(rig::oled::Oled::new(chip))),
+            address: 0x3d,
+        };
+        let config = Config {
+            display,
+            rotation,
+            i2c_address: 0x3d,
+            contrast: 100,
+            ..Config::default()
+        };
+        let mut oled = Oled::new(bus.clone(), &config);
+        assert_eq!(
+            bus.chip.lock().unwrap().glass(),
+            None,
+            "dark until it is drawn on"
+        );
+        for seed in 1..4 {
+            let mut picture = picture(seed);
+            picture.contrast /= 2;
+            oled.apply(&picture).unwrap();
+            let chip = bus.chip.lock().unwrap();
+            assert_eq!(chip.contrast, 49, "half of 100");
+            let mut seen = chip.glass().expect("it is on");
+            if rotation == Rotation::UpsideDown {
+                // Somebody who stands on his head, as the display does.
+                seen.reverse();
+                seen.iter_mut().for_each(|row| row.reverse());
+            }
+            assert!(seen == rows(&picture), "{chip:?} {rotation:?}");
+        }
+        oled.rest().unwrap();
+        assert_eq!(bus.chip.lock().unwrap().glass(), None);
+
+        let elsewhere = Config::default();
+        let mut missing = Oled::new(bus, &elsewhere);
+        assert_eq!(
+            missing.apply(&picture(1)).unwrap_err().to_string(),
+            "the display at 0x3c on /dev/i2c-1 does not answer; check its wires and [board] i2c_address"
+        );
+    }
+
+    #[test]
+    fn the_glass_shows_the_picture() {
+        for rotation in [Rotation::Upright, Rotation::UpsideDown] {
+            check(Controller::Ssd1306, rig::oled::Chip::Ssd1306, rotation);
+            check(Controller::Sh1106, rig::oled::Chip::Sh1106, rotation);
+        }
+    }
+}

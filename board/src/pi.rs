@@ -1,0 +1,99 @@
+//! Buttons and tally light by the registers of a Raspberry Pi, with the crate `rppal`, which is no longer maintained: nothing
+//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. Nothing in this file can be executed
+//! without a Pi (`board/README.md`).
+
+use std::io;
+
+use rppal::gpio::{Event, Gpio, InputPin, OutputPin, Trigger};
+use stream::buttons::{Button, Edge};
+use tokio::sync::mpsc::Sender;
+
+use crate::keeper::{Device, Keeper};
+use crate::{Config, Faults, Level, action, linux};
+
+/// Starts reading the buttons into `edges`, and keeps the tally light. Dropping the light's handle lets go of the buttons.
+pub(crate) fn start(
+    config: &Config,
+    edges: Sender<Edge>,
+    faults: &Faults,
+) -> io::Result<Keeper<bool>> {
+    let (config, reports) = (config.clone(), faults.clone());
+    Keeper::spawn("tally", faults, move || {
+        let buttons = Button::ALL
+            .into_iter()
+            .zip(config.button_lines())
+            .map(|(button, line)| watch(&config, button, line, edges.clone()))
+            .collect::<rppal::gpio::Result<Vec<_>>>();
+        let buttons = buttons.map_err(|error| refused("buttons", &error));
+        reports.set("buttons", buttons.as_ref().err().map(ToString::to_string));
+        let pin = lamp(&config).map_err(|error| refused("tally light", &error))?;
+        Ok(Front {
+            pin,
+            active: config.tally_active,
+            _buttons: buttons.unwrap_or_default(),
+        })
+    })
+}
+
+fn refused(part: &str, error: &rppal::gpio::Error) -> io::Error {
+    io::Error::other(format!(
+        "no {part}: {error}; on anything but a Raspberry Pi set [board] kind = \"linux\""
+    ))
+}
+
+fn pin(line: u32) -> rppal::gpio::Result<rppal::gpio::Pin> {
+    let line = u8::try_from(line).map_err(|_| rppal::gpio::Error::PinNotAvailable(u8::MAX))?;
+    Gpio::new()?.get(line)
+}
+
+fn watch(
+    config: &Config,
+    button: Button,
+    line: u32,
+    edges: Sender<Edge>,
+) -> rppal::gpio::Result<InputPin> {
+    let active = config.buttons_active;
+    let mut pin = match active {
+        Level::Low => pin(line)?.into_input_pullup(),
+        Level::High => pin(line)?.into_input_pulldown(),
+    };
+    pin.set_async_interrupt(Trigger::Both, None, move |event: Event| {
+        let high = event.trigger == Trigger::RisingEdge;
+        // Full: the loop is stuck, and no press matters then.
+        let _ = edges.try_send(Edge {
+            button,
+            action: action(high == (active == Level::High)),
+            at: linux::instant(event.timestamp),
+        });
+    })?;
+    Ok(pin)
+}
+
+fn lamp(config: &Config) -> rppal::gpio::Result<OutputPin> {
+    let pin = pin(config.tally_line)?;
+    Ok(match config.tally_active {
+        Level::Low => pin.into_output_high(),
+        Level::High => pin.into_output_low(),
+    })
+}
+
+struct Front {
+    pin: OutputPin,
+    active: Level,
+    _buttons: Vec<InputPin>,
+}
+
+impl Device<bool> for Front {
+    fn apply(&mut self, lit: &bool) -> io::Result<()> {
+        if *lit == (self.active == Level::High) {
+            self.pin.set_high();
+        } else {
+            self.pin.set_low();
+        }
+        Ok(())
+    }
+
+    fn rest(&mut self) -> io::Result<()> {
+        self.apply(&false)
+    }
+}

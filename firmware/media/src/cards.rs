@@ -1,0 +1,193 @@
+//! The capture card as a pipeline needs it: found anew for each life of it, and brought back where it is there but dead.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stream::input::{Offer, Pixels};
+
+/// Picture and sound of one card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Card {
+    /// As people call it.
+    pub name: String,
+    /// V4L2 device.
+    pub video: PathBuf,
+    /// ALSA device.
+    pub audio: String,
+    /// What [`Cards::revive`] needs to find it again; empty where it cannot be revived.
+    pub place: Option<PathBuf>,
+}
+
+/// How to bring back a card that is there and gives no pictures, from gentle to rough. Opening it again comes before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revival {
+    /// Enumerate the USB device anew.
+    Reauthorise,
+    /// Switch its port off and on.
+    CyclePower,
+}
+
+impl fmt::Display for Revival {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Revival::Reauthorise => "enumerating it anew",
+            Revival::CyclePower => "switching its port off and on",
+        })
+    }
+}
+
+/// Knows the cards of this machine. A seam: `media` names neither sysfs nor USB.
+pub trait Cards: fmt::Debug + Send + Sync {
+    /// The card to capture from, at this moment. The error says what to do.
+    fn find(&self) -> Result<Card, String>;
+
+    /// One step on a card. The error says why it is not possible.
+    fn revive(&self, card: &Card, step: Revival) -> Result<(), String>;
+}
+
+/// Which step comes after the card has fallen silent so many times in a row, although it is there. `None` is to open it again and
+/// no more.
+pub(crate) fn revival(silences: u32) -> Option<Revival> {
+    match silences {
+        0 | 1 => None,
+        silences if silences.is_multiple_of(2) => Some(Revival::Reauthorise),
+        _ => Some(Revival::CyclePower),
+    }
+}
+
+/// The cards, shared with the capture thread.
+pub type Finder = Arc<dyn Cards>;
+
+/// What a V4L2 device offers, one line a size and rate. Empty where it cannot be asked.
+pub(crate) fn offers(caps: &gst::CapsRef) -> Vec<Offer> {
+    caps.iter().flat_map(offers_of).collect()
+}
+
+fn offers_of(structure: &gst::StructureRef) -> Vec<Offer> {
+    let pixels = match (structure.name().as_str(), structure.get::<&str>("format")) {
+        ("image/jpeg", _) => Pixels::Mjpeg,
+        ("video/x-raw", Ok("NV12")) => Pixels::Nv12,
+        ("video/x-raw", Ok("YUY2" | "UYVY" | "YVYU" | "I420" | "YV12")) => Pixels::Raw,
+        _ => return Vec::new(),
+    };
+    // A card with a range of sizes scales as it is told, so nothing has to be chosen.
+    let side = |name| {
+        structure
+            .get::<i32>(name)
+            .ok()
+            .and_then(|side| side.try_into().ok())
+    };
+    let (Some(width), Some(height)) = (side("width"), side("height")) else {
+        return Vec::new();
+    };
+    rates(structure)
+        .into_iter()
+        .map(|fps| Offer {
+            pixels,
+            width,
+            height,
+            fps,
+        })
+        .collect()
+}
+
+fn rates(structure: &gst::StructureRef) -> Vec<f64> {
+    let rate = |fraction: gst::Fraction| f64::from(fraction.numer()) / f64::from(fraction.denom());
+    if let Ok(list) = structure.get::<gst::List>("framerate") {
+        let one = |value: &gst::glib::SendValue| value.get::<gst::Fraction>().ok().map(rate);
+        return list.as_slice().iter().filter_map(one).collect();
+    }
+    if let Ok(range) = structure.get::<gst::FractionRange>("framerate") {
+        return vec![rate(range.max())];
+    }
+    structure
+        .get::<gst::Fraction>("framerate")
+        .ok()
+        .map(rate)
+        .into_iter()
+        .collect()
+}
+
+/// Whether an ALSA device claims 96 kHz mono and nothing else. That is how the MS2109 and its relatives call 48 kHz stereo; the kernel
+/// knows some of them by their numbers (sound/usb/quirks-table.h) and not their clones.
+pub(crate) fn is_stereo_called_mono(caps: &gst::CapsRef) -> bool {
+    let claims = |structure: &gst::StructureRef| {
+        structure.get::<i32>("rate") == Ok(96_000) && structure.get::<i32>("channels") == Ok(1)
+    };
+    !caps.is_empty() && !caps.is_any() && caps.iter().all(claims)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stick_offers_is_read() {
+        gst::init().unwrap();
+        let caps = gst::Caps::from_str(
+            "video/x-raw,format=YUY2,width=1280,height=720,framerate=10/1;\
+             image/jpeg,width=1280,height=720,framerate={60/1,30000/1001};\
+             video/x-raw,format=BGR,width=1280,height=720,framerate=30/1;\
+             video/x-raw,format=NV12,width=[1,4096],height=[1,2160],framerate=30/1",
+        )
+        .unwrap();
+        let found: Vec<_> = offers(&caps)
+            .into_iter()
+            .map(|offer| {
+                (
+                    offer.pixels,
+                    offer.width,
+                    offer.height,
+                    offer.fps.round() as u32,
+                )
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (Pixels::Raw, 1280, 720, 10),
+                (Pixels::Mjpeg, 1280, 720, 60),
+                (Pixels::Mjpeg, 1280, 720, 30)
+            ]
+        );
+    }
+
+    #[test]
+    fn stereo_that_calls_itself_mono_is_recognised() {
+        gst::init().unwrap();
+        for (caps, expected) in [
+            ("audio/x-raw,format=S16LE,rate=96000,channels=1", true),
+            ("audio/x-raw,format=S16LE,rate=48000,channels=2", false),
+            ("audio/x-raw,format=S16LE,rate=48000,channels=1", false),
+            (
+                "audio/x-raw,rate=96000,channels=1;audio/x-raw,rate=96000,channels=2",
+                false,
+            ),
+            ("audio/x-raw,rate=[8000,96000],channels=1", false),
+            ("EMPTY", false),
+            ("ANY", false),
+        ] {
+            let caps = gst::Caps::from_str(caps).unwrap();
+            assert_eq!(is_stereo_called_mono(&caps), expected, "{caps}");
+        }
+    }
+
+    #[test]
+    fn the_ladder_grows_rougher_and_begins_anew() {
+        let steps: Vec<_> = (1..6).map(revival).collect();
+        use Revival::{CyclePower, Reauthorise};
+        assert_eq!(
+            steps,
+            [
+                None,
+                Some(Reauthorise),
+                Some(CyclePower),
+                Some(Reauthorise),
+                Some(CyclePower)
+            ]
+        );
+    }
+}

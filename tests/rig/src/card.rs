@@ -1,0 +1,126 @@
+//! A cheap HDMI capture stick: USB video class and USB audio class on one device, behind the kernel's USB/IP.
+//!
+//! The kernel's virtual host controller (`vhci-hcd`) takes any socket as a USB device and speaks USB/IP over it
+//! (Documentation/usb/usbip_protocol.rst). This is the device's side. `descriptors` says what it is, `Link` answers the
+//! transfers, and `picture` and `beep` are what comes in at the HDMI socket: a bar that moves, and once a second of the
+//! source's own time a white flash and a beep that begin together.
+//!
+//! All of a card's answers are given under one lock, since a transfer that the kernel takes back (UNLINK) must not be answered too.
+
+mod descriptors;
+mod link;
+mod picture;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::Streams;
+use link::Link;
+
+/// What a card offers, and how good its clocks are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Card {
+    pub vendor: u16,
+    pub product: u16,
+    pub name: String,
+    pub modes: Vec<Mode>,
+    pub sound: Sound,
+    /// How much too fast the sound's clock runs against the pictures', parts per million.
+    pub audio_ppm: f64,
+}
+
+/// One line of the card's table of formats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mode {
+    pub pixels: Pixels,
+    pub width: u16,
+    pub height: u16,
+    pub fps: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Pixels {
+    Yuy2,
+    Mjpeg,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sound {
+    /// 48 kHz stereo, and says so.
+    Stereo48k,
+    /// 48 kHz stereo that calls itself 96 kHz mono, as the MS2109 does.
+    Mono96k,
+}
+
+impl Card {
+    /// A stick as they are sold: raw pictures slowly or small, compressed ones fast. `sizes` are its sizes with their rates in
+    /// YUY2 and MJPEG.
+    pub fn stick(sizes: &[(u16, u16, u32, u32)]) -> Card {
+        let mode = |pixels, width, height, fps| Mode {
+            pixels,
+            width,
+            height,
+            fps,
+        };
+        let raw = sizes
+            .iter()
+            .map(|&(w, h, fps, _)| mode(Pixels::Yuy2, w, h, fps));
+        let jpeg = sizes
+            .iter()
+            .map(|&(w, h, _, fps)| mode(Pixels::Mjpeg, w, h, fps));
+        Card {
+            vendor: 0x534d,
+            product: 0x2109,
+            name: "USB Video".into(),
+            modes: raw.chain(jpeg).filter(|mode| mode.fps > 0).collect(),
+            sound: Sound::Stereo48k,
+            audio_ppm: 0.0,
+        }
+    }
+}
+
+/// A card in the socket. Dropping it pulls it out.
+#[derive(Debug)]
+pub struct Plugged {
+    link: Arc<Link>,
+}
+
+/// Port of the virtual controller: the first of high speed.
+const PORT: u32 = 0;
+/// Bus 1, device 2, as USB/IP numbers the far side's devices.
+const DEVICE: u32 = 0x0001_0002;
+/// `USB_SPEED_HIGH`.
+const SPEED: u32 = 3;
+
+impl Plugged {
+    /// Plugs a card in.
+    pub fn new(card: Card) -> io::Result<Plugged> {
+        let (ours, kernels) = UnixStream::pair()?;
+        let link = Link::start(card, ours)?;
+        fs::write(
+            "/sys/devices/platform/vhci_hcd.0/attach",
+            format!("{PORT} {} {DEVICE} {SPEED}", kernels.as_raw_fd()),
+        )?;
+        Ok(Plugged { link })
+    }
+
+    pub fn streams(&self, streams: Streams) {
+        self.link.streams(streams);
+    }
+
+    /// The pictures stop until the card is enumerated anew.
+    pub fn wedge(&self) {
+        self.link.wedge();
+    }
+}
+
+impl Drop for Plugged {
+    fn drop(&mut self) {
+        self.link.unplug();
+    }
+}

@@ -1,0 +1,430 @@
+//! The device's side of USB/IP: answers control transfers at once, and feeds the two streams at their own pace.
+
+use std::collections::VecDeque;
+use std::f64::consts::TAU;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::descriptors::{self, AUDIO_PACKET, AUDIO_STREAMING, PAYLOAD, VIDEO_STREAMING};
+use super::picture::Pictures;
+use super::{Card, Mode};
+use crate::protocol::Streams;
+
+/// Commands of USB/IP.
+const SUBMIT: u32 = 1;
+const UNLINK: u32 = 2;
+/// Errors that a transfer ends with.
+const STALL: i32 = -32;
+const UNLINKED: i32 = -104;
+
+/// How long a flash and a beep last, seconds of the source's time.
+const BLINK: f64 = 0.1;
+const BEEP_HZ: f64 = 1000.0;
+
+/// Samples a second of an exact clock.
+const RATE: f64 = 48_000.0;
+
+/// A transfer that the kernel waits for.
+#[derive(Debug)]
+struct Transfer {
+    number: u32,
+    length: usize,
+    /// Isochronous packets as they came: offset, length, two fields for the answer.
+    packets: Vec<[u32; 4]>,
+}
+
+#[derive(Debug)]
+struct State {
+    socket: UnixStream,
+    video: VecDeque<Transfer>,
+    audio: VecDeque<Transfer>,
+    streams: Streams,
+    wedged: bool,
+    /// What the host has chosen: format, frame and interval as in the probe control.
+    choice: [u8; 26],
+    audio_setting: u8,
+    gone: bool,
+}
+
+/// A card that is plugged in.
+#[derive(Debug)]
+pub(super) struct Link {
+    card: Card,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// When the source's time began.
+    epoch: Instant,
+}
+
+/// Where the source's time is, seconds, and whether a flash and a beep are on.
+fn blinks(seconds: f64) -> bool {
+    seconds >= 1.0 && seconds.fract() < BLINK
+}
+
+impl Link {
+    pub(super) fn start(card: Card, socket: UnixStream) -> io::Result<Arc<Link>> {
+        let reader = socket.try_clone()?;
+        let link = Arc::new(Link {
+            state: Mutex::new(State {
+                socket,
+                video: VecDeque::new(),
+                audio: VecDeque::new(),
+                streams: Streams {
+                    video: true,
+                    audio: true,
+                },
+                wedged: false,
+                choice: [0; 26],
+                audio_setting: 0,
+                gone: false,
+            }),
+            changed: Condvar::new(),
+            epoch: Instant::now(),
+            card,
+        });
+        let ends: [fn(&Link, UnixStream); 3] = [
+            |link, reader| {
+                let _ = link.listen(reader);
+                link.unplug();
+            },
+            |link, _| link.show(),
+            |link, _| link.sound(),
+        ];
+        for end in ends {
+            let (link, reader) = (link.clone(), reader.try_clone()?);
+            std::thread::spawn(move || end(&link, reader));
+        }
+        Ok(link)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn streams(&self, streams: Streams) {
+        self.lock().streams = streams;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn wedge(&self) {
+        self.lock().wedged = true;
+    }
+
+    /// Closing the socket is what pulling the plug looks like to the kernel.
+    pub(super) fn unplug(&self) {
+        let mut state = self.lock();
+        state.gone = true;
+        let _ = state.socket.shutdown(std::net::Shutdown::Both);
+        self.changed.notify_all();
+    }
+
+    fn listen(&self, mut socket: UnixStream) -> io::Result<()> {
+        loop {
+            let mut head = [0; 48];
+            socket.read_exact(&mut head)?;
+            let word =
+                |i: usize| u32::from_be_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
+            let (command, number, inward, endpoint) = (word(0), word(4), word(12) == 1, word(16));
+            if command == UNLINK {
+                self.lock().unlink(number, word(20))?;
+                continue;
+            }
+            if command != SUBMIT {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            let length = word(24) as usize;
+            let mut data = vec![0; if inward { 0 } else { length }];
+            socket.read_exact(&mut data)?;
+            // Without packets the count is 0 or all ones.
+            let count = if endpoint == 2 { word(32) as i32 } else { 0 };
+            let mut packets = Vec::new();
+            for _ in 0..count.max(0) {
+                let mut packet = [0; 16];
+                socket.read_exact(&mut packet)?;
+                let (fields, _) = packet.as_chunks::<4>();
+                packets.push([0, 1, 2, 3].map(|i| u32::from_be_bytes(fields[i])));
+            }
+            let transfer = Transfer {
+                number,
+                length,
+                packets,
+            };
+            let mut state = self.lock();
+            match endpoint {
+                0 => {
+                    let setup: [u8; 8] = head[40..].try_into().expect("48 bytes");
+                    match self.control(&mut state, setup, &data) {
+                        Some(answer) if inward => {
+                            let wanted = usize::from(u16::from_le_bytes([setup[6], setup[7]]));
+                            let answer = &answer[..answer.len().min(wanted).min(length)];
+                            state.answer(number, 0, answer.len(), answer, &[])?;
+                        }
+                        Some(_) => state.answer(number, 0, length, &[], &[])?,
+                        None => state.answer(number, STALL, 0, &[], &[])?,
+                    }
+                }
+                1 => state.video.push_back(transfer),
+                2 => state.audio.push_back(transfer),
+                _ => state.answer(number, STALL, 0, &[], &[])?,
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    /// Answers a control transfer; `None` is a stall.
+    fn control(&self, state: &mut State, setup: [u8; 8], data: &[u8]) -> Option<Vec<u8>> {
+        let [kind, request, v0, v1, i0, i1, _, _] = setup;
+        let interface = u16::from_le_bytes([i0, i1]);
+        match (kind, request) {
+            (0x80, 6) => match v1 {
+                1 => Some(descriptors::device(&self.card)),
+                2 => Some(descriptors::configuration(&self.card)),
+                3 => descriptors::string(&self.card, v0),
+                6 => Some(descriptors::qualifier()),
+                _ => None,
+            },
+            (0x80, 0) => Some(vec![0, 0]),
+            (0x81, 10) if interface == AUDIO_STREAMING => Some(vec![state.audio_setting]),
+            (0x81, 10) => Some(vec![0]),
+            (0x01, 11) => {
+                if interface == AUDIO_STREAMING {
+                    state.audio_setting = v0;
+                }
+                Some(Vec::new())
+            }
+            // A new configuration is a new life.
+            (0x00, 9) => {
+                state.wedged = false;
+                Some(Vec::new())
+            }
+            // Clearing a halt, which UVC also does at the end of a stream.
+            (0x00..=0x02, 1 | 3 | 5) => Some(Vec::new()),
+            // Probe and commit.
+            (0xa1, _) if interface & 0xff == VIDEO_STREAMING && matches!(v1, 1 | 2) => {
+                Some(match request {
+                    0x86 => vec![3],
+                    0x85 => vec![26, 0],
+                    _ => self.settle(state.choice).to_vec(),
+                })
+            }
+            (0x21, 1) if interface & 0xff == VIDEO_STREAMING && matches!(v1, 1 | 2) => {
+                let known = data.len().min(26);
+                state.choice[..known].copy_from_slice(&data[..known]);
+                Some(Vec::new())
+            }
+            // The rate of the sound's endpoint: there is one.
+            (0x22, 1) => Some(Vec::new()),
+            (0xa2, _) => Some(vec![0x80, 0xbb, 0]),
+            _ => None,
+        }
+    }
+
+    /// The choice as the card takes it: an index that it does not have becomes the first.
+    fn settle(&self, mut choice: [u8; 26]) -> [u8; 26] {
+        let formats = descriptors::formats(&self.card).len() as u8;
+        choice[2] = choice[2].clamp(1, formats.max(1));
+        if choice[3] == 0 {
+            choice[3] = 1;
+        }
+        if let Some(mode) = self.mode(&choice) {
+            choice[4..8].copy_from_slice(&descriptors::interval(mode).to_le_bytes());
+            choice[18..22].copy_from_slice(&descriptors::frame_size(mode).to_le_bytes());
+            choice[22..26].copy_from_slice(&(PAYLOAD as u32).to_le_bytes());
+        }
+        choice
+    }
+
+    fn mode(&self, choice: &[u8; 26]) -> Option<&Mode> {
+        let formats = descriptors::formats(&self.card);
+        let pixels = *formats.get(usize::from(choice[2]).checked_sub(1)?)?;
+        descriptors::modes(&self.card, pixels).nth(usize::from(choice[3]).checked_sub(1)?)
+    }
+
+    /// Waits until `ready`; `None` when the card is gone.
+    fn wait(&self, ready: impl Fn(&State) -> bool) -> Option<MutexGuard<'_, State>> {
+        let state = self
+            .changed
+            .wait_while(self.lock(), |state| !state.gone && !ready(state))
+            .unwrap_or_else(PoisonError::into_inner);
+        (!state.gone).then_some(state)
+    }
+
+    fn source_time(&self) -> f64 {
+        self.epoch.elapsed().as_secs_f64()
+    }
+
+    /// Feeds pictures, each when its time has come. A picture for which nobody waits then is lost, as on a wire.
+    fn show(&self) {
+        let mut made: Option<(Mode, Pictures)> = None;
+        let mut toggle = 0;
+        loop {
+            let Some(state) = self.wait(|state| !state.video.is_empty()) else {
+                return;
+            };
+            let Some(mode) = self.mode(&self.settle(state.choice)).copied() else {
+                return;
+            };
+            drop(state);
+            if made.as_ref().is_none_or(|(made, _)| *made != mode) {
+                made = Some((mode, Pictures::new(&mode)));
+            }
+            let Some((_, pictures)) = &made else { return };
+            let number = (self.source_time() * f64::from(mode.fps)).floor() as u64 + 1;
+            let due = number as f64 / f64::from(mode.fps);
+            std::thread::sleep(Duration::from_secs_f64((due - self.source_time()).max(0.0)));
+            let state = self.lock();
+            if state.gone {
+                return;
+            }
+            if !state.streams.video || state.wedged {
+                continue;
+            }
+            drop(state);
+            toggle ^= 1;
+            if self
+                .send(pictures.get(number, blinks(due)), toggle)
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+
+    /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). `None` when the card is gone.
+    fn send(&self, picture: &[u8], toggle: u8) -> Option<()> {
+        let mut rest = picture;
+        while !rest.is_empty() {
+            let mut state = self.wait(|state| !state.video.is_empty())?;
+            let transfer = state.video.pop_front()?;
+            let room = transfer.length.min(PAYLOAD) - 2;
+            let (now, later) = rest.split_at(rest.len().min(room));
+            rest = later;
+            let last = if rest.is_empty() { 2 } else { 0 };
+            let data = [&[2, 0x80 | toggle | last], now].concat();
+            state
+                .answer(transfer.number, 0, data.len(), &data, &[])
+                .ok()?;
+        }
+        Some(())
+    }
+
+    /// Feeds sound: as many milliseconds as a transfer has packets, when they are over.
+    fn sound(&self) {
+        let rate = RATE * (1.0 + self.card.audio_ppm / 1e6);
+        // Frames since the source's time began, as the sound's own clock counts them.
+        let mut frame = 0_u64;
+        loop {
+            let Some(state) = self.wait(|state| !state.audio.is_empty()) else {
+                return;
+            };
+            let packets = state.audio[0].packets.len() as u64;
+            let number = state.audio[0].number;
+            drop(state);
+            let per_packet = u64::from(AUDIO_PACKET) / 4;
+            let now = (self.source_time() * rate) as u64;
+            if frame + per_packet * 200 < now {
+                // Nobody has listened for a while.
+                frame = now;
+            }
+            let end = frame + packets * per_packet;
+            let due = end as f64 / rate;
+            std::thread::sleep(Duration::from_secs_f64((due - self.source_time()).max(0.0)));
+            let mut state = self.lock();
+            if state.gone {
+                return;
+            }
+            if !state.streams.audio {
+                frame = end;
+                drop(state);
+                std::thread::sleep(Duration::from_millis(10));
+                continue;
+            }
+            if state
+                .audio
+                .front()
+                .is_none_or(|first| first.number != number)
+            {
+                continue;
+            }
+            let Some(transfer) = state.audio.pop_front() else {
+                continue;
+            };
+            let data: Vec<u8> = (frame..end)
+                .flat_map(|frame| {
+                    let at = frame as f64 / rate;
+                    let tone = (TAU * BEEP_HZ * at).sin() * 12_000.0;
+                    let sample = if blinks(at) { tone as i16 } else { 0 };
+                    let [low, high] = sample.to_le_bytes();
+                    [low, high, low, high]
+                })
+                .collect();
+            frame = end;
+            let packets: Vec<[u32; 4]> = transfer
+                .packets
+                .iter()
+                .map(|&[offset, length, _, _]| [offset, length, u32::from(AUDIO_PACKET), 0])
+                .collect();
+            if state
+                .answer(transfer.number, 0, data.len(), &data, &packets)
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+impl State {
+    fn answer(
+        &mut self,
+        number: u32,
+        status: i32,
+        length: usize,
+        data: &[u8],
+        packets: &[[u32; 4]],
+    ) -> io::Result<()> {
+        let mut message = Vec::with_capacity(48 + data.len() + 16 * packets.len());
+        for word in [
+            3,
+            number,
+            0,
+            0,
+            0,
+            status as u32,
+            length as u32,
+            0,
+            packets.len() as u32,
+            0,
+            0,
+            0,
+        ] {
+            message.extend(word.to_be_bytes());
+        }
+        message.extend_from_slice(data);
+        message.extend(
+            packets
+                .iter()
+                .flatten()
+                .flat_map(|field| field.to_be_bytes()),
+        );
+        self.socket.write_all(&message)
+    }
+
+    /// Takes a transfer back, unless it has been answered.
+    fn unlink(&mut self, number: u32, transfer: u32) -> io::Result<()> {
+        let waiting = self.video.len() + self.audio.len();
+        for queue in [&mut self.video, &mut self.audio] {
+            queue.retain(|waiting| waiting.number != transfer);
+        }
+        let found = self.video.len() + self.audio.len() < waiting;
+        let status = if found { UNLINKED } else { 0 };
+        let mut message = Vec::with_capacity(48);
+        for word in [4, number, 0, 0, 0, status as u32] {
+            message.extend(word.to_be_bytes());
+        }
+        message.resize(48, 0);
+        self.socket.write_all(&message)
+    }
+}

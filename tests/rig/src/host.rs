@@ -1,0 +1,409 @@
+//! The rig as a test sees it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use stream::screen::{HEIGHT, WIDTH};
+use tempfile::TempDir;
+use tests::{PATIENCE, wait_for};
+
+use crate::card::Card;
+use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
+use crate::protocol::{Bus, GO_LIVE, LAMP, PAGE, Reply, Request, Streams};
+
+/// Memory of the machine: the box's own and the pictures of a card at 1080p.
+const MEMORY: &str = "1024M";
+/// Size of the disk, most of it never written.
+const DISK_BYTES: u64 = 2 << 30;
+/// How long a finger is on a button.
+const TAP: Duration = Duration::from_millis(120);
+const HOLD: Duration = Duration::from_millis(1800);
+
+/// The disk of a machine, which outlives a power cut.
+#[derive(Debug)]
+pub struct Disk(TempDir);
+
+impl Disk {
+    /// An empty disk.
+    pub fn new() -> Disk {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let image = dir.path().join("disk.img");
+        fs::File::create(&image)
+            .and_then(|file| file.set_len(DISK_BYTES))
+            .expect("the disk can be made");
+        let made = Command::new("/usr/sbin/mkfs.ext4")
+            .args(["-q", "-F"])
+            .arg(&image)
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "mkfs.ext4 runs");
+        Disk(dir)
+    }
+
+    fn image(&self) -> PathBuf {
+        self.0.path().join("disk.img")
+    }
+}
+
+impl Default for Disk {
+    fn default() -> Disk {
+        Disk::new()
+    }
+}
+
+/// A machine that runs. Dropping it cuts its power.
+#[derive(Debug)]
+pub struct Rig {
+    kernel: Child,
+    line: ChildStdin,
+    replies: Receiver<String>,
+    scratch: TempDir,
+    disk: Option<Disk>,
+    ready: Value,
+}
+
+/// The kernel, built on first use.
+fn kernel() -> &'static Path {
+    static KERNEL: OnceLock<PathBuf> = OnceLock::new();
+    KERNEL.get_or_init(|| {
+        let build = tests::root().join("tests/rig/kernel/build");
+        let output = Command::new(build)
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("tests/rig/kernel/build runs");
+        assert!(output.status.success(), "the rig's kernel cannot be built");
+        String::from_utf8_lossy(&output.stdout).trim().into()
+    })
+}
+
+/// A program of this workspace, beside the tests' own.
+fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test is a program");
+    test.ancestors()
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| panic!("{name} is not built: run `make test-rig`"))
+}
+
+impl Rig {
+    /// Switches a machine on with an empty disk and no card in its socket.
+    pub fn boot() -> Rig {
+        Rig::boot_with(Disk::new())
+    }
+
+    /// Switches a machine on with a disk that has been used before.
+    pub fn boot_with(disk: Disk) -> Rig {
+        let scratch = tempfile::tempdir().expect("a temporary directory can be made");
+        let log = fs::File::create(scratch.path().join("kernel.log")).expect("it can be written");
+        let mut kernel = Command::new(kernel())
+            .arg(format!("mem={MEMORY}"))
+            .arg(format!("ubda={}", disk.image().display()))
+            .arg(format!("init={}", program("rig-guest").display()))
+            .arg(format!("rig.scratch={}", scratch.path().display()))
+            .args([
+                "root=none",
+                "rootfstype=hostfs",
+                "rootflags=/",
+                "ro",
+                "seccomp=auto",
+                "con=null",
+                "con0=null,fd:2",
+                "ssl=null",
+                "ssl0=fd:0,fd:1",
+                "console=tty0",
+                "panic=-1",
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            // Its processes die together.
+            .process_group(0)
+            .spawn()
+            .expect("the kernel starts");
+        let line = kernel.stdin.take().expect("a pipe");
+        let output = kernel.stdout.take().expect("a pipe");
+        let (sender, replies) = channel();
+        std::thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut text = Vec::new();
+            while output
+                .read_until(b'\n', &mut text)
+                .is_ok_and(|read| read > 0)
+            {
+                let said = String::from_utf8_lossy(&text);
+                if let Some(reply) = said.trim().strip_prefix(MARK)
+                    && sender.send(reply.to_owned()).is_err()
+                {
+                    return;
+                }
+                text.clear();
+            }
+        });
+        let rig = Rig {
+            kernel,
+            line,
+            replies,
+            scratch,
+            disk: Some(disk),
+            ready: Value::Null,
+        };
+        assert!(matches!(rig.reply(), Reply::Up));
+        rig
+    }
+
+    /// Cuts the power. What was not synchronised is lost; the disk is what is left.
+    pub fn cut_power(mut self) -> Disk {
+        self.stop();
+        self.disk.take().expect("a machine has a disk")
+    }
+
+    fn stop(&mut self) {
+        let _ = kill_process_group(Pid::from_child(&self.kernel), Signal::KILL);
+        let _ = self.kernel.wait();
+    }
+
+    fn reply(&self) -> Reply {
+        let reply = self.replies.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!(
+                "the machine does not answer; its kernel said\n{}",
+                self.file("kernel.log")
+            )
+        });
+        serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error}: {reply}"))
+    }
+
+    fn ask(&mut self, request: &Request) -> Reply {
+        let text = serde_json::to_string(request).expect("plain data");
+        writeln!(self.line, "{text}").expect("the machine runs");
+        match self.reply() {
+            Reply::Failed(why) => panic!("{request:?}: {why}"),
+            reply => reply,
+        }
+    }
+
+    fn file(&self, name: &str) -> String {
+        let text = fs::read(self.scratch.path().join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+
+    /// The last lines of the box's log.
+    pub fn log(&self) -> String {
+        self.file("podium.log")
+    }
+
+    /// Puts a card in the socket, instead of the one that is there.
+    pub fn plug(&mut self, card: &Card) {
+        self.ask(&Request::Plug(card.clone()));
+    }
+
+    pub fn unplug(&mut self) {
+        self.ask(&Request::Unplug);
+    }
+
+    /// Stops or continues the card's pictures and sound.
+    pub fn streams(&mut self, video: bool, audio: bool) {
+        self.ask(&Request::Streams(Streams { video, audio }));
+    }
+
+    /// The card gives no more pictures until it is enumerated anew.
+    pub fn wedge(&mut self) {
+        self.ask(&Request::Wedge);
+    }
+
+    /// Breaks or mends the display's bus.
+    pub fn bus(&mut self, bus: Bus) {
+        self.ask(&Request::Bus(bus));
+    }
+
+    fn finger(&mut self, line: u32, time: Duration) {
+        for pressed in [true, false] {
+            self.ask(&Request::Line { line, pressed });
+            std::thread::sleep(time);
+        }
+    }
+
+    pub fn tap_go_live(&mut self) {
+        self.finger(GO_LIVE, TAP);
+    }
+
+    pub fn hold_go_live(&mut self) {
+        self.finger(GO_LIVE, HOLD);
+    }
+
+    pub fn tap_page(&mut self) {
+        self.finger(PAGE, TAP);
+    }
+
+    /// Whether the tally light's line is high.
+    pub fn lamp(&mut self) -> bool {
+        match self.ask(&Request::Lamp) {
+            Reply::Lamp(lit) => lit,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// What the display shows: 64 rows of 128 `#` and `.`; `None` while it is dark.
+    pub fn glass(&mut self) -> Option<Vec<String>> {
+        match self.ask(&Request::Glass) {
+            Reply::Glass(glass) => glass,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// Runs a program in the machine.
+    pub fn run(&mut self, program: &str, arguments: &[&str]) -> String {
+        let request = Request::Run {
+            program: program.into(),
+            arguments: arguments.iter().map(ToString::to_string).collect(),
+        };
+        match self.ask(&request) {
+            Reply::Ran { output, .. } => output,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// Runs `podium` with arguments of the test's own, to its end.
+    pub fn podium(&mut self, arguments: &[&str]) -> String {
+        let podium = program("podium").display().to_string();
+        self.run(&podium, arguments)
+    }
+
+    /// Starts the box with the `linux` board wired to this machine, and `toml` on top. Returns when it is ready.
+    pub fn start(&mut self, toml: &str) {
+        let bus = self.bus_device();
+        let config = format!(
+            "name = \"Rig\"\ndata_dir = \"{DISK}/podium\"\n\
+             [board]\nkind = \"linux\"\ni2c_bus = \"{bus}\"\ni2c_address = {ADDRESS}\n\
+             go_live_line = {GO_LIVE}\npage_line = {PAGE}\ntally_line = {LAMP}\n\
+             [viewer]\nlisten = \"127.0.0.1:8080\"\n[operator]\nlisten = \"127.0.0.1:8081\"\n\
+             [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/4001\"]\n{toml}\n"
+        );
+        fs::write(self.scratch.path().join("podium.toml"), config).expect("it can be written");
+        self.ask(&Request::Start {
+            program: program("podium").display().to_string(),
+            arguments: ["run", "--plain", "--config"]
+                .into_iter()
+                .map(String::from)
+                .chain([format!("{SCRATCH}/podium.toml")])
+                .collect(),
+        });
+        self.ready = wait_for("the box to be ready", || match self.ask(&Request::Ready) {
+            Reply::Ready(Some(line)) => serde_json::from_str(&line).ok(),
+            _ => match self.ask(&Request::Ended) {
+                Reply::Ended(code) => panic!("the box ended with {code:?}\n{}", self.log()),
+                _ => None,
+            },
+        });
+    }
+
+    /// The bridge's bus, when its driver has started.
+    fn bus_device(&mut self) -> String {
+        wait_for("the I2C bus", || {
+            let buses = self.run("ls", &["/sys/bus/i2c/devices"]);
+            let bus = buses
+                .split_whitespace()
+                .find(|name| name.starts_with("i2c-"))?;
+            Some(format!("/dev/{bus}"))
+        })
+    }
+
+    /// Ends the box as systemd does, and returns its exit status.
+    pub fn terminate(&mut self) -> Option<i32> {
+        self.ask(&Request::Kill {
+            signal: Signal::TERM.as_raw(),
+        });
+        wait_for("the box to end", || match self.ask(&Request::Ended) {
+            Reply::Ended(code) => Some(code),
+            _ => None,
+        })
+    }
+
+    /// A page of the box: status and body. `listener` is `viewer` or `operator`.
+    pub fn get(&mut self, listener: &str, path: &str) -> (u16, Vec<u8>) {
+        let base = self.ready[listener]
+            .as_str()
+            .expect("the box is ready")
+            .to_owned();
+        match self.ask(&Request::Get {
+            url: format!("{base}{path}"),
+        }) {
+            Reply::Got { status, file } => {
+                let path = self.scratch.path().join(file);
+                let body = fs::read(&path).expect("the guest has written it");
+                let _ = fs::remove_file(path);
+                (status, body)
+            }
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// The picture that the box has drawn, as [`glass`](Self::glass) gives it; by the operator's page, not by the display's bus.
+    pub fn drawn(&mut self) -> Vec<String> {
+        let (status, png) = self.get("operator", "/api/v1/panel.png");
+        assert_eq!(status, 200);
+        let mut reader = png::Decoder::new(std::io::Cursor::new(png))
+            .read_info()
+            .expect("a PNG");
+        let mut pixels = vec![0; reader.output_buffer_size().expect("a small picture")];
+        let info = reader.next_frame(&mut pixels).expect("a PNG");
+        assert_eq!(info.bit_depth, png::BitDepth::One, "dark and lit");
+        let scale = info.width / WIDTH;
+        let lit = |x: u32, y: u32| {
+            let (x, y) = ((x * scale) as usize, (y * scale) as usize);
+            pixels[y * info.line_size + x / 8] & 0x80 >> (x % 8) != 0
+        };
+        let row = |y| {
+            (0..WIDTH)
+                .map(|x| if lit(x, y) { '#' } else { '.' })
+                .collect()
+        };
+        (0..HEIGHT).map(row).collect()
+    }
+
+    pub fn status(&mut self) -> Value {
+        let (_, body) = self.get("operator", "/api/v1/status");
+        serde_json::from_slice(&body).expect("the status is JSON")
+    }
+
+    /// Waits until something is true of the status, and returns it.
+    pub fn wait_for_status(&mut self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || Some(self.status()).filter(|status| is(status)))
+    }
+
+    pub fn wait_for_state(&mut self, word: &str) {
+        self.wait_for_status(&format!("state {word}"), |status| {
+            status["state"]["word"] == word
+        });
+    }
+
+    pub fn wait_for_signal(&mut self, word: &str) {
+        self.wait_for_status(&format!("signal {word}"), |status| {
+            status["input"]["signal"] == word
+        });
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop();
+        if std::thread::panicking() {
+            #[expect(clippy::print_stderr, reason = "a failed test shows what the box said")]
+            {
+                eprintln!(
+                    "--- the kernel ---\n{}\n--- the box ---\n{}",
+                    self.file("kernel.log"),
+                    self.log()
+                );
+            }
+        }
+    }
+}
