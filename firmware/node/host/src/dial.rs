@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn what_is_no_address_of_a_peer_is_said() {
         for (address, expected) in [
-            ("mirror.example", "must"),
+            ("mirror.example", "is not a peer's address"),
             ("/ip4/192.0.2.1/tcp/4001", "must end in /p2p/"),
             ("/dnsaddr/mirror.example", "must begin with /ip4"),
         ] {
