@@ -128,6 +128,7 @@ fn status() -> Status {
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,
+        videos: vec![],
         health: health::assess(&Facts::healthy()),
         network: Network {
             watch_url: "http://127.0.0.1:8080/".to_owned(),

@@ -48,6 +48,7 @@ fn idle() -> Status {
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,
+        videos: vec![],
         health: health::assess(&Facts::healthy()),
         network: Network {
             watch_url: "http://192.168.1.7:8080/".to_owned(),
@@ -85,6 +86,7 @@ fn live() -> Status {
             error_ms: Some(-0.1),
             ..Sync::default()
         },
+        videos: vec![],
         health: health::assess(&live_facts()),
         segments: 1268,
         segment_age_ms: Some(900),

@@ -13,6 +13,8 @@ use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
+use stream::media::Rendition;
+use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Update};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
@@ -340,17 +342,27 @@ impl Appliance {
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
             media::Event::Sync(clocks) => self.sync.clocks(clocks),
             media::Event::Observed(observation) => self.sync.observe(&observation),
-            media::Event::VideoConfig { run, config } if Some(run) == current => {
-                self.cut(|segmenter, out| segmenter.configure_video(config, out));
+            media::Event::VideoConfig {
+                run,
+                rendition,
+                config,
+            } if Some(run) == current => {
+                self.cut(|segmenter, out| segmenter.configure_video(rendition, config, out));
             }
             media::Event::AudioConfig { run, config } if Some(run) == current => {
                 self.cut(|segmenter, out| segmenter.configure_audio(config, out));
             }
-            media::Event::Video { run, unit } if Some(run) == current => {
-                if let Some(run) = &mut self.run {
+            media::Event::Video {
+                run,
+                rendition,
+                unit,
+            } if Some(run) == current => {
+                if let Some(run) = &mut self.run
+                    && rendition == Rendition::Video
+                {
                     run.dates.observe(unit.pts, Instant::now(), wall_now());
                 }
-                self.cut(|segmenter, out| segmenter.push_video(unit, out));
+                self.cut(|segmenter, out| segmenter.push_video(rendition, unit, out));
             }
             media::Event::Audio { run, frame } if Some(run) == current => {
                 self.cut(|segmenter, out| segmenter.push_audio(frame, out));
@@ -540,10 +552,8 @@ impl Appliance {
 
     fn begin(&mut self) {
         let first = self.publication.numbers();
-        let settings = publication::Settings {
-            video_bitrate: u64::from(self.wishes.video_kbps) * 1000,
-            ..settings(&self.config)
-        };
+        let mut settings = settings(&self.config);
+        settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
         self.channels.live.send_modify(Live::forget);
         self.keeper.keep(self.wishes);
@@ -653,14 +663,23 @@ fn store_cause(error: &StoreError) -> Cause {
 }
 
 fn settings(config: &Config) -> publication::Settings {
+    let video = |bitrate_kbps, resolution| publication::Video {
+        bitrate: u64::from(bitrate_kbps) * 1000,
+        picture: Picture {
+            resolution,
+            frame_rate: f64::from(config.video.fps),
+        },
+    };
     publication::Settings {
         segment: config.hls.segment(),
         part: config.hls.part(),
         window: (config.hls.window_s * 1000).div_ceil(config.hls.segment_ms) as usize,
-        video_bitrate: u64::from(config.video.bitrate_kbps) * 1000,
+        video: video(
+            config.video.bitrate_kbps,
+            (config.video.width, config.video.height),
+        ),
+        low: (config.video.low).map(|low| video(low.bitrate_kbps, (low.width, low.height))),
         audio_bitrate: u64::from(config.audio.bitrate_kbps) * 1000,
-        resolution: (config.video.width, config.video.height),
-        frame_rate: f64::from(config.video.fps),
     }
 }
 
@@ -669,6 +688,7 @@ fn segmenter_settings(config: &Config) -> stream::segmenter::Settings {
         segment: config.hls.segment(),
         part: config.hls.part(),
         frame: Duration::from_secs(1) / config.video.fps,
+        low: config.video.low.is_some(),
     }
 }
 

@@ -202,6 +202,20 @@ pub(crate) struct Video {
     pub(crate) fps: u32,
     /// kbit/s, 100 to 25000. Default 3000. The operator's page changes it for one broadcast.
     pub(crate) bitrate_kbps: u32,
+    /// A second, smaller video for weak links, at the same frame rate. Costs a second encoder. Default none.
+    pub(crate) low: Option<LowVideo>,
+}
+
+/// `[video.low]`. All keys are needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LowVideo {
+    /// Pixels, even, 64 to less than that of `[video]`.
+    pub(crate) width: u16,
+    /// Pixels, even, in the shape of `[video]`.
+    pub(crate) height: u16,
+    /// kbit/s, 50 to less than that of `[video]`.
+    pub(crate) bitrate_kbps: u32,
 }
 
 impl Default for Video {
@@ -211,6 +225,7 @@ impl Default for Video {
             height: 720,
             fps: 30,
             bitrate_kbps: 3000,
+            low: None,
         }
     }
 }
@@ -384,6 +399,9 @@ impl Config {
                 accepted,
             });
         }
+        if let Some(low) = &video.low {
+            low.check(video)?;
+        }
         if !(-MOST_TRIM_MS..=MOST_TRIM_MS).contains(&self.capture.av_offset_ms) {
             return Err(ConfigError::Value {
                 key: "[capture] av_offset_ms",
@@ -397,6 +415,46 @@ impl Config {
                 value: "nothing".into(),
                 accepted: "the path of a recording, because source = \"file\"",
             });
+        }
+        Ok(())
+    }
+}
+
+impl LowVideo {
+    fn check(&self, video: &Video) -> Result<(), ConfigError> {
+        let product = |a: u16, b: u16| u32::from(a) * u32::from(b);
+        // Two pixels of rounding: 426x240 is 16:9.
+        let off = product(self.width, video.height).abs_diff(product(self.height, video.width));
+        let rules = [
+            (
+                "[video.low] width",
+                u32::from(self.width),
+                (64..video.width).contains(&self.width) && self.width.is_multiple_of(2),
+                "even, at least 64, and less than [video] width",
+            ),
+            (
+                "[video.low] height",
+                u32::from(self.height),
+                self.height > 0
+                    && self.height.is_multiple_of(2)
+                    && off <= 2 * u32::from(video.width.max(video.height)),
+                "even, and in the shape of [video], as 640x360 or 320x180 for 1280x720",
+            ),
+            (
+                "[video.low] bitrate_kbps",
+                self.bitrate_kbps,
+                (50..video.bitrate_kbps).contains(&self.bitrate_kbps),
+                "at least 50, and less than [video] bitrate_kbps",
+            ),
+        ];
+        for (key, value, ok, accepted) in rules {
+            if !ok {
+                return Err(ConfigError::Value {
+                    key,
+                    value: value.to_string(),
+                    accepted,
+                });
+            }
         }
         Ok(())
     }
@@ -451,7 +509,27 @@ segment_ms = 2000
     fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         check(
             "\n[video]\nwidht = 1280\n",
-            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `bitrate_kbps`",
+            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `bitrate_kbps`, `low`",
+        );
+        check(
+            "[video.low]\nwidth = 320\nheight = 180\n",
+            "FILE:1: missing field `bitrate_kbps`",
+        );
+        check(
+            "[video.low]\nwidth = 426\nheight = 240\nbitrate_kbps = 400\n",
+            "ok",
+        );
+        check(
+            "[video.low]\nwidth = 1280\nheight = 720\nbitrate_kbps = 400\n",
+            "[video.low] width = 1280: must be even, at least 64, and less than [video] width",
+        );
+        check(
+            "[video.low]\nwidth = 320\nheight = 240\nbitrate_kbps = 400\n",
+            "[video.low] height = 240: must be even, and in the shape of [video], as 640x360 or 320x180 for 1280x720",
+        );
+        check(
+            "[video.low]\nwidth = 320\nheight = 180\nbitrate_kbps = 3000\n",
+            "[video.low] bitrate_kbps = 3000: must be at least 50, and less than [video] bitrate_kbps",
         );
         check(
             "[capture]\nsource = \"webcam\"\n",

@@ -68,8 +68,8 @@ pub(crate) struct Live {
     /// Root of the current broadcast, or of the last one.
     pub(crate) root: Option<Cid>,
     pub(crate) index: Option<LiveText>,
-    /// Video and audio.
-    pub(crate) playlists: [Option<LivePlaylist>; 2],
+    /// Of each [`Rendition`], where there is one.
+    pub(crate) playlists: [Option<LivePlaylist>; Rendition::ALL.len()],
     recent: VecDeque<Arc<RecentFile>>,
     /// What was listed, or may be asked for next.
     parts: BTreeMap<(Rendition, PartName), Bytes>,
@@ -99,7 +99,7 @@ impl Live {
         let index = publication.origin_index();
         self.index = index.map(|index| LiveText::new(index.to_string()));
         self.recent.extend(files.into_iter().map(Arc::new));
-        while self.recent.len() > RECENT * Rendition::ALL.len() {
+        while self.recent.len() > RECENT * publication.renditions().len() {
             self.recent.pop_front();
         }
         self.follow(publication);

@@ -12,7 +12,7 @@ use stream::rate::{Oversize, SizeWatch};
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
     Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, Sync,
-    VideoFormat,
+    VideoFormat, VideoRendition,
 };
 
 use crate::health::Sample;
@@ -38,6 +38,7 @@ pub(crate) struct Identity {
     pub(crate) segment: Duration,
     /// As configured.
     pub(crate) video_kbps: u32,
+    pub(crate) videos: Vec<VideoRendition>,
 }
 
 /// The broadcast's state as people read it.
@@ -243,6 +244,10 @@ impl Panel {
         self.oversize
             .take_if(|(at, _)| now.saturating_duration_since(*at) >= OVERSIZE_FOR);
         let oversize = self.oversize.map(|(_, oversize)| oversize);
+        let mut videos = self.identity.videos.clone();
+        if let Some(video) = videos.first_mut() {
+            video.bitrate_kbps = self.video_kbps;
+        }
         let seen = self.seen.unwrap_or_default();
         let state = state(broadcast);
         let on_air = broadcast
@@ -296,6 +301,7 @@ impl Panel {
             bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
             video_kbps: self.video_kbps,
             oversize,
+            videos,
             health: health::assess(&facts),
             network: self.identity.network.clone(),
             node: Node {

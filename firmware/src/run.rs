@@ -13,7 +13,8 @@ use board::sim::Front;
 use board::sim::terminal::{self, LogTail, Terminal};
 use media::Media;
 use node::Node;
-use stream::status::Network;
+use stream::media::Rendition;
+use stream::status::{Network, VideoRendition};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -283,6 +284,11 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         height: config.video.height,
         fps: config.video.fps,
         video_bitrate_kbps: config.video.bitrate_kbps,
+        low: config.video.low.map(|low| media::LowVideo {
+            width: low.width,
+            height: low.height,
+            bitrate_kbps: low.bitrate_kbps,
+        }),
         audio_bitrate_kbps: config.audio.bitrate_kbps,
         segment: config.hls.segment(),
         av_offset_ms: config.capture.av_offset_ms,
@@ -307,7 +313,28 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
         ipns: node.channel().to_string(),
         segment: config.hls.segment(),
         video_kbps: config.video.bitrate_kbps,
+        videos: videos(config),
     }
+}
+
+/// What viewers can choose from.
+pub(crate) fn videos(config: &Config) -> Vec<VideoRendition> {
+    let video = &config.video;
+    let rendition = |name: Rendition, width, height, bitrate_kbps| VideoRendition {
+        name: name.name(),
+        width,
+        height,
+        bitrate_kbps,
+    };
+    let low = video.low;
+    std::iter::once(rendition(
+        Rendition::Video,
+        video.width,
+        video.height,
+        video.bitrate_kbps,
+    ))
+    .chain(low.map(|low| rendition(Rendition::Low, low.width, low.height, low.bitrate_kbps)))
+    .collect()
 }
 
 /// Addresses as a neighbour on the network types them.

@@ -16,6 +16,16 @@ fn recording() -> Config {
     Config::file(&root().join("tests/media/talk.mp4"))
 }
 
+/// Two encoders, small enough for a machine that runs tests.
+fn ladder() -> Config {
+    Config {
+        extra: format!("{LADDER}[video.low]\nwidth = 320\nheight = 180\nbitrate_kbps = 200\n"),
+        ..Config::default()
+    }
+}
+
+const LADDER: &str = "[video]\nwidth = 640\nheight = 360\nbitrate_kbps = 800\n";
+
 /// Every segment that the box's playlists name now.
 fn check_renditions(podium: &Podium) {
     for (rendition, frame) in [("video", FRAME), ("audio", AAC_FRAME)] {
@@ -113,8 +123,17 @@ const TIMING: [&str; 5] = [
 
 #[test]
 fn the_oracle_finds_no_rule_broken() {
+    oracle_finds_nothing(&Config::default());
+}
+
+#[test]
+fn the_oracle_finds_no_rule_broken_with_two_videos() {
+    oracle_finds_nothing(&ladder());
+}
+
+fn oracle_finds_nothing(config: &Config) {
     let dir = tempfile::tempdir().unwrap();
-    let podium = Podium::start(dir.path(), &Config::default());
+    let podium = Podium::start(dir.path(), config);
     podium.go_live();
     let url = format!("{}/live/index.m3u8", podium.viewer);
     let options = oracle::Options {
@@ -129,6 +148,139 @@ fn the_oracle_finds_no_rule_broken() {
     })
     .unwrap();
     assert_eq!(broken, Vec::<String>::new());
+}
+
+/// What ffprobe finds in a multivariant playlist: codec, and size, of every stream in order.
+fn streams(url: &str) -> Vec<String> {
+    let arguments = [
+        "-v",
+        "error",
+        "-show_entries",
+        "stream=codec_name,width,height",
+    ];
+    let (told, complaints) = judge::run(
+        "ffprobe",
+        &[&arguments[..], &["-of", "json", url]].concat(),
+        &[],
+    );
+    assert_eq!(complaints, "");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let streams = told["streams"].as_array().unwrap().iter();
+    let mut streams: Vec<_> = streams
+        .map(|it| match it["width"].as_u64() {
+            Some(width) => format!(
+                "{} {width}x{}",
+                it["codec_name"].as_str().unwrap(),
+                it["height"]
+            ),
+            None => it["codec_name"].as_str().unwrap().to_owned(),
+        })
+        .collect();
+    // ffprobe lists the shared sound once for each variant.
+    streams.dedup();
+    streams
+}
+
+#[test]
+fn two_videos_are_two_variants_live_and_in_ipfs() {
+    if !judge::have("ffprobe") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &ladder());
+    podium.go_live();
+    podium.wait_for_segments(4);
+    assert_eq!(podium.status()["videos"][1]["height"], 180);
+    let sizes = |url: &str| -> Vec<String> {
+        let mut videos = streams(url);
+        videos.retain(|it| it.starts_with("h264"));
+        videos
+    };
+    let expected = ["h264 640x360", "h264 320x180"];
+    let index = format!("{}/live/index.m3u8", podium.viewer);
+    assert_eq!(sizes(&index), expected);
+    assert_eq!(judge::decode(&index, Some(4)), "");
+    let (video, low) = (hls::live(&podium, "video"), hls::live(&podium, "low"));
+    hls::check_segments(&format!("{}/live/low.m3u8", podium.viewer), &low, FRAME);
+    let aligned = video.segments.iter().zip(&low.segments);
+    for (video, low) in aligned.clone() {
+        assert_eq!(video.duration, low.duration);
+        assert_eq!(video.program_date_time, low.program_date_time);
+    }
+    assert!(aligned.count() >= 4);
+    http::post(
+        &format!("{}/api/v1/stop", podium.operator),
+        &[],
+        &Value::Null,
+    );
+    podium.wait_for_state("idle");
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let at = |path: &str| format!("{}/ipfs/{root}/{path}", podium.viewer);
+    assert_eq!(sizes(&at("vod.m3u8")), expected);
+    assert_eq!(sizes(&at("index.m3u8")), expected);
+    assert_eq!(judge::decode(&at("low/vod.m3u8"), None), "");
+    let whole = |name: &str| hls::media_playlist(&http::get(&at(&format!("{name}/vod.m3u8"))).body);
+    let (video, low) = (whole("video"), whole("low"));
+    assert_eq!(video.segments.len(), low.segments.len());
+    hls::check_segments(&at("low/vod.m3u8"), &low, FRAME);
+}
+
+#[test]
+fn a_broadcast_that_was_cut_off_with_two_videos_is_closed_by_a_box_with_one() {
+    if !judge::have("ffprobe") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &ladder());
+    podium.go_live();
+    podium.wait_for_segments(3);
+    drop(podium);
+    let single = Config {
+        extra: LADDER.into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &single);
+    assert_eq!(
+        podium.state(),
+        "idle",
+        "another ladder is another broadcast"
+    );
+    let node = &podium.status()["node"];
+    assert_eq!(node["root_is_vod"], true);
+    let vod = format!(
+        "{}/ipfs/{}/vod.m3u8",
+        podium.viewer,
+        node["root"].as_str().unwrap()
+    );
+    let streams = streams(&vod);
+    for expected in ["h264 640x360", "h264 320x180"] {
+        assert!(streams.iter().any(|it| it == expected), "{streams:?}");
+    }
+    // The next one is as configured.
+    podium.go_live();
+    assert_eq!(podium.live("low.m3u8").status, 404);
+    assert_eq!(podium.live("video.m3u8").status, 200);
+}
+
+#[test]
+fn chromium_changes_between_two_videos_without_a_stall() {
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &ladder());
+    podium.go_live();
+    podium.wait_for_segments(6);
+    let seen = judge::node("levels.mjs", &[&podium.viewer, "4"]);
+    let heights = |list: &Value| -> Vec<u64> {
+        let heights = list.as_array().unwrap().iter();
+        heights.map(|it| it["height"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(heights(&seen["levels"]), [180, 360], "{seen}");
+    assert_eq!(heights(&seen["changes"]), [180, 360, 360, 180], "{seen}");
+    assert_eq!(seen["stalls"], 0, "{seen}");
+    assert_eq!(seen["errors"], json!([]), "{seen}");
+    assert_eq!(seen["foreign"], json!([]));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use stream::clock::SampleClock;
-use stream::media::SAMPLE_RATE;
+use stream::media::{Rendition, SAMPLE_RATE};
 use stream::mute::Mute;
 use stream::status::Signal;
 use stream::stuck::StuckWatch;
@@ -52,8 +52,8 @@ pub(crate) struct Conductor {
     events: mpsc::Sender<Event>,
     programme: Option<(Programme, Timeline)>,
     mute: Mute,
-    /// Of the programme's video and audio encoder.
-    stuck: [StuckWatch; 2],
+    /// Of the programme's encoders.
+    stuck: [StuckWatch; Rendition::ALL.len()],
     ticked: Instant,
     /// How the pictures lie in memory.
     info: gst_video::VideoInfo,
@@ -288,16 +288,12 @@ impl Conductor {
         let Some((programme, _)) = &self.programme else {
             return;
         };
-        let progress = programme.progress();
-        let found = (self.stuck.iter_mut().zip(progress))
-            .position(|(watch, progress)| watch.look(passed, progress));
-        if let Some(encoder) = found {
+        let found = (programme.progress())
+            .find(|(rendition, progress)| self.stuck[*rendition as usize].look(passed, *progress));
+        if let Some((encoder, _)) = found {
             let run = programme.run;
             self.programme = None;
-            self.failed(
-                run,
-                format!("{} encoder is stuck", ["video", "audio"][encoder]),
-            );
+            self.failed(run, format!("{} encoder is stuck", encoder.name()));
         }
     }
 

@@ -22,7 +22,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use stream::media::{AccessUnit, AudioConfig, AudioFrame, VideoConfig};
+use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, VideoConfig};
 use stream::picture::LumaGrid;
 use stream::self_test::Observation;
 use stream::status::{Signal, VideoFormat};
@@ -54,12 +54,25 @@ pub struct Config {
     pub fps: u32,
     /// kbit/s.
     pub video_bitrate_kbps: u32,
+    /// Encode the same pictures once more, smaller.
+    pub low: Option<LowVideo>,
     /// kbit/s.
     pub audio_bitrate_kbps: u32,
     /// Distance of forced keyframes.
     pub segment: Duration,
     /// How much later than captured pictures are shown against the sound, for a card whose sound is late; negative: earlier.
     pub av_offset_ms: i32,
+}
+
+/// The smaller of two videos. It has the frame rate of the other, so that both have a picture wherever a segment begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LowVideo {
+    /// Pixels, even.
+    pub width: u16,
+    /// Pixels, even.
+    pub height: u16,
+    /// kbit/s.
+    pub bitrate_kbps: u32,
 }
 
 /// What happens in the media pipelines, in order. `run` is the number given to [`Media::start_programme`].
@@ -83,6 +96,7 @@ pub enum Event {
     },
     VideoConfig {
         run: u64,
+        rendition: Rendition,
         config: VideoConfig,
     },
     AudioConfig {
@@ -91,6 +105,7 @@ pub enum Event {
     },
     Video {
         run: u64,
+        rendition: Rendition,
         unit: AccessUnit,
     },
     Audio {

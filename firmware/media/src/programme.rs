@@ -6,18 +6,61 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gst::prelude::*;
-use stream::media::{AccessUnit, AudioConfig, AudioFrame, SAMPLE_RATE, VideoConfig};
+use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, SAMPLE_RATE, VideoConfig};
 use stream::stuck::Progress;
 use tokio::sync::mpsc;
 
 use crate::capture::describe;
 use crate::slate::raw_video_caps;
-use crate::{Config, Event, Source};
+use crate::{Config, Event, LowVideo, Source};
 
 /// Raw pictures that may wait for the encoder: those of a second. More means that it does not keep up. Fewer, and the slates
 /// that replace lost pictures, all of `stream::timeline::LOSS` at once, would push each other out.
 fn queue_pictures(config: &Config) -> u64 {
     u64::from(config.fps).max(30)
+}
+
+/// Raw pictures that wait for one of two encoders: enough for one of them to be a keyframe behind, and few beside those that
+/// wait for both.
+const TEE_PICTURES: u32 = 4;
+
+/// From raw pictures to access units in the appsink `{rendition}-out`.
+fn encoder(rendition: Rendition, bitrate_kbps: u32, level: &str, segment: Duration) -> String {
+    // A segment is at most bitrate × (its length + this): 1.25 times its nominal size (measured, `facts/gstreamer`, 6).
+    let vbv = segment.as_millis() / 4;
+    let name = rendition.name();
+    format!(
+        "x264enc name={name}-encoder tune=zerolatency speed-preset=superfast bitrate={bitrate_kbps} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
+         ! video/x-h264,level=(string){level} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name={name}-out async=false sync=false max-buffers=60"
+    )
+}
+
+/// All encoders of the picture. They get the same pictures and requests for keyframes from one queue, so that what it loses
+/// is lost for all.
+fn encoders(config: &Config) -> String {
+    let encoder = |rendition, kbps, (width, height)| {
+        let level = level(width, height, config.fps);
+        encoder(rendition, kbps, level, config.segment)
+    };
+    let size = (config.width, config.height);
+    let video = encoder(Rendition::Video, config.video_bitrate_kbps, size);
+    let Some(low) = config.low else {
+        return video;
+    };
+    let LowVideo { width, height, .. } = low;
+    let low = encoder(Rendition::Low, low.bitrate_kbps, (width, height));
+    let queue = |rendition: Rendition| {
+        let name = rendition.name();
+        format!(
+            "queue name={name}-queue max-size-buffers={TEE_PICTURES} max-size-bytes=0 max-size-time=0"
+        )
+    };
+    let (video_queue, low_queue) = (queue(Rendition::Video), queue(Rendition::Low));
+    // The configuration refuses another shape than that of the video; what is left is rounding, and needs no border.
+    format!(
+        "tee name=pictures ! {video_queue} ! {video} \
+         pictures. ! {low_queue} ! videoscale add-borders=false ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! {low}"
+    )
 }
 
 /// An AAC encoder and by how many samples what it plays is behind what it was given.
@@ -49,9 +92,8 @@ impl AacEncoder {
 
 /// The H.264 level that is declared (Table A-1): 4 has room for every bitrate up to 1080p30, 4.2 for 60 pictures a second. Left
 /// to the encoder, it would follow from the bitrate at the start, and a bitrate that is raised later would break it.
-fn level(config: &Config) -> &'static str {
-    let macroblocks =
-        u32::from(config.width.div_ceil(16)) * u32::from(config.height.div_ceil(16)) * config.fps;
+fn level(width: u16, height: u16, fps: u32) -> &'static str {
+    let macroblocks = u32::from(width.div_ceil(16)) * u32::from(height.div_ceil(16)) * fps;
     if macroblocks <= 245_760 { "4" } else { "4.2" }
 }
 
@@ -63,23 +105,43 @@ struct Counts {
     held: AtomicBool,
 }
 
-impl Counts {
+/// One of a programme's encoders, as the conductor watches it.
+#[derive(Debug)]
+struct Encoder {
+    rendition: Rendition,
+    counts: Arc<Counts>,
+    /// Before each of two encoders of the picture.
+    queue: Option<gst::Element>,
+}
+
+impl Encoder {
+    fn new(pipeline: &gst::Pipeline, rendition: Rendition) -> Encoder {
+        Encoder {
+            rendition,
+            counts: Arc::default(),
+            queue: pipeline.by_name(&format!("{}-queue", rendition.name())),
+        }
+    }
+
     fn progress(&self) -> Progress {
+        // Where one of two encoders hangs, nothing gets past the tee: the other one has nothing to do.
+        let starved = (self.queue.as_ref())
+            .is_some_and(|queue| queue.property::<u32>("current-level-buffers") == 0);
         Progress {
-            given: self.given.load(Relaxed),
-            made: self.made.load(Relaxed),
-            held: self.held.load(Relaxed),
+            given: self.counts.given.load(Relaxed),
+            made: self.counts.made.load(Relaxed),
+            held: starved || self.counts.held.load(Relaxed),
         }
     }
 }
 
 pub(crate) struct Programme {
     pipeline: gst::Pipeline,
+    /// Of the video.
     encoder: gst::Element,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
-    /// Of video and audio.
-    counts: [Arc<Counts>; 2],
+    encoders: Vec<Encoder>,
     queue: u64,
     pub(crate) run: u64,
 }
@@ -103,19 +165,15 @@ impl Programme {
         gone: impl Fn() + Send + Sync + 'static,
     ) -> Result<Programme, String> {
         let aac = AacEncoder::find().ok_or("no AAC encoder")?;
-        let bitrate = config.video_bitrate_kbps;
-        // A segment is at most bitrate × (its length + this): 1.25 times its nominal size (measured, `facts/gstreamer`, 6).
-        let vbv = config.segment.as_millis() / 4;
         let queue = queue_pictures(config);
         let pipeline = gst::parse::launch(&format!(
             "appsrc name=video-in format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
-             ! x264enc name=encoder tune=zerolatency speed-preset=superfast bitrate={bitrate} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
-             ! video/x-h264,level=(string){} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out async=false sync=false max-buffers=60 \
+             ! {} \
              appsrc name=audio-in format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
              ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
             raw_video_caps(config),
             config.fps,
-            level(config),
+            encoders(config),
             aac.element,
             config.audio_bitrate_kbps * 1000,
         ))
@@ -127,10 +185,17 @@ impl Programme {
             element.downcast().map_err(|_| "not an appsrc".to_owned())
         };
         let (video, audio) = (source("video-in")?, source("audio-in")?);
-        let encoder = pipeline.by_name("encoder").ok_or("no encoder")?;
-        let counts = <[Arc<Counts>; 2]>::default();
-        connect_video(&pipeline, run, &counts[0], events)?;
-        connect_audio(&pipeline, run, config, aac, &counts[1], events)?;
+        let mut encoders = vec![Encoder::new(&pipeline, Rendition::Video)];
+        encoders.extend((config.low).map(|_| Encoder::new(&pipeline, Rendition::Low)));
+        for encoder in &encoders {
+            connect_video(&pipeline, run, encoder, events)?;
+        }
+        let sound = Encoder::new(&pipeline, Rendition::Audio);
+        connect_audio(&pipeline, run, config, aac, &sound.counts, events)?;
+        encoders.push(sound);
+        let encoder = pipeline
+            .by_name(&format!("{}-encoder", Rendition::Video.name()))
+            .ok_or("no encoder")?;
         if let Source::Signal(signal) = &config.source {
             signal.break_encoder(&encoder, run)?;
         }
@@ -141,7 +206,7 @@ impl Programme {
         Ok(Programme {
             pipeline,
             encoder,
-            counts,
+            encoders,
             video,
             audio,
             queue,
@@ -157,24 +222,30 @@ impl Programme {
                 .build();
             self.video.send_event(event);
         }
-        self.counts[0].given.fetch_add(1, Relaxed);
+        self.given(|rendition| rendition != Rendition::Audio);
         // An error here is also on the bus.
         let _ = self.video.push_buffer(buffer);
     }
 
     pub(crate) fn push_audio(&self, buffer: gst::Buffer) {
-        self.counts[1].given.fetch_add(1, Relaxed);
+        self.given(|rendition| rendition == Rendition::Audio);
         let _ = self.audio.push_buffer(buffer);
     }
 
-    /// From one of the next pictures on. The encoder scales its buffer (VBV) along, and its parameter sets stay.
+    fn given(&self, to: impl Fn(Rendition) -> bool) {
+        for encoder in self.encoders.iter().filter(|it| to(it.rendition)) {
+            encoder.counts.given.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Of the video, from one of the next pictures on. The encoder scales its buffer (VBV) along, and its parameter sets stay.
     pub(crate) fn set_video_bitrate(&self, kbps: u32) {
         self.encoder.set_property("bitrate", kbps);
     }
 
-    /// How far the video and the audio encoder have come.
-    pub(crate) fn progress(&self) -> [Progress; 2] {
-        self.counts.each_ref().map(|counts| counts.progress())
+    /// How far each encoder has come.
+    pub(crate) fn progress(&self) -> impl Iterator<Item = (Rendition, Progress)> {
+        (self.encoders.iter()).map(|encoder| (encoder.rendition, encoder.progress()))
     }
 
     /// Whether the next picture costs one that still waits for the encoder.
@@ -261,12 +332,13 @@ fn send(events: &mpsc::Sender<Event>, counts: &Counts, event: Event) -> Result<(
 fn connect_video(
     pipeline: &gst::Pipeline,
     run: u64,
-    counts: &Arc<Counts>,
+    encoder: &Encoder,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
-    let (events, counts) = (events.clone(), counts.clone());
+    let (events, counts) = (events.clone(), encoder.counts.clone());
+    let rendition = encoder.rendition;
     let mut known: Option<gst::Caps> = None;
-    sink(pipeline, "video-out")?.set_callbacks(
+    sink(pipeline, &format!("{}-out", rendition.name()))?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let encoded = pull(sink)?;
@@ -274,7 +346,12 @@ fn connect_video(
                 if known.as_ref() != Some(&encoded.caps) {
                     let config =
                         video_config(&encoded.caps).ok_or(gst::FlowError::NotNegotiated)?;
-                    send(&events, &counts, Event::VideoConfig { run, config })?;
+                    let event = Event::VideoConfig {
+                        run,
+                        rendition,
+                        config,
+                    };
+                    send(&events, &counts, event)?;
                     known = Some(encoded.caps);
                 }
                 let unit = AccessUnit {
@@ -282,7 +359,12 @@ fn connect_video(
                     keyframe: encoded.keyframe,
                     data: encoded.data,
                 };
-                send(&events, &counts, Event::Video { run, unit })?;
+                let event = Event::Video {
+                    run,
+                    rendition,
+                    unit,
+                };
+                send(&events, &counts, event)?;
                 Ok(gst::FlowSuccess::Ok)
             })
             .build(),

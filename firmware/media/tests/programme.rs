@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use media::{Config, Event, Media, Source};
-use stream::media::Rendition;
+use media::{Config, Event, LowVideo, Media, Source};
+use stream::media::{MediaDuration, Rendition};
 use stream::segmenter::{Output, Segmenter, Settings};
 use tokio::sync::mpsc;
 
@@ -18,6 +18,7 @@ fn config(source: Source) -> Config {
         height: 360,
         fps: 30,
         video_bitrate_kbps: 800,
+        low: None,
         audio_bitrate_kbps: 128,
         segment: Duration::from_secs(1),
         av_offset_ms: 0,
@@ -28,19 +29,22 @@ fn config(source: Source) -> Config {
 #[derive(Default)]
 struct Recorded {
     bytes: Vec<u8>,
+    parts: Vec<MediaDuration>,
     segments: Vec<f64>,
 }
 
 /// Runs the box's media for `segments` segments of each rendition, then ends it properly.
-async fn record(source: Source, segments: u64) -> [Recorded; 2] {
+async fn record(config: Config, segments: u64) -> [Recorded; 3] {
     let (sender, mut events) = mpsc::channel(256);
-    let media = Media::start(config(source), sender).unwrap();
+    let low = config.low.is_some();
+    let media = Media::start(config, sender).unwrap();
     let mut segmenter = Some(Segmenter::new(Settings {
         segment: Duration::from_secs(1),
         part: Duration::from_millis(250),
         frame: Duration::from_secs(1) / 30,
+        low,
     }));
-    let mut recorded = [Recorded::default(), Recorded::default()];
+    let mut recorded = [(); 3].map(|()| Recorded::default());
     media.start_programme(7);
     let mut ending = false;
     loop {
@@ -48,9 +52,17 @@ async fn record(source: Source, segments: u64) -> [Recorded; 2] {
         let event = tokio::time::timeout(Duration::from_secs(120), events.recv());
         let cutter = segmenter.as_mut().unwrap();
         match event.await.expect("media events go on").unwrap() {
-            Event::VideoConfig { run: 7, config } => cutter.configure_video(config, &mut out),
+            Event::VideoConfig {
+                run: 7,
+                rendition,
+                config,
+            } => cutter.configure_video(rendition, config, &mut out),
             Event::AudioConfig { run: 7, config } => cutter.configure_audio(config, &mut out),
-            Event::Video { run: 7, unit } => cutter.push_video(unit, &mut out),
+            Event::Video {
+                run: 7,
+                rendition,
+                unit,
+            } => cutter.push_video(rendition, unit, &mut out),
             Event::Audio { run: 7, frame } => cutter.push_audio(frame, &mut out),
             Event::ProgrammeEnded { run: 7 } => {
                 segmenter.take().unwrap().finish(&mut out).unwrap();
@@ -71,9 +83,9 @@ async fn record(source: Source, segments: u64) -> [Recorded; 2] {
                         part.index > 0 || part.independent,
                         "a segment starts with a keyframe"
                     );
-                    recorded[part.rendition as usize]
-                        .bytes
-                        .extend_from_slice(&part.bytes);
+                    let track = &mut recorded[part.rendition as usize];
+                    track.bytes.extend_from_slice(&part.bytes);
+                    track.parts.push(part.duration);
                 }
                 Output::Segment(segment) => recorded[segment.rendition as usize]
                     .segments
@@ -115,9 +127,13 @@ fn judge(tool: &str, arguments: &[&str], input: &[u8]) -> (String, String) {
     )
 }
 
-fn check(recorded: &[Recorded; 2]) {
+fn check(recorded: &[Recorded; 3]) {
     for rendition in Rendition::ALL {
         let track = &recorded[rendition as usize];
+        if track.bytes.is_empty() {
+            assert_eq!(rendition, Rendition::Low, "nothing was made");
+            continue;
+        }
         let (_, warnings) = judge(
             "ffmpeg",
             &["-v", "warning", "-i", "-", "-f", "null", "-"],
@@ -150,14 +166,14 @@ fn check(recorded: &[Recorded; 2]) {
             "{rendition:?}: {length} s between the first and the last packet, {told} s told"
         );
     }
-    let [video, audio] = recorded;
+    let [video, audio, _] = recorded;
     // The run's last pictures may be too few for an AAC frame of their own.
     assert!((0..=1).contains(&(video.segments.len() - audio.segments.len())));
 }
 
 #[tokio::test]
 async fn the_test_picture_decodes_without_a_warning() {
-    let recorded = record(Source::Test, 4).await;
+    let recorded = record(config(Source::Test), 4).await;
     check(&recorded);
     for duration in &recorded[0].segments[..4] {
         assert!((duration - 1.0).abs() <= 1.0 / 30.0 + 0.001, "{duration}");
@@ -167,7 +183,52 @@ async fn the_test_picture_decodes_without_a_warning() {
 #[tokio::test]
 async fn a_recording_is_played_in_a_loop() {
     let clip = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/media/talk.mp4");
-    check(&record(Source::File(clip), 24).await);
+    check(&record(config(Source::File(clip)), 24).await);
+}
+
+/// What ffprobe tells of a rendition: its codec and size, and the timestamp of each picture with the mark of a keyframe.
+fn probe(track: &Recorded) -> (String, Vec<String>) {
+    let arguments = [
+        "-v",
+        "error",
+        "-show_entries",
+        "stream=codec_name,width,height:packet=pts,flags",
+        "-of",
+        "csv=p=0",
+        "-",
+    ];
+    let (told, complaints) = judge("ffprobe", &arguments, &track.bytes);
+    assert_eq!(complaints, "");
+    let (packets, streams): (Vec<_>, Vec<_>) =
+        (told.lines().map(str::to_owned)).partition(|line| !line.starts_with("h264"));
+    (streams.join("\n"), packets)
+}
+
+#[tokio::test]
+async fn two_encoders_make_the_same_pictures_in_two_sizes() {
+    let ladder = Config {
+        low: Some(LowVideo {
+            width: 320,
+            height: 180,
+            bitrate_kbps: 200,
+        }),
+        ..config(Source::Test)
+    };
+    let recorded = record(ladder, 5).await;
+    check(&recorded);
+    let [video, _, low] = &recorded;
+    let (size, pictures) = probe(video);
+    let (low_size, low_pictures) = probe(low);
+    assert_eq!((&size[..], &low_size[..]), ("h264,640,360", "h264,320,180"));
+    // ffprobe sees the same pictures at the same times, and the same keyframes.
+    assert_eq!(pictures, low_pictures);
+    let keyframes = pictures.iter().filter(|it| it.contains('K')).count();
+    assert_eq!(keyframes, video.segments.len());
+    assert!(keyframes >= 5, "{keyframes} keyframes");
+    assert_eq!(video.segments, low.segments);
+    assert_eq!(video.parts, low.parts);
+    let bytes = |track: &Recorded| track.bytes.len();
+    assert!(bytes(low) * 2 < bytes(video), "the low video is smaller");
 }
 
 #[test]

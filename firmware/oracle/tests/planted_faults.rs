@@ -11,8 +11,13 @@ use origin::{HOST, Origin, date, find};
 
 const PLAIN: Origin = Origin {
     low_latency: false,
+    ladder: false,
     discontinuity: None,
     end: None,
+};
+const LADDER: Origin = Origin {
+    ladder: true,
+    ..PLAIN
 };
 const RUNS: Origin = Origin {
     discontinuity: Some(115),
@@ -52,6 +57,11 @@ fn good_streams_break_no_rule() {
         ENDED,
         LOW,
         LOW_ENDED,
+        LADDER,
+        Origin {
+            low_latency: true,
+            ..LADDER
+        },
         Origin {
             low_latency: true,
             ..RUNS
@@ -464,6 +474,31 @@ const FAULTS: &[Fault] = &[
     }),
     (&["variants-not-aligned"], PLAIN, |s| {
         redate(s, "audio.m3u8", |_| 300)
+    }),
+    (&["variants-not-aligned"], LADDER, |s| {
+        redate(s, "small.m3u8", |_| 200)
+    }),
+    (&["variants-differ-in-timestamps"], LADDER, |s| {
+        // All of it 42 ms late: a picture. Each playlist for itself is right.
+        for seen in (s.iter_mut()).filter(|it| it.url.starts_with(&format!("{HOST}small/1"))) {
+            let mut body = seen.body.to_vec();
+            let boxes: Vec<_> = (0..body.len() - 4)
+                .filter(|i| &body[*i..i + 4] == b"tfdt")
+                .collect();
+            for at in boxes {
+                let time = &mut body[at + 8..at + 16];
+                let late = u64::from_be_bytes(time.try_into().unwrap()) + 2048;
+                time.copy_from_slice(&late.to_be_bytes());
+            }
+            seen.body = body.into();
+        }
+    }),
+    (&["variants-differ-in-target-duration"], LADDER, |s| {
+        replace(s, "small.m3u8", "DURATION:1\n", "DURATION:2\n")
+    }),
+    (&["bandwidth-exceeded"], LADDER, |s| {
+        let told = "60000,AVERAGE-BANDWIDTH=40000,CODECS=\"avc1.4D400A,mp4a.40.2\",RESOLUTION=160x90,FRAME-RATE=23.438,AUDIO=\"a\"\nsmall";
+        replace(s, "index.m3u8", told, &told.replace("60000", "20000"))
     }),
     // Media
     (&["init-unreadable"], PLAIN, |s| {

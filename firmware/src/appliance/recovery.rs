@@ -6,6 +6,7 @@ use anyhow::Context;
 use node::{Recovered, RecoveredBroadcast};
 use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
+use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Row};
 
 use super::{Appliance, from_unix_ms, to_node, wall_now};
@@ -27,6 +28,9 @@ pub(super) struct Format {
     segment_ms: u64,
     width: u16,
     height: u16,
+    /// Width and height of the low video, where there is one.
+    #[serde(default)]
+    low: Option<(u16, u16)>,
 }
 
 impl Format {
@@ -35,6 +39,31 @@ impl Format {
             segment_ms: config.hls.segment_ms,
             width: config.video.width,
             height: config.video.height,
+            low: config.video.low.map(|low| (low.width, low.height)),
+        }
+    }
+
+    /// What is configured now, with what the broadcast has been until now: its playlists must go on to tell the truth.
+    fn apply(self, now: publication::Settings) -> publication::Settings {
+        let sized = |video: publication::Video, resolution| publication::Video {
+            picture: Picture {
+                resolution,
+                ..video.picture
+            },
+            ..video
+        };
+        publication::Settings {
+            segment: Duration::from_millis(self.segment_ms),
+            video: sized(now.video, (self.width, self.height)),
+            // Of a low video that is no longer configured the measured bitrate is told.
+            low: (self.low).map(|size| {
+                let low = now.low.unwrap_or(publication::Video {
+                    bitrate: 0,
+                    ..now.video
+                });
+                sized(low, size)
+            }),
+            ..now
         }
     }
 }
@@ -71,6 +100,7 @@ impl Appliance {
         let (meta, rows) = self.read_journal(&broadcast).await?;
         let resume =
             newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
+        let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
         let mut closed = Ok(());
         if !finished && !resume {
@@ -99,7 +129,7 @@ impl Appliance {
                     .send_modify(|live| live.update(publication, root, vec![]));
             }
             self.aired = (publication.rows().iter())
-                .map(|row| row.durations[0].duration())
+                .filter_map(|row| Some(row.durations.first()?.duration()))
                 .sum();
             self.publication = publication;
             self.since = meta.started_ms.map(from_unix_ms);

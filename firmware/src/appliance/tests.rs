@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::config::LowVideo;
 use crate::gateway::{self, Gateway};
 use crate::panel::Identity;
 
@@ -26,7 +27,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(dir: &std::path::Path) -> Bench {
+    async fn start(dir: &std::path::Path, low: Option<LowVideo>) -> Bench {
         let mut config = Config {
             data_dir: dir.into(),
             ..Config::default()
@@ -36,6 +37,7 @@ impl Bench {
         config.hls.window_s = 20;
         (config.video.width, config.video.height) = (320, 180);
         config.video.bitrate_kbps = 500;
+        config.video.low = low;
         config.node.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
         config.node.mdns = false;
         let node_config = crate::run::node_config(&config).unwrap();
@@ -60,6 +62,7 @@ impl Bench {
             ipns: String::new(),
             segment: config.hls.segment(),
             video_kbps: config.video.bitrate_kbps,
+            videos: crate::run::videos(&config),
         };
         let sample = Sample::take(dir);
         let now = Instant::now();
@@ -150,8 +153,22 @@ fn words(text: &str) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_encoder_that_fails_or_hangs_is_rebuilt_with_a_discontinuity() {
+    check_rebuilt(None, &["video", "audio"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_two_videos_an_encoder_that_fails_or_hangs_is_rebuilt_and_both_go_on() {
+    let low = LowVideo {
+        width: 160,
+        height: 90,
+        bitrate_kbps: 100,
+    };
+    check_rebuilt(Some(low), &["video", "audio", "low"]).await;
+}
+
+async fn check_rebuilt(low: Option<LowVideo>, renditions: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let mut it = Bench::start(dir.path()).await;
+    let mut it = Bench::start(dir.path(), low).await;
     it.command(Command::Start).await;
     it.play(3).await;
     // The operator's wishes hold through every life of the encoder.
@@ -177,6 +194,12 @@ async fn an_encoder_that_fails_or_hangs_is_rebuilt_with_a_discontinuity() {
     let status = it.status.borrow().clone();
     assert!(status.audio.muted);
     assert_eq!(status.video_kbps, 300);
+    let bitrates: Vec<_> = status.videos.iter().map(|it| it.bitrate_kbps).collect();
+    let expected: Vec<_> = [Some(300), low.map(|low| low.bitrate_kbps)]
+        .into_iter()
+        .flatten()
+        .collect();
+    assert_eq!(bitrates, expected, "the low video keeps its own");
     it.command(Command::Stop).await;
     let ended = it.until("end", |status| status.node.root_is_vod).await;
     let ended = match ended.state {
@@ -191,7 +214,7 @@ async fn an_encoder_that_fails_or_hangs_is_rebuilt_with_a_discontinuity() {
     assert_eq!(ended.video_kbps, 500);
 
     let vod = format!("{}/ipfs/{}", it.viewer, ended.node.root.unwrap());
-    for rendition in ["video", "audio"] {
+    for rendition in renditions {
         let url = format!("{vod}/{rendition}/vod.m3u8");
         let playlist = judge("curl", words(&format!("-sS --fail {url}"))).await;
         let count = |tag: &str| {

@@ -112,7 +112,7 @@ async fn public(State(gateway): State<Gateway>) -> Response {
     (cache, axum::Json(public)).into_response()
 }
 
-/// `/live/index.m3u8`, `/live/video.m3u8`, `/live/audio.m3u8`.
+/// `/live/index.m3u8`, `/live/video.m3u8`, `/live/audio.m3u8`, `/live/low.m3u8`.
 async fn playlist(
     State(gateway): State<Gateway>,
     Path(name): Path<String>,

@@ -34,6 +34,16 @@ pub(super) fn missing() -> Response {
     refusal(StatusCode::NOT_FOUND, "no such segment\n")
 }
 
+/// There is none, or none of this name: not every broadcast has every rendition.
+fn no_playlist(live: &Live) -> Response {
+    let why = if live.index.is_some() {
+        "no such playlist: index.m3u8 names those that there are\n"
+    } else {
+        "nothing is on air yet\n"
+    };
+    refusal(StatusCode::NOT_FOUND, why)
+}
+
 fn refusal(status: StatusCode, why: &str) -> Response {
     let cache = [(header::CACHE_CONTROL, "no-store")];
     (status, cache, why.to_owned()).into_response()
@@ -56,7 +66,7 @@ pub(super) async fn playlist(
         Some(rendition) => media_playlist(live, rendition, asked, headers),
         None => Answer::Ready(match live.index.clone().filter(|_| name == "index") {
             Some(index) => index.respond(headers, &fresh(1)),
-            None => refusal(StatusCode::NOT_FOUND, "nothing is on air yet\n"),
+            None => no_playlist(live),
         }),
     })
     .await
@@ -69,8 +79,7 @@ fn media_playlist(
     headers: &HeaderMap,
 ) -> Answer {
     let Some(playlist) = &live.playlists[rendition as usize] else {
-        let nothing = refusal(StatusCode::NOT_FOUND, "nothing is on air yet\n");
-        return Answer::Ready(nothing);
+        return Answer::Ready(no_playlist(live));
     };
     let target_duration = playlist.target_duration;
     match playlist.edge.reload(asked) {
@@ -154,7 +163,8 @@ mod tests {
     use bytes::Bytes;
     use cid::Cid;
     use stream::media::MediaDuration;
-    use stream::publication::{Numbers, Publication, Settings};
+    use stream::playlist::Picture;
+    use stream::publication::{Numbers, Publication, Settings, Video};
     use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
     use super::*;
@@ -173,14 +183,24 @@ mod tests {
     impl Box {
         /// On air with one stored segment, number 7.
         fn on_air() -> Box {
+            Box::with(false)
+        }
+
+        fn with(ladder: bool) -> Box {
+            let video = |bitrate, resolution| Video {
+                bitrate,
+                picture: Picture {
+                    resolution,
+                    frame_rate: 30.0,
+                },
+            };
             let settings = Settings {
                 segment: Duration::from_secs(2),
                 part: Duration::from_millis(500),
                 window: 10,
-                video_bitrate: 3_000_000,
+                video: video(3_000_000, (1280, 720)),
+                low: ladder.then(|| video(400_000, (320, 180))),
                 audio_bitrate: 128_000,
-                resolution: (1280, 720),
-                frame_rate: 30.0,
             };
             let first = Numbers {
                 media_sequence: 7,
@@ -263,14 +283,16 @@ mod tests {
 
         /// A viewer's request for a playlist.
         fn asks(&self, query: &str) -> Request {
+            self.asks_of("video.m3u8", query)
+        }
+
+        fn asks_of(&self, name: &'static str, query: &str) -> Request {
             let query: Vec<(String, String)> = (query.split('&'))
                 .filter_map(|pair| pair.split_once('='))
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .collect();
             let live = self.live.subscribe();
-            Request::new(
-                async move { playlist(live, "video.m3u8", &query, &HeaderMap::new()).await },
-            )
+            Request::new(async move { playlist(live, name, &query, &HeaderMap::new()).await })
         }
 
         fn asks_for(&self, part: &str) -> Request {
@@ -357,6 +379,41 @@ mod tests {
         assert!(text.contains("video/8.m4s\n"), "{text}");
         let (_, _, text) = beyond.at_once().await;
         assert!(text.contains("video/part-3-9-0.m4s"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_rendition_is_followed_by_its_parts() {
+        let mut it = Box::with(true);
+        let names = ["video.m3u8", "audio.m3u8", "low.m3u8"];
+        let asked = names.map(|name| (name, it.asks_of(name, "_HLS_msn=8&_HLS_part=0")));
+        it.part();
+        for (name, request) in asked {
+            let (status, _, text) = request.at_once().await;
+            assert_eq!(status, 200);
+            let own = name.strip_suffix(".m3u8").unwrap();
+            assert!(text.contains(&format!("{own}/part-3-8-0.m4s")), "{text}");
+            for other in names {
+                let report =
+                    format!("#EXT-X-RENDITION-REPORT:URI=\"{other}\",LAST-MSN=8,LAST-PART=0\n");
+                assert_eq!(text.contains(&report), name != other, "{text}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_playlist_that_there_is_not_is_told_from_nothing_on_air() {
+        let mut it = Box::on_air();
+        let none = "no such playlist: index.m3u8 names those that there are\n";
+        for name in ["low.m3u8", "other.m3u8", "low"] {
+            let (status, cache, text) = it.asks_of(name, "").at_once().await;
+            assert_eq!((status, &cache[..], &text[..]), (404, "no-store", none));
+        }
+        assert_eq!(it.asks_of("index.m3u8", "").at_once().await.0, 200);
+        it.live = watch::Sender::new(Live::default());
+        for name in ["low.m3u8", "video.m3u8", "index.m3u8"] {
+            let (status, _, text) = it.asks_of(name, "").at_once().await;
+            assert_eq!((status, &text[..]), (404, "nothing is on air yet\n"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,7 +98,7 @@ pub fn audio_init(config: &AudioConfig) -> Result<Bytes, Fmp4Error> {
 }
 
 fn init(rendition: Rendition, tkhd: Tkhd, codec: Codec) -> Result<Bytes, Fmp4Error> {
-    let video = rendition == Rendition::Video;
+    let video = rendition != Rendition::Audio;
     let ftyp = Ftyp {
         major_brand: b"iso6".into(),
         minor_version: 1,

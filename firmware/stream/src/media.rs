@@ -5,22 +5,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// A track that is published as a stream of its own (RFC 8216 section 4.3.4.1).
+/// A track that is published as a stream of its own (RFC 8216 section 4.3.4.1). Every box makes video and audio; where there
+/// are lists, they are in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Rendition {
     Video,
     Audio,
+    /// The same pictures as `Video`, smaller: for weak links.
+    Low,
 }
 
 impl Rendition {
-    pub const ALL: [Rendition; 2] = [Rendition::Video, Rendition::Audio];
+    pub const ALL: [Rendition; 3] = [Rendition::Video, Rendition::Audio, Rendition::Low];
 
     /// Name in paths: `/live/video.m3u8`, `video/0000/12.m4s`.
     pub fn name(self) -> &'static str {
         match self {
             Rendition::Video => "video",
             Rendition::Audio => "audio",
+            Rendition::Low => "low",
         }
     }
 
@@ -31,7 +35,7 @@ impl Rendition {
     /// Ticks per second of the track's timestamps. 90 kHz divides by all common frame rates; audio counts samples.
     pub fn timescale(self) -> u32 {
         match self {
-            Rendition::Video => 90_000,
+            Rendition::Video | Rendition::Low => 90_000,
             Rendition::Audio => SAMPLE_RATE,
         }
     }

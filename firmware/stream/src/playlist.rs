@@ -103,15 +103,12 @@ pub(crate) fn write_date(f: &mut impl fmt::Write, time: Option<SystemTime>) -> f
     }
 }
 
-/// The playlist of playlists: video with its sound, and the sound alone (RFC 8216 section 4.3.4).
+/// The playlist of playlists: each video with the sound, and the sound alone (RFC 8216 section 4.3.4).
 #[derive(Debug, Clone, PartialEq)]
 pub struct MultivariantPlaylist {
-    pub video: Variant,
+    /// A player that knows nothing of its link begins with the first.
+    pub videos: Vec<Variant>,
     pub audio: Variant,
-    /// Pixels.
-    pub resolution: (u16, u16),
-    /// Frames per second.
-    pub frame_rate: f64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -123,11 +120,21 @@ pub struct Variant {
     pub bandwidth: u64,
     /// Bits per second.
     pub average_bandwidth: u64,
+    /// Of a video.
+    pub picture: Option<Picture>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Picture {
+    /// Pixels.
+    pub resolution: (u16, u16),
+    /// Frames per second.
+    pub frame_rate: f64,
 }
 
 impl fmt::Display for MultivariantPlaylist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (video, audio) = (&self.video, &self.audio);
+        let audio = &self.audio;
         writeln!(
             f,
             "#EXTM3U\n#EXT-X-VERSION:{VERSION}\n#EXT-X-INDEPENDENT-SEGMENTS"
@@ -137,18 +144,22 @@ impl fmt::Display for MultivariantPlaylist {
             "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Programme\",DEFAULT=YES,AUTOSELECT=YES,CHANNELS=\"2\",URI=\"{}\"",
             audio.uri
         )?;
-        writeln!(
-            f,
-            "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{},{}\",RESOLUTION={}x{},FRAME-RATE={:.3},AUDIO=\"audio\"\n{}",
-            video.bandwidth + audio.bandwidth,
-            video.average_bandwidth + audio.average_bandwidth,
-            video.codec,
-            audio.codec,
-            self.resolution.0,
-            self.resolution.1,
-            self.frame_rate,
-            video.uri
-        )?;
+        for video in &self.videos {
+            write!(
+                f,
+                "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{},{}\"",
+                video.bandwidth + audio.bandwidth,
+                video.average_bandwidth + audio.average_bandwidth,
+                video.codec,
+                audio.codec,
+            )?;
+            if let Some(picture) = video.picture {
+                let (width, height) = picture.resolution;
+                write!(f, ",RESOLUTION={width}x{height}")?;
+                write!(f, ",FRAME-RATE={:.3}", picture.frame_rate)?;
+            }
+            writeln!(f, ",AUDIO=\"audio\"\n{}", video.uri)?;
+        }
         writeln!(
             f,
             "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}\",AUDIO=\"audio\"\n{}",

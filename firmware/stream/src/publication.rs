@@ -25,7 +25,7 @@ use crate::low_latency::{
 };
 use crate::media::{MediaDuration, Rendition};
 use crate::playlist::{
-    MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PlaylistType, Variant,
+    MediaPlaylist, MultivariantPlaylist, Picture, PlaylistSegment, PlaylistType, Variant,
 };
 use crate::rate::BOUND_PERCENT;
 use crate::segmenter::{InitSegment, MediaSegment, Output};
@@ -44,17 +44,28 @@ pub struct Settings {
     pub part: Duration,
     /// Segments in a sliding playlist.
     pub window: usize,
-    /// Nominal bits per second.
-    pub video_bitrate: u64,
+    pub video: Video,
+    /// Absent: there is no low video.
+    pub low: Option<Video>,
     /// Nominal bits per second.
     pub audio_bitrate: u64,
-    /// Pixels.
-    pub resolution: (u16, u16),
-    /// Frames per second.
-    pub frame_rate: f64,
 }
 
-/// One segment of all renditions, as the journal keeps it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Video {
+    /// Nominal bits per second.
+    pub bitrate: u64,
+    pub picture: Picture,
+}
+
+impl Settings {
+    /// What there is of [`Rendition::ALL`]: always its first ones.
+    fn renditions(&self) -> &'static [Rendition] {
+        &Rendition::ALL[..if self.low.is_some() { 3 } else { 2 }]
+    }
+}
+
+/// One segment of all renditions, as the journal keeps it. Its lists are in the order of [`Rendition::ALL`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub media_sequence: u64,
@@ -62,14 +73,23 @@ pub struct Row {
     pub run: u64,
     /// First of its run, and not the first of the broadcast.
     pub discontinuity: bool,
-    /// RFC 6381 codecs of the run, video and audio.
-    pub codecs: [String; 2],
+    /// RFC 6381 codecs of the run.
+    pub codecs: Vec<String>,
     /// Wall time of the start, milliseconds since 1970.
     pub program_date_time_ms: Option<u64>,
-    /// Length of the video and of the audio segment.
-    pub durations: [MediaDuration; 2],
-    /// Bytes of the video and of the audio segment.
-    pub sizes: [u64; 2],
+    pub durations: Vec<MediaDuration>,
+    /// Bytes.
+    pub sizes: Vec<u64>,
+}
+
+impl Row {
+    /// Renditions of which it tells everything.
+    fn renditions(&self) -> &'static [Rendition] {
+        let told = (self.codecs.len())
+            .min(self.durations.len())
+            .min(self.sizes.len());
+        &Rendition::ALL[..told.min(Rendition::ALL.len())]
+    }
 }
 
 /// Which numbers come next. They rise for as long as the box lives, across broadcasts and restarts.
@@ -97,14 +117,16 @@ pub struct File {
     pub parts: Vec<Bytes>,
 }
 
-/// What a segment of all renditions needs before it can be stored.
+/// A segment of which some rendition is still coming.
 #[derive(Debug)]
-struct Pair {
+struct Open {
     place: Place,
     date: Date,
-    video: Half,
-    audio: Half,
+    shares: PerRendition<Share>,
 }
+
+/// Indexed by [`Rendition`], whether there is one or not.
+type PerRendition<T> = [T; Rendition::ALL.len()];
 
 /// Wall time of a segment's start, milliseconds since 1970, where that is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +154,9 @@ struct Place {
     ordinal: u64,
 }
 
+/// One rendition's share of a segment.
 #[derive(Debug, Default)]
-struct Half {
+struct Share {
     parts: Vec<Part>,
     end: Option<MediaSegment>,
 }
@@ -145,14 +168,14 @@ struct Part {
     independent: bool,
 }
 
-/// A segment that may follow the last stored one: what there is of it, video and audio.
+/// A segment that may follow the last stored one: what there is of it.
 struct Coming<'a> {
     place: Place,
     media_sequence: u64,
     run: u64,
     date: Date,
-    parts: [&'a [Part]; 2],
-    complete: [bool; 2],
+    parts: PerRendition<&'a [Part]>,
+    complete: PerRendition<bool>,
 }
 
 /// A part that viewers may ask for.
@@ -244,34 +267,24 @@ fn from_milliseconds(since: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(since)
 }
 
-impl Pair {
-    fn half(&mut self, rendition: Rendition) -> &mut Half {
-        match rendition {
-            Rendition::Video => &mut self.video,
-            Rendition::Audio => &mut self.audio,
-        }
+impl Open {
+    fn complete(&self, renditions: &[Rendition]) -> bool {
+        (renditions.iter()).all(|rendition| self.shares[*rendition as usize].end.is_some())
     }
 
-    fn complete(&self) -> bool {
-        self.video.end.is_some() && self.audio.end.is_some()
-    }
-
-    fn ready(self, inits: &Inits) -> Option<Ready> {
+    fn ready(self, inits: &PerRendition<Option<InitSegment>>) -> Option<Ready> {
+        let shares = self.shares.iter().zip(inits);
+        let tracks = shares.filter_map(|(share, init)| {
+            let duration = share.end.as_ref()?.duration;
+            Some(init.clone().map(|init| ReadyTrack { init, duration }))
+        });
         Some(Ready {
             place: self.place,
             date: self.date,
-            inits: [inits.video.clone()?, inits.audio.clone()?],
-            ends: [self.video.end?, self.audio.end?],
-            parts: [self.video.parts, self.audio.parts],
+            tracks: tracks.collect::<Option<_>>()?,
+            parts: self.shares.map(|share| share.parts),
         })
     }
-}
-
-/// What the segmenter of one run said first.
-#[derive(Debug, Clone, Default)]
-struct Inits {
-    video: Option<InitSegment>,
-    audio: Option<InitSegment>,
 }
 
 /// Complete and with all that a decoder needs.
@@ -279,10 +292,15 @@ struct Inits {
 struct Ready {
     place: Place,
     date: Date,
-    /// Video and audio, as are the others.
-    inits: [InitSegment; 2],
-    ends: [MediaSegment; 2],
-    parts: [Vec<Part>; 2],
+    /// In the order of [`Rendition::ALL`].
+    tracks: Vec<ReadyTrack>,
+    parts: PerRendition<Vec<Part>>,
+}
+
+#[derive(Debug)]
+struct ReadyTrack {
+    init: InitSegment,
+    duration: MediaDuration,
 }
 
 #[derive(Debug)]
@@ -295,27 +313,29 @@ struct UnderWay {
 struct SegmentUnderWay {
     row: Row,
     place: Place,
-    parts: [Vec<Part>; 2],
+    parts: PerRendition<Vec<Part>>,
 }
 
 /// Everything published of one broadcast.
 #[derive(Debug)]
 pub struct Publication {
     settings: Settings,
+    renditions: &'static [Rendition],
     rows: Vec<Row>,
     totals: Totals,
     first: Numbers,
     run: u64,
-    inits: Inits,
+    /// What the segmenter of this run said first.
+    inits: PerRendition<Option<InitSegment>>,
     /// The last segment that has begun, while its run goes on.
     begun: Option<Place>,
-    /// Pairs of which some half is still coming, in order.
-    open: VecDeque<Pair>,
+    /// In order.
+    open: VecDeque<Open>,
     /// Complete, to be stored, in order.
     waiting: VecDeque<Ready>,
     under_way: Option<UnderWay>,
     /// Parts of the last rows, unless they are from an earlier life.
-    recent: VecDeque<[Vec<Part>; 2]>,
+    recent: VecDeque<PerRendition<Vec<Part>>>,
     /// Of the last row, unless it is from an earlier life.
     last: Option<Place>,
     /// Segments left out because storing lagged or failed.
@@ -329,11 +349,12 @@ impl Publication {
     pub fn new(settings: Settings, first: Numbers) -> Publication {
         Publication {
             settings,
+            renditions: settings.renditions(),
             rows: Vec::new(),
             totals: Totals::default(),
             first,
             run: 0,
-            inits: Inits::default(),
+            inits: PerRendition::default(),
             begun: None,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
@@ -346,7 +367,7 @@ impl Publication {
         }
     }
 
-    /// A broadcast of which `rows` are stored.
+    /// A broadcast of which `rows` are stored. Its renditions are those that all of them have.
     pub fn recovered(
         settings: Settings,
         first: Numbers,
@@ -357,7 +378,12 @@ impl Publication {
         for row in &rows {
             totals.add(row, settings.segment);
         }
+        let shared = (rows.iter()).map(Row::renditions);
+        let renditions = shared
+            .chain([settings.renditions()])
+            .min_by_key(|it| it.len());
         Publication {
+            renditions: renditions.unwrap_or_default(),
             rows,
             totals,
             finished,
@@ -368,7 +394,7 @@ impl Publication {
     /// Starts a continuity run; what was open of the one before is left out, what is complete is still published.
     pub fn begin_run(&mut self) {
         self.end_run();
-        self.inits = Inits::default();
+        self.inits = PerRendition::default();
         self.run += 1;
     }
 
@@ -382,51 +408,48 @@ impl Publication {
     pub fn push(&mut self, output: Output, date: impl FnOnce(Duration) -> Option<SystemTime>) {
         match output {
             Output::Init(init) => {
-                let slot = match init.rendition {
-                    Rendition::Video => &mut self.inits.video,
-                    Rendition::Audio => &mut self.inits.audio,
-                };
-                *slot = Some(init);
+                let rendition = init.rendition;
+                self.inits[rendition as usize] = Some(init);
             }
-            Output::Part(part) => {
+            Output::Part(part) if self.renditions.contains(&part.rendition) => {
                 let rendition = part.rendition;
-                let pair = self.pair(part.segment);
-                if rendition == Rendition::ALL[0] && pair.date == Date::Open {
+                let open = self.open(part.segment);
+                if rendition == Rendition::Video && open.date == Date::Open {
                     let since = date(part.start).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-                    pair.date = Date::Told(since.map(|since| since.as_millis() as u64));
+                    open.date = Date::Told(since.map(|since| since.as_millis() as u64));
                 }
-                pair.half(rendition).parts.push(Part {
+                open.shares[rendition as usize].parts.push(Part {
                     bytes: part.bytes,
                     duration: part.duration,
                     independent: part.independent,
                 });
             }
-            Output::Segment(segment) => {
+            Output::Segment(segment) if self.renditions.contains(&segment.rendition) => {
                 let rendition = segment.rendition;
-                let pair = self.pair(segment.segment);
-                pair.half(rendition).end = Some(segment);
-                while self.open.front().is_some_and(Pair::complete) {
-                    let pair = self.open.pop_front().expect("front is complete");
-                    self.enqueue(pair);
+                let open = self.open(segment.segment);
+                open.shares[rendition as usize].end = Some(segment);
+                while let Some(open) = self.open.pop_front_if(|it| it.complete(self.renditions)) {
+                    self.enqueue(open);
                 }
             }
+            // Of a rendition that the broadcast does not have.
+            Output::Part(_) | Output::Segment(_) => {}
         }
     }
 
-    fn pair(&mut self, ordinal: u64) -> &mut Pair {
+    fn open(&mut self, ordinal: u64) -> &mut Open {
         let place = Place {
             run: self.run,
             ordinal,
         };
-        let index = match self.open.iter().position(|pair| pair.place == place) {
+        let index = match self.open.iter().position(|open| open.place == place) {
             Some(index) => index,
             None => {
                 self.begun = Some(place);
-                self.open.push_back(Pair {
+                self.open.push_back(Open {
                     place,
                     date: Date::Open,
-                    video: Half::default(),
-                    audio: Half::default(),
+                    shares: PerRendition::default(),
                 });
                 self.open.len() - 1
             }
@@ -434,8 +457,8 @@ impl Publication {
         &mut self.open[index]
     }
 
-    fn enqueue(&mut self, pair: Pair) {
-        let Some(ready) = pair.ready(&self.inits) else {
+    fn enqueue(&mut self, open: Open) {
+        let Some(ready) = open.ready(&self.inits) else {
             // No decoder could be set up for it.
             self.lost += 1;
             return;
@@ -488,25 +511,26 @@ impl Publication {
             media_sequence: last.map_or(self.first.media_sequence, |last| last.media_sequence + 1),
             run: last.map_or(self.first.run, |last| last.run + u64::from(!goes_on)),
             discontinuity: last.is_some() && !goes_on,
-            codecs: [0, 1].map(|i: usize| ready.inits[i].codec.clone()),
+            codecs: (ready.tracks.iter())
+                .map(|track| track.init.codec.clone())
+                .collect(),
             program_date_time_ms: ready.date.milliseconds(),
-            durations: [0, 1].map(|i: usize| ready.ends[i].duration),
-            sizes: [0, 1].map(|i: usize| {
-                let sizes = ready.parts[i].iter().map(|part| part.bytes.len() as u64);
-                sizes.sum()
-            }),
+            durations: ready.tracks.iter().map(|track| track.duration).collect(),
+            sizes: (ready.tracks.iter().zip(&ready.parts))
+                .map(|(_, parts)| parts.iter().map(|part| part.bytes.len() as u64).sum())
+                .collect(),
         };
         let mut files = Vec::new();
-        if !goes_on {
-            // Each run has its init segment at its own address, even if the same encoder goes on.
-            files.extend(ready.inits.map(|init| File {
-                path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
-                parts: vec![init.bytes],
-            }));
-        }
-        for (rendition, parts) in Rendition::ALL.into_iter().zip(&ready.parts) {
+        for (ReadyTrack { init, .. }, parts) in ready.tracks.into_iter().zip(&ready.parts) {
+            if !goes_on {
+                // Each run has its init segment at its own address, even if the same encoder goes on.
+                files.push(File {
+                    path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
+                    parts: vec![init.bytes],
+                });
+            }
             files.push(File {
-                path: segment_path(rendition, row.media_sequence),
+                path: segment_path(init.rendition, row.media_sequence),
                 parts: parts.iter().map(|part| part.bytes.clone()).collect(),
             });
         }
@@ -539,7 +563,7 @@ impl Publication {
             [Some("live.m3u8"), None]
         };
         for name in kinds.into_iter().flatten() {
-            for rendition in Rendition::ALL {
+            for &rendition in self.renditions {
                 let list = if name == "vod.m3u8" {
                     MediaPlaylist {
                         playlist_type: PlaylistType::Vod,
@@ -592,9 +616,14 @@ impl Publication {
     }
 
     /// Another nominal bitrate of the video (bits per second) from the next playlist on. What was published at the one before
-    /// still counts: no segment in a playlist is above its BANDWIDTH.
+    /// still counts: no segment in a playlist is above its BANDWIDTH. The low video keeps its own.
     pub fn set_video_bitrate(&mut self, bits_per_second: u64) {
-        self.settings.video_bitrate = bits_per_second;
+        self.settings.video.bitrate = bits_per_second;
+    }
+
+    /// Those that the broadcast has.
+    pub fn renditions(&self) -> &'static [Rendition] {
+        self.renditions
     }
 
     pub fn rows(&self) -> &[Row] {
@@ -626,9 +655,10 @@ impl Publication {
         self.finished
     }
 
-    /// The HTTP origin's playlist of one rendition: `/live/video.m3u8`. `None` before the first segment.
+    /// The HTTP origin's playlist of one rendition: `/live/video.m3u8`. `None` before the first segment, and for a rendition
+    /// that there is not.
     pub fn origin(&self, rendition: Rendition) -> Option<LowLatencyPlaylist> {
-        let last = self.rows.last()?;
+        let last = (self.rows.last()).filter(|_| self.renditions.contains(&rendition))?;
         let uri = |row: &Row| format!("{}/{}", rendition.name(), segment_name(row.media_sequence));
         let init = |run| format!("{}/{}", rendition.name(), init_name(run));
         let window = self.settings.window;
@@ -647,7 +677,7 @@ impl Publication {
                 .collect(),
             open: open.map(|open| open.listed(rendition)),
             preload_hint: hint.map(|name| format!("{}/{name}", rendition.name())),
-            reports: (Rendition::ALL.into_iter())
+            reports: (self.renditions.iter().copied())
                 .filter(|other| *other != rendition)
                 .map(|other| self.report(other, last))
                 .collect(),
@@ -680,7 +710,7 @@ impl Publication {
     }
 
     /// The last rows with their parts.
-    fn with_parts(&self) -> impl Iterator<Item = (&Row, &[Vec<Part>; 2])> {
+    fn with_parts(&self) -> impl Iterator<Item = (&Row, &PerRendition<Vec<Part>>)> {
         let first = self.rows.len() - self.recent.len();
         self.rows[first..].iter().zip(&self.recent)
     }
@@ -688,21 +718,18 @@ impl Publication {
     /// The segments that go on from the last stored one without a gap, as far as they have come. Where one between is lost or
     /// another run begins, nobody knows yet under which numbers the next will be stored.
     fn coming(&self) -> impl Iterator<Item = Coming<'_>> {
+        const WHOLE: PerRendition<bool> = [true; Rendition::ALL.len()];
         let under_way = self.under_way.iter().filter_map(|it| it.segment.as_ref());
         let under_way = under_way.map(|it| {
             let date = Date::Told(it.row.program_date_time_ms);
-            (it.place, date, it.parts.each_ref(), [true; 2])
+            (it.place, date, it.parts.each_ref(), WHOLE)
         });
         let waiting =
-            (self.waiting.iter()).map(|it| (it.place, it.date, it.parts.each_ref(), [true; 2]));
+            (self.waiting.iter()).map(|it| (it.place, it.date, it.parts.each_ref(), WHOLE));
         let open = self.open.iter().map(|it| {
-            let complete = [&it.video, &it.audio].map(|half| half.end.is_some());
-            (
-                it.place,
-                it.date,
-                [&it.video.parts, &it.audio.parts],
-                complete,
-            )
+            let parts = it.shares.each_ref().map(|share| &share.parts);
+            let complete = it.shares.each_ref().map(|share| share.end.is_some());
+            (it.place, it.date, parts, complete)
         });
         let last = self.last.zip(self.rows.last());
         (under_way.chain(waiting).chain(open).zip(1..)).map_while(
@@ -778,15 +805,17 @@ impl Publication {
         init: impl Fn(u64) -> String,
     ) -> MediaPlaylist {
         let target_duration = self.settings.segment.as_secs_f64().ceil() as u64;
-        // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. Both
-        // renditions count with the shorter one, so that their playlists begin with the same segment.
+        // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. All
+        // renditions count with the shortest one, so that their playlists begin with the same segment.
         let (mut kept, mut length) = (0, 0.0);
         for row in self.rows.iter().chain(row).rev() {
             if kept >= window && length >= 3.0 * target_duration as f64 {
                 break;
             }
             kept += 1;
-            length += row.durations[0].seconds().min(row.durations[1].seconds());
+            let lengths = self.renditions.iter().zip(&row.durations);
+            let lengths = lengths.map(|(_, duration)| duration.seconds());
+            length += lengths.fold(f64::INFINITY, f64::min);
         }
         let removed = self.rows.len() + usize::from(row.is_some()) - kept;
         let mut rows = self.rows.iter().chain(row).skip(removed).peekable();
@@ -821,25 +850,35 @@ impl Publication {
         if let Some(row) = row {
             totals.add(row, self.settings.segment);
         }
-        let variant = |rendition: Rendition, nominal: u64, bound: f64| {
+        let variant = |rendition: Rendition, nominal: u64, bound: f64, picture| {
             let i = rendition as usize;
+            let average = totals.bytes[i] as f64 * 8.0 / totals.seconds[i];
             Variant {
                 uri: uri(rendition),
                 codec: last.codecs[i].clone(),
-                bandwidth: (nominal as f64 * bound).max(totals.peak[i]).ceil() as u64,
-                average_bandwidth: (totals.bytes[i] as f64 * 8.0 / totals.seconds[i]).ceil() as u64,
+                picture,
+                bandwidth: (nominal as f64 * bound)
+                    .max(totals.peak[i])
+                    .max(average)
+                    .ceil() as u64,
+                average_bandwidth: average.ceil() as u64,
             }
         };
-        Some(MultivariantPlaylist {
-            // Rate control bounds a segment (`rate::BOUND_PERCENT`); AAC at a constant rate needs room for boxes only.
-            video: variant(
-                Rendition::Video,
-                self.settings.video_bitrate,
-                f64::from(BOUND_PERCENT) / 100.0,
-            ),
-            audio: variant(Rendition::Audio, self.settings.audio_bitrate, 1.1),
-            resolution: self.settings.resolution,
-            frame_rate: self.settings.frame_rate,
+        // Rate control bounds a segment (`rate::BOUND_PERCENT`); AAC at a constant rate needs room for boxes only.
+        let bound = f64::from(BOUND_PERCENT) / 100.0;
+        let video =
+            |rendition, video: Video| variant(rendition, video.bitrate, bound, Some(video.picture));
+        let has = |rendition: &Rendition| self.renditions.contains(rendition);
+        let videos = [
+            (Rendition::Video, Some(self.settings.video)),
+            (Rendition::Low, self.settings.low),
+        ];
+        let videos = videos.into_iter().filter(|(rendition, _)| has(rendition));
+        has(&Rendition::Audio).then(|| MultivariantPlaylist {
+            videos: videos
+                .filter_map(|(rendition, settings)| Some(video(rendition, settings?)))
+                .collect(),
+            audio: variant(Rendition::Audio, self.settings.audio_bitrate, 1.1, None),
         })
     }
 }
@@ -847,15 +886,15 @@ impl Publication {
 /// Sums over all rows, kept so that an update costs the same however long the broadcast is.
 #[derive(Debug, Clone, Copy, Default)]
 struct Totals {
-    bytes: [u64; 2],
-    seconds: [f64; 2],
+    bytes: PerRendition<u64>,
+    seconds: PerRendition<f64>,
     /// Bits per second of the largest segment.
-    peak: [f64; 2],
+    peak: PerRendition<f64>,
 }
 
 impl Totals {
     fn add(&mut self, row: &Row, segment: Duration) {
-        for i in 0..2 {
+        for i in 0..row.renditions().len() {
             let seconds = row.durations[i].seconds();
             self.bytes[i] += row.sizes[i];
             self.seconds[i] += seconds;

@@ -5,6 +5,9 @@
 //! nearest to the start of video segment *n*, so that both renditions always have the same number of segments. Durations
 //! are differences of absolute timestamps in ticks, so they add up exactly for as long as a run lasts.
 //!
+//! The low video shows the same pictures at the same times. It is cut at the very keyframes of the video and nowhere else, so
+//! that its segments and parts begin when those of the video do, and a player can change between the two at each segment.
+//!
 //! A picture's length is known when the next one arrives, so the segmenter is one frame behind its input.
 
 use std::collections::VecDeque;
@@ -25,6 +28,8 @@ pub struct Settings {
     pub part: Duration,
     /// Length of the last picture of a run, which has no successor.
     pub frame: Duration,
+    /// Whether there is a low video beside the video.
+    pub low: bool,
 }
 
 /// A keyframe may come this much early and still end the segment: encoders place forced keyframes on the nearest picture.
@@ -40,27 +45,46 @@ const OFF_GRID: (u32, u32) = (3, 4);
 /// Without a keyframe for this many target durations the encoder no longer does what it was asked to.
 const OVERDUE_FACTOR: u32 = 5;
 
-/// Audio waits for the video's cuts; more than this many seconds of it waiting means that the video has died. The same
-/// holds for the cuts that wait for audio.
-const MAX_WAIT: Duration = Duration::from_secs(20);
+/// Audio waits for the video's cuts; more than this of it waiting means that the video has died. The same holds for the cuts
+/// that wait for audio and for the low video. Shorter than [`STALL`](crate::broadcast::STALL), so that who has died is named.
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// What the segmenter cannot work with; the programme has to be rebuilt with a new init segment.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmenterError {
-    #[error("video went back from {last:?} to {pts:?}")]
-    VideoBackwards { last: Duration, pts: Duration },
+    #[error("{} went back from {last:?} to {pts:?}", pictures(*rendition))]
+    VideoBackwards {
+        rendition: Rendition,
+        last: Duration,
+        pts: Duration,
+    },
     #[error("audio jumped by {samples} samples")]
     AudioJump { samples: i64 },
     #[error("no keyframe for {0:?}: the encoder ignores the requests for one")]
     NoKeyframe(Duration),
-    #[error("no video for {0:?} of audio: the encoder has stopped")]
-    NoVideo(Duration),
+    #[error("no {} for {wait:?}: its encoder has stopped", pictures(*rendition))]
+    NoVideo {
+        rendition: Rendition,
+        wait: Duration,
+    },
+    #[error(
+        "no keyframe of the low video at {0:?}, where the video is cut: its encoder ignores the requests for one"
+    )]
+    NotAligned(Duration),
     #[error("no audio for {0:?} of video: the encoder has stopped")]
     NoAudio(Duration),
     #[error("the encoder changed its configuration within a run")]
     ConfigChanged,
     #[error(transparent)]
     Fmp4(#[from] Fmp4Error),
+}
+
+/// The rendition in words.
+fn pictures(rendition: Rendition) -> &'static str {
+    match rendition {
+        Rendition::Low => "low video",
+        _ => "video",
+    }
 }
 
 /// What a decoder needs before the first segment of a continuity run (RFC 8216 section 3.3).
@@ -107,13 +131,14 @@ pub enum Output {
     Segment(MediaSegment),
 }
 
-/// Segmenter of one continuity run: one video and one audio track.
+/// Segmenter of one continuity run: video, audio, and the low video where there is one.
 #[derive(Debug)]
 pub struct Segmenter {
     settings: Settings,
     video: Option<Track>,
     audio: Option<Track>,
-    configs: (Option<VideoConfig>, Option<AudioConfig>),
+    low: Option<Track>,
+    configs: Configs,
     /// The last picture, whose length the next one will tell.
     pending: Option<AccessUnit>,
     /// The point of the grid at which the open video segment should end.
@@ -126,8 +151,19 @@ pub struct Segmenter {
     cuts: VecDeque<u64>,
     /// Samples up to which it is certain where the video cuts are.
     decided: u64,
-    /// Sample at which the first picture stands.
-    run_start: u64,
+    /// The first picture's.
+    run_start: Duration,
+    /// Low pictures that wait until the video says where the cuts are, and the newest, whose length the next one will tell.
+    low_waiting: VecDeque<AccessUnit>,
+    /// Starts of video segments that the low video has not reached.
+    low_cuts: VecDeque<Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Configs {
+    video: Option<VideoConfig>,
+    audio: Option<AudioConfig>,
+    low: Option<VideoConfig>,
 }
 
 impl Segmenter {
@@ -136,34 +172,43 @@ impl Segmenter {
             settings,
             video: None,
             audio: None,
-            configs: (None, None),
+            low: None,
+            configs: Configs::default(),
             pending: None,
             next_cut: Duration::ZERO,
             waiting: VecDeque::new(),
             audio_next: None,
             cuts: VecDeque::new(),
             decided: 0,
-            run_start: 0,
+            run_start: Duration::ZERO,
+            low_waiting: VecDeque::new(),
+            low_cuts: VecDeque::new(),
         }
     }
 
-    /// Must be called before the first picture; repeating the same configuration does nothing.
+    /// Must be called before the first picture of `rendition`, which is the video or the low video; repeating the same
+    /// configuration does nothing.
     pub fn configure_video(
         &mut self,
+        rendition: Rendition,
         config: VideoConfig,
         out: &mut Vec<Output>,
     ) -> Result<(), SegmenterError> {
-        match &self.configs.0 {
+        let slot = match rendition {
+            Rendition::Low => &mut self.configs.low,
+            _ => &mut self.configs.video,
+        };
+        match slot {
             Some(known) if *known == config => return Ok(()),
             Some(_) => return Err(SegmenterError::ConfigChanged),
             None => {}
         }
         out.push(Output::Init(InitSegment {
-            rendition: Rendition::Video,
+            rendition,
             codec: fmp4::video_codec(&config),
             bytes: fmp4::video_init(&config)?,
         }));
-        self.configs.0 = Some(config);
+        *slot = Some(config);
         Ok(())
     }
 
@@ -173,7 +218,7 @@ impl Segmenter {
         config: AudioConfig,
         out: &mut Vec<Output>,
     ) -> Result<(), SegmenterError> {
-        match &self.configs.1 {
+        match &self.configs.audio {
             Some(known) if *known == config => return Ok(()),
             Some(_) => return Err(SegmenterError::ConfigChanged),
             None => {}
@@ -183,12 +228,26 @@ impl Segmenter {
             codec: fmp4::audio_codec(&config),
             bytes: fmp4::audio_init(&config)?,
         }));
-        self.configs.1 = Some(config);
+        self.configs.audio = Some(config);
         Ok(())
     }
 
-    /// Takes the next picture. Pictures before the first keyframe are of no use and are dropped.
+    /// Takes the next picture of the video or the low video. Pictures before the video's first keyframe are of no use and are
+    /// dropped.
     pub fn push_video(
+        &mut self,
+        rendition: Rendition,
+        unit: AccessUnit,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        match rendition {
+            Rendition::Low => self.push_low(unit, out),
+            _ => self.push_leading(unit, out),
+        }
+    }
+
+    /// The video leads: the others are cut where it is.
+    fn push_leading(
         &mut self,
         unit: AccessUnit,
         out: &mut Vec<Output>,
@@ -198,14 +257,18 @@ impl Segmenter {
                 self.begin(unit.pts);
                 self.pending = Some(unit);
                 self.drain_audio(out)?;
+                self.drain_low(out)?;
             }
             return Ok(());
         };
         let track = self.video.as_ref().expect("begun with the first keyframe");
         let length = unit.pts.saturating_sub(track.segment_start_time);
         let error = if unit.pts <= pending.pts {
-            let (last, pts) = (pending.pts, unit.pts);
-            Some(SegmenterError::VideoBackwards { last, pts })
+            Some(SegmenterError::VideoBackwards {
+                rendition: Rendition::Video,
+                last: pending.pts,
+                pts: unit.pts,
+            })
         } else if length > self.settings.segment * OVERDUE_FACTOR {
             Some(SegmenterError::NoKeyframe(length))
         } else {
@@ -230,13 +293,55 @@ impl Segmenter {
                 self.next_cut += self.settings.segment;
             }
             self.cuts.push_back(ticks(unit.pts, SAMPLE_RATE));
+            self.cut_low(unit.pts);
         }
         self.decided = ticks(unit.pts, SAMPLE_RATE);
+        let newest = unit.pts;
         self.pending = Some(unit);
         self.drain_audio(out)?;
+        self.drain_low(out)?;
         let behind = self.decided.saturating_sub(self.audio_reached());
         if behind > ticks(MAX_WAIT, SAMPLE_RATE) {
             return Err(SegmenterError::NoAudio(MAX_WAIT));
+        }
+        let reached = match self.low_waiting.back() {
+            Some(low) => low.pts,
+            None => self.run_start,
+        };
+        if self.settings.low && newest.saturating_sub(reached) > MAX_WAIT {
+            return Err(SegmenterError::NoVideo {
+                rendition: Rendition::Low,
+                wait: MAX_WAIT,
+            });
+        }
+        Ok(())
+    }
+
+    fn push_low(&mut self, unit: AccessUnit, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        if let Some(last) = self.low_waiting.back() {
+            let rendition = Rendition::Low;
+            if unit.pts <= last.pts {
+                let (last, pts) = (last.pts, unit.pts);
+                return Err(SegmenterError::VideoBackwards {
+                    rendition,
+                    last,
+                    pts,
+                });
+            }
+            if unit.pts - last.pts > MAX_WAIT {
+                let wait = unit.pts - last.pts;
+                return Err(SegmenterError::NoVideo { rendition, wait });
+            }
+        }
+        let newest = unit.pts;
+        self.low_waiting.push_back(unit);
+        self.drain_low(out)?;
+        let waiting = (self.low_waiting.front()).map_or(Duration::ZERO, |first| newest - first.pts);
+        if waiting > MAX_WAIT {
+            return Err(SegmenterError::NoVideo {
+                rendition: Rendition::Video,
+                wait: MAX_WAIT,
+            });
         }
         Ok(())
     }
@@ -258,12 +363,23 @@ impl Segmenter {
         self.drain_audio(out)?;
         let waiting = AAC_FRAME * self.waiting.len() as u64;
         if waiting > ticks(MAX_WAIT, SAMPLE_RATE) {
-            return Err(SegmenterError::NoVideo(MAX_WAIT));
+            // An encoder that hangs holds up the other one a little later: they take their pictures from the same place.
+            let video = self.pending.as_ref().map(|unit| unit.pts);
+            let low = self.low_waiting.back().map(|unit| unit.pts);
+            let rendition = if self.settings.low && low < video {
+                Rendition::Low
+            } else {
+                Rendition::Video
+            };
+            return Err(SegmenterError::NoVideo {
+                rendition,
+                wait: MAX_WAIT,
+            });
         }
         Ok(())
     }
 
-    /// Ends the run: the last picture gets the nominal length and both tracks end their segment.
+    /// Ends the run: the last picture gets the nominal length and all tracks end their segment.
     pub fn finish(mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
         let Some(pending) = self.pending.take() else {
             return Ok(());
@@ -272,7 +388,16 @@ impl Segmenter {
         self.append_video(pending, end, out)?;
         self.decided = ticks(end, SAMPLE_RATE);
         self.drain_audio(out)?;
-        for track in [self.video.as_mut(), self.audio.as_mut()]
+        while let Some(unit) = self.low_waiting.pop_front()
+            && unit.pts < end
+        {
+            let next = self
+                .low_waiting
+                .front()
+                .map_or(end, |next| next.pts.min(end));
+            self.append_low(unit, next, out)?;
+        }
+        for track in [&mut self.video, &mut self.audio, &mut self.low]
             .into_iter()
             .flatten()
         {
@@ -283,17 +408,19 @@ impl Segmenter {
 
     /// Sample up to which there is audio in the run, or at which it starts.
     fn audio_reached(&self) -> u64 {
-        let start = self.run_start;
+        let start = ticks(self.run_start, SAMPLE_RATE);
         self.audio_next.map_or(start, |next| {
             start.max(next + AAC_FRAME * self.waiting.len() as u64)
         })
     }
 
     fn begin(&mut self, start: Duration) {
-        self.run_start = ticks(start, SAMPLE_RATE);
+        self.run_start = start;
         self.next_cut = start + self.settings.segment;
         self.video = Some(Track::new(Rendition::Video, start, self.settings.part));
         self.audio = Some(Track::new(Rendition::Audio, start, self.settings.part));
+        self.low = Some(Track::new(Rendition::Low, start, self.settings.part));
+        self.cut_low(start);
         self.decided = ticks(start, SAMPLE_RATE);
     }
 
@@ -303,15 +430,49 @@ impl Segmenter {
         end: Duration,
         out: &mut Vec<Output>,
     ) -> Result<(), SegmenterError> {
-        let timescale = Rendition::Video.timescale();
-        let (from, to) = (ticks(unit.pts, timescale), ticks(end, timescale));
         let track = self.video.as_mut().expect("begun with the first keyframe");
-        let sample = Sample {
-            duration: (to - from) as u32,
-            sync: unit.keyframe,
-            data: unit.data,
+        track.append_picture(unit, end, out)
+    }
+
+    /// Moves on the low pictures whose place between the cuts is certain: those that are no newer than the video's newest.
+    fn drain_low(&mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        let Some(newest) = self.pending.as_ref().map(|unit| unit.pts) else {
+            return Ok(());
         };
-        track.append(from, sample, out)
+        while let [first, next, ..] = self.low_waiting.make_contiguous()
+            && first.pts <= newest
+        {
+            let end = next.pts;
+            let unit = self.low_waiting.pop_front().expect("there are two");
+            self.append_low(unit, end, out)?;
+        }
+        Ok(())
+    }
+
+    fn cut_low(&mut self, at: Duration) {
+        if self.settings.low {
+            self.low_cuts.push_back(at);
+        }
+    }
+
+    fn append_low(
+        &mut self,
+        unit: AccessUnit,
+        end: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let track = self.low.as_mut().expect("begun with the first keyframe");
+        match self.low_cuts.front() {
+            Some(cut) if *cut == unit.pts && unit.keyframe => {
+                self.low_cuts.pop_front();
+                track.end_segment(out)?;
+            }
+            Some(cut) if *cut <= unit.pts => return Err(SegmenterError::NotAligned(*cut)),
+            // Before the video's first.
+            _ if !track.started => return Ok(()),
+            _ => {}
+        }
+        track.append_picture(unit, end, out)
     }
 
     /// Moves on the audio whose place between the cuts is certain.
@@ -386,6 +547,22 @@ impl Track {
             samples: Vec::new(),
             sequence_number: 1,
         }
+    }
+
+    fn append_picture(
+        &mut self,
+        unit: AccessUnit,
+        end: Duration,
+        out: &mut Vec<Output>,
+    ) -> Result<(), SegmenterError> {
+        let timescale = self.rendition.timescale();
+        let (from, to) = (ticks(unit.pts, timescale), ticks(end, timescale));
+        let sample = Sample {
+            duration: (to - from) as u32,
+            sync: unit.keyframe,
+            data: unit.data,
+        };
+        self.append(from, sample, out)
     }
 
     fn append(

@@ -18,12 +18,14 @@ pub struct Status {
     pub input: Input,
     pub audio: Audio,
     pub sync: Sync,
-    /// Video and audio as published, averaged over the last segment; absent off air.
+    /// All renditions together as published, averaged over the last segment; absent off air.
     pub bitrate_kbps: Option<u32>,
     /// What the video encoder is asked for: kbit/s of this broadcast, off air of the next.
     pub video_kbps: u32,
     /// A segment of the last half minute that was larger than promised, in hundredths of its nominal size.
     pub oversize: Option<Oversize>,
+    /// The videos that viewers can choose from, best first.
+    pub videos: Vec<VideoRendition>,
     pub health: Health,
     pub network: Network,
     pub node: Node,
@@ -99,6 +101,19 @@ pub struct VideoFormat {
     /// Frames per second as a fraction.
     pub fps_num: u32,
     pub fps_den: u32,
+}
+
+/// A video that viewers get. The sound is the same with each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VideoRendition {
+    /// As in paths: `video`, `low`.
+    pub name: &'static str,
+    /// Pixels.
+    pub width: u16,
+    /// Pixels.
+    pub height: u16,
+    /// What its encoder is asked for.
+    pub bitrate_kbps: u32,
 }
 
 /// Levels of the last 100 ms, left and right.

@@ -18,7 +18,7 @@ pub struct Progress {
     pub given: u64,
     /// Buffers that it made.
     pub made: u64,
-    /// It waits for somebody to take what it made.
+    /// It waits: for somebody to take what it made, or for somebody who hangs before it.
     pub held: bool,
 }
 

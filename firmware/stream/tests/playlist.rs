@@ -7,7 +7,7 @@ use m3u8_rs::{MediaPlaylistType, parse_master_playlist_res, parse_media_playlist
 use proptest::prelude::*;
 use stream::media::MediaDuration;
 use stream::playlist::{
-    MediaPlaylist, MultivariantPlaylist, PlaylistSegment, PlaylistType, Variant,
+    MediaPlaylist, MultivariantPlaylist, Picture, PlaylistSegment, PlaylistType, Variant,
 };
 
 /// 22 November 2026, 16:30:00 UTC.
@@ -226,18 +226,23 @@ fn a_broadcast_of_nothing_is_still_a_playlist() {
 }
 
 #[test]
-fn sound_alone_is_a_variant() {
-    let variant = |name: &str, codec: &str, bandwidth| Variant {
+fn each_video_and_the_sound_alone_are_variants() {
+    let variant = |name: &str, codec: &str, bandwidth, resolution: Option<(u16, u16)>| Variant {
         uri: format!("{name}.m3u8"),
         codec: codec.into(),
         bandwidth,
         average_bandwidth: bandwidth / 2,
+        picture: resolution.map(|resolution| Picture {
+            resolution,
+            frame_rate: 30_000.0 / 1001.0,
+        }),
     };
     let playlist = MultivariantPlaylist {
-        video: variant("video", "avc1.64001F", 3_750_000),
-        audio: variant("audio", "mp4a.40.2", 140_800),
-        resolution: (1280, 720),
-        frame_rate: 30_000.0 / 1001.0,
+        videos: vec![
+            variant("video", "avc1.64001F", 3_750_000, Some((1280, 720))),
+            variant("low", "avc1.64000D", 500_000, Some((320, 180))),
+        ],
+        audio: variant("audio", "mp4a.40.2", 140_800, None),
     };
     let text = playlist.to_string();
     expect![[r##"
@@ -247,6 +252,8 @@ fn sound_alone_is_a_variant() {
         #EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="audio",NAME="Programme",DEFAULT=YES,AUTOSELECT=YES,CHANNELS="2",URI="audio.m3u8"
         #EXT-X-STREAM-INF:BANDWIDTH=3890800,AVERAGE-BANDWIDTH=1945400,CODECS="avc1.64001F,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO="audio"
         video.m3u8
+        #EXT-X-STREAM-INF:BANDWIDTH=640800,AVERAGE-BANDWIDTH=320400,CODECS="avc1.64000D,mp4a.40.2",RESOLUTION=320x180,FRAME-RATE=29.970,AUDIO="audio"
+        low.m3u8
         #EXT-X-STREAM-INF:BANDWIDTH=140800,AVERAGE-BANDWIDTH=70400,CODECS="mp4a.40.2",AUDIO="audio"
         audio.m3u8
     "##]].assert_eq(&text);
@@ -255,9 +262,10 @@ fn sound_alone_is_a_variant() {
     assert_eq!(read.version, Some(6));
     assert!(read.independent_segments);
     assert!(read.unknown_tags.is_empty());
-    let [video, audio] = &read.variants[..] else {
-        panic!("two variants");
+    let [video, low, audio] = &read.variants[..] else {
+        panic!("three variants");
     };
+    assert_eq!((&low.uri[..], low.bandwidth), ("low.m3u8", 640_800));
     assert_eq!(video.uri, "video.m3u8");
     assert_eq!(video.bandwidth, 3_890_800);
     assert_eq!(video.average_bandwidth, Some(1_945_400));
@@ -272,7 +280,7 @@ fn sound_alone_is_a_variant() {
         panic!("one group");
     };
     assert_eq!(sound.uri.as_deref(), Some("audio.m3u8"));
-    for variant in [video, audio] {
+    for variant in [video, low, audio] {
         assert_eq!(variant.audio.as_ref(), Some(&sound.group_id));
     }
 }

@@ -20,6 +20,13 @@ const SETTINGS: Settings = Settings {
     segment: Duration::from_secs(2),
     part: Duration::from_millis(500),
     frame: Duration::from_nanos(33_333_333),
+    low: false,
+};
+
+/// With a low video beside the video.
+const LADDER: Settings = Settings {
+    low: true,
+    ..SETTINGS
 };
 
 fn video_config() -> VideoConfig {
@@ -27,6 +34,14 @@ fn video_config() -> VideoConfig {
         avcc: Bytes::from_static(include_bytes!("../testdata/video.avcc")),
         width: 96,
         height: 54,
+    }
+}
+
+fn low_config() -> VideoConfig {
+    VideoConfig {
+        width: 48,
+        height: 27,
+        ..video_config()
     }
 }
 
@@ -71,8 +86,16 @@ fn aac_pts(start: Duration, n: u64) -> Duration {
 
 fn configured(settings: Settings) -> (Segmenter, Vec<Output>) {
     let (mut segmenter, mut out) = (Segmenter::new(settings), Vec::new());
-    segmenter.configure_video(video_config(), &mut out).unwrap();
+    segmenter
+        .configure_video(Rendition::Video, video_config(), &mut out)
+        .unwrap();
     segmenter.configure_audio(audio_config(), &mut out).unwrap();
+    if settings.low {
+        let low = low_config();
+        segmenter
+            .configure_video(Rendition::Low, low, &mut out)
+            .unwrap();
+    }
     (segmenter, out)
 }
 
@@ -171,6 +194,8 @@ struct Track {
     segments: Vec<MediaSegment>,
     /// Parts of the open segment.
     open: Vec<PartialSegment>,
+    /// Ticks of the parts of each segment.
+    lengths: Vec<Vec<u64>>,
     first_decode_time: Option<u64>,
     next_decode_time: u64,
     fragments: u32,
@@ -184,7 +209,7 @@ struct Track {
 /// Reads outputs as they come and checks what must hold whatever the input was.
 struct Reader {
     settings: Settings,
-    tracks: [Track; 2],
+    tracks: [Track; 3],
 }
 
 impl Reader {
@@ -265,9 +290,8 @@ impl Reader {
     }
 
     fn segment(&mut self, segment: MediaSegment) {
-        let starts = [0, 1].map(|i: usize| {
-            (self.tracks[i].segments.get(segment.segment as usize)).map(|segment| segment.start)
-        });
+        let video = &self.video().segments.get(segment.segment as usize);
+        let video = video.map(|segment| (segment.start, segment.duration));
         let track = &mut self.tracks[segment.rendition as usize];
         assert_eq!(segment.segment, track.segments.len() as u64);
         assert!(!track.open.is_empty());
@@ -276,8 +300,19 @@ impl Reader {
         let first = fragment(&track.open[0].bytes).decode_time;
         let told = ticks(segment.start, segment.rendition.timescale());
         assert!(told.abs_diff(first) <= 1, "{told} told, {first} written");
+        track
+            .lengths
+            .push(track.open.iter().map(|part| part.duration.ticks).collect());
         track.open.clear();
-        if let (Rendition::Audio, Some(video)) = (segment.rendition, starts[0]) {
+        if segment.rendition == Rendition::Low {
+            let own = (segment.start, segment.duration);
+            // The last one may end before that of the video, when the run ends.
+            assert!(
+                video.is_none_or(|video| video == own),
+                "{video:?} and {own:?}"
+            );
+        }
+        if let (Rendition::Audio, Some((video, _))) = (segment.rendition, video) {
             let off = ticks(segment.start, SAMPLE_RATE).abs_diff(ticks(video, SAMPLE_RATE));
             assert!(
                 segment.segment == 0 || off <= AAC_FRAME / 2 + 1,
@@ -290,6 +325,10 @@ impl Reader {
 
     fn video(&self) -> &Track {
         &self.tracks[0]
+    }
+
+    fn low(&self) -> &Track {
+        &self.tracks[2]
     }
 
     fn audio(&self) -> &Track {
@@ -312,7 +351,7 @@ fn run(
     let mut reader = Reader::new(settings);
     let mut sound = 0;
     for (pts, keyframe) in pictures {
-        segmenter.push_video(unit(pts, keyframe), &mut out)?;
+        segmenter.push_video(Rendition::Video, unit(pts, keyframe), &mut out)?;
         while aac_pts(EPOCH, sound) <= pts {
             segmenter.push_audio(aac(aac_pts(EPOCH, sound)), &mut out)?;
             sound += 1;
@@ -362,7 +401,7 @@ fn check_hours(rate: (u64, u64), hours: u64, expected: f64) {
     }
     assert!(last.duration.seconds() <= expected);
     // rfc8216bis 4.4.4.9: no part but the last of a segment is shorter than 85 % of the target.
-    for track in &reader.tracks {
+    for track in [video, audio] {
         let shortest = track.shortest_part.unwrap();
         assert!(
             shortest >= 0.85,
@@ -414,7 +453,7 @@ fn parts_are_long_enough_at_all_usual_rates() {
         let pictures =
             (0..60 * per_segment).map(|n| (picture(n, rate), n.is_multiple_of(per_segment)));
         let reader = run(settings, pictures).unwrap();
-        for track in &reader.tracks {
+        for track in [reader.video(), reader.audio()] {
             let shortest = track.shortest_part.unwrap();
             assert!(shortest >= 0.85, "{rate:?}: {shortest} of the target");
         }
@@ -510,7 +549,7 @@ fn keyframes_at_a_pace_of_their_own_still_cut() {
 fn what_comes_before_the_first_keyframe_is_left_out() {
     let pictures = (0..120).map(|n| (picture(n, (30, 1)), n == 7 || n == 67));
     let reader = run(SETTINGS, pictures).unwrap();
-    let [video, audio] = &reader.tracks;
+    let (video, audio) = (reader.video(), reader.audio());
     assert_eq!(
         video.first_decode_time,
         Some(ticks(picture(7, (30, 1)), 90_000))
@@ -526,7 +565,9 @@ fn a_run_without_pictures_or_sound_ends_with_nothing() {
     assert_eq!(out.len(), 2, "the init segments");
 
     let (mut segmenter, mut out) = configured(SETTINGS);
-    segmenter.push_video(unit(EPOCH, false), &mut out).unwrap();
+    segmenter
+        .push_video(Rendition::Video, unit(EPOCH, false), &mut out)
+        .unwrap();
     segmenter.push_audio(aac(EPOCH), &mut out).unwrap();
     segmenter.finish(&mut out).unwrap();
     assert_eq!(out.len(), 2);
@@ -537,7 +578,9 @@ fn a_picture_is_as_long_as_the_next_one_says() {
     let (mut segmenter, mut out) = configured(SETTINGS);
     for (ms, keyframe) in [(0, true), (10, false), (130, false), (131, false)] {
         let pts = EPOCH + Duration::from_millis(ms);
-        segmenter.push_video(unit(pts, keyframe), &mut out).unwrap();
+        segmenter
+            .push_video(Rendition::Video, unit(pts, keyframe), &mut out)
+            .unwrap();
     }
     segmenter.finish(&mut out).unwrap();
     let Some(Output::Part(part)) = out.iter().find(|it| matches!(it, Output::Part(_))) else {
@@ -554,7 +597,9 @@ fn what_cannot_be_cut_is_named() {
     let at = |ms| EPOCH + Duration::from_millis(ms);
     let begin = || {
         let (mut segmenter, mut out) = configured(SETTINGS);
-        segmenter.push_video(unit(at(0), true), &mut out).unwrap();
+        segmenter
+            .push_video(Rendition::Video, unit(at(0), true), &mut out)
+            .unwrap();
         segmenter.push_audio(aac(at(0)), &mut out).unwrap();
         (segmenter, out)
     };
@@ -564,15 +609,21 @@ fn what_cannot_be_cut_is_named() {
 
     let (mut segmenter, mut out) = begin();
     names(
-        segmenter.push_video(unit(at(0), false), &mut out),
+        segmenter.push_video(Rendition::Video, unit(at(0), false), &mut out),
         "video went back from 10s to 10s",
     );
     names(
-        segmenter.push_video(unit(at(0) - Duration::from_secs(1), true), &mut out),
+        segmenter.push_video(
+            Rendition::Video,
+            unit(at(0) - Duration::from_secs(1), true),
+            &mut out,
+        ),
         "video went back from 10s to 9s",
     );
     // A picture in order is still welcome.
-    segmenter.push_video(unit(at(33), false), &mut out).unwrap();
+    segmenter
+        .push_video(Rendition::Video, unit(at(33), false), &mut out)
+        .unwrap();
 
     names(
         segmenter.push_audio(aac(at(64)), &mut out),
@@ -589,7 +640,9 @@ fn what_cannot_be_cut_is_named() {
         segmenter
             .push_audio(aac(aac_pts(EPOCH, n)), &mut out)
             .unwrap();
-        segmenter.push_video(unit(pts, false), &mut out).err()
+        segmenter
+            .push_video(Rendition::Video, unit(pts, false), &mut out)
+            .err()
     });
     names(
         Err(late.unwrap()),
@@ -599,7 +652,7 @@ fn what_cannot_be_cut_is_named() {
     // A keyframe after a hole that is as long is no better: its segment would break the target duration.
     let (mut segmenter, mut out) = begin();
     let outputs = out.len();
-    let result = segmenter.push_video(unit(at(14 * 3600 * 1000), true), &mut out);
+    let result = segmenter.push_video(Rendition::Video, unit(at(14 * 3600 * 1000), true), &mut out);
     names(
         result,
         "no keyframe for 50400s: the encoder ignores the requests for one",
@@ -610,24 +663,26 @@ fn what_cannot_be_cut_is_named() {
     let alone = (1..).find_map(|n| segmenter.push_audio(aac(aac_pts(EPOCH, n)), &mut out).err());
     names(
         Err(alone.unwrap()),
-        "no video for 20s of audio: the encoder has stopped",
+        "no video for 10s: its encoder has stopped",
     );
 
     let (mut segmenter, mut out) = begin();
     let alone = (1..).find_map(|n| {
         let pts = picture(n, (30, 1));
-        segmenter.push_video(unit(pts, n % 60 == 0), &mut out).err()
+        segmenter
+            .push_video(Rendition::Video, unit(pts, n % 60 == 0), &mut out)
+            .err()
     });
     names(
         Err(alone.unwrap()),
-        "no audio for 20s of video: the encoder has stopped",
+        "no audio for 10s of video: the encoder has stopped",
     );
 
     let (mut segmenter, mut out) = configured(SETTINGS);
     for n in 0..90 {
         let pts = picture(n, (30, 1));
         segmenter
-            .push_video(unit(pts, n % 60 == 0), &mut out)
+            .push_video(Rendition::Video, unit(pts, n % 60 == 0), &mut out)
             .unwrap();
     }
     // Sound that begins in the second segment would be numbered as the first.
@@ -640,10 +695,12 @@ fn what_cannot_be_cut_is_named() {
         ..video_config()
     };
     names(
-        segmenter.configure_video(changed, &mut out),
+        segmenter.configure_video(Rendition::Video, changed, &mut out),
         "the encoder changed its configuration within a run",
     );
-    segmenter.configure_video(video_config(), &mut out).unwrap();
+    segmenter
+        .configure_video(Rendition::Video, video_config(), &mut out)
+        .unwrap();
     segmenter.configure_audio(audio_config(), &mut out).unwrap();
     let changed = AudioConfig {
         channels: 2,
@@ -658,7 +715,7 @@ fn what_cannot_be_cut_is_named() {
         ..video_config()
     };
     let error = Segmenter::new(SETTINGS)
-        .configure_video(garbage, &mut Vec::new())
+        .configure_video(Rendition::Video, garbage, &mut Vec::new())
         .unwrap_err();
     assert!(error.to_string().starts_with("cannot write the avcC box: "));
 }
@@ -702,7 +759,7 @@ proptest! {
         let (mut pts, mut n, mut failed) = (EPOCH, 0, false);
         for (i, (distance, keyframe)) in wild.pictures.iter().enumerate() {
             pts += Duration::from_micros(*distance);
-            let result = segmenter.push_video(unit(pts, *keyframe || i == 0), &mut out);
+            let result = segmenter.push_video(Rendition::Video, unit(pts, *keyframe || i == 0), &mut out);
             failed |= result.is_err();
             let until = pts.as_millis() as i64 + wild.audio_lead;
             while !failed && aac_pts(sound, n).as_millis() as i64 <= until {
@@ -725,7 +782,7 @@ proptest! {
             }
             reader
         };
-        let [video, audio] = &reader.tracks;
+        let (video, audio) = (reader.video(), reader.audio());
         prop_assert!(audio.segments.len() <= video.segments.len());
         for segment in &video.segments {
             prop_assert!(segment.duration.seconds() <= 10.0 + 0.034);
@@ -734,22 +791,25 @@ proptest! {
 
     #[test]
     fn garbage_in_any_order_never_panics(
-        pushes in prop::collection::vec((0u8..4, any::<u64>(), any::<bool>(), any::<bool>()), 0..60),
+        pushes in prop::collection::vec((0u8..6, any::<u64>(), any::<bool>(), any::<bool>()), 0..60),
         segment in 1u64..10_000,
         part in 1u64..3000,
+        low in any::<bool>(),
     ) {
         let settings = Settings {
             segment: Duration::from_millis(segment),
             part: Duration::from_millis(part),
             frame: Duration::from_millis(33),
+            low,
         };
         let (mut segmenter, mut out) = configured(settings);
         for (kind, pts, keyframe, near) in pushes {
             // A media edge tells nanoseconds in 64 bits.
             let pts = Duration::from_nanos(if near { pts % 60_000_000_000 } else { pts });
             let _ = match kind {
-                0 | 1 => segmenter.push_video(unit(pts, keyframe), &mut out),
+                0 | 1 => segmenter.push_video(Rendition::Video, unit(pts, keyframe), &mut out),
                 2 => segmenter.push_audio(aac(pts), &mut out),
+                3 | 4 => segmenter.push_video(Rendition::Low, unit(pts, keyframe), &mut out),
                 _ => segmenter.push_audio(
                     AudioFrame { pts, data: Bytes::new() },
                     &mut out,
@@ -760,12 +820,198 @@ proptest! {
     }
 }
 
+/// Two encoders that get the same pictures, one of them later by some of them, and what is cut of it.
+fn ladder(
+    pictures: &[(Duration, bool)],
+    lag: usize,
+    ahead: bool,
+) -> Result<Reader, SegmenterError> {
+    let (mut segmenter, mut out) = configured(LADDER);
+    let mut sound = 0;
+    for i in 0..pictures.len() + lag {
+        let (first, second) = (pictures.get(i), i.checked_sub(lag).map(|i| pictures[i]));
+        let (video, low) = if ahead {
+            (second, first.copied())
+        } else {
+            (first.copied(), second)
+        };
+        for (rendition, picture) in [(Rendition::Low, low), (Rendition::Video, video)] {
+            if let Some((pts, keyframe)) = picture {
+                segmenter.push_video(rendition, unit(pts, keyframe), &mut out)?;
+            }
+        }
+        let at = pictures[i.min(pictures.len() - 1)].0;
+        while aac_pts(EPOCH, sound) <= at {
+            segmenter.push_audio(aac(aac_pts(EPOCH, sound)), &mut out)?;
+            sound += 1;
+        }
+    }
+    segmenter.finish(&mut out)?;
+    Ok(Reader::read(LADDER, out))
+}
+
+/// The low video has the segments and parts of the video.
+fn check_aligned(reader: &Reader) {
+    let (video, low) = (reader.video(), reader.low());
+    let places = |track: &Track| -> Vec<_> {
+        (track.segments.iter())
+            .map(|it| (it.segment, it.start, it.duration))
+            .collect()
+    };
+    assert_eq!(places(video), places(low));
+    assert_eq!(video.lengths, low.lengths);
+}
+
+#[test]
+fn the_low_video_is_cut_where_the_video_is() {
+    let regular: Vec<_> = (0..600)
+        .map(|n| (picture(n, (30, 1)), n % 60 == 0))
+        .collect();
+    let holes: Vec<_> = with_a_hole(4, 12).collect();
+    // A keyframe that nobody asked for cuts neither.
+    let scenes: Vec<_> = (0..600)
+        .map(|n| (picture(n, (30, 1)), n % 60 == 0 || n % 60 == 17))
+        .collect();
+    // The first pictures were lost: the second keyframe comes early, and the grid with it.
+    let early: Vec<_> = (12..600)
+        .map(|n| (picture(n, (30, 1)), n == 12 || n % 60 == 0))
+        .collect();
+    for pictures in [regular, holes, scenes, early] {
+        for (lag, ahead) in [
+            (0, false),
+            (1, false),
+            (7, false),
+            (7, true),
+            (200, false),
+            (200, true),
+        ] {
+            let reader = ladder(&pictures, lag, ahead).unwrap();
+            assert_eq!(reader.video().segments.len(), 10);
+            check_aligned(&reader);
+        }
+    }
+}
+
+#[test]
+fn an_encoder_that_fails_the_other_is_named() {
+    let at = |n| picture(n, (30, 1));
+    let names = |result: Result<(), SegmenterError>, expected: &str| {
+        assert_eq!(result.unwrap_err().to_string(), expected);
+    };
+    let low_dies = "no low video for 10s: its encoder has stopped";
+    let video_dies = "no video for 10s: its encoder has stopped";
+
+    // One goes on alone, with the sound.
+    let begin = || {
+        let (mut segmenter, mut out) = configured(LADDER);
+        for rendition in [Rendition::Video, Rendition::Low] {
+            (segmenter.push_video(rendition, unit(at(0), true), &mut out)).unwrap();
+        }
+        segmenter.push_audio(aac(at(0)), &mut out).unwrap();
+        segmenter
+    };
+    for (alive, expected) in [(Rendition::Video, low_dies), (Rendition::Low, video_dies)] {
+        let mut segmenter = begin();
+        let out = &mut Vec::new();
+        let error = (1..).find_map(|n| {
+            let picture = unit(at(n), n % 60 == 0);
+            let sound = aac(aac_pts(EPOCH, n));
+            (segmenter.push_video(alive, picture, out).err())
+                .or_else(|| segmenter.push_audio(sound, out).err())
+        });
+        names(Err(error.unwrap()), expected);
+    }
+    let (mut segmenter, mut out) = configured(LADDER);
+    let never = (0..).find_map(|n| {
+        let picture = unit(at(n), n % 60 == 0);
+        (segmenter.push_video(Rendition::Low, picture, &mut out)).err()
+    });
+    names(Err(never.unwrap()), video_dies);
+
+    // Both stop, because one holds up the other: it is a few pictures behind.
+    for (held_up, expected) in [(Rendition::Video, low_dies), (Rendition::Low, video_dies)] {
+        let mut segmenter = begin();
+        for n in 1..4 {
+            segmenter
+                .push_video(held_up, unit(at(n), false), &mut Vec::new())
+                .unwrap();
+        }
+        let error = (1..).find_map(|n| {
+            segmenter
+                .push_audio(aac(aac_pts(EPOCH, n)), &mut Vec::new())
+                .err()
+        });
+        names(Err(error.unwrap()), expected);
+    }
+
+    let result = |low: &[(u64, bool)]| {
+        let (mut segmenter, mut out) = configured(LADDER);
+        for n in 0..150 {
+            segmenter.push_audio(aac(aac_pts(EPOCH, n)), &mut out)?;
+        }
+        for n in 0..90 {
+            segmenter.push_video(Rendition::Video, unit(at(n), n % 60 == 0), &mut out)?;
+        }
+        for (n, keyframe) in low {
+            segmenter.push_video(Rendition::Low, unit(at(*n), *keyframe), &mut out)?;
+        }
+        segmenter.finish(&mut out)
+    };
+    result(&[(0, true), (30, false), (60, true), (61, false)]).unwrap();
+    let no_cut = "no keyframe of the low video at 12s, where the video is cut: its encoder ignores the requests for one";
+    names(result(&[(0, true), (60, false), (61, true)]), no_cut);
+    names(
+        result(&[(0, true), (59, true), (61, true), (62, false)]),
+        no_cut,
+    );
+    names(
+        result(&[(1, true), (60, true), (61, true)]),
+        &no_cut.replace("12s", "10s"),
+    );
+    names(
+        result(&[(0, true), (0, true)]),
+        "low video went back from 10s to 10s",
+    );
+    let hole = "no low video for 11s: its encoder has stopped";
+    names(result(&[(0, true), (330, true)]), hole);
+
+    let (mut segmenter, mut out) = configured(LADDER);
+    let changed = segmenter.configure_video(Rendition::Low, video_config(), &mut out);
+    names(
+        changed,
+        "the encoder changed its configuration within a run",
+    );
+}
+
+proptest! {
+    #[test]
+    fn two_encoders_of_the_same_pictures_are_aligned_whatever_the_timing(
+        wild in wild(),
+        lag in 0usize..60,
+        ahead in any::<bool>(),
+    ) {
+        let mut pts = EPOCH;
+        let mut pictures = vec![(pts, true)];
+        for (distance, keyframe) in wild.pictures {
+            pts += Duration::from_micros(distance);
+            pictures.push((pts, keyframe));
+        }
+        // A video that cannot be cut fails alone as well.
+        if let Ok(reader) = ladder(&pictures, lag, ahead) {
+            check_aligned(&reader);
+        } else {
+            prop_assert!(ladder(&pictures, 0, false).is_err() || lag > 6);
+        }
+    }
+}
+
 /// Real access units, cut: what a player gets of each rendition.
 fn real() -> (Reader, [Vec<u8>; 2]) {
     let settings = Settings {
         segment: Duration::from_secs(1),
         part: Duration::from_millis(250),
         frame: Duration::from_millis(40),
+        low: false,
     };
     let (mut segmenter, mut out) = configured(settings);
     for (n, (keyframe, data)) in samples(include_bytes!("../testdata/video.samples"))
@@ -778,7 +1024,9 @@ fn real() -> (Reader, [Vec<u8>; 2]) {
             keyframe,
             data,
         };
-        segmenter.push_video(unit, &mut out).unwrap();
+        segmenter
+            .push_video(Rendition::Video, unit, &mut out)
+            .unwrap();
     }
     for (n, (_, data)) in samples(include_bytes!("../testdata/audio.samples"))
         .into_iter()
@@ -829,7 +1077,7 @@ fn ffmpeg_reads_what_was_written() {
         "stream=codec_name,profile,sample_rate,channels",
     ];
     let expected = ["h264,Main,96,54\n", "aac,LC,48000,1\n"];
-    for rendition in Rendition::ALL {
+    for rendition in [Rendition::Video, Rendition::Audio] {
         let i = rendition as usize;
         let arguments = [
             "-v",
@@ -867,7 +1115,7 @@ fn ffmpeg_reads_what_was_written() {
             .map(|line| format!("{}\n", line.trim_end_matches('_')))
             .collect();
         let expected: String = match rendition {
-            Rendition::Video => (0..75u64)
+            Rendition::Video | Rendition::Low => (0..75u64)
                 .map(|n| {
                     let flags = if n % 25 == 0 { "K" } else { "" };
                     format!("{},{flags}\n", 900_000 + n * 3600)
@@ -894,7 +1142,7 @@ fn duration(header: &[u8], before: usize) -> u64 {
 fn an_init_segment_is_empty_and_says_so() {
     // RFC 8216 section 3.3: no samples, no durations, mvex behind the last track.
     let (reader, _) = real();
-    for track in &reader.tracks {
+    for track in [reader.video(), reader.audio()] {
         let init = track.init.as_ref().unwrap();
         let (name, ftyp, rest) = split_box(&init.bytes);
         assert_eq!((&name, &ftyp[..4]), (b"ftyp", &b"iso6"[..]));

@@ -69,6 +69,8 @@ export interface Status {
   /** What the video encoder is asked for. */
   video_kbps: number;
   oversize: { percent: number; cause: "long" | "lowered" | "busy" | "encoder" } | null;
+  /** Best first. */
+  videos: { name: string; width: number; height: number; bitrate_kbps: number }[];
   health: { word: HealthWord; action: string[] };
   network: { watch_url: string; operator_url: string; operator_open: boolean };
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };

@@ -298,6 +298,8 @@ function render(next: Status): void {
   byId("picture-row").hidden = still === "";
   write("picture", still);
   write("source", input.source);
+  const sizes = next.videos.map((it) => `${it.width} × ${it.height} at ${bitrate(it.bitrate_kbps)}`);
+  write("videos", [...sizes, "sound alone"].join(", "));
   write("segments", String(next.segments));
   write("segment-age", next.segment_age_ms === null ? "–" : `${(next.segment_age_ms / 1000).toFixed(1)} s ago`);
   byId<HTMLMeterElement>("disk").value = disk.limit_bytes > 0 ? disk.stored_bytes / disk.limit_bytes : 0;

@@ -47,6 +47,7 @@ export class Player {
   /** The viewer went back or paused, and wants to be behind. */
   private behind = false;
   private position = 0;
+  private wanted: number | null = null;
 
   constructor(
     readonly video: HTMLVideoElement,
@@ -119,6 +120,23 @@ export class Player {
     });
   }
 
+  /** Heights of the pictures that a viewer can choose from, the largest first; none where there is no choice. */
+  get qualities(): number[] {
+    const heights = (this.hls?.levels ?? []).map((level) => level.height);
+    return heights.length > 1 ? [...new Set(heights)].sort((a, b) => b - a) : [];
+  }
+
+  /** The height that the viewer wants, from the next segment on; `null` leaves it to what the link carries. */
+  set quality(height: number | null) {
+    this.wanted = height;
+    // -1, which is also what a height that this source does not have leads to, is hls.js's own choice.
+    if (this.hls !== null) this.hls.loadLevel = this.hls.levels.findIndex((level) => level.height === height);
+  }
+
+  get quality(): number | null {
+    return this.wanted;
+  }
+
   /** To where the stream is now. */
   seekToLive(): void {
     const { seekable } = this.video;
@@ -177,7 +195,11 @@ export class Player {
     // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute). Set
     // here, because hls.js wants to see its companion beside it, and with that it ignores the origin's PART-HOLD-BACK.
     hls.config.liveMaxLatencyDurationCount = 10;
-    hls.on(Hls.Events.MANIFEST_PARSED, () => this.play());
+    hls.on(Hls.Events.MANIFEST_PARSED, () => {
+      // The viewer's choice outlives a change of the source.
+      if (this.wanted !== null) this.quality = this.wanted;
+      this.play();
+    });
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;
       // One repair a source and ten seconds; what breaks again at once is not repaired by trying.

@@ -68,6 +68,7 @@ const MARKUP = `
       <media-live-button></media-live-button>
       <media-time-display showduration></media-time-display>
       <span class="spacer"></span>
+      <select class="quality" aria-label="Quality" title="Quality" hidden></select>
       <media-pip-button></media-pip-button>
       <media-fullscreen-button></media-fullscreen-button>
     </media-control-bar>
@@ -188,7 +189,8 @@ export class Stage {
   }
 
   private wire(): void {
-    const { video } = this.player;
+    const { player } = this;
+    const { video } = player;
     const sound = this.find<HTMLButtonElement>(".sound");
     sound.addEventListener("click", () => {
       video.muted = false;
@@ -200,6 +202,10 @@ export class Stage {
       // Whoever has found the sound once needs no reminder after muting it again.
       this.soundTaken ||= !video.muted;
       this.render();
+    });
+    const quality = this.find<HTMLSelectElement>(".quality");
+    quality.addEventListener("change", () => {
+      player.quality = quality.value === "" ? null : Number(quality.value);
     });
     this.find(".card .play").addEventListener("click", () => this.player.play());
     this.find(".card .recording").addEventListener("click", () => this.dispatch({ type: "watch-recording" }));
@@ -286,6 +292,8 @@ export class Stage {
 
     this.find<HTMLElement>(".again").hidden = !(viewer.source === "recording" && viewer.box?.live === true);
 
+    this.renderQualities();
+
     const seen = moving || (viewer.source === "recording" && viewer.playback === "ended");
     this.find<HTMLElement>(".card").hidden = seen && !blocked;
     this.find(".card h2").textContent = blocked ? "Ready" : TITLES[now];
@@ -302,6 +310,17 @@ export class Stage {
     }
     player.video.setAttribute("aria-label", viewer.box?.title || viewer.box?.name || "Live stream");
     for (const listener of this.listeners) listener();
+  }
+
+  private renderQualities(): void {
+    const { qualities, quality } = this.player;
+    const select = this.find<HTMLSelectElement>(".quality");
+    select.hidden = qualities.length === 0;
+    // Only when they change: a menu that is open would close.
+    if (select.dataset.heights === qualities.join()) return;
+    select.dataset.heights = qualities.join();
+    select.replaceChildren(new Option("Auto", ""), ...qualities.map((it) => new Option(`${it}p`, String(it))));
+    select.value = quality !== null && qualities.includes(quality) ? String(quality) : "";
   }
 
   private hook(): Hook {

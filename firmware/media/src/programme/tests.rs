@@ -1,6 +1,8 @@
 //! Sizes: what rate control makes of the worst pictures, with ffprobe as the judge. Pictures come as fast as they are encoded,
 //! so the results are the same on every machine.
 
+mod two_videos;
+
 use std::process::{Command, Stdio};
 
 use stream::media::Rendition;
@@ -89,14 +91,19 @@ fn encode(
         segment: config.segment,
         part: config.segment / 4,
         frame: Duration::from_secs(1) / FPS,
+        low: config.low.is_some(),
     }));
     let mut out = Vec::new();
     let mut take = |event: Event| {
         let cutter = segmenter.as_mut().expect("nothing comes after the end");
         match event {
-            Event::VideoConfig { config, .. } => cutter.configure_video(config, &mut out),
+            Event::VideoConfig {
+                rendition, config, ..
+            } => cutter.configure_video(rendition, config, &mut out),
             Event::AudioConfig { config, .. } => cutter.configure_audio(config, &mut out),
-            Event::Video { unit, .. } => cutter.push_video(unit, &mut out),
+            Event::Video {
+                rendition, unit, ..
+            } => cutter.push_video(rendition, unit, &mut out),
             Event::Audio { frame, .. } => cutter.push_audio(frame, &mut out),
             Event::ProgrammeEnded { .. } => segmenter.take().unwrap().finish(&mut out),
             other => panic!("{other:?}"),
@@ -195,6 +202,7 @@ fn config(size: (u16, u16), kbps: u32, segment: u64) -> Config {
         height: size.1,
         fps: FPS,
         video_bitrate_kbps: kbps,
+        low: None,
         audio_bitrate_kbps: 128,
         segment: Duration::from_secs(segment),
         av_offset_ms: 0,

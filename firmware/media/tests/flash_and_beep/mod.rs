@@ -77,6 +77,7 @@ impl Session {
             height: 180,
             fps: FPS,
             video_bitrate_kbps: 500,
+            low: None,
             audio_bitrate_kbps: 128,
             segment: SEGMENT,
             av_offset_ms,
@@ -246,6 +247,7 @@ fn collect(
                 segment: SEGMENT,
                 part: Duration::from_millis(250),
                 frame: Duration::from_secs(1) / FPS,
+                low: false,
             }));
         }
         let Some(cutter) = segmenter.as_mut() else {
@@ -254,12 +256,16 @@ fn collect(
         let mut out = Vec::new();
         let mut ended = false;
         match event {
-            Event::VideoConfig { config, .. } => cutter.configure_video(config, &mut out),
+            Event::VideoConfig {
+                rendition, config, ..
+            } => cutter.configure_video(rendition, config, &mut out),
             Event::AudioConfig { config, .. } => cutter.configure_audio(config, &mut out),
-            Event::Video { unit, .. } => {
+            Event::Video {
+                rendition, unit, ..
+            } => {
                 let at = unit.pts;
                 progress.send_replace(Progress { run, at, ended });
-                cutter.push_video(unit, &mut out)
+                cutter.push_video(rendition, unit, &mut out)
             }
             Event::Audio { frame, .. } => cutter.push_audio(frame, &mut out),
             _ => {
@@ -397,7 +403,7 @@ impl Decoded {
 fn decode(run: &Run) -> Decoded {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
-    for rendition in Rendition::ALL {
+    for rendition in [Rendition::Video, Rendition::Audio] {
         let file = path(rendition.name()).with_extension("mp4");
         std::fs::write(file, &run.bytes[rendition as usize]).expect("room for the recording");
     }

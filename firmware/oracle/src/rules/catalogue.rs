@@ -69,6 +69,7 @@ rules! {
     FRAME_RATE_EXCEEDED "frame-rate-exceeded" Should "RFC 8216 4.3.4.2" "FRAME-RATE is the highest rate of the video"
     VARIANTS_DIFFER_IN_TARGET_DURATION "variants-differ-in-target-duration" Must "RFC 8216 6.2.4" "all variants have the same target duration"
     VARIANTS_DIFFER_IN_DISCONTINUITIES "variants-differ-in-discontinuities" Must "RFC 8216 6.2.4" "matching segments have the same discontinuity number"
+    VARIANTS_DIFFER_IN_TIMESTAMPS "variants-differ-in-timestamps" Must "RFC 8216 6.2.4" "matching segments have matching timestamps in their media"
     VARIANTS_NOT_ALIGNED "variants-not-aligned" Must "RFC 8216 6.2.4" "matching segments begin at the same time"
     // Media
     INIT_UNREADABLE "init-unreadable" Must "RFC 8216 3.3" "an init segment can be read"

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Judge, Observation, Rendition, catalogue};
-use crate::media::{Kind, Track};
+use super::resources::main_track;
+use super::{Judge, Known, Observation, Rendition, catalogue};
+use crate::media::{Kind, Run, Track};
 use crate::playlist::{Playlist, Variant, parse};
 
 /// Seconds by which matching segments of two renditions may start apart: an AAC frame and a video frame.
@@ -127,6 +128,44 @@ impl Judge {
                 let detail = format!("FRAME-RATE {told}, measured {rate:.3}");
                 self.report(&catalogue::FRAME_RATE_EXCEEDED, url, at, detail);
             }
+        }
+    }
+
+    /// Compares the media of a segment with that of the others that show the same time.
+    pub(super) fn compare_timestamps(&mut self, list: &str, number: u64, at: Duration) {
+        let looked_into = |known: &Known| -> Option<(f64, Run)> {
+            let date = known.segment.time.as_ref()?.seconds;
+            Some((date, main_track(&known.media)?.clone()))
+        };
+        let own = self
+            .renditions
+            .get(list)
+            .and_then(|it| it.known.get(&number));
+        let Some((date, own)) = own.and_then(looked_into) else {
+            return;
+        };
+        let start = |run: &Run| run.seconds(run.start);
+        let mut faults = Vec::new();
+        for (other_list, other) in self.renditions.iter().filter(|(it, _)| *it != list) {
+            let mut others = other.known.values().filter_map(looked_into);
+            let Some((other_date, other)) = others.find(|it| (it.0 - date).abs() <= ALIGNMENT)
+            else {
+                continue;
+            };
+            let off = (start(&own) - start(&other)) - (date - other_date);
+            // Of two videos the pictures match; where one has fewer of them, to the longer of both.
+            let longest = |run: &Run| run.seconds(run.longest_sample) / 2.0;
+            let allowed = if own.kind == Kind::Video && other.kind == Kind::Video {
+                longest(&own).max(longest(&other))
+            } else {
+                ALIGNMENT
+            };
+            if off.abs() > allowed {
+                faults.push(format!("its media is {off:+.3} s off that of {other_list}"));
+            }
+        }
+        for detail in faults {
+            self.report(&catalogue::VARIANTS_DIFFER_IN_TIMESTAMPS, list, at, detail);
         }
     }
 

@@ -159,6 +159,7 @@ impl Judge {
         self.join(list, number, at);
         self.sum_drift(list, at);
         self.compare_bandwidth(at);
+        self.compare_timestamps(list, number, at);
     }
 
     /// Judges the place where segment `number` and the next one meet.
@@ -321,7 +322,7 @@ impl Judge {
 }
 
 /// The track that EXTINF speaks of.
-fn main_track(media: &[Run]) -> Option<&Run> {
+pub(super) fn main_track(media: &[Run]) -> Option<&Run> {
     media
         .iter()
         .find(|run| run.kind == Kind::Video)

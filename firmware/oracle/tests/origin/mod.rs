@@ -24,6 +24,8 @@ const RUN: u64 = 5;
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Origin {
     pub low_latency: bool,
+    /// A second video.
+    pub ladder: bool,
     /// The segment that begins another run.
     pub discontinuity: Option<u64>,
     /// The segment after the last.
@@ -42,7 +44,7 @@ pub(crate) struct Reply {
 /// An init segment and the fragments.
 fn media(rendition: &str) -> (Bytes, Vec<Bytes>) {
     let file: &[u8] = match rendition {
-        "video" => include_bytes!("../../testdata/video.mp4"),
+        "video" | "small" => include_bytes!("../../testdata/video.mp4"),
         _ => include_bytes!("../../testdata/audio.mp4"),
     };
     let mut starts = Vec::new();
@@ -69,6 +71,11 @@ pub(crate) fn find(bytes: &[u8], what: &[u8; 4]) -> usize {
 }
 
 impl Origin {
+    fn renditions(&self) -> &'static [&'static str] {
+        let all = &["video", "audio", "small"];
+        if self.ladder { all } else { &all[..2] }
+    }
+
     /// Parts that exist at a time, counted from the first segment.
     fn parts(&self, now: Duration) -> u64 {
         let parts = 2 * HISTORY + ((now.as_secs_f64() + 1e-6) / PART) as u64;
@@ -106,8 +113,12 @@ impl Origin {
         let playlist = "application/vnd.apple.mpegurl";
         let missing = reply(404, "text/plain", Bytes::from_static(b"not here"));
         match name {
-            "index.m3u8" => return reply(200, playlist, MULTIVARIANT.into()),
-            "video.m3u8" | "audio.m3u8" => {
+            "index.m3u8" => {
+                let second = if self.ladder { SECOND_VIDEO } else { "" };
+                let text = MULTIVARIANT.to_owned() + second;
+                return reply(200, playlist, text.into());
+            }
+            "video.m3u8" | "audio.m3u8" | "small.m3u8" => {
                 let rendition = &name[..5];
                 return match self.wait(query, now) {
                     None => reply(400, "text/plain", Bytes::from_static(b"bad directive")),
@@ -226,18 +237,15 @@ impl Origin {
             let index = parts % 2;
             text +=
                 &format!("#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"{rendition}/{next}.{index}.m4s\"\n");
-            let other = if rendition == "video" {
-                "audio"
-            } else {
-                "video"
-            };
             let (msn, last) = match index {
                 0 => (next - 1, 1),
                 _ => (next, 0),
             };
-            text += &format!(
-                "#EXT-X-RENDITION-REPORT:URI=\"{other}.m3u8\",LAST-MSN={msn},LAST-PART={last}\n"
-            );
+            for other in self.renditions().iter().filter(|it| **it != rendition) {
+                text += &format!(
+                    "#EXT-X-RENDITION-REPORT:URI=\"{other}.m3u8\",LAST-MSN={msn},LAST-PART={last}\n"
+                );
+            }
         }
         text
     }
@@ -251,7 +259,9 @@ impl Origin {
             seen: Vec::new(),
         };
         player.get("index.m3u8", Kind::Multivariant);
-        let lists = ["video", "audio"].map(|it| format!("{it}.m3u8"));
+        let lists: Vec<_> = (self.renditions().iter())
+            .map(|it| format!("{it}.m3u8"))
+            .collect();
         let mut round = 0;
         while player.now.as_secs_f64() < seconds {
             for list in &lists {
@@ -336,3 +346,6 @@ const MULTIVARIANT: &str = "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMEN
     video.m3u8\n\
     #EXT-X-STREAM-INF:BANDWIDTH=30000,AVERAGE-BANDWIDTH=20000,CODECS=\"mp4a.40.2\",AUDIO=\"a\"\n\
     audio.m3u8\n";
+
+const SECOND_VIDEO: &str = "#EXT-X-STREAM-INF:BANDWIDTH=60000,AVERAGE-BANDWIDTH=40000,CODECS=\"avc1.4D400A,mp4a.40.2\",RESOLUTION=160x90,FRAME-RATE=23.438,AUDIO=\"a\"\n\
+    small.m3u8\n";

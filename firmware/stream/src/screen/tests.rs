@@ -65,6 +65,7 @@ fn status(page: Page, state: State) -> Status {
         bitrate_kbps: None,
         video_kbps: 3000,
         oversize: None,
+        videos: vec![],
         health: Health {
             word: HealthWord::Excellent,
             action: Vec::new(),
