@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # rustup puts cargo there, and a shell older than its installation does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds`.
+# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds` (`bench-oracle` and `fuzz` likewise).
 ARGS ?=
 T ?=
 S ?=
@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test test-rig deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency clean
+.PHONY: help run test test-rig deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -81,13 +81,20 @@ deny: ## licences, bans and sources of every crate
 	@tests/setup/deny
 
 bench: build ## benchmarks, each against a named rival in the same run (of the debug build: it is what the tests judge)
-	@cargo bench -q -p tests --profile dev $(T)
+	@cargo bench -q -p tests --profile dev --bench start $(T)
 
 bench-sync: ## flash and beep through the real pipelines for eleven minutes: the table of their offsets
 	@cargo run -q -p media --example bench-sync
 
 bench-latency: build ## glass to player in Chromium, ten minutes each for the box and two rivals (S=60: a minute each)
 	@cargo run -q -p tests --example bench-latency -- $(S)
+
+bench-oracle: build ## the oracle against this box, ffmpeg + nginx and multimux, side by side: ten minutes, or S=seconds
+	@tests/setup/multimux
+	@cargo bench -q -p tests --profile dev --bench oracle -- $(S)
+
+fuzz: ## libFuzzer on every target for S=300 seconds each; T=name only that one (the short run is in make test)
+	@tests/setup/fuzz $(or $(S),300) $(T)
 
 clean: ## remove what was built (.podium stays: it holds the box's identity and its broadcasts)
 	cargo clean

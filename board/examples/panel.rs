@@ -144,6 +144,7 @@ fn status() -> Status {
         },
         disk: Facts::healthy().disk,
         segments: 0,
+        dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
         mode: Mode::Stream,

@@ -68,6 +68,7 @@ fn idle() -> Status {
             limit_bytes: 8_000_000_000,
         },
         segments: 0,
+        dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
         mode: Mode::Stream,

@@ -13,7 +13,7 @@ use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
-use stream::media::Rendition;
+use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Update};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
@@ -113,6 +113,8 @@ pub(crate) struct Appliance {
     hold_ends: bool,
     run: Option<Run>,
     runs: u64,
+    /// What the encoder made and nobody could use, since the start.
+    dropped_units: u64,
     gestures: Gestures,
     panel: Panel,
     sync: AvSync,
@@ -155,6 +157,7 @@ impl Appliance {
             hold_ends: false,
             run: None,
             runs: 0,
+            dropped_units: 0,
             gestures: Gestures::default(),
             panel,
             since: None,
@@ -347,8 +350,9 @@ impl Appliance {
                 rendition,
                 config,
             } if Some(run) == current => {
-                self.cut(|segmenter, out| segmenter.configure_video(rendition, config, out));
+                self.configure_video(rendition, config);
             }
+            media::Event::Unplaceable { run } if Some(run) == current => self.dropped_units += 1,
             media::Event::AudioConfig { run, config } if Some(run) == current => {
                 self.cut(|segmenter, out| segmenter.configure_audio(config, out));
             }
@@ -396,7 +400,9 @@ impl Appliance {
             return;
         };
         let mut out = Vec::new();
+        let before = run.segmenter.dropped();
         let result = push(&mut run.segmenter, &mut out);
+        self.dropped_units += run.segmenter.dropped() - before;
         self.push(out, &mut run.dates);
         self.run = Some(run);
         self.pump();
@@ -404,6 +410,32 @@ impl Appliance {
             tracing::error!(%error, "the encoder's output cannot be cut");
             self.step(BroadcastEvent::Failed(Cause::Encoder(error.to_string())));
         }
+    }
+
+    /// Another configuration within a run begins a continuity run; the encoder goes on.
+    fn configure_video(&mut self, rendition: Rendition, config: VideoConfig) {
+        let changes = |run: &mut Run| run.segmenter.reconfigures(&config);
+        let Some(mut run) = self.run.take_if(changes) else {
+            return self.cut(|segmenter, out| segmenter.configure_video(rendition, config, out));
+        };
+        tracing::warn!("the encoder changed its configuration: a new continuity run");
+        let (mut ended, mut begun) = (Vec::new(), Vec::new());
+        let next = run
+            .segmenter
+            .reconfigure_video(config, &mut ended, &mut begun);
+        self.push(ended, &mut run.dates);
+        match next {
+            Ok(segmenter) => {
+                self.publication.begin_run();
+                self.push(begun, &mut run.dates);
+                self.run = Some(Run { segmenter, ..run });
+            }
+            Err(error) => {
+                tracing::error!(%error, "the encoder's output cannot be cut");
+                self.step(BroadcastEvent::Failed(Cause::Encoder(error.to_string())));
+            }
+        }
+        self.pump();
     }
 
     fn push(&mut self, outputs: Vec<Output>, dates: &mut ProgramDates) {
@@ -591,6 +623,7 @@ impl Appliance {
             &self.broadcast,
             panel::Published {
                 segments: self.publication.rows().len() as u64,
+                dropped_units: self.dropped_units,
                 finished: self.publication.finished(),
                 aired: self.aired,
             },

@@ -464,6 +464,23 @@ impl LowVideo {
 mod tests {
     use super::*;
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_written_is_refused_in_one_line_or_accepted(
+            section in "(\\[(capture|video|audio|hls|store|viewer|broadcast|nonsense)\\])?",
+            key in "(name|width|height|fps|bitrate_kbps|segment_ms|part_ms|window_s|limit_gb|listen|resume_within_s|[a-z]{1,6})",
+            value in "(-?[0-9]{1,20}|[0-9.e+-]{1,12}|\"[ -~]{0,12}\"|[^\\x00]{0,12}|true|inf|nan)",
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("podium.toml");
+            std::fs::write(&path, format!("{section}\n{key} = {value}\n")).unwrap();
+            if let Err(error) = Config::load(&path) {
+                let said = error.to_string();
+                assert!(!said.contains('\n'), "{said:?}");
+            }
+        }
+    }
+
     fn check(toml: &str, expected: &str) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("podium.toml");

@@ -62,6 +62,8 @@ pub(crate) fn state(broadcast: &Broadcast) -> State {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
     pub(crate) segments: u64,
+    /// See [`Status::dropped_units`].
+    pub(crate) dropped_units: u64,
     pub(crate) finished: bool,
     /// How long the broadcast was on air before this process was started.
     pub(crate) aired: Duration,
@@ -313,6 +315,7 @@ impl Panel {
             },
             disk,
             segments: published.segments,
+            dropped_units: published.dropped_units,
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),
             mode: Mode::Stream,

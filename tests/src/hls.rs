@@ -16,7 +16,7 @@ pub fn live(podium: &Podium, rendition: &str) -> MediaPlaylist {
 }
 
 /// The longest a picture stands when the input, or a busy machine, does not deliver: until slate takes over, and a little.
-const HOLE: f64 = 1.0;
+pub const HOLE: f64 = 1.0;
 
 /// Fetches every segment of `playlist` (whose address is `url`) and lets ffprobe look at each: it starts with a keyframe, its
 /// timestamps rise, and the next segment starts where the playlist says that this one ends, within a millisecond, unless the

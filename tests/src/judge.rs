@@ -1,4 +1,4 @@
-//! The judges: ffprobe, ffmpeg, Chromium, Helia. A judge that is missing fails the test in CI; on a person's machine the
+//! The judges: ffprobe, ffmpeg, Chromium, Helia, GStreamer's hlsdemux2, mp4box.js, media-doctor. A judge that is missing fails the test in CI; on a person's machine the
 //! test says loudly that it was skipped, and why.
 
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::root;
+use crate::{artifact, root};
 
 /// Whether `program` can be run.
 ///
@@ -117,6 +117,100 @@ pub fn decode(url: &str, seconds: Option<u32>) -> String {
 pub fn sha256(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What GStreamer's `hlsdemux2` and its decoders made of a playlist. Seconds.
+#[derive(Debug, Default)]
+pub struct Played {
+    pub pictures: Vec<f64>,
+    pub sound: Vec<f64>,
+    /// It was `hlsdemux2` and not the older `hlsdemux`.
+    pub hlsdemux2: bool,
+    /// Warnings and errors of any element.
+    pub complaints: Vec<String>,
+}
+
+/// Plays so many pictures with `playbin3`, as fast as they come.
+///
+/// `checksumsink` prints a line a buffer. (What `fakesink` says of its buffers is a property, and some of its values are printed
+/// twice and others never while another thread changes it.)
+pub fn play(url: &str, pictures: u32) -> Played {
+    let sound = pictures * 3 / 2;
+    let uri = format!("uri={url}");
+    // The one after the last ends the stream. The two are told apart by the length of their sums.
+    let sink = |name: &str, hash: &str, buffers: u32| {
+        let last = buffers + 1;
+        format!("{name}-sink=identity eos-after={last} ! checksumsink hash={hash} sync=false")
+    };
+    let (video, audio) = (sink("video", "sha1", pictures), sink("audio", "md5", sound));
+    // Not -v: its lines would come between the sums.
+    let demuxer = "--gst-debug=hlsdemux2:4";
+    let (out, errors) = run(
+        "timeout",
+        &[
+            "120",
+            "gst-launch-1.0",
+            demuxer,
+            "--gst-debug-no-color",
+            "playbin3",
+            &uri,
+            &video,
+            &audio,
+        ],
+        &[],
+    );
+    // All that it said, to look at where a test fails.
+    let said = [out.as_str(), &errors].concat();
+    std::fs::write(artifact("hlsdemux2.txt"), said).expect("an artifact can be written");
+    let mut played = Played::default();
+    for line in out.lines().chain(errors.lines()) {
+        played.hlsdemux2 |= line.contains(" hlsdemux2 ");
+        if line.starts_with("WARNING") || line.starts_with("ERROR") {
+            played.complaints.push(line.to_owned());
+        }
+        // 0:00:14.053333333 5ed5a37b72f9e7139188a0c6dc1b803c
+        let Some((pts, sum)) = line.split_once(' ') else {
+            continue;
+        };
+        if !sum.bytes().all(|it| it.is_ascii_hexdigit()) {
+            continue;
+        }
+        match sum.len() {
+            40 => played.pictures.extend(seconds(pts)),
+            32 => played.sound.extend(seconds(pts)),
+            _ => {}
+        }
+    }
+    // The decoder may hand out one more while it is being stopped.
+    played.pictures.truncate(pictures as usize);
+    played.sound.truncate(sound as usize);
+    played
+}
+
+/// `h:mm:ss.nnnnnnnnn`.
+fn seconds(text: &str) -> Option<f64> {
+    let mut parts = text.split(':').map(|it| it.parse::<f64>().ok());
+    Some(parts.next()?? * 3600.0 + parts.next()?? * 60.0 + parts.next()??)
+}
+
+/// What media-doctor finds in a playlist.
+pub fn doctor_playlist(text: &str) -> Vec<String> {
+    let mut report = media_doctor::Report::new();
+    media_doctor::check_hls_playlist(text, &mut report);
+    findings(&report)
+}
+
+/// What it finds in an init segment and a segment: what `avcC` and the sample entry say, against the SPS.
+pub fn doctor_media(init: &[u8], segment: &[u8]) -> Vec<String> {
+    let mut report = media_doctor::Report::new();
+    media_doctor::check_container_codec(&[init, segment].concat(), &mut report);
+    findings(&report)
+}
+
+fn findings(report: &media_doctor::Report) -> Vec<String> {
+    let all = report.findings().iter();
+    all.map(|it| format!("{} {}", it.rule_id, it.message))
+        .collect()
 }
 
 /// Runs one of the judges in `tests/judges` and returns its finding.

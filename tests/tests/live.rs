@@ -283,6 +283,111 @@ fn chromium_changes_between_two_videos_without_a_stall() {
     assert_eq!(seen["foreign"], json!([]));
 }
 
+/// A judge that finds nothing in anything would be no judge.
+#[test]
+fn media_doctor_finds_what_is_wrong() {
+    let found = judge::doctor_playlist("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:9.0,\na.m4s\n");
+    assert!(
+        found
+            .iter()
+            .any(|it| it.starts_with("hls-extinf-exceeds-target")),
+        "{found:?}"
+    );
+    let dir = root().join("tests/fuzz/media");
+    let [mut init, segment] =
+        ["init.mp4", "segment.m4s"].map(|name| std::fs::read(dir.join(name)).unwrap());
+    assert_eq!(judge::doctor_media(&init, &segment), Vec::<String>::new());
+    let avcc = init.windows(4).position(|it| it == b"avcC").unwrap();
+    init[avcc + 7] = 0x33;
+    assert_ne!(judge::doctor_media(&init, &segment), Vec::<String>::new());
+}
+
+/// hlsdemux2, mp4box.js and media-doctor: a player, a parser of boxes and a lint, by three parties.
+#[test]
+fn players_parsers_and_lints_find_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    podium.go_live();
+    podium.wait_for_segments(6);
+    let url = |name: &str| format!("{}/live/{name}", podium.viewer);
+    let mut verdicts = Vec::new();
+
+    if judge::have("gst-launch-1.0") {
+        let played = judge::play(&url("index.m3u8"), 150);
+        assert!(played.hlsdemux2, "another demuxer played it: {played:?}");
+        assert_eq!(played.complaints, Vec::<String>::new());
+        assert_eq!(
+            (played.pictures.len(), played.sound.len()),
+            (150, 225),
+            "{played:?}"
+        );
+        for pair in played.pictures.windows(2) {
+            assert!(
+                pair[1] > pair[0],
+                "pictures go back: {pair:?} of {:?}",
+                played.pictures
+            );
+            assert!(pair[1] - pair[0] < hls::HOLE, "a hole: {pair:?}");
+        }
+        // The first is cut to where playing begins.
+        for pair in played.sound.windows(2).skip(1) {
+            let off = pair[1] - pair[0] - AAC_FRAME;
+            assert!(off.abs() < 0.001, "{off} s between {pair:?}");
+        }
+        let (pictures, sound) = (played.pictures.len(), played.sound.len());
+        verdicts.push(format!(
+            "hlsdemux2: {pictures} pictures, {sound} frames of sound, no hole"
+        ));
+    }
+
+    if judge::have_packages() {
+        for rendition in ["video", "audio"] {
+            let read = judge::node("mp4box.mjs", &[&url(&format!("{rendition}.m3u8"))]);
+            assert_eq!(read["findings"], json!([]), "{read}");
+            let segments = read["segments"].as_array().unwrap();
+            assert!(segments.len() >= 6, "{read}");
+            for segment in segments {
+                let boxes = segment["boxes"].as_array().unwrap();
+                let whole = boxes
+                    .chunks(2)
+                    .all(|it| it == [json!("moof"), json!("mdat")]);
+                assert!(whole, "{segment}");
+            }
+            let samples: u64 = segments
+                .iter()
+                .filter_map(|it| it["samples"].as_u64())
+                .sum();
+            let count = segments.len();
+            verdicts.push(format!(
+                "mp4box.js: {rendition}, {count} segments, {samples} samples, no gap"
+            ));
+        }
+    }
+
+    for name in ["index.m3u8", "video.m3u8", "audio.m3u8"] {
+        let found = judge::doctor_playlist(&podium.live(name).text());
+        assert_eq!(found, Vec::<String>::new(), "{name}");
+        verdicts.push(format!("media-doctor: {name}, no finding"));
+    }
+    for rendition in ["video", "audio"] {
+        let list = hls::live(&podium, rendition);
+        let segment = list.segments.last().unwrap();
+        let init = list.segments.iter().find_map(|it| it.map.as_ref()).unwrap();
+        let [init, media] = [&init.uri, &segment.uri].map(|uri| podium.live(uri).body);
+        assert_eq!(
+            judge::doctor_media(&init, &media),
+            Vec::<String>::new(),
+            "{}",
+            segment.uri
+        );
+        verdicts.push(format!("media-doctor: {}, no finding", segment.uri));
+    }
+    #[expect(clippy::print_stdout, reason = "the judges' verdicts are kept")]
+    {
+        println!("{}", verdicts.join("\n"));
+    }
+}
+
 #[test]
 fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
     if !judge::have("ffmpeg") {

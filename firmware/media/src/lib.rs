@@ -121,6 +121,10 @@ pub enum Event {
         run: u64,
         why: String,
     },
+    /// The encoder made something that does not say where it belongs.
+    Unplaceable {
+        run: u64,
+    },
     /// So many pictures were left out because the encoder did not keep up.
     PicturesDropped(u64),
     /// How sound and picture go together, once a second.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gst::prelude::*;
-use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, SAMPLE_RATE, VideoConfig};
+use stream::media::{
+    AAC_FRAME, AccessUnit, AudioConfig, AudioFrame, Rendition, SAMPLE_RATE, VideoConfig,
+};
 use stream::stuck::Progress;
 use tokio::sync::mpsc;
 
@@ -62,6 +64,10 @@ fn encoders(config: &Config) -> String {
          pictures. ! {low_queue} ! videoscale add-borders=false ! video/x-raw,width={width},height={height},pixel-aspect-ratio=1/1 ! {low}"
     )
 }
+
+/// How long an AAC frame lasts.
+const AAC_FRAME_TIME: Duration =
+    Duration::from_nanos(AAC_FRAME * 1_000_000_000 / SAMPLE_RATE as u64);
 
 /// An AAC encoder and by how many samples what it plays is behind what it was given.
 #[derive(Debug, Clone, Copy)]
@@ -287,7 +293,8 @@ fn watch(
 /// What the encoder made: its caps, running time and bytes, without a copy.
 struct Encoded {
     caps: gst::Caps,
-    pts: Duration,
+    /// Absent if the encoder did not say.
+    pts: Option<Duration>,
     keyframe: bool,
     data: Bytes,
 }
@@ -298,11 +305,11 @@ fn pull(sink: &gst_app::AppSink) -> Result<Encoded, gst::FlowError> {
         let buffer = sample.buffer_owned()?;
         // x264enc shifts its timestamps by 1000 h and says so in the segment: only running time means anything.
         let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
-        let pts = segment.to_running_time(buffer.pts()?)?;
+        let pts = buffer.pts().and_then(|pts| segment.to_running_time(pts));
         let keyframe = !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         Some(Encoded {
             caps: sample.caps_owned()?,
-            pts: pts.into(),
+            pts: pts.map(Into::into),
             keyframe,
             data: Bytes::from_owner(buffer.into_mapped_buffer_readable().ok()?),
         })
@@ -354,15 +361,17 @@ fn connect_video(
                     send(&events, &counts, event)?;
                     known = Some(encoded.caps);
                 }
-                let unit = AccessUnit {
-                    pts: encoded.pts,
-                    keyframe: encoded.keyframe,
-                    data: encoded.data,
-                };
-                let event = Event::Video {
-                    run,
-                    rendition,
-                    unit,
+                let event = match encoded.pts {
+                    Some(pts) => Event::Video {
+                        run,
+                        rendition,
+                        unit: AccessUnit {
+                            pts,
+                            keyframe: encoded.keyframe,
+                            data: encoded.data,
+                        },
+                    },
+                    None => Event::Unplaceable { run },
                 };
                 send(&events, &counts, event)?;
                 Ok(gst::FlowSuccess::Ok)
@@ -393,6 +402,7 @@ fn connect_audio(
     let bitrate = config.audio_bitrate_kbps * 1000;
     let priming = Duration::from_nanos(aac.priming * 1_000_000_000 / u64::from(SAMPLE_RATE));
     let mut configured = false;
+    let mut next: Option<Duration> = None;
     sink(pipeline, "audio-out")?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
@@ -408,11 +418,21 @@ fn connect_audio(
                     send(&events, &counts, Event::AudioConfig { run, config })?;
                     configured = true;
                 }
-                let frame = AudioFrame {
-                    pts: encoded.pts.saturating_sub(priming),
-                    data: encoded.data,
+                // A frame that does not say where it belongs follows the one before.
+                let event = match encoded.pts.or(next) {
+                    Some(pts) => {
+                        next = Some(pts + AAC_FRAME_TIME);
+                        Event::Audio {
+                            run,
+                            frame: AudioFrame {
+                                pts: pts.saturating_sub(priming),
+                                data: encoded.data,
+                            },
+                        }
+                    }
+                    None => Event::Unplaceable { run },
                 };
-                send(&events, &counts, Event::Audio { run, frame })?;
+                send(&events, &counts, event)?;
                 Ok(gst::FlowSuccess::Ok)
             })
             .build(),

@@ -3,6 +3,8 @@
 //! `mp4parse` (Firefox's) reads the sample descriptions and `h264-reader` the SPS; fragments are read by a small walker,
 //! since `mp4parse` reads `moov` only.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::SeqParameterSet;
 use h264_reader::nal::{Nal as _, RefNal};
@@ -59,6 +61,8 @@ pub(crate) struct Run {
     pub(crate) sync: bool,
     /// What the bytes of the first sample say, where it is H.264.
     pub(crate) idr: Option<bool>,
+    /// Each sample's duration, composition offset and bytes, as a hash.
+    pub(crate) content: Vec<u64>,
 }
 
 impl Run {
@@ -329,7 +333,9 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
         samples: 0,
         sync: false,
         idr: None,
+        content: Vec::new(),
     };
+    let mut from = 0;
     for (_, _, trun) in boxes(traf).filter(|(name, _, _)| name == b"trun") {
         let flags = be(trun, 1, 3).ok_or_else(|| damaged("trun"))?;
         let count = be(trun, 4, 4).ok_or_else(|| damaged("trun"))?;
@@ -342,20 +348,23 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
             let value = be(trun, at - 4, 4).ok_or_else(|| damaged("trun"))?;
             Ok(Some(value as u32))
         };
-        let offset = field(1)?;
+        // Without an offset it goes on where the run before ended.
+        from = field(1)?.map_or(from, |offset| offset as usize);
         let first_flags = field(4)?;
         for i in 0..count {
             let duration = u64::from(field(0x100)?.unwrap_or(duration));
             let size = field(0x200)?.unwrap_or(size) as usize;
             let own_flags = field(0x400)?;
-            field(0x800)?;
+            let composition = field(0x800)?;
+            let sample = file.get(from..from.saturating_add(size));
+            from = from.saturating_add(size);
+            let mut hash = DefaultHasher::new();
+            (duration, composition.unwrap_or(0), sample).hash(&mut hash);
+            run.content.push(hash.finish());
             if run.samples == 0 {
                 let flags = if i == 0 { first_flags } else { None };
                 run.sync = flags.or(own_flags).unwrap_or(sample_flags) & 0x1_0000 == 0;
-                let from = offset.unwrap_or(0) as usize;
-                if let (Some(length), Some(sample)) =
-                    (track.nal_length, file.get(from..from.saturating_add(size)))
-                {
+                if let (Some(length), Some(sample)) = (track.nal_length, sample) {
                     run.idr = Some(has_idr(sample, length));
                 }
             }
@@ -371,6 +380,7 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
             let (from, to) = (known.end, run.start);
             known.end = run.end;
             known.samples += run.samples;
+            known.content.append(&mut run.content);
             known.longest_sample = known.longest_sample.max(run.longest_sample);
             if known.seconds(gap) > crate::rules::CONTINUITY {
                 let detail = format!("within it, track {id} goes from {from} to {to}");

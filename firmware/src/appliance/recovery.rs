@@ -150,7 +150,7 @@ impl Appliance {
         broadcast: &RecoveredBroadcast,
     ) -> anyhow::Result<(Meta, Vec<Row>)> {
         let other_version = "the journal is of another version of podium";
-        let meta = serde_json::from_slice(&broadcast.meta).context(other_version)?;
+        let meta: Meta = serde_json::from_slice(&broadcast.meta).context(other_version)?;
         let raw = if broadcast.rows.is_empty() {
             self.node.rows(broadcast.id).await?
         } else {
@@ -159,8 +159,9 @@ impl Appliance {
         let rows = raw
             .iter()
             .map(|row| serde_json::from_slice(row))
-            .collect::<Result<_, _>>()
+            .collect::<Result<Vec<Row>, _>>()
             .context(other_version)?;
+        publication::check_rows(meta.first, &rows)?;
         Ok((meta, rows))
     }
 

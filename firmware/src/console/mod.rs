@@ -277,7 +277,7 @@ async fn metrics(State(console): State<Console>) -> Response {
         ),
     ];
     let truth = |it: bool| f64::from(u8::from(it));
-    let rows: [(&str, &str, f64); 16] = [
+    let rows: [(&str, &str, f64); 17] = [
         (
             "podium_av_trim_seconds",
             "Pictures shown later than captured",
@@ -293,6 +293,11 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_segments",
             "Segments of this broadcast",
             status.segments as f64,
+        ),
+        (
+            "podium_dropped_units",
+            "Pictures and AAC frames that could not be used since the start",
+            status.dropped_units as f64,
         ),
         (
             "podium_segment_age_seconds",

@@ -188,6 +188,20 @@ mod tests {
         );
     }
 
+    proptest::proptest! {
+        #[test]
+        fn whatever_range_is_asked_for_it_is_within_the_file(
+            range in "(bytes)?=?[0-9]{0,20}-?[0-9]{0,20}(,[ -~]{0,8})?",
+            size in 0u64..5000,
+        ) {
+            let mut request = HeaderMap::new();
+            request.insert(header::RANGE, header_value(&range));
+            if let Requested::Part(part) = requested_range(&request, "", size) {
+                assert!(part.start < part.end && part.end <= size, "{range}: {part:?} of {size}");
+            }
+        }
+    }
+
     #[test]
     fn a_single_range_is_served() {
         check_range("bytes=0-99", None, Requested::Part(0..100));

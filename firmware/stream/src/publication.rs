@@ -92,6 +92,62 @@ impl Row {
     }
 }
 
+/// The rows of a broadcast that cannot be its rows: the journal is damaged, or another program has written it.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("row {index} of the journal cannot be: {why}")]
+pub struct RowError {
+    pub index: usize,
+    pub why: &'static str,
+}
+
+/// The last millisecond that has a date (RFC 3339 section 5.6 has four digits for the year).
+const LAST_DATE_MS: u64 = 253_402_300_799_999;
+
+/// No number or length of a row comes near this, and sums of them stay exact.
+const ABSURD: u64 = 1 << 48;
+
+/// Bytes, and no segment comes near this. In a segment of a single tick it still gives a rate that 64 bits can tell.
+const LARGEST_SEGMENT: u64 = 1 << 36;
+
+/// Whether `rows` can be those of a broadcast that began with `first`. What comes out of a journal has to pass before
+/// [`Publication::recovered`] takes it.
+pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
+    let mut next = first;
+    for (index, row) in rows.iter().enumerate() {
+        let fault = |why| Err(RowError { index, why });
+        if row.media_sequence != next.media_sequence || row.media_sequence >= ABSURD {
+            return fault("its media sequence number is not the next");
+        }
+        let begins = index > 0 && row.discontinuity;
+        if row.run != next.run + u64::from(begins) || row.run >= ABSURD {
+            return fault("its run is not the next");
+        }
+        if index == 0 && row.discontinuity {
+            return fault("nothing is before its discontinuity");
+        }
+        if row.renditions().len() < 2 {
+            return fault("it does not tell of video and audio");
+        }
+        for (rendition, duration) in Rendition::ALL.into_iter().zip(&row.durations) {
+            if duration.timescale != rendition.timescale() || !(1..ABSURD).contains(&duration.ticks)
+            {
+                return fault("it has no length");
+            }
+        }
+        if row.sizes.iter().any(|size| *size >= LARGEST_SEGMENT) {
+            return fault("it is larger than any segment");
+        }
+        if row.program_date_time_ms.is_some_and(|ms| ms > LAST_DATE_MS) {
+            return fault("its date is after the year 9999");
+        }
+        next = Numbers {
+            media_sequence: row.media_sequence + 1,
+            run: row.run,
+        };
+    }
+    Ok(())
+}
+
 /// Which numbers come next. They rise for as long as the box lives, across broadcasts and restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Numbers {
@@ -367,7 +423,7 @@ impl Publication {
         }
     }
 
-    /// A broadcast of which `rows` are stored. Its renditions are those that all of them have.
+    /// A broadcast of which `rows` are stored; see [`check_rows`]. Its renditions are those that all of them have.
     pub fn recovered(
         settings: Settings,
         first: Numbers,
@@ -624,6 +680,46 @@ impl Publication {
     /// Those that the broadcast has.
     pub fn renditions(&self) -> &'static [Rendition] {
         self.renditions
+    }
+
+    /// What holds between two calls.
+    ///
+    /// # Panics
+    /// Where it does not, for tests and fuzzers.
+    pub fn check_invariants(&self) {
+        assert_eq!(check_rows(self.first, &self.rows), Ok(()));
+        assert!(
+            self.waiting.len() <= MAX_WAITING,
+            "segments wait without bound"
+        );
+        assert!(
+            self.open
+                .front()
+                .is_none_or(|pair| !pair.complete(self.renditions)),
+            "a complete segment is not waiting to be stored"
+        );
+        let current = |open: &Open| open.place.run == self.run;
+        assert!(
+            self.open.iter().all(current),
+            "a run that is over is still open"
+        );
+        assert!(!self.finished || self.under_way.is_none());
+        let next = self.numbers();
+        let last = self.rows.last();
+        assert!(
+            last.is_none_or(|row| row.media_sequence < next.media_sequence && row.run < next.run)
+        );
+        let under_way = self.under_way.as_ref().and_then(|it| it.segment.as_ref());
+        if let Some(SegmentUnderWay { row, .. }) = under_way {
+            let follows = last.map_or(self.first, |last| Numbers {
+                media_sequence: last.media_sequence + 1,
+                run: last.run + u64::from(row.discontinuity),
+            });
+            assert_eq!(
+                (row.media_sequence, row.run),
+                (follows.media_sequence, follows.run)
+            );
+        }
     }
 
     pub fn rows(&self) -> &[Row] {

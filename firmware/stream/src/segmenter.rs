@@ -9,6 +9,10 @@
 //! that its segments and parts begin when those of the video do, and a player can change between the two at each segment.
 //!
 //! A picture's length is known when the next one arrives, so the segmenter is one frame behind its input.
+//!
+//! An encoder that slips is no reason to end a run: a picture that is empty, damaged or not later than the one before, and
+//! sound that was there already, are dropped and [counted](Segmenter::dropped); an empty AAC frame is replaced by the one
+//! before, so that sound stays in its place. What is off by more than a segment is an error.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -52,6 +56,7 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// What the segmenter cannot work with; the programme has to be rebuilt with a new init segment.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmenterError {
+    /// By more than a segment; less is dropped.
     #[error("{} went back from {last:?} to {pts:?}", pictures(*rendition))]
     VideoBackwards {
         rendition: Rendition,
@@ -157,6 +162,9 @@ pub struct Segmenter {
     low_waiting: VecDeque<AccessUnit>,
     /// Starts of video segments that the low video has not reached.
     low_cuts: VecDeque<Duration>,
+    /// Sounds again where the encoder gives an empty one.
+    last_frame: Option<Bytes>,
+    dropped: u64,
 }
 
 #[derive(Debug, Default)]
@@ -183,7 +191,45 @@ impl Segmenter {
             run_start: Duration::ZERO,
             low_waiting: VecDeque::new(),
             low_cuts: VecDeque::new(),
+            last_frame: None,
+            dropped: 0,
         }
+    }
+
+    /// Pictures and AAC frames that could not be used.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Whether `config` is another one than that of this run, and [`reconfigure_video`](Self::reconfigure_video) can take it.
+    /// With two videos it cannot: the run begins where both have a keyframe, and only one of them does.
+    pub fn reconfigures(&self, config: &VideoConfig) -> bool {
+        let known = self.configs.video.as_ref();
+        !self.settings.low && known.is_some_and(|known| known != config)
+    }
+
+    /// Ends this run into `ended` and begins the next into `begun`, with another configuration of the video: what follows can
+    /// only be decoded after a discontinuity, with an init segment of its own (RFC 8216 section 4.3.2.3). Sound that is beyond
+    /// the last picture goes over.
+    pub fn reconfigure_video(
+        mut self,
+        config: VideoConfig,
+        ended: &mut Vec<Output>,
+        begun: &mut Vec<Output>,
+    ) -> Result<Segmenter, SegmenterError> {
+        let mut next = Segmenter::new(self.settings);
+        next.configure_video(Rendition::Video, config, begun)?;
+        if let Some(audio) = self.configs.audio.take() {
+            next.configure_audio(audio, begun)?;
+        }
+        self.end(ended)?;
+        Ok(Segmenter {
+            waiting: self.waiting,
+            audio_next: self.audio_next,
+            last_frame: self.last_frame,
+            dropped: self.dropped,
+            ..next
+        })
     }
 
     /// Must be called before the first picture of `rendition`, which is the video or the low video; repeating the same
@@ -237,9 +283,33 @@ impl Segmenter {
     pub fn push_video(
         &mut self,
         rendition: Rendition,
-        unit: AccessUnit,
+        mut unit: AccessUnit,
         out: &mut Vec<Output>,
     ) -> Result<(), SegmenterError> {
+        let Some(idr) = self.has_idr(rendition, &unit.data) else {
+            self.dropped += 1;
+            return Ok(());
+        };
+        // A segment that begins with anything else cannot be decoded from there (Apple 7.4), whatever the encoder says.
+        unit.keyframe &= idr;
+        let last = match rendition {
+            Rendition::Low => self.low_waiting.back(),
+            _ => self.pending.as_ref(),
+        };
+        if let Some(last) = last.map(|last| last.pts)
+            && !later(unit.pts, last)
+        {
+            let pts = unit.pts;
+            if last.saturating_sub(pts) > self.settings.segment {
+                return Err(SegmenterError::VideoBackwards {
+                    rendition,
+                    last,
+                    pts,
+                });
+            }
+            self.dropped += 1;
+            return Ok(());
+        }
         match rendition {
             Rendition::Low => self.push_low(unit, out),
             _ => self.push_leading(unit, out),
@@ -258,25 +328,16 @@ impl Segmenter {
                 self.pending = Some(unit);
                 self.drain_audio(out)?;
                 self.drain_low(out)?;
+            } else {
+                self.dropped += 1;
             }
             return Ok(());
         };
         let track = self.video.as_ref().expect("begun with the first keyframe");
         let length = unit.pts.saturating_sub(track.segment_start_time);
-        let error = if unit.pts <= pending.pts {
-            Some(SegmenterError::VideoBackwards {
-                rendition: Rendition::Video,
-                last: pending.pts,
-                pts: unit.pts,
-            })
-        } else if length > self.settings.segment * OVERDUE_FACTOR {
-            Some(SegmenterError::NoKeyframe(length))
-        } else {
-            None
-        };
-        if let Some(error) = error {
+        if length > self.settings.segment * OVERDUE_FACTOR {
             self.pending = Some(pending);
-            return Err(error);
+            return Err(SegmenterError::NoKeyframe(length));
         }
         self.append_video(pending, unit.pts, out)?;
         let early = unit.pts + CUT_TOLERANCE < self.next_cut;
@@ -320,16 +381,8 @@ impl Segmenter {
     fn push_low(&mut self, unit: AccessUnit, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
         if let Some(last) = self.low_waiting.back() {
             let rendition = Rendition::Low;
-            if unit.pts <= last.pts {
-                let (last, pts) = (last.pts, unit.pts);
-                return Err(SegmenterError::VideoBackwards {
-                    rendition,
-                    last,
-                    pts,
-                });
-            }
-            if unit.pts - last.pts > MAX_WAIT {
-                let wait = unit.pts - last.pts;
+            let wait = unit.pts.saturating_sub(last.pts);
+            if wait > MAX_WAIT {
                 return Err(SegmenterError::NoVideo { rendition, wait });
             }
         }
@@ -349,16 +402,28 @@ impl Segmenter {
     /// Takes the next audio frame. Frames that end before the first picture are dropped.
     pub fn push_audio(
         &mut self,
-        frame: AudioFrame,
+        mut frame: AudioFrame,
         out: &mut Vec<Output>,
     ) -> Result<(), SegmenterError> {
+        if frame.data.is_empty() {
+            self.dropped += 1;
+            match &self.last_frame {
+                Some(last) => frame.data = last.clone(),
+                None => return Ok(()),
+            }
+        }
         let at = ticks(frame.pts, SAMPLE_RATE);
         let next = *self.audio_next.get_or_insert(at);
         let expected = next + AAC_FRAME * self.waiting.len() as u64;
         let jump = at as i64 - expected as i64;
         if jump.unsigned_abs() > AAC_FRAME {
+            if jump < 0 && jump.unsigned_abs() <= ticks(self.settings.segment, SAMPLE_RATE) {
+                self.dropped += 1;
+                return Ok(());
+            }
             return Err(SegmenterError::AudioJump { samples: jump });
         }
+        self.last_frame = Some(frame.data.clone());
         self.waiting.push_back(frame.data);
         self.drain_audio(out)?;
         let waiting = AAC_FRAME * self.waiting.len() as u64;
@@ -381,6 +446,55 @@ impl Segmenter {
 
     /// Ends the run: the last picture gets the nominal length and all tracks end their segment.
     pub fn finish(mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
+        self.end(out)
+    }
+
+    /// What holds between two calls, unless one has failed.
+    ///
+    /// # Panics
+    /// Where it does not, for tests and fuzzers.
+    pub fn check_invariants(&self) {
+        assert!(
+            self.waiting.len() as u64 * AAC_FRAME <= ticks(MAX_WAIT, SAMPLE_RATE),
+            "sound waits without bound"
+        );
+        let low = self.low_waiting.front().zip(self.low_waiting.back());
+        assert!(
+            low.is_none_or(|(first, last)| last.pts - first.pts <= MAX_WAIT),
+            "low pictures wait without bound"
+        );
+        let (Some(video), Some(audio), Some(low)) = (&self.video, &self.audio, &self.low) else {
+            assert!(self.pending.is_none() && self.cuts.is_empty());
+            return;
+        };
+        let pending = self.pending.as_ref().expect("the last picture waits");
+        assert_eq!(self.decided, ticks(pending.pts, SAMPLE_RATE));
+        assert!(pending.pts >= video.segment_start_time);
+        let behind = self.decided.saturating_sub(self.audio_reached());
+        assert!(
+            behind <= ticks(MAX_WAIT, SAMPLE_RATE),
+            "pictures wait without bound"
+        );
+        assert_eq!(
+            video.segment,
+            audio.segment + self.cuts.len() as u64,
+            "sound ends a segment for each that the picture has ended"
+        );
+        if self.settings.low {
+            assert_eq!(
+                video.segment + u64::from(!low.started),
+                low.segment + self.low_cuts.len() as u64,
+                "and so does the low video, which is cut where it begins too"
+            );
+        }
+        assert!(self.cuts.iter().is_sorted() && self.low_cuts.iter().is_sorted());
+        assert!(self.cuts.back().is_none_or(|cut| *cut <= self.decided));
+        for track in [video, audio, low] {
+            track.check_invariants();
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<Output>) -> Result<(), SegmenterError> {
         let Some(pending) = self.pending.take() else {
             return Ok(());
         };
@@ -404,6 +518,29 @@ impl Segmenter {
             track.end_segment(out)?;
         }
         Ok(())
+    }
+
+    /// Whether an access unit has an IDR slice (ITU-T H.264 table 7-1: type 5); `None` if its NAL units do not fill it (ISO/IEC
+    /// 14496-15, 5.3.4.2), or no decoder is set up for it.
+    fn has_idr(&self, rendition: Rendition, unit: &[u8]) -> Option<bool> {
+        let config = match rendition {
+            Rendition::Low => &self.configs.low,
+            _ => &self.configs.video,
+        };
+        let length_size = usize::from(config.as_ref()?.avcc.get(4)? & 3) + 1;
+        let (mut rest, mut idr, mut slices) = (unit, false, false);
+        while !rest.is_empty() {
+            let (length, nal) = rest.split_at_checked(length_size)?;
+            let length = length
+                .iter()
+                .fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+            let (nal, after) = nal.split_at_checked(length)?;
+            let kind = nal.first()? & 0x1f;
+            idr |= kind == 5;
+            slices |= (1..=5).contains(&kind);
+            rest = after;
+        }
+        slices.then_some(idr)
     }
 
     /// Sample up to which there is audio in the run, or at which it starts.
@@ -512,6 +649,12 @@ impl Segmenter {
         self.audio_next = Some(next);
         Ok(())
     }
+}
+
+/// Whether there is at least a tick between two pictures.
+fn later(pts: Duration, last: Duration) -> bool {
+    let timescale = Rendition::Video.timescale();
+    ticks(pts, timescale) > ticks(last, timescale)
 }
 
 /// What is open of one rendition: the segment and the part in it.
@@ -627,6 +770,22 @@ impl Track {
         self.part_index = 0;
         self.segment_duration = 0;
         Ok(())
+    }
+
+    fn check_invariants(&self) {
+        let open: u64 = self.samples.iter().map(|it| u64::from(it.duration)).sum();
+        assert_eq!(self.part_duration, open);
+        assert!(
+            open <= self.part_target || self.samples.len() == 1,
+            "a part is longer than its target"
+        );
+        assert!(
+            self.samples
+                .iter()
+                .all(|it| it.duration > 0 && !it.data.is_empty())
+        );
+        assert!(self.segment_duration >= open);
+        assert!(self.part_index > 0 || self.segment_duration == open);
     }
 
     fn media_duration(&self, ticks: u64) -> MediaDuration {

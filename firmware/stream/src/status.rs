@@ -32,6 +32,8 @@ pub struct Status {
     pub disk: Disk,
     /// Number of segments of the current or last broadcast.
     pub segments: u64,
+    /// Pictures and AAC frames that the encoder gave damaged, empty, twice or without a time: left out since the box started.
+    pub dropped_units: u64,
     /// Milliseconds since the last segment was published; absent off air.
     pub segment_age_ms: Option<u64>,
     pub tally: Tally,

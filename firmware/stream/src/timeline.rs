@@ -385,6 +385,26 @@ impl Timeline {
         fill
     }
 
+    /// What holds between two calls.
+    ///
+    /// # Panics
+    /// Where it does not, for tests and fuzzers.
+    pub fn check_invariants(&self) {
+        assert!(self.position() >= EPOCH, "sound before the programme");
+        assert!(self.offset.is_none_or(f64::is_finite));
+        let Some(last) = self.last_picture else {
+            assert_eq!(self.next_keyframe, EPOCH);
+            return;
+        };
+        assert!(last >= EPOCH, "a picture before the programme");
+        let half = self.settings.frame / 2;
+        assert!(
+            self.next_keyframe > last + half,
+            "the next segment begins after the last picture"
+        );
+        assert!(self.next_keyframe <= last + half + self.settings.segment);
+    }
+
     /// Longer holes between pictures are for the slate to fill.
     fn longest_hole(&self) -> Duration {
         LOSS + self.settings.frame * 2

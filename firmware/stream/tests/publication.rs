@@ -12,7 +12,8 @@ use stream::low_latency::{LowLatencyPlaylist, RenditionReport};
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, Picture, PlaylistType};
 use stream::publication::{
-    MAX_WAITING, Numbers, PartName, Publication, Row, Settings, Update, Video, segment_path,
+    MAX_WAITING, Numbers, PartName, Publication, Row, Settings, Update, Video, check_rows,
+    segment_path,
 };
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
@@ -435,6 +436,7 @@ impl World {
     }
 
     fn check_invariants(&mut self) {
+        self.publication.check_invariants();
         assert!(
             self.waiting() <= MAX_WAITING as u64,
             "{} wait",
@@ -1386,6 +1388,54 @@ proptest! {
             first = next;
         }
     }
+}
+
+#[test]
+fn rows_of_a_damaged_journal_are_refused() {
+    let mut world = World::new(Numbers {
+        media_sequence: 7,
+        run: 2,
+    });
+    world.begin_run();
+    world.segments(2);
+    world.store_all();
+    world.begin_run();
+    world.segments(1);
+    world.store_all();
+    let check = |damage: fn(&mut Vec<Row>), expected: Result<(), &str>| {
+        let mut rows = world.rows.clone();
+        damage(&mut rows);
+        let result = check_rows(world.first, &rows);
+        assert_eq!(
+            result.map_err(|error| error.to_string()),
+            expected.map_err(String::from)
+        );
+    };
+    check(|_| {}, Ok(()));
+    check(
+        |rows| drop(rows.remove(1)),
+        Err("row 1 of the journal cannot be: its media sequence number is not the next"),
+    );
+    check(
+        |rows| rows[2].run = 9,
+        Err("row 2 of the journal cannot be: its run is not the next"),
+    );
+    check(
+        |rows| rows[0].discontinuity = true,
+        Err("row 0 of the journal cannot be: nothing is before its discontinuity"),
+    );
+    check(
+        |rows| rows[1].durations[1].timescale = 0,
+        Err("row 1 of the journal cannot be: it has no length"),
+    );
+    check(
+        |rows| rows[1].sizes[0] = u64::MAX,
+        Err("row 1 of the journal cannot be: it is larger than any segment"),
+    );
+    check(
+        |rows| rows[1].program_date_time_ms = Some(u64::MAX),
+        Err("row 1 of the journal cannot be: its date is after the year 9999"),
+    );
 }
 
 #[test]

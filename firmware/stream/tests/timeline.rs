@@ -935,6 +935,7 @@ impl Liar {
     }
 
     fn check_invariants(&mut self) {
+        self.timeline.check_invariants();
         let position = self.timeline.position();
         assert!(position >= self.position, "sound goes back");
         self.position = position;

@@ -76,6 +76,7 @@ export interface Status {
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
   disk: { free_bytes: number; stored_bytes: number; limit_bytes: number };
   segments: number;
+  dropped_units: number;
   segment_age_ms: number | null;
   tally: "off" | "blinking" | "on";
   mode: string;

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{CONTINUITY, Judge, Observation, Role, catalogue};
 use crate::media::{self, Init, Kind, Run};
 use crate::playlist::Resource;
@@ -104,7 +102,6 @@ impl Judge {
 
     fn segment(&mut self, list: &str, number: u64, fmp4: bool, seen: &Observation) {
         let (url, at) = (&seen.url, seen.at);
-        self.part_bytes(list, number, &seen.body, at);
         let Some(rendition) = self.renditions.get_mut(list) else {
             return;
         };
@@ -134,6 +131,7 @@ impl Judge {
             media.clear();
         }
         known.media.clone_from(&media);
+        self.part_media(list, number, &media, at);
         for (rule, detail) in faults {
             self.report(rule, url, at, detail);
         }
@@ -298,25 +296,38 @@ impl Judge {
         }
     }
 
-    fn part_bytes(&mut self, list: &str, number: u64, segment: &Bytes, at: Duration) {
+    /// Parts may be packed otherwise than their segment (boxes, interleaving), but have its samples.
+    fn part_media(&mut self, list: &str, number: u64, segment: &[Run], at: Duration) {
         let Some(rendition) = self.renditions.get_mut(list) else {
             return;
         };
-        let Some(parts) = rendition.parts.remove(&number) else {
+        let (Some(parts), Some(known)) = (
+            rendition.parts.remove(&number),
+            rendition.known.get(&number),
+        ) else {
             return;
         };
-        let listed = rendition
-            .known
-            .get(&number)
-            .map_or(0, |it| it.segment.parts.len());
-        if listed == 0 || parts.len() != listed {
+        let listed = known.segment.parts.len();
+        let init = known.segment.map.as_ref().and_then(|it| self.inits.get(it));
+        let Some(init) =
+            init.filter(|_| listed > 0 && parts.len() == listed && !segment.is_empty())
+        else {
             return;
-        }
+        };
+        // What is wrong with a part alone has been said of the part.
         let joined: Vec<u8> = parts.values().flatten().copied().collect();
-        if joined != *segment {
-            let (parts, whole) = (joined.len(), segment.len());
-            let detail = format!("segment {number}: {parts} bytes in parts, {whole} as a whole");
-            self.report(&catalogue::PART_BYTES_DIFFER, list, at, detail);
+        let parts = media::read_fragments(&joined, init, &mut Vec::new());
+        for whole in segment {
+            let in_parts = parts.iter().find(|run| run.track == whole.track);
+            if in_parts.is_none_or(|it| it.start != whole.start || it.content != whole.content) {
+                let samples = in_parts.map_or(0, |it| it.samples);
+                let detail = format!(
+                    "segment {number}, track {}: {samples} samples in parts, {} as a whole, or others",
+                    whole.track, whole.samples
+                );
+                self.report(&catalogue::PART_MEDIA_DIFFERS, list, at, detail);
+                return;
+            }
         }
     }
 }

@@ -88,6 +88,7 @@ fn status(page: Page, state: State) -> Status {
             limit_bytes: 1,
         },
         segments: 0,
+        dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
         mode: Mode::Stream,
