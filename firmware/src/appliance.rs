@@ -24,10 +24,11 @@ use tokio_util::sync::CancellationToken;
 use crate::av_sync::{AvSync, SyncCommand};
 use crate::config::Config;
 use crate::health::Sample;
+use crate::kept::Kept;
 use crate::live::{Live, RecentFile};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
-use crate::wishes::{Keeper, Wishes};
+use crate::wishes::Wishes;
 use recovery::{Format, Meta};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
@@ -123,7 +124,7 @@ pub(crate) struct Appliance {
     aired: Duration,
     /// What the operator wants of this broadcast, or of the next.
     wishes: Wishes,
-    keeper: Keeper,
+    keeper: Kept<Wishes>,
     shutting_down: bool,
 }
 
@@ -144,7 +145,7 @@ impl Appliance {
             broadcast: Broadcast::new(config.hls.segment()),
             mark: OnAirMark::in_dir(&config.data_dir),
             wishes: Wishes::none(&config),
-            keeper: Keeper::spawn(config.data_dir.clone()),
+            keeper: Wishes::keeper(&config),
             sync: AvSync::new(&config),
             config,
             node,
@@ -181,6 +182,7 @@ impl Appliance {
             }
         }
         self.sync.shutdown().await;
+        self.keeper.shutdown().await;
         tracing::info!("shutting down: capture");
         let media = self.media;
         let media = tokio::task::spawn_blocking(move || media.shutdown());
@@ -287,7 +289,7 @@ impl Appliance {
             self.publication.set_video_bitrate(u64::from(kbps) * 1000);
             self.panel.set_video_kbps(kbps);
         }
-        self.keeper.keep(wishes);
+        self.keeper.keep(Some(wishes));
         self.show();
     }
 
@@ -588,7 +590,7 @@ impl Appliance {
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
         self.channels.live.send_modify(Live::forget);
-        self.keeper.keep(self.wishes);
+        self.keeper.keep(Some(self.wishes));
         self.id = None;
         self.since = wall_now();
         self.aired = Duration::ZERO;

@@ -3,17 +3,16 @@
 //! Who spoke last wins. A trim that is set on the box holds over the configured `av_offset_ms`, also after a restart, until it
 //! is reset, until somebody changes the configured value, or until another input is configured: it belongs to the card.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use stream::self_test::{self, Observation, SelfTest};
 use stream::status::{self, MOST_TRIM_MS};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
 use crate::config::{self, Config};
+use crate::kept::Kept;
 
 const FILE: &str = "av-trim.json";
 
@@ -45,8 +44,7 @@ pub(crate) struct AvSync {
     taken_ms: Option<i32>,
     test: Option<(SelfTest, Instant)>,
     clocks: media::Sync,
-    file: watch::Sender<Option<Taken>>,
-    writer: JoinHandle<()>,
+    file: Kept<Taken>,
 }
 
 impl AvSync {
@@ -59,7 +57,10 @@ impl AvSync {
         if let Some(taken) = &taken {
             tracing::info!(trim_ms = taken.trim_ms, "picture trimmed as set on the box");
         }
-        let (file, changes) = watch::channel(taken.clone());
+        let file = Kept::at(
+            path,
+            "the trim cannot be kept; it will be gone after a restart",
+        );
         AvSync {
             configured_ms,
             input,
@@ -67,7 +68,6 @@ impl AvSync {
             test: None,
             clocks: media::Sync::default(),
             file,
-            writer: tokio::spawn(write_changes(path, changes)),
         }
     }
 
@@ -102,7 +102,7 @@ impl AvSync {
     /// Changes the trim, here and on the disk; `None` goes back to the configured one.
     pub(crate) fn set(&mut self, trim_ms: Option<i32>) {
         self.taken_ms = trim_ms.map(|ms| ms.clamp(-MOST_TRIM_MS, MOST_TRIM_MS));
-        self.file.send_replace(self.taken_ms.map(|trim_ms| Taken {
+        self.file.keep(self.taken_ms.map(|trim_ms| Taken {
             trim_ms,
             configured_ms: self.configured_ms,
             input: self.input.clone(),
@@ -125,8 +125,7 @@ impl AvSync {
 
     /// Waits until the disk has the last trim.
     pub(crate) async fn shutdown(self) {
-        drop(self.file);
-        let _ = self.writer.await;
+        self.file.shutdown().await;
     }
 }
 
@@ -140,17 +139,6 @@ fn input(capture: &config::Capture) -> String {
         config::Source::Device => {
             let audio = capture.audio_device.as_deref().unwrap_or_default();
             format!("device {} {audio}", path(&capture.video_device))
-        }
-    }
-}
-
-/// One writer, so that the last change is the one that stays.
-async fn write_changes(path: PathBuf, mut changes: watch::Receiver<Option<Taken>>) {
-    while changes.changed().await.is_ok() {
-        let (taken, path) = (changes.borrow_and_update().clone(), path.clone());
-        let written = tokio::task::spawn_blocking(move || store(&path, taken.as_ref())).await;
-        if let Ok(Err(error)) = written {
-            tracing::error!(%error, "the trim cannot be kept; it will be gone after a restart");
         }
     }
 }
@@ -171,25 +159,6 @@ fn load(path: &Path) -> Option<Taken> {
         tracing::error!(file = %path.display(), "this is not a trim; the configured one holds");
     }
     taken
-}
-
-/// The file changes at once or not at all.
-fn store(path: &Path, taken: Option<&Taken>) -> std::io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("."));
-    match taken {
-        Some(taken) => {
-            let temporary = path.with_extension("tmp");
-            let mut file = std::fs::File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec(taken)?)?;
-            file.sync_all()?;
-            std::fs::rename(&temporary, path)?;
-        }
-        None => match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        },
-    }
-    std::fs::File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod console;
 mod devices;
 mod gateway;
 mod health;
+mod kept;
 mod key;
 mod listener;
 mod live;

@@ -1,13 +1,12 @@
 //! What the operator has set for one broadcast. It holds through every life of the encoder and of the process: a power cut
 //! must not put a room on air that was muted. With the broadcast it ends.
 
-use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
 use crate::config::{Config, VIDEO_KBPS};
+use crate::kept::Kept;
 
 const FILE: &str = "wishes.json";
 
@@ -25,6 +24,14 @@ impl Wishes {
             muted: false,
             video_kbps: config.video.bitrate_kbps,
         }
+    }
+
+    /// Keeps them on the disk.
+    pub(crate) fn keeper(config: &Config) -> Kept<Wishes> {
+        Kept::at(
+            config.data_dir.join(FILE),
+            "cannot keep mute and bitrate; after a power cut the box goes on as before",
+        )
     }
 
     /// What was kept by an earlier life of the process. Where that is garbled, nobody hears what may not be for them.
@@ -49,46 +56,12 @@ impl Wishes {
             }
         }
     }
-
-    fn write(self, data_dir: &Path) -> std::io::Result<()> {
-        let (path, new) = (data_dir.join(FILE), data_dir.join("wishes.json.new"));
-        let mut file = std::fs::File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&self)?)?;
-        file.sync_all()?;
-        std::fs::rename(new, path)
-    }
-}
-
-/// Keeps the latest wishes on the disk; whoever wishes does not wait for it.
-#[derive(Debug)]
-pub(crate) struct Keeper(watch::Sender<Option<Wishes>>);
-
-impl Keeper {
-    pub(crate) fn spawn(data_dir: PathBuf) -> Keeper {
-        let (sender, mut latest) = watch::channel(None);
-        tokio::spawn(async move {
-            while latest.changed().await.is_ok() {
-                let wishes: Option<Wishes> = *latest.borrow_and_update();
-                let (Some(wishes), dir) = (wishes, data_dir.clone()) else {
-                    continue;
-                };
-                let written = tokio::task::spawn_blocking(move || wishes.write(&dir)).await;
-                if let Ok(Err(error)) = written {
-                    tracing::warn!(%error, "cannot keep mute and bitrate; after a power cut the box goes on as before");
-                }
-            }
-        });
-        Keeper(sender)
-    }
-
-    pub(crate) fn keep(&self, wishes: Wishes) {
-        self.0.send_replace(Some(wishes));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::store;
 
     #[test]
     fn what_was_kept_is_read_and_what_cannot_be_read_is_muted() {
@@ -102,7 +75,8 @@ mod tests {
         };
         check(false, 3000);
         for (muted, video_kbps) in [(false, 500), (true, 25_000)] {
-            Wishes { muted, video_kbps }.write(dir.path()).unwrap();
+            let wishes = Wishes { muted, video_kbps };
+            store(&dir.path().join(FILE), Some(&wishes)).unwrap();
             check(muted, video_kbps);
         }
         for (text, muted) in [
