@@ -72,9 +72,7 @@ fn of_podium(podium: &Podium) -> Duration {
         let new = answer.status == 200 && answer.body != before;
         (new && !answer.text().contains("ENDLIST")).then(|| pressed.elapsed())
     });
-    let stop = format!("{}/api/v1/stop", podium.operator);
-    http::post(&stop, &[], &serde_json::Value::Null);
-    podium.wait_for_state("idle");
+    podium.stop();
     time
 }
 

@@ -241,6 +241,13 @@ impl Podium {
         self.wait_for_state("live");
     }
 
+    /// Ends the broadcast, and waits until it is closed.
+    pub fn stop(&self) {
+        let stop = format!("{}/api/v1/stop", self.operator);
+        assert_eq!(http::post(&stop, &[], &Value::Null).status, 202);
+        self.wait_for_state("idle");
+    }
+
     /// A file of the HTTP origin.
     pub fn live(&self, name: &str) -> http::Answer {
         http::get(&format!("{}/live/{name}", self.viewer))

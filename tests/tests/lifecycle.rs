@@ -159,12 +159,7 @@ fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
     // The time on air is the broadcast's, not this process's: segments of a second, the last of each life shorter.
     let on_air = podium.status()["on_air_ms"].as_u64().unwrap();
     assert!(on_air > promised.len() as u64 * 500, "{on_air} ms");
-    http::post(
-        &format!("{}/api/v1/stop", podium.operator),
-        &[],
-        &serde_json::Value::Null,
-    );
-    podium.wait_for_state("idle");
+    podium.stop();
     let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
     for (rendition, frame) in [("video", FRAME), ("audio", 1024.0 / 48_000.0)] {
         let url = format!("{}/ipfs/{root}/{rendition}/vod.m3u8", podium.viewer);

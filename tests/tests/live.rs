@@ -208,12 +208,7 @@ fn two_videos_are_two_variants_live_and_in_ipfs() {
         assert_eq!(video.program_date_time, low.program_date_time);
     }
     assert!(aligned.count() >= 4);
-    http::post(
-        &format!("{}/api/v1/stop", podium.operator),
-        &[],
-        &Value::Null,
-    );
-    podium.wait_for_state("idle");
+    podium.stop();
     let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
     let at = |path: &str| format!("{}/ipfs/{root}/{path}", podium.viewer);
     assert_eq!(sizes(&at("vod.m3u8")), expected);
@@ -400,12 +395,7 @@ fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
     let url = format!("{}/live/index.m3u8", podium.viewer);
     assert_eq!(judge::decode(&url, Some(20)), "");
     check_renditions(&podium);
-    http::post(
-        &format!("{}/api/v1/stop", podium.operator),
-        &[],
-        &Value::Null,
-    );
-    podium.wait_for_state("idle");
+    podium.stop();
     let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
     let vod = format!("{}/ipfs/{root}/vod.m3u8", podium.viewer);
     assert_eq!(judge::decode(&vod, None), "");
@@ -585,12 +575,7 @@ fn chromium_plays_it_out_of_ipfs() {
     let podium = Podium::start(dir.path(), &recording());
     podium.go_live();
     podium.wait_for_segments(4);
-    http::post(
-        &format!("{}/api/v1/stop", podium.operator),
-        &[],
-        &Value::Null,
-    );
-    podium.wait_for_state("idle");
+    podium.stop();
     // The page offers the recording, which comes from under the broadcast's root.
     let screenshot = artifact("recording.png").display().to_string();
     let page = judge::node(

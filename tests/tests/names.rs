@@ -81,12 +81,7 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
         let now = path_now(&podium);
         kubo.wait_for_name(&name, |_| true).eq(&now).then_some(())
     });
-    http::post(
-        &format!("{}/api/v1/stop", podium.operator),
-        &[],
-        &Value::Null,
-    );
-    podium.wait_for_state("idle");
+    podium.stop();
     let finished = path_now(&podium);
     kubo.wait_for_name(&name, |path| path == finished);
     kubo.run(&["pin", "add", "--recursive", "--timeout=120s", &finished]);
