@@ -111,15 +111,9 @@ fn the_test_picture_is_cut_as_the_playlist_says() {
     hls::check_segments(&vod, &whole, FRAME);
 }
 
-/// Rules about when something comes, and about the length of parts, which have no pictures to be made of when some are lost: on
-/// a machine that is busy with other things the box may break them, and that says nothing about it.
-const TIMING: [&str; 5] = [
-    "update-late",
-    "update-early",
-    "part-late",
-    "part-too-short",
-    "part-exceeds-target",
-];
+/// Rules about when something comes: on a machine that is busy with other things the box may break them, and that says nothing
+/// about it.
+const TIMING: [&str; 3] = ["update-late", "update-early", "part-late"];
 
 #[test]
 fn the_oracle_finds_no_rule_broken() {

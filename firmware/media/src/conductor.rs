@@ -10,7 +10,7 @@ use stream::media::{Rendition, SAMPLE_RATE};
 use stream::mute::Mute;
 use stream::status::Signal;
 use stream::stuck::StuckWatch;
-use stream::timeline::{self, Arrival, AudioPlacement, Timeline, Trim, VideoPlacement};
+use stream::timeline::{self, Arrival, AudioPlacement, Shown, Timeline, Trim, VideoPlacement};
 use tokio::sync::mpsc;
 
 use crate::observer::Observer;
@@ -264,9 +264,15 @@ impl Conductor {
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
-        if let Some(placement) = timeline.video(now, pts) {
-            self.shown = Some(buffer.clone());
-            self.dropped += push_picture(programme, buffer, placement, frame);
+        if let Some(Shown { repeats, picture }) = timeline.video(now, pts) {
+            let before = self
+                .shown
+                .replace(buffer.clone())
+                .unwrap_or_else(|| self.slate.clone());
+            for placement in repeats {
+                self.dropped += push_picture(programme, before.clone(), placement, frame);
+            }
+            self.dropped += push_picture(programme, buffer, picture, frame);
         }
     }
 
@@ -324,7 +330,7 @@ impl Conductor {
                 self.shown = None;
                 self.dropped += push_picture(programme, self.slate.clone(), placement, frame);
             }
-            if let Some(placement) = fill.repeat {
+            for placement in fill.repeats {
                 let again = self.shown.as_ref().unwrap_or(&self.slate).clone();
                 self.dropped += push_picture(programme, again, placement, frame);
             }
@@ -393,9 +399,9 @@ fn push_audio(programme: &Programme, at: Duration, samples: u64, mut buffer: gst
     programme.push_audio(buffer);
 }
 
-/// Returns how many pictures the encoder's full queue loses by this one.
+/// Returns how many pictures this one costs.
 fn push_picture(
-    programme: &Programme,
+    programme: &mut Programme,
     mut buffer: gst::Buffer,
     placement: VideoPlacement,
     frame: Duration,
@@ -405,7 +411,5 @@ fn push_picture(
     meta.set_dts(None);
     meta.set_duration(clock_time(frame));
     meta.unset_flags(gst::BufferFlags::DISCONT);
-    let lost = u64::from(programme.full());
-    programme.push_video(buffer, placement.keyframe);
-    lost
+    programme.push_video(buffer, placement.keyframe)
 }

@@ -149,6 +149,8 @@ pub(crate) struct Programme {
     audio: gst_app::AppSrc,
     encoders: Vec<Encoder>,
     queue: u64,
+    /// The last picture was left out.
+    skipped: bool,
     pub(crate) run: u64,
 }
 
@@ -216,12 +218,19 @@ impl Programme {
             video,
             audio,
             queue,
+            skipped: false,
             run,
         })
     }
 
-    /// Encodes a picture, as a keyframe if asked. A queue that is full loses its oldest picture.
-    pub(crate) fn push_video(&self, buffer: gst::Buffer, keyframe: bool) {
+    /// Encodes a picture, as a keyframe if asked. Returns how many pictures that costs: an encoder that is half a queue behind
+    /// gets every other one, so that none has to last longer than two, and a queue that is full nevertheless loses its oldest.
+    pub(crate) fn push_video(&mut self, buffer: gst::Buffer, keyframe: bool) -> u64 {
+        let waiting = self.video.current_level_buffers();
+        self.skipped = waiting >= self.queue / 2 && !keyframe && !self.skipped;
+        if self.skipped {
+            return 1;
+        }
         if keyframe {
             let event = gst_video::DownstreamForceKeyUnitEvent::builder()
                 .all_headers(true)
@@ -231,6 +240,7 @@ impl Programme {
         self.given(|rendition| rendition != Rendition::Audio);
         // An error here is also on the bus.
         let _ = self.video.push_buffer(buffer);
+        u64::from(waiting >= self.queue)
     }
 
     pub(crate) fn push_audio(&self, buffer: gst::Buffer) {
@@ -252,11 +262,6 @@ impl Programme {
     /// How far each encoder has come.
     pub(crate) fn progress(&self) -> impl Iterator<Item = (Rendition, Progress)> {
         (self.encoders.iter()).map(|encoder| (encoder.rendition, encoder.progress()))
-    }
-
-    /// Whether the next picture costs one that still waits for the encoder.
-    pub(crate) fn full(&self) -> bool {
-        self.video.current_level_buffers() >= self.queue
     }
 
     pub(crate) fn end(&self) {

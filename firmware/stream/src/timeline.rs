@@ -53,6 +53,10 @@ const SLEW: u32 = 8;
 /// A longer distance of two pictures begins [`RETURN`] anew. A camera may be slow, but not slower.
 const PAUSE: Duration = Duration::from_millis(400);
 
+/// By this share a camera may get slower from one picture to the next. What is more is lost pictures: a camera that halves its
+/// rate in the dark is believed after a dozen.
+const SLOWER: u32 = 16;
+
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Length of one picture at the programme's frame rate.
@@ -79,6 +83,14 @@ pub struct VideoPlacement {
     pub keyframe: bool,
 }
 
+/// Where a captured picture goes, and what goes before it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Show the picture before once more, for each one that was lost on the way.
+    pub repeats: Vec<VideoPlacement>,
+    pub picture: VideoPlacement,
+}
+
 /// What has to be filled in because the input does not deliver.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fill {
@@ -86,7 +98,7 @@ pub struct Fill {
     pub silence: u64,
     pub slates: Vec<VideoPlacement>,
     /// Show the last picture once more here, because a segment has to begin and no picture comes.
-    pub repeat: Option<VideoPlacement>,
+    pub repeats: Vec<VideoPlacement>,
 }
 
 /// Timeline of one continuity run.
@@ -98,6 +110,9 @@ pub struct Timeline {
     /// Programme time minus capture time, nanoseconds.
     offset: Option<f64>,
     last_picture: Option<Duration>,
+    last_captured: Option<Duration>,
+    /// Distance of the camera's pictures while none is lost; at least a frame.
+    usual: Duration,
     next_keyframe: Duration,
     /// How far the last placed picture was behind the sound when it came.
     lag: Duration,
@@ -214,6 +229,8 @@ impl Timeline {
             next_sample: ticks(EPOCH, SAMPLE_RATE),
             offset: None,
             last_picture: None,
+            last_captured: None,
+            usual: settings.frame,
             next_keyframe: EPOCH,
             lag: Duration::ZERO,
             strayed: 0,
@@ -309,7 +326,7 @@ impl Timeline {
     }
 
     /// Places a picture that was captured at `pts`; `None` if there is no room for it.
-    pub fn video(&mut self, now: Instant, pts: Duration) -> Option<VideoPlacement> {
+    pub fn video(&mut self, now: Instant, pts: Duration) -> Option<Shown> {
         let position = self.position().as_nanos() as f64;
         let measured = position - pts.as_nanos() as f64;
         let fits = |offset: f64| (-LATEST..=EARLIEST).contains(&(offset - measured));
@@ -343,9 +360,11 @@ impl Timeline {
             // Until it has come for a while, slate goes on.
             return None;
         }
-        let placement = self.place(at)?;
+        let repeats = self.bridge(at);
+        let picture = self.place(at)?;
+        self.pace(at);
         self.lag = self.position().saturating_sub(at);
-        Some(placement)
+        Some(Shown { repeats, picture })
     }
 
     /// Fills what has been missing for longer than [`LOSS`]. To be called about every 10 ms.
@@ -379,7 +398,8 @@ impl Timeline {
         {
             let at = self.next_keyframe.max(last + self.settings.frame);
             if at <= last + self.longest_hole() {
-                fill.repeat = self.place(at);
+                fill.repeats = self.bridge(at);
+                fill.repeats.extend(self.place(at));
             }
         }
         fill
@@ -397,6 +417,7 @@ impl Timeline {
             return;
         };
         assert!(last >= EPOCH, "a picture before the programme");
+        assert!(self.usual >= self.settings.frame && self.usual <= self.longest_hole());
         let half = self.settings.frame / 2;
         assert!(
             self.next_keyframe > last + half,
@@ -408,6 +429,29 @@ impl Timeline {
     /// Longer holes between pictures are for the slate to fill.
     fn longest_hole(&self) -> Duration {
         LOSS + self.settings.frame * 2
+    }
+
+    /// Fills a hole before a picture at `at` with the one before it. A part of a segment (RFC 8216bis section 4.4.4.9) has to be
+    /// within 15 % of its length, and is made of whole pictures: none may last much longer than the others.
+    fn bridge(&mut self, at: Duration) -> Vec<VideoPlacement> {
+        let hole = self.usual * 7 / 4;
+        let mut repeats = Vec::new();
+        while let Some(last) = self.last_picture
+            && at >= last + hole
+        {
+            repeats.extend(self.place(last + self.usual));
+        }
+        repeats
+    }
+
+    /// Learns from a captured picture at `at` how fast the camera is: at once if it is faster than it seemed.
+    fn pace(&mut self, at: Duration) {
+        if let Some(last) = self.last_captured.replace(at)
+            && let Some(distance) = at.checked_sub(last)
+        {
+            let slower = self.usual + self.usual / SLOWER;
+            self.usual = distance.min(slower).max(self.settings.frame);
+        }
     }
 
     /// Puts a picture at programme time `pts` if it does not crowd the one before.

@@ -240,12 +240,14 @@ fn lie_to_timeline(u: &mut Unstructured<'_>) -> Result<()> {
             5..=7 => {
                 picture = time(u, picture)?;
                 if let Some(it) = timeline.video(now, picture) {
-                    placed(it.pts);
+                    for it in it.repeats.into_iter().chain([it.picture]) {
+                        placed(it.pts);
+                    }
                 }
             }
             _ => {
                 let fill = timeline.tick(now);
-                for it in fill.slates.into_iter().chain(fill.repeat) {
+                for it in fill.slates.into_iter().chain(fill.repeats) {
                     placed(it.pts);
                 }
             }

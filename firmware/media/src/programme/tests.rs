@@ -86,7 +86,7 @@ fn encode(
 ) -> Published {
     gst::init().unwrap();
     let (sender, mut events) = mpsc::channel(64);
-    let programme = Programme::start(config, 1, &sender, || {}).unwrap();
+    let mut programme = Programme::start(config, 1, &sender, || {}).unwrap();
     let mut segmenter = Some(Segmenter::new(Settings {
         segment: config.segment,
         part: config.segment / 4,
@@ -127,8 +127,8 @@ fn encode(
         let mut buffer = gst::Buffer::from_slice(picture.clone());
         buffer.get_mut().unwrap().set_pts(time(at));
         programme.push_video(buffer, number % per_segment == 0);
-        // Never so many that the queue would lose one.
-        while programme.video.current_level_buffers() >= programme.queue / 2 {
+        // Never so many that one would be left out.
+        while programme.video.current_level_buffers() >= programme.queue / 4 {
             take(events.blocking_recv().expect("media go on"));
         }
     }

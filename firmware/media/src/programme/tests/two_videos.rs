@@ -29,22 +29,21 @@ fn start() -> (Programme, mpsc::Receiver<Event>, gst::Buffer) {
     (programme, events, slate::draw(&config()).unwrap())
 }
 
-fn push(programme: &Programme, picture: &gst::Buffer, n: u32) {
+/// Returns how many pictures it cost.
+fn push(programme: &mut Programme, picture: &gst::Buffer, n: u32) -> u64 {
     let at = |pts: Duration| gst::ClockTime::from_nseconds(pts.as_nanos() as u64);
     let mut picture = picture.clone();
     let meta = picture.make_mut();
     meta.set_pts(at(FRAME * n));
     meta.set_duration(at(FRAME));
-    programme.push_video(picture, n.is_multiple_of(25));
+    programme.push_video(picture, n.is_multiple_of(25))
 }
 
-#[test]
-fn a_picture_that_is_lost_is_lost_for_both_encoders() {
-    let (programme, mut events, picture) = start();
-    // Faster than any encoder: the queue before them overflows.
-    for n in 0..500 {
-        push(&programme, &picture, n);
-    }
+/// Everything that a programme makes of the pictures until its end, and which of that are keyframes.
+fn finish(
+    programme: &Programme,
+    events: &mut mpsc::Receiver<Event>,
+) -> [Vec<(Duration, bool)>; Rendition::ALL.len()] {
     let mut sound = gst::Buffer::from_slice(vec![0u8; SAMPLE_RATE as usize * 4]);
     sound.make_mut().set_pts(gst::ClockTime::ZERO);
     programme.push_audio(sound);
@@ -55,12 +54,38 @@ fn a_picture_that_is_lost_is_lost_for_both_encoders() {
             Event::Video {
                 rendition, unit, ..
             } => made[rendition as usize].push((unit.pts, unit.keyframe)),
-            Event::ProgrammeEnded { .. } => break,
+            Event::ProgrammeEnded { .. } => return made,
             Event::ProgrammeFailed { why, .. } => panic!("{why}"),
             _ => {}
         }
     }
-    let [video, _, low] = made;
+}
+
+#[test]
+fn an_encoder_that_falls_behind_loses_single_pictures() {
+    let (mut programme, mut events, picture) = start();
+    let (pad, probe) = block(&programme, Rendition::Video);
+    // Before the video's encoder wait four, and one is on the way to it.
+    let lost: u64 = (0..40).map(|n| push(&mut programme, &picture, n)).sum();
+    assert!((5..15).contains(&lost), "{lost}");
+    pad.remove_probe(probe);
+    let [video, ..] = finish(&programme, &mut events);
+    assert_eq!(video.len() as u64, 40 - lost);
+    for pair in video.windows(2) {
+        assert!(pair[1].0 - pair[0].0 <= FRAME * 2, "{pair:?}");
+    }
+    let keyframes = video.iter().filter(|(_, keyframe)| *keyframe).count();
+    assert_eq!(keyframes, 2);
+}
+
+#[test]
+fn a_picture_that_is_lost_is_lost_for_both_encoders() {
+    let (mut programme, mut events, picture) = start();
+    // Faster than any encoder: the queue before them overflows.
+    for n in 0..500 {
+        push(&mut programme, &picture, n);
+    }
+    let [video, _, low] = finish(&programme, &mut events);
     assert!(video.len() < 500, "none was lost");
     assert_eq!(video, low);
     assert!(video.iter().filter(|(_, keyframe)| *keyframe).count() > 1);
@@ -70,10 +95,12 @@ fn a_picture_that_is_lost_is_lost_for_both_encoders() {
 fn an_encoder_that_hangs_is_named_and_not_the_one_that_waits_for_it() {
     for hangs in [Rendition::Low, Rendition::Video] {
         for at_work in [true, false] {
-            let (programme, mut events, picture) = start();
+            let (mut programme, mut events, picture) = start();
             if at_work {
                 // An encoder may hold back what came last.
-                (0..3).for_each(|n| push(&programme, &picture, n));
+                for n in 0..3 {
+                    push(&mut programme, &picture, n);
+                }
                 let mut begun = [false; Rendition::ALL.len()];
                 while !(begun[Rendition::Video as usize] && begun[Rendition::Low as usize]) {
                     if let Event::Video { rendition, .. } = events.blocking_recv().unwrap() {
@@ -85,7 +112,7 @@ fn an_encoder_that_hangs_is_named_and_not_the_one_that_waits_for_it() {
             let mut watches = [StuckWatch::default(); Rendition::ALL.len()];
             let mut looked = Instant::now();
             let stuck = (3..).find_map(|n| {
-                push(&programme, &picture, n);
+                push(&mut programme, &picture, n);
                 std::thread::sleep(Duration::from_millis(10));
                 let passed = looked.elapsed();
                 looked = Instant::now();
@@ -99,13 +126,13 @@ fn an_encoder_that_hangs_is_named_and_not_the_one_that_waits_for_it() {
     }
 }
 
-/// The encoder takes nothing more.
-fn block(programme: &Programme, rendition: Rendition) {
+/// The encoder takes nothing more until the probe is removed.
+fn block(programme: &Programme, rendition: Rendition) -> (gst::Pad, gst::PadProbeId) {
     let name = format!("{}-encoder", rendition.name());
     let encoder = programme.pipeline.by_name(&name).unwrap();
     let pad = encoder.static_pad("sink").unwrap();
     let id = pad.add_probe(gst::PadProbeType::BLOCK_DOWNSTREAM, |_, _| {
         gst::PadProbeReturn::Ok
     });
-    assert!(id.is_some());
+    (pad, id.unwrap())
 }
