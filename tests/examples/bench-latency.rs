@@ -1,7 +1,7 @@
 //! Glass to player: how late is the picture that Chromium shows, measured from the time in the picture itself?
 //!
 //! Against rivals on the same machine, one after the other: the box's own stream played without its parts, and ffmpeg's HLS
-//! muxer with segments of the same length and the same time in its picture.
+//! muxer with segments of the same length and the same time in its picture. And does a change of quality at the live edge stall?
 //!
 //! `make bench-latency` prints one table. The first argument is the length of each measurement in seconds, ten minutes if absent.
 
@@ -28,6 +28,11 @@ fn main() {
     let plain = judge::node("latency.mjs", &["--plain", &playlist, &seconds]);
     drop(podium);
     let dir = tempfile::tempdir().expect("a temporary directory");
+    let podium = Podium::start(dir.path(), &ladder());
+    podium.go_live();
+    let changing = judge::node("latency.mjs", &["--change", &podium.viewer, &seconds]);
+    drop(podium);
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let playlist = dir.path().join("live.m3u8").display().to_string();
     let ffmpeg = Ffmpeg::start(&playlist);
     // As many segments as the box has by now are not needed, but enough for a player to stay as far behind as it wants to.
@@ -43,15 +48,29 @@ fn main() {
             "glass to player in Chromium {}, {seconds} s each, 720p30, 2 s segments; seconds",
             parts["browser"].as_str().unwrap_or_default()
         );
-        println!("| stream              | part    | p50  | p95  | max  | stalls |");
-        println!("|---------------------|---------|------|------|------|--------|");
+        println!(
+            "| {:<38} | part    | p50  | p95  | max  | stalls |",
+            "stream"
+        );
+        println!("|{:-<40}|---------|------|------|------|--------|", "");
         println!("{}", row("podium, watch page", PART, &parts));
+        println!(
+            "{}",
+            row("podium, two videos, changed every 10 s", PART, &changing)
+        );
         println!("{}", row("podium without parts", "none", &plain));
         println!("{}", row("ffmpeg's HLS", "none", &rival));
         // Whatever spoils a measurement stands beside it.
-        for finding in [&parts, &plain, &rival] {
+        for finding in [&parts, &changing, &plain, &rival] {
             println!("{finding}");
         }
+    }
+}
+
+fn ladder() -> Config {
+    Config {
+        extra: "[video.low]\nwidth = 640\nheight = 360\nbitrate_kbps = 800\n".into(),
+        ..Config::default()
     }
 }
 
@@ -63,7 +82,7 @@ fn row(name: &str, part: &str, finding: &Value) -> String {
     };
     let count = |key: &str| finding["stalls"][key].as_u64().unwrap_or(0);
     format!(
-        "| {name:<19} | {part:<7} | {:<4} | {:<4} | {:<4} | {:<6} |",
+        "| {name:<38} | {part:<7} | {:<4} | {:<4} | {:<4} | {:<6} |",
         seconds("p50"),
         seconds("p95"),
         seconds("max"),

@@ -2,6 +2,7 @@
 // pictures as they are shown, and compares it with this machine's clock.
 //
 //   node latency.mjs <watch-page-url> <seconds>              the page as viewers get it
+//   node latency.mjs --change <watch-page-url> <seconds>     the same, in another of its qualities every ten seconds
 //   node latency.mjs --plain <playlist-url> <seconds>        hls.js without its low-latency mode
 //   node latency.mjs --plain <playlist-file> <seconds>       the same, from a directory that this program serves
 //
@@ -15,13 +16,15 @@ import { open, report } from './lib/browser.mjs'
 const START_MS = 60_000
 // What the first seconds are like is another question.
 const SETTLE_MS = 10_000
+const CHANGE_MS = 10_000
 const HLS = join(dirname(fileURLToPath(import.meta.url)), '../../firmware/web/node_modules/hls.js/dist/hls.min.js')
 const TYPES = { '.m3u8': 'application/vnd.apple.mpegurl', '.js': 'text/javascript', '.html': 'text/html' }
 
 await report(async () => {
   const plain = process.argv[2] === '--plain'
-  const [url, seconds] = process.argv.slice(plain ? 3 : 2)
-  if (!(Number(seconds) > 0)) throw new Error('usage: latency.mjs [--plain] <url> <seconds>')
+  const change = process.argv[2] === '--change'
+  const [url, seconds] = process.argv.slice(plain || change ? 3 : 2)
+  if (!(Number(seconds) > 0)) throw new Error('usage: latency.mjs [--plain | --change] <url> <seconds>')
   const server = plain ? await serve(url) : null
   const address = server ? `http://127.0.0.1:${server.address().port}/` : url
   const { page, record, browser, close } = await open(address, { width: 1280, height: 800 })
@@ -44,6 +47,7 @@ await report(async () => {
       await page.waitForFunction(() => document.querySelector('video')?.currentTime > 0, null, { timeout: START_MS })
       await page.waitForTimeout(SETTLE_MS)
       await page.evaluate(watch)
+      if (change) await page.evaluate(changeQuality, CHANGE_MS)
       await page.waitForTimeout(Number(seconds) * 1000)
     } catch (e) {
       finding.why = e.message.split('\n')[0]
@@ -85,6 +89,12 @@ async function serve (what) {
   return server
 }
 
+// Runs in the page. The next quality at once, wherever in the live edge's segment that is.
+function changeQuality (every) {
+  const { hls } = globalThis.podium
+  setInterval(() => { hls.loadLevel = (hls.loadLevel + 1) % hls.levels.length }, every)
+}
+
 // Runs in the page. Installs `globalThis.latency`, which ends the watch and tells.
 function watch () {
   const BITS = 16
@@ -97,6 +107,8 @@ function watch () {
   let looked = -Infinity
   let moved = performance.now()
   let position = video.currentTime
+  let height = video.videoHeight
+  let changes = 0
   let over = false
 
   const read = () => {
@@ -114,6 +126,10 @@ function watch () {
   }
   const shown = (_, { expectedDisplayTime }) => {
     if (over) return
+    if (video.videoHeight !== height) {
+      height = video.videoHeight
+      changes += 1
+    }
     if (performance.now() - looked > 90) {
       looked = performance.now()
       const time = read()
@@ -156,6 +172,7 @@ function watch () {
       last: late.at(-1) ?? null,
       stalls,
       rates,
+      changes,
       dropped: quality.droppedVideoFrames,
       frames: quality.totalVideoFrames,
       // What the page and hls.js believe, seconds.

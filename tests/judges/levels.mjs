@@ -34,7 +34,10 @@ await report(async () => {
       const seen = globalThis.seen = { stalls: 0, seeks: 0, errors: [] }
       video.addEventListener('waiting', () => { seen.stalls += 1 })
       video.addEventListener('seeking', () => { seen.seeks += 1 })
-      globalThis.podium.hls.on('hlsError', (_, e) => seen.errors.push({ details: e.details, fatal: e.fatal }))
+      globalThis.podium.hls.on('hlsError', (_, e) => {
+        // What a change of quality calls off is not an error of the stream.
+        if (e.details !== 'aborted') seen.errors.push({ details: e.details, fatal: e.fatal })
+      })
     })
     const levels = await page.evaluate(() => globalThis.podium.hls.levels.map(({ width, height, bitrate, frameRate, attrs }) =>
       ({ width, height, bitrate, frame_rate: frameRate, codecs: attrs.CODECS })))
