@@ -50,7 +50,23 @@ await report(async () => {
       await wait(([from, seconds]) => document.querySelector('video').currentTime >= from + seconds, [from, Number(seconds)])
       changes.push(await page.evaluate((level) => ({ level, height: document.querySelector('video').videoHeight }), level))
     }
-    return { url, browser, levels, changes, ...await page.evaluate(() => globalThis.seen), ...record }
+    const seen = await page.evaluate(() => globalThis.seen)
+    // And the sound alone, as a viewer chooses it.
+    let pictures = 0
+    const choose = (value) => page.locator('select.quality').selectOption(value)
+    const plays = async (picture) => {
+      await wait((picture) => (document.querySelector('video').videoHeight > 0) === picture, picture)
+      const from = await page.evaluate(() => document.querySelector('video').currentTime)
+      await wait(([from, seconds]) => document.querySelector('video').currentTime >= from + seconds, [from, Number(seconds)])
+    }
+    await choose('sound')
+    await wait(() => document.querySelector('video').videoHeight === 0)
+    page.on('request', (request) => { pictures += /\/(video|low)[./]/.test(new URL(request.url()).pathname) })
+    await plays(false)
+    const sound = { picture_requests: pictures }
+    await choose('')
+    await plays(true)
+    return { url, browser, levels, changes, sound, ...seen, ...record }
   } finally {
     await close()
   }

@@ -269,6 +269,7 @@ fn chromium_changes_between_two_videos_without_a_stall() {
     assert_eq!(heights(&seen["changes"]), [180, 360, 360, 180], "{seen}");
     assert_eq!(seen["stalls"], 0, "{seen}");
     assert_eq!(seen["errors"], json!([]), "{seen}");
+    assert_eq!(seen["sound"]["picture_requests"], 0, "{seen}");
     assert_eq!(seen["foreign"], json!([]));
 }
 

@@ -35,6 +35,9 @@ const BACK_SECONDS = 0.5;
 const JUMP_PAUSE_MS = 20_000;
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";
 
+/** Height of the picture, or the sound alone; `null` leaves the height to what the link carries. */
+export type Quality = number | "sound" | null;
+
 export class Player {
   hls: Hls | null = null;
   /** Why the last source failed, for people who look closely. */
@@ -47,7 +50,12 @@ export class Player {
   /** The viewer went back or paused, and wants to be behind. */
   private behind = false;
   private position = 0;
-  private wanted: number | null = null;
+  private wanted: Quality = null;
+  /** What the multivariant playlist offers. */
+  private url = "";
+  private heights: number[] = [];
+  private soundUrl: string | null = null;
+  private soundOnly = false;
 
   constructor(
     readonly video: HTMLVideoElement,
@@ -107,6 +115,8 @@ export class Player {
     this.clearStall();
     this.hls?.destroy();
     this.hls = null;
+    this.heights = [];
+    this.soundUrl = null;
     if (this.video.hasAttribute("src")) {
       this.video.removeAttribute("src");
       this.video.load();
@@ -120,20 +130,32 @@ export class Player {
     });
   }
 
-  /** Heights of the pictures that a viewer can choose from, the largest first; none where there is no choice. */
-  get qualities(): number[] {
-    const heights = (this.hls?.levels ?? []).map((level) => level.height);
-    return heights.length > 1 ? [...new Set(heights)].sort((a, b) => b - a) : [];
+  /** What a viewer can choose beside `null`: the largest picture first. */
+  get qualities(): Quality[] {
+    const heights = this.heights.length > 1 ? this.heights : [];
+    return [...heights, ...(this.soundUrl === null ? [] : (["sound"] as const))];
   }
 
-  /** The height that the viewer wants, from the next segment on; `null` leaves it to what the link carries. */
-  set quality(height: number | null) {
-    this.wanted = height;
-    // -1, which is also what a height that this source does not have leads to, is hls.js's own choice.
-    if (this.hls !== null) this.hls.loadLevel = this.hls.levels.findIndex((level) => level.height === height);
+  /** What the viewer wants: another height comes with the next segment. */
+  set quality(quality: Quality) {
+    this.wanted = quality;
+    const { hls } = this;
+    if (hls === null) return;
+    const soundOnly = quality === "sound" && this.soundUrl !== null;
+    if (soundOnly !== this.soundOnly) {
+      this.soundOnly = soundOnly;
+      // A recording goes on where it is; what is live, at the edge.
+      hls.config.startPosition = hls.latestLevelDetails?.live === false ? this.video.currentTime : -1;
+      this.behind = false;
+      this.position = 0;
+      hls.loadSource(soundOnly ? (this.soundUrl as string) : this.url);
+    } else if (!soundOnly) {
+      // -1, which is also what a height that this source does not have leads to, is hls.js's own choice.
+      hls.loadLevel = hls.levels.findIndex((level) => level.height === quality);
+    }
   }
 
-  get quality(): number | null {
+  get quality(): Quality {
     return this.wanted;
   }
 
@@ -195,9 +217,15 @@ export class Player {
     // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute). Set
     // here, because hls.js wants to see its companion beside it, and with that it ignores the origin's PART-HOLD-BACK.
     hls.config.liveMaxLatencyDurationCount = 10;
-    hls.on(Hls.Events.MANIFEST_PARSED, () => {
-      // The viewer's choice outlives a change of the source.
-      if (this.wanted !== null) this.quality = this.wanted;
+    this.url = url;
+    this.soundOnly = false;
+    hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => {
+      if (!this.soundOnly) {
+        this.heights = [...new Set(data.levels.map((level) => level.height))].sort((a, b) => b - a);
+        this.soundUrl = data.audioTracks[0]?.url ?? null;
+        // The viewer's choice outlives a change of the source.
+        if (this.wanted !== null) this.quality = this.wanted;
+      }
       this.play();
     });
     hls.on(Hls.Events.ERROR, (_, data) => {

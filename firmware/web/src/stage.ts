@@ -19,7 +19,7 @@ import { get, type Public } from "./api";
 import { BoxClock, latency } from "./clock";
 import { delay } from "./format";
 import { actionOf, pathOf } from "./keys";
-import { Player } from "./player";
+import { Player, type Quality } from "./player";
 import {
   type Event as ViewerEvent,
   hasRecording,
@@ -77,6 +77,7 @@ const MARKUP = `
     <span class="badge lamp"></span><span class="badge delay" hidden></span>
   </div>
   <p class="banner" hidden></p>
+  <p class="sound-only" hidden>Sound only</p>
   <button id="watch-live" class="pill again" type="button" hidden>Live again: watch now</button>
   <button id="sound" class="pill sound" type="button" hidden>
     <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9v6h4l5 4V5L8 9zm12.5 0 5 6m0-6-5 6"/></svg>
@@ -205,7 +206,9 @@ export class Stage {
     });
     const quality = this.find<HTMLSelectElement>(".quality");
     quality.addEventListener("change", () => {
-      player.quality = quality.value === "" ? null : Number(quality.value);
+      const { value } = quality;
+      player.quality = value === "" ? null : value === "sound" ? value : Number(value);
+      this.render();
     });
     this.find(".card .play").addEventListener("click", () => this.player.play());
     this.find(".card .recording").addEventListener("click", () => this.dispatch({ type: "watch-recording" }));
@@ -314,12 +317,15 @@ export class Stage {
 
   private renderQualities(): void {
     const { qualities, quality } = this.player;
+    this.find<HTMLElement>(".sound-only").hidden = quality !== "sound" || this.viewer.source === null;
     const select = this.find<HTMLSelectElement>(".quality");
     select.hidden = qualities.length === 0;
     // Only when they change: a menu that is open would close.
-    if (select.dataset.heights === qualities.join()) return;
-    select.dataset.heights = qualities.join();
-    select.replaceChildren(new Option("Auto", ""), ...qualities.map((it) => new Option(`${it}p`, String(it))));
+    if (select.dataset.qualities === qualities.join()) return;
+    select.dataset.qualities = qualities.join();
+    const all = qualities.length > 1 ? "Auto" : "Picture and sound";
+    const label = (it: Quality) => (it === "sound" ? "Sound only" : `${it}p`);
+    select.replaceChildren(new Option(all, ""), ...qualities.map((it) => new Option(label(it), String(it))));
     select.value = quality !== null && qualities.includes(quality) ? String(quality) : "";
   }
 
