@@ -70,6 +70,10 @@ pub(crate) fn run(
             };
             revive(finder, card, silences, events);
         }
+        if let End::Broken(_) = end {
+            // It is gone, which is another thing than silent.
+            let _ = events.try_send(Event::Reviving(None));
+        }
         let why = end.why();
         let again =
             (said.as_ref()).is_some_and(|(what, at)| *what == why && at.elapsed() < SAY_AGAIN);

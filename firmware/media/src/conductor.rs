@@ -326,14 +326,12 @@ impl Conductor {
         };
         let found = (programme.progress())
             .find(|(rendition, progress)| self.stuck[*rendition as usize].look(passed, *progress));
-        if let Some((encoder, _)) = found {
-            if let Some((programme, _)) = self.programme.take() {
-                self.judge(&programme);
-                self.failed(
-                    programme.run,
-                    format!("{} encoder is stuck", encoder.name()),
-                );
-            }
+        if let Some((encoder, _)) = found
+            && let Some((programme, _)) = self.programme.take()
+        {
+            self.judge(&programme);
+            let why = format!("{} encoder is stuck", encoder.name());
+            self.failed(programme.run, why);
         }
     }
 

@@ -277,3 +277,40 @@ fn presets_are_measured_until_one_is_too_dear() {
     let one = try_out(&trial(0)).unwrap().x264;
     assert_eq!(one.len(), 1);
 }
+
+#[test]
+fn a_hardware_that_gives_nothing_on_air_is_replaced() {
+    hardware();
+    let (sender, mut events) = mpsc::channel(256);
+    // At eight pictures a second it hangs, and a trial would have said so.
+    let config = Config {
+        fps: 8,
+        ..on_hardware(config((320, 180), 300, 1))
+    };
+    let media = crate::Media::start(config, sender).unwrap();
+    let mut choices = Vec::new();
+    media.start_programme(1);
+    loop {
+        match events.blocking_recv().expect("media go on") {
+            Event::Encoder(choice) => choices.push(choice.reason),
+            Event::ProgrammeFailed { run: 1, why } => {
+                assert_eq!(why, "video encoder is stuck");
+                media.start_programme(2);
+            }
+            Event::Video { run, .. } => {
+                assert_eq!(run, 2);
+                break;
+            }
+            _ => {}
+        }
+    }
+    // It was told at once, whichever event came first.
+    while choices.len() < 2 {
+        if let Event::Encoder(choice) = events.blocking_recv().expect("media go on") {
+            choices.push(choice.reason);
+        }
+    }
+    assert_eq!(choices, [Reason::Measured, Reason::Fallback]);
+    drop(events);
+    media.shutdown();
+}
