@@ -544,7 +544,7 @@ segment_ms = 2000
     fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         check(
             "\n[video]\nwidht = 1280\n",
-            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `bitrate_kbps`, `low`",
+            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `encoder`, `x264_preset`, `bitrate_kbps`, `low`",
         );
         check(
             "[video.low]\nwidth = 320\nheight = 180\n",
