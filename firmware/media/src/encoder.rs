@@ -197,7 +197,7 @@ fn scene(width: usize, height: usize) -> Vec<gst::Buffer> {
     const PICTURES: usize = 8;
     const STEP: usize = 3;
     let hash = |x: usize, y: usize| {
-        let mixed = (x as u64 * 0x9e37_79b9 ^ y as u64 * 0x85eb_ca6b).wrapping_mul(0xc2b2_ae35);
+        let mixed = ((x as u64 * 0x9e37_79b9) ^ (y as u64 * 0x85eb_ca6b)).wrapping_mul(0xc2b2_ae35);
         (mixed >> 24) as u8
     };
     let picture = |number: usize| {

@@ -63,7 +63,7 @@ pub fn power(bits: u32) -> (Option<Seen>, Option<Seen>) {
         if bits & mask != 0 {
             Some(Seen::Now)
         } else {
-            (bits & mask << 16 != 0).then_some(Seen::Past)
+            (bits & (mask << 16) != 0).then_some(Seen::Past)
         }
     };
     (seen(VOLTAGE), seen(SLOW))
