@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test test-rig deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle fuzz clean
+.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,10 @@ test-rig: ## the box on the kernel's own drivers, with hardware that tests plug 
 	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes ten minutes"
 	@tests/rig/kernel/build >/dev/null
 	@cargo test --workspace --test box -- --test-threads=1 $(T)
+
+test-aarch64: ## the board's tests for a Raspberry Pi, linked and run on an emulated processor
+	@STEP=1/2 tests/setup/deps aarch64
+	@STEP=2/2 tests/setup/aarch64
 
 deps: ## install what building and running needs
 	@tests/setup/deps run

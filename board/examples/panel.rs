@@ -150,5 +150,7 @@ fn status() -> Status {
         mode: Mode::Stream,
         page: Page::Main,
         hardware: Vec::new(),
+        machine: stream::machine::Machine::default(),
+        encoder: stream::encoder::Choice::default(),
     }
 }

@@ -22,6 +22,8 @@ pub struct Card {
     pub audio: Option<String>,
     /// The USB device in sysfs; absent for a bridge on the board and for the kernel's test drivers.
     pub usb: Option<PathBuf>,
+    /// What could be better, and how.
+    pub advice: Vec<String>,
 }
 
 /// What `[capture]` wants.
@@ -40,6 +42,8 @@ pub struct Pair {
     pub video: PathBuf,
     pub audio: String,
     pub usb: Option<PathBuf>,
+    /// What could be better, and how.
+    pub advice: Vec<String>,
 }
 
 /// Chips of the cheap sticks, which call themselves "USB Video".
@@ -109,8 +113,13 @@ pub fn list(sysfs: &Path) -> Vec<Card> {
                     .map(|(id, _, _)| format!("hw:CARD={id}"))
             });
             let own = || read(&path, "name").unwrap_or_else(|| node.clone());
+            let name = usb.as_deref().and_then(usb_name).unwrap_or_else(own);
+            let slow = usb.as_deref().is_some_and(slower_than_it_could);
+            let advice = slow
+                .then(|| format!("{name} could be on USB 3: use a blue socket, or another cable"));
             Card {
-                name: usb.as_deref().and_then(usb_name).unwrap_or_else(own),
+                advice: advice.into_iter().collect(),
+                name,
                 video: Path::new("/dev").join(&node),
                 audio,
                 usb,
@@ -135,6 +144,40 @@ fn usb_name(usb: &Path) -> Option<String> {
         _ => "USB 1",
     };
     Some(format!("{name} on {generation}"))
+}
+
+/// Whether a device is on USB 2 that can do USB 3. It says so itself in its BOS descriptor; kernels before 6.12 do not pass that on, and
+/// then only the chips that are known count: a USB 2.1 device may be one of either kind.
+fn slower_than_it_could(usb: &Path) -> bool {
+    let speed = read(usb, "speed").and_then(|speed| speed.parse::<f64>().ok());
+    if speed.is_none_or(|speed| speed >= 5000.0) {
+        return false;
+    }
+    match fs::read(usb.join("bos_descriptors")) {
+        Ok(bos) => offers_superspeed(&bos),
+        Err(_) => read(usb, "idProduct").is_some_and(|product| USB_3_CHIPS.contains(&&*product)),
+    }
+}
+
+/// Products of [`CHIPS`] that can do USB 3.
+const USB_3_CHIPS: [&str; 1] = ["2130"];
+
+/// Whether a Binary device Object Store (USB 3.2, 9.6.2) has the capability SuperSpeed.
+fn offers_superspeed(bos: &[u8]) -> bool {
+    const CAPABILITY: u8 = 0x10;
+    const SUPERSPEED: u8 = 0x03;
+    let mut rest = bos;
+    while let [length, kind, tail @ ..] = rest {
+        if *kind == CAPABILITY && tail.first() == Some(&SUPERSPEED) {
+            return true;
+        }
+        // One without a length would never end.
+        let Some(next) = rest.get(usize::from((*length).max(1))..) else {
+            return false;
+        };
+        rest = next;
+    }
+    false
 }
 
 /// Picture and sound as wanted, or what is found.
@@ -194,6 +237,7 @@ fn pair(card: &Card, audio: &str) -> Pair {
         video: card.video.clone(),
         audio: audio.to_owned(),
         usb: card.usb.clone(),
+        advice: card.advice.clone(),
     }
 }
 
@@ -328,6 +372,34 @@ mod tests {
                 "/dev/video12 hw:CARD=Pro Grabber Pro on USB 3",
             ]
         );
+    }
+
+    #[test]
+    fn a_card_in_the_wrong_socket_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |product: &str, speed: &str, bos: Option<&[u8]>, expected| {
+            let usb = dir.path();
+            fs::write(usb.join("idProduct"), product).unwrap();
+            fs::write(usb.join("speed"), speed).unwrap();
+            match bos {
+                Some(bos) => fs::write(usb.join("bos_descriptors"), bos).unwrap(),
+                None => drop(fs::remove_file(usb.join("bos_descriptors"))),
+            }
+            assert_eq!(slower_than_it_could(usb), expected, "{product} {speed}");
+        };
+        let usb_2: &[u8] = &[5, 0x0f, 12, 0, 1, 7, 0x10, 2, 6, 0, 0, 0];
+        let usb_3: &[u8] = &[
+            5, 0x0f, 22, 0, 2, 7, 0x10, 2, 6, 0, 0, 0, 10, 0x10, 3, 0, 14, 0, 1, 10, 255, 7,
+        ];
+        check("2109", "480", None, false);
+        check("2130", "480", None, true);
+        check("2130", "5000", None, false);
+        check("abcd", "480", Some(usb_2), false);
+        check("abcd", "480", Some(usb_3), true);
+        check("abcd", "10000", Some(usb_3), false);
+        // Lies about lengths.
+        check("abcd", "480", Some(&[0; 40]), false);
+        check("abcd", "480", Some(&[255, 0x0f]), false);
     }
 
     #[test]

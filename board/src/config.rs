@@ -88,6 +88,11 @@ pub struct Config {
     pub rotation: Rotation,
     /// Contrast at full brightness, 0 to 255; dimming scales it. Default 207.
     pub contrast: u8,
+    /// The watchdog that restarts the machine when nothing goes out any more, `/dev/watchdog` on a Raspberry Pi. Default none: it also
+    /// restarts a machine whose box was killed.
+    pub watchdog: Option<PathBuf>,
+    /// Where the kernel's directories are (`sys`, `run`): tests put their own there. Default `/`.
+    pub root: PathBuf,
 }
 
 impl Default for Config {
@@ -106,6 +111,8 @@ impl Default for Config {
             i2c_address: 0x3c,
             rotation: Rotation::Upright,
             contrast: 207,
+            watchdog: None,
+            root: "/".into(),
         }
     }
 }

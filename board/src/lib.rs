@@ -16,10 +16,13 @@ mod config;
 mod faults;
 mod keeper;
 mod linux;
+pub mod machine;
+pub mod mixer;
 mod oled;
 mod pi;
 pub mod png;
 pub mod sim;
+pub mod watchdog;
 
 use std::io;
 
@@ -33,6 +36,8 @@ use tokio::sync::mpsc;
 
 pub use config::{Config, Controller, Kind, Level, Rotation};
 pub use faults::Faults;
+pub use linux::biases;
+use watchdog::Watchdog;
 
 /// The panel's picture, 128×64 pixels. A seam for the tests and for the boards.
 pub trait Display: Send {
@@ -58,6 +63,8 @@ pub struct Board {
     pub front: sim::Front,
     /// What of the hardware does not work at the moment.
     pub faults: Faults,
+    /// Where one is configured.
+    pub watchdog: Option<Watchdog>,
 }
 
 impl std::fmt::Debug for Board {
@@ -79,6 +86,9 @@ impl Board {
     pub fn new(config: &Config) -> io::Result<Board> {
         let sim = sim::Sim::new();
         let faults = Faults::default();
+        let watchdog = (config.watchdog.as_deref())
+            .map(|path| Watchdog::start(path, &faults))
+            .transpose()?;
         if config.kind == Kind::Sim {
             return Ok(Board {
                 display: Box::new(sim.display),
@@ -86,6 +96,7 @@ impl Board {
                 buttons: Box::new(sim.buttons),
                 front: sim.front,
                 faults,
+                watchdog,
             });
         }
         let (edges, pressed) = mpsc::channel(WAITING_EDGES);
@@ -103,6 +114,7 @@ impl Board {
             buttons: Box::new(select(sim.buttons, pressed.boxed())),
             front: sim.front,
             faults,
+            watchdog,
         })
     }
 }

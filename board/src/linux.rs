@@ -92,6 +92,28 @@ fn request(config: &Config) -> Result<Request, String> {
         .map_err(|error| format!("lines {lines:?}: {error}; is another program using them?"))
 }
 
+/// Whether the buttons' lines have their pull resistors while the buttons are read.
+///
+/// # Errors
+/// What is wrong and what to do, in one line.
+pub fn biases(config: &Config) -> Result<(), String> {
+    let wanted = match config.buttons_active {
+        Level::Low => Bias::PullUp,
+        Level::High => Bias::PullDown,
+    };
+    let chip = gpiocdev::Chip::from_path(chip(config)?).map_err(|error| error.to_string())?;
+    for line in config.button_lines() {
+        let info = chip.line_info(line).map_err(|error| error.to_string())?;
+        if info.bias != Some(wanted) {
+            return Err(format!(
+                "line {line} has {:?} and not {wanted:?}: put a resistor of 10 kilo-ohms there",
+                info.bias
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// One life of the buttons' lines. `Ok` when nobody reads the edges any more.
 fn read(config: &Config, request: &Request, edges: &Sender<Edge>) -> Result<(), String> {
     let lines = config.button_lines();

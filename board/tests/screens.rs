@@ -74,6 +74,8 @@ fn idle() -> Status {
         mode: Mode::Stream,
         page: Page::Main,
         hardware: Vec::new(),
+        machine: stream::machine::Machine::default(),
+        encoder: stream::encoder::Choice::default(),
     }
 }
 
@@ -410,6 +412,43 @@ fn sync() {
     test("sync-late", 0, measured(12.3));
     test("sync-trimmed", 12, measured(12.3));
     test("sync-early", -40, measured(-171.0));
+}
+
+#[test]
+fn hardware() {
+    use stream::encoder::{Choice, Encoder, Reason};
+    use stream::health::Seen;
+    use stream::machine::{Clock, Machine, Spare, Storage};
+    let page = Page::Hardware;
+    check("hardware", &Status { page, ..live() }, &talking(), 0);
+    let trouble = Status {
+        page,
+        encoder: Choice {
+            encoder: Encoder::V4l2h264enc,
+            reason: Reason::Measured,
+        },
+        machine: Machine {
+            temperature_c: Some(82.4),
+            undervoltage: Some(Seen::Now),
+            throttled: Some(Seen::Now),
+            storage: Storage {
+                worn_percent: Some(90),
+                spare: Some(Spare::Urgent),
+            },
+            clock: Clock {
+                battery: Some(false),
+                synchronised: Some(true),
+            },
+        },
+        hardware: vec![
+            "the display hangs; check its wires".to_owned(),
+            "HDMI stick MS2130 on USB 2 could be on USB 3: use a blue socket, or another cable"
+                .to_owned(),
+        ],
+        ..idle()
+    };
+    check("hardware-trouble", &trouble, &talking(), 0);
+    check("hardware-second", &trouble, &talking(), 4_000);
 }
 
 /// The ends of the walk against burn-in: the outermost rows and columns are used and nothing is cut.

@@ -13,6 +13,7 @@ use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
+use stream::encoder::Choice;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Update};
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Start,
     Stop,
     Mute(bool),
+    /// What was found out about this machine's encoders, not by the operator.
+    Encoder(Choice),
     /// kbit/s, of [`VIDEO_KBPS`](crate::config::VIDEO_KBPS).
     VideoBitrate(u32),
     Sync(SyncCommand),
@@ -245,6 +248,10 @@ impl Appliance {
                     ..self.wishes
                 });
             }
+            Event::Command(Command::Encoder(choice)) => {
+                tracing::info!(encoder = %choice.encoder, "encoder");
+                self.media.set_encoder(choice);
+            }
             Event::Command(Command::Sync(command)) => self.sync(command),
             Event::Button(edge) => {
                 self.panel.touched(edge.at);
@@ -343,6 +350,8 @@ impl Appliance {
             | media::Event::Signal(_)
             | media::Event::Picture(_)
             | media::Event::Card(_)
+            | media::Event::Reviving(_)
+            | media::Event::Encoder(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
             media::Event::Sync(clocks) => self.sync.clocks(clocks),
@@ -634,7 +643,13 @@ impl Appliance {
             self.since,
         );
         status.sync = self.sync.status();
-        status.hardware = self.board.faults.list();
+        status.hardware.splice(..0, self.board.faults.list());
+        let age = status.segment_age_ms.map(Duration::from_millis);
+        if stream::watchdog::alive(&status.state, age, self.config.hls.segment())
+            && let Some(watchdog) = &mut self.board.watchdog
+        {
+            watchdog.feed(now);
+        }
         let picture = self.panel.draw(&status, hold, now);
         if let Err(error) = self.board.display.show(&picture) {
             tracing::debug!(%error, "display");

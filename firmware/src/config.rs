@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
 
 /// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
@@ -200,10 +201,25 @@ pub(crate) struct Video {
     pub(crate) height: u16,
     /// Frames per second, 9 to 60. Default 30. Slower input keeps its own rate.
     pub(crate) fps: u32,
+    /// `auto`, `v4l2` (the Raspberry Pi's hardware, up to the Pi 4) or `x264`. Default `auto`: the hardware where it encodes this
+    /// size and rate when it is tried.
+    pub(crate) encoder: EncoderWish,
+    /// `ultrafast`, `superfast`, `veryfast`, `faster`, `fast` or `medium`. Default: with a capture card the best that this machine
+    /// can afford, found out once for each size and rate, else `superfast`.
+    pub(crate) x264_preset: Option<Preset>,
     /// kbit/s, 100 to 25000. Default 3000. The operator's page changes it for one broadcast.
     pub(crate) bitrate_kbps: u32,
     /// A second, smaller video for weak links, at the same frame rate. Costs a second encoder. Default none.
     pub(crate) low: Option<LowVideo>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EncoderWish {
+    #[default]
+    Auto,
+    V4l2,
+    X264,
 }
 
 /// `[video.low]`. All keys are needed.
@@ -224,6 +240,8 @@ impl Default for Video {
             width: 1280,
             height: 720,
             fps: 30,
+            encoder: EncoderWish::Auto,
+            x264_preset: None,
             bitrate_kbps: 3000,
             low: None,
         }
@@ -526,7 +544,7 @@ segment_ms = 2000
     fn what_is_wrong_is_named_with_its_line_and_what_is_accepted() {
         check(
             "\n[video]\nwidht = 1280\n",
-            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `bitrate_kbps`, `low`",
+            "FILE:3: unknown field `widht`, expected one of `width`, `height`, `fps`, `encoder`, `x264_preset`, `bitrate_kbps`, `low`",
         );
         check(
             "[video.low]\nwidth = 320\nheight = 180\n",

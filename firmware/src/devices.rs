@@ -3,10 +3,23 @@
 use std::path::Path;
 
 use board::cards::{self, Wanted};
+use board::mixer;
 use media::cards::{Card, Cards, Revival};
 
+use crate::config::Config;
+
 /// Where the kernel tells of its devices.
-const SYSFS: &str = "/sys";
+pub(crate) const SYSFS: &str = "/sys";
+
+/// What the configuration wants.
+pub(crate) fn wanted(config: &Config) -> Wanted {
+    let capture = &config.capture;
+    Wanted {
+        video: capture.video_device.clone(),
+        audio: capture.audio_device.clone(),
+        separate_clocks: capture.separate_clocks,
+    }
+}
 
 /// Looks for what the configuration wants.
 #[derive(Debug)]
@@ -15,10 +28,12 @@ pub(crate) struct Devices(pub(crate) Wanted);
 impl Cards for Devices {
     fn find(&self) -> Result<Card, String> {
         let pair = cards::choose(Path::new(SYSFS), &self.0)?;
+        mixer::open(&pair.audio);
         Ok(Card {
             name: pair.name,
             video: pair.video,
             audio: pair.audio,
+            advice: pair.advice,
             place: pair.usb,
         })
     }
@@ -40,6 +55,9 @@ pub(crate) fn list() -> String {
     for card in cards::list(sysfs) {
         let sound = card.audio.as_deref().unwrap_or("no sound");
         text += &format!("{}  {}  {sound}\n", card.video.display(), card.name);
+        for advice in card.advice {
+            text += &format!("  {advice}\n");
+        }
     }
     text + &match cards::choose(sysfs, &Wanted::default()) {
         Ok(pair) => format!(

@@ -1,8 +1,9 @@
 //! Samples what the machine says about itself: disk, clock, network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stream::machine::Machine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -13,13 +14,14 @@ const PERIOD: Duration = Duration::from_secs(2);
 /// With less than this a broadcast that was halted by a full disk stays halted: a few segments and the journal must fit.
 const ROOM_BYTES: u64 = 64 << 20;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Sample {
     /// Free bytes on the data directory's file system; absent where it cannot be asked.
     pub(crate) disk_free_bytes: Option<u64>,
     pub(crate) clock_sane: bool,
     /// An interface other than loopback has an address.
     pub(crate) network_up: bool,
+    pub(crate) machine: Machine,
 }
 
 impl Sample {
@@ -28,13 +30,15 @@ impl Sample {
         self.disk_free_bytes.is_none_or(|free| free >= ROOM_BYTES)
     }
 
-    pub(crate) fn take(data_dir: &std::path::Path) -> Sample {
+    /// `root` has the kernel's directories.
+    pub(crate) fn take(data_dir: &Path, root: &Path) -> Sample {
         Sample {
             disk_free_bytes: rustix::fs::statvfs(data_dir)
                 .ok()
                 .map(|stat| stat.f_bavail * stat.f_frsize),
             clock_sane: clock_sane(),
             network_up: local_address().is_some(),
+            machine: board::machine::sample(root),
         }
     }
 }
@@ -52,8 +56,12 @@ pub(crate) fn local_address() -> Option<std::net::IpAddr> {
 }
 
 /// Samples until cancelled. Asking the file system may block, so it is done off the runtime's threads.
-pub(crate) fn spawn(data_dir: PathBuf, cancel: CancellationToken) -> watch::Receiver<Sample> {
-    let (sender, receiver) = watch::channel(Sample::take(&data_dir));
+pub(crate) fn spawn(
+    data_dir: PathBuf,
+    root: PathBuf,
+    cancel: CancellationToken,
+) -> watch::Receiver<Sample> {
+    let (sender, receiver) = watch::channel(Sample::take(&data_dir, &root));
     tokio::spawn(async move {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
@@ -62,8 +70,9 @@ pub(crate) fn spawn(data_dir: PathBuf, cancel: CancellationToken) -> watch::Rece
                 () = cancel.cancelled() => return,
                 _ = period.tick() => {}
             }
-            let dir = data_dir.clone();
-            if let Ok(sample) = tokio::task::spawn_blocking(move || Sample::take(&dir)).await {
+            let (dir, root) = (data_dir.clone(), root.clone());
+            let sample = tokio::task::spawn_blocking(move || Sample::take(&dir, &root));
+            if let Ok(sample) = sample.await {
                 sender.send_replace(sample);
             }
         }

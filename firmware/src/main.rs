@@ -2,9 +2,11 @@
 
 mod appliance;
 mod av_sync;
+mod check;
 mod config;
 mod console;
 mod devices;
+mod encoder;
 mod gateway;
 mod health;
 mod kept;
@@ -38,6 +40,18 @@ enum Command {
     Key {
         #[command(subcommand)]
         command: key::Command,
+    },
+    /// Try the encoders; the box does so itself, in a process that may hang.
+    #[command(hide = true)]
+    TryEncoders { trial: String },
+    /// Check the configuration, and with --hardware every part of this machine. Exit status 0: nothing failed.
+    Check {
+        /// TOML file.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Display, buttons, light, encoder, capture card, heat, power, storage, clock, watchdog. Stop the box first.
+        #[arg(long)]
+        hardware: bool,
     },
     /// List what can be captured from.
     Devices,
@@ -74,6 +88,8 @@ fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Key { command } => key::main_command(&command),
+        Command::Check { config, hardware } => check::main_command(config.as_deref(), hardware),
+        Command::TryEncoders { trial } => encoder::main_command(&trial),
         Command::Devices => print(&devices::list()),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
         {

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use cid::Cid;
 use stream::broadcast::{Broadcast, State as BroadcastState};
+use stream::encoder::Choice;
 use stream::health::{self, Clip, Facts, Silence};
+use stream::input::rate_advice;
 use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
 use stream::rate::{Oversize, SizeWatch};
@@ -39,6 +41,9 @@ pub(crate) struct Identity {
     /// As configured.
     pub(crate) video_kbps: u32,
     pub(crate) videos: Vec<VideoRendition>,
+    pub(crate) encoder: Choice,
+    /// Frames per second, as configured.
+    pub(crate) fps: u32,
 }
 
 /// The broadcast's state as people read it.
@@ -80,6 +85,11 @@ pub(crate) struct Panel {
     signal: (Signal, Instant),
     picture: PictureWatch,
     seen: Option<Seen>,
+    /// Pictures come from a card, not from a simulated one.
+    card: bool,
+    /// What could be better about the card.
+    advice: Vec<String>,
+    reviving: Option<String>,
     video_kbps: u32,
     sizes: SizeWatch,
     oversize: Option<(Instant, Oversize)>,
@@ -99,6 +109,9 @@ impl Panel {
         Panel {
             picture: PictureWatch::default(),
             seen: None,
+            card: false,
+            advice: Vec::new(),
+            reviving: None,
             video_kbps: identity.video_kbps,
             sizes: SizeWatch::new(identity.segment, identity.video_kbps),
             oversize: None,
@@ -157,7 +170,14 @@ impl Panel {
                 }
             }
             media::Event::Picture(grid) => self.picture(now, grid.clone()),
-            media::Event::Card(name) => self.identity.source.clone_from(name),
+            media::Event::Card(card) => {
+                self.identity.source.clone_from(&card.name);
+                self.advice.clone_from(&card.advice);
+                self.card = true;
+            }
+            media::Event::Reviving(step) => self.reviving.clone_from(step),
+            media::Event::CaptureFailed { .. } => self.advice.clear(),
+            media::Event::Encoder(choice) => self.identity.encoder = *choice,
             media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
             _ => {}
@@ -264,6 +284,7 @@ impl Panel {
             stored_bytes: store.stored_bytes,
             limit_bytes: store.limit_bytes,
         };
+        let machine = self.sample.machine;
         let facts = Facts {
             state: state.clone(),
             signal: self.signal.0,
@@ -281,6 +302,10 @@ impl Panel {
             clock_sane: self.sample.clock_sane,
             peers: store.peers,
             network_up: self.sample.network_up,
+            temperature_c: machine.temperature_c,
+            throttled: machine.throttled,
+            undervoltage: machine.undervoltage,
+            worn: machine.storage.worn(),
             ..Facts::healthy()
         };
         Status {
@@ -302,6 +327,7 @@ impl Panel {
             sync: Sync::default(),
             bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
             video_kbps: self.video_kbps,
+            encoder: self.identity.encoder,
             oversize,
             videos,
             health: health::assess(&facts),
@@ -319,10 +345,33 @@ impl Panel {
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),
             mode: Mode::Stream,
-            hardware: Vec::new(),
+            // The board knows of its own parts.
+            hardware: self.capture_notes(seen),
+            machine,
             page: self.page,
             state,
         }
+    }
+
+    /// What is wrong with the card and its source, or could be better, and what to do.
+    fn capture_notes(&self, seen: Seen) -> Vec<String> {
+        let format = self
+            .format
+            .filter(|_| self.card && self.signal.0 == Signal::Ok);
+        let rate = format.and_then(|format| {
+            let source = f64::from(format.fps_num) / f64::from(format.fps_den);
+            rate_advice(source, self.identity.fps.into())
+        });
+        // Nothing tells protection from a lens cap.
+        let dark = (self.card && seen.black).then(|| {
+            "black: if the source's own screen is not, switch off its copy protection (HDCP)"
+                .to_owned()
+        });
+        let mut notes = self.advice.clone();
+        notes.extend(self.reviving.clone());
+        notes.extend(rate);
+        notes.extend(dark);
+        notes
     }
 
     pub(crate) fn draw(&self, status: &Status, hold: Option<f32>, now: Instant) -> Picture {

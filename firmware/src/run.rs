@@ -24,12 +24,12 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use crate::appliance::{Appliance, Channels, wall_now};
 use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
-use crate::devices::Devices;
+use crate::devices::{Devices, wanted};
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
 use crate::panel::{Identity, Panel};
-use crate::{RunArguments, health};
+use crate::{RunArguments, encoder, health};
 
 /// Media events that may wait for the loop: two seconds of frames. More waiting holds the encoder back.
 const MEDIA_EVENTS: usize = 256;
@@ -105,7 +105,11 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         tokio::task::spawn_blocking(move || Media::start(media_config, media_sender)).await??;
 
     let background = CancellationToken::new();
-    let samples = health::spawn(config.data_dir.clone(), background.clone());
+    let samples = health::spawn(
+        config.data_dir.clone(),
+        config.board.root.clone(),
+        background.clone(),
+    );
     let network = network(viewer.local_addr()?, operator.local_addr()?);
     let board = Board::new(&config.board)?;
     let front = board.front.clone();
@@ -116,6 +120,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         now,
     );
     let (commands, command_queue) = mpsc::channel(COMMANDS);
+    encoder::try_out(&config, commands.clone(), background.clone());
     let (live, live_now) = watch::channel(Live::default());
     let mut channels = Channels {
         media: media_events,
@@ -274,16 +279,13 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         source: match config.capture.source {
             Source::Test => media::Source::Test,
             Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
-            Source::Device => media::Source::Card(Arc::new(Devices(board::cards::Wanted {
-                video: config.capture.video_device.clone(),
-                audio: config.capture.audio_device.clone(),
-                separate_clocks: config.capture.separate_clocks,
-            }))),
+            Source::Device => media::Source::Card(Arc::new(Devices(wanted(config)))),
         },
         width: config.video.width,
         height: config.video.height,
         fps: config.video.fps,
         video_bitrate_kbps: config.video.bitrate_kbps,
+        encoder: encoder::at_start(config),
         low: config.video.low.map(|low| media::LowVideo {
             width: low.width,
             height: low.height,
@@ -313,6 +315,8 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
         ipns: node.channel().to_string(),
         segment: config.hls.segment(),
         video_kbps: config.video.bitrate_kbps,
+        encoder: encoder::at_start(config),
+        fps: config.video.fps,
         videos: videos(config),
     }
 }

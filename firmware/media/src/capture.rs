@@ -68,7 +68,11 @@ pub(crate) fn run(
                 End::Silent { .. } => silences + 1,
                 End::Broken(_) => 0,
             };
-            revive(finder, card, silences);
+            revive(finder, card, silences, events);
+        }
+        if let End::Broken(_) = end {
+            // It is gone, which is another thing than silent.
+            let _ = events.try_send(Event::Reviving(None));
         }
         let why = end.why();
         let again =
@@ -118,16 +122,27 @@ impl From<&str> for End {
 }
 
 /// Takes the next step on a card that is there and gives no pictures.
-fn revive(finder: &Finder, card: &Card, silences: u32) {
-    let Some(step) = cards::revival(silences) else {
+fn revive(finder: &Finder, card: &Card, silences: u32, events: &mpsc::Sender<Event>) {
+    if silences == 0 {
         return;
-    };
+    }
+    let step = cards::revival(silences);
+    let doing = step.map_or("opening it again".into(), |step| step.to_string());
     tracing::warn!(
         card = card.name,
-        "no pictures, although it is there; {step}"
+        "no pictures, although it is there; {doing}"
     );
-    if let Err(why) = finder.revive(card, step) {
+    let name = &card.name;
+    let note = format!("{name} gives no pictures; {doing}");
+    let _ = events.try_send(Event::Reviving(Some(note)));
+    if let Some(step) = step
+        && let Err(why) = finder.revive(card, step)
+    {
         tracing::warn!(card = card.name, %why, "that is not possible");
+        let note = format!(
+            "{name} gives no pictures; {doing} is not possible: {why}; pull it out and put it in again"
+        );
+        let _ = events.try_send(Event::Reviving(Some(note)));
     }
 }
 
@@ -143,7 +158,7 @@ fn run_once(
     stop: &AtomicBool,
 ) -> Result<(), End> {
     if let Some(card) = card {
-        let _ = events.try_send(Event::Card(card.name.clone()));
+        let _ = events.try_send(Event::Card(card.clone()));
     }
     let capture = Capture::build(config, card, generation, inputs, events)?;
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
@@ -160,6 +175,9 @@ fn run_once(
     while !stop.load(Ordering::Relaxed) {
         let count = capture.video_count.load(Ordering::Relaxed);
         if count != seen.0 {
+            if seen.0 == 0 && card.is_some() {
+                let _ = events.try_send(Event::Reviving(None));
+            }
             seen = (count, Instant::now());
             *patience = STALL;
         } else if seen.1.elapsed() > *patience {

@@ -15,6 +15,8 @@ pub struct Card {
     pub video: PathBuf,
     /// ALSA device.
     pub audio: String,
+    /// What could be better about it, and how; empty where nothing could.
+    pub advice: Vec<String>,
     /// What [`Cards::revive`] needs to find it again; empty where it cannot be revived.
     pub place: Option<PathBuf>,
 }

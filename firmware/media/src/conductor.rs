@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 use stream::clock::SampleClock;
+use stream::encoder::{Choice, Encoder, Preset, Reason};
 use stream::media::{Rendition, SAMPLE_RATE};
 use stream::mute::Mute;
 use stream::status::Signal;
@@ -29,6 +30,12 @@ const REPORT: Duration = Duration::from_secs(1);
 
 /// How often the picture is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// After a hardware that gives nothing.
+const FALLBACK: Choice = Choice {
+    encoder: Encoder::X264enc(Preset::Superfast),
+    reason: Reason::Fallback,
+};
 
 #[derive(Debug)]
 pub(crate) enum Input {
@@ -64,6 +71,8 @@ pub(crate) struct Conductor {
     ending: Option<Programme>,
     generation: u64,
     signal: Signal,
+    /// What the loop has not heard yet.
+    news: Option<Choice>,
     /// Of pictures at the input, on air or not; there is none before the first.
     arrival: Option<Arrival>,
     dropped: u64,
@@ -85,6 +94,7 @@ impl Conductor {
     ) -> Conductor {
         Conductor {
             trim: Trim::new(config.av_offset_ms),
+            news: Some(config.encoder),
             config,
             slate,
             info,
@@ -164,9 +174,12 @@ impl Conductor {
                     programme.set_video_bitrate(kbps);
                 }
             }
+            Input::Control(Control::Encoder(choice)) => self.choose(choice),
             Input::Control(Control::Gone { run }) => {
-                self.programme
-                    .take_if(|(programme, _)| programme.run == run);
+                let gone = (self.programme).take_if(|(programme, _)| programme.run == run);
+                if let Some((programme, _)) = gone {
+                    self.judge(&programme);
+                }
                 self.ending.take_if(|programme| programme.run == run);
             }
             Input::Control(Control::Trim { ms }) => {
@@ -214,7 +227,24 @@ impl Conductor {
                 };
                 self.programme = Some((programme, Timeline::new(now, settings)));
             }
-            Err(why) => self.failed(run, why),
+            Err(why) => {
+                if self.config.encoder.encoder == Encoder::V4l2h264enc {
+                    self.choose(FALLBACK);
+                }
+                self.failed(run, why);
+            }
+        }
+    }
+
+    fn choose(&mut self, choice: Choice) {
+        self.config.encoder = choice;
+        self.news = Some(choice);
+    }
+
+    /// Looks at an encoder that failed: a hardware that has given nothing at all will not do so the next time either.
+    fn judge(&mut self, programme: &Programme) {
+        if programme.kind == Encoder::V4l2h264enc && programme.barren() {
+            self.choose(FALLBACK);
         }
     }
 
@@ -296,10 +326,12 @@ impl Conductor {
         };
         let found = (programme.progress())
             .find(|(rendition, progress)| self.stuck[*rendition as usize].look(passed, *progress));
-        if let Some((encoder, _)) = found {
-            let run = programme.run;
-            self.programme = None;
-            self.failed(run, format!("{} encoder is stuck", encoder.name()));
+        if let Some((encoder, _)) = found
+            && let Some((programme, _)) = self.programme.take()
+        {
+            self.judge(&programme);
+            let why = format!("{} encoder is stuck", encoder.name());
+            self.failed(programme.run, why);
         }
     }
 
@@ -320,6 +352,11 @@ impl Conductor {
         };
         if signal != self.signal && self.events.try_send(Event::Signal(signal)).is_ok() {
             self.signal = signal;
+        }
+        if let Some(choice) = self.news
+            && self.events.try_send(Event::Encoder(choice)).is_ok()
+        {
+            self.news = None;
         }
         let frame = self.frame();
         if let Some((programme, timeline)) = &mut self.programme {

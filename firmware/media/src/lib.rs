@@ -8,6 +8,7 @@
 mod capture;
 pub mod cards;
 mod conductor;
+pub mod encoder;
 mod observer;
 pub mod picture;
 mod programme;
@@ -22,6 +23,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use stream::encoder::Choice;
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, VideoConfig};
 use stream::picture::LumaGrid;
 use stream::self_test::Observation;
@@ -54,6 +56,8 @@ pub struct Config {
     pub fps: u32,
     /// kbit/s.
     pub video_bitrate_kbps: u32,
+    /// Until [`Media::set_encoder`].
+    pub encoder: Choice,
     /// Encode the same pictures once more, smaller.
     pub low: Option<LowVideo>,
     /// kbit/s.
@@ -88,8 +92,10 @@ pub enum Event {
     Signal(Signal),
     /// The picture at the input, ten times a second while there is one.
     Picture(LumaGrid),
-    /// The name of the card that is captured from now on.
-    Card(String),
+    /// The card that is captured from now on.
+    Card(cards::Card),
+    /// What is done to a card that is there and gives no pictures; `None` when it gives some again.
+    Reviving(Option<String>),
     /// The capture broke and is being restarted.
     CaptureFailed {
         why: String,
@@ -125,6 +131,8 @@ pub enum Event {
     Unplaceable {
         run: u64,
     },
+    /// What encodes the picture from the next programme on.
+    Encoder(Choice),
     /// So many pictures were left out because the encoder did not keep up.
     PicturesDropped(u64),
     /// How sound and picture go together, once a second.
@@ -172,6 +180,7 @@ enum Control {
     VideoBitrate {
         kbps: u32,
     },
+    Encoder(Choice),
     /// The programme with this number ended or failed by itself.
     Gone {
         run: u64,
@@ -258,6 +267,11 @@ impl Media {
     /// programmes that follow.
     pub fn set_video_bitrate(&self, kbps: u32) {
         self.command(Control::VideoBitrate { kbps });
+    }
+
+    /// Another encoder, from the next programme on.
+    pub fn set_encoder(&self, choice: Choice) {
+        self.command(Control::Encoder(choice));
     }
 
     /// Changes [`Config::av_offset_ms`], on air without a step.

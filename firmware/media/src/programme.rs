@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gst::prelude::*;
+use stream::encoder::{Encoder, Job};
 use stream::media::{
     AAC_FRAME, AccessUnit, AudioConfig, AudioFrame, Rendition, SAMPLE_RATE, VideoConfig,
 };
@@ -27,13 +28,15 @@ fn queue_pictures(config: &Config) -> u64 {
 const TEE_PICTURES: u32 = 4;
 
 /// From raw pictures to access units in the appsink `{rendition}-out`.
-fn encoder(rendition: Rendition, bitrate_kbps: u32, level: &str, segment: Duration) -> String {
-    // A segment is at most bitrate × (its length + this): 1.25 times its nominal size (measured, `facts/gstreamer`, 6).
-    let vbv = segment.as_millis() / 4;
+fn encoder(rendition: Rendition, encoder: Encoder, job: &Job, segment: Duration) -> String {
     let name = rendition.name();
+    let element = match encoder {
+        Encoder::V4l2h264enc => crate::encoder::v4l2(job),
+        Encoder::X264enc(preset) => crate::encoder::x264(job, preset, segment),
+    };
     format!(
-        "x264enc name={name}-encoder tune=zerolatency speed-preset=superfast bitrate={bitrate_kbps} vbv-buf-capacity={vbv} key-int-max=100000 option-string=\"scenecut=0\" \
-         ! video/x-h264,level=(string){level} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name={name}-out async=false sync=false max-buffers=60"
+        "{element} name={name}-encoder ! {} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name={name}-out async=false sync=false max-buffers=60",
+        crate::encoder::caps(encoder, job)
     )
 }
 
@@ -41,8 +44,13 @@ fn encoder(rendition: Rendition, bitrate_kbps: u32, level: &str, segment: Durati
 /// is lost for all.
 fn encoders(config: &Config) -> String {
     let encoder = |rendition, kbps, (width, height)| {
-        let level = level(width, height, config.fps);
-        encoder(rendition, kbps, level, config.segment)
+        let job = Job {
+            width,
+            height,
+            fps: config.fps,
+            kbps,
+        };
+        encoder(rendition, config.encoder.encoder, &job, config.segment)
     };
     let size = (config.width, config.height);
     let video = encoder(Rendition::Video, config.video_bitrate_kbps, size);
@@ -96,13 +104,6 @@ impl AacEncoder {
     }
 }
 
-/// The H.264 level that is declared (Table A-1): 4 has room for every bitrate up to 1080p30, 4.2 for 60 pictures a second. Left
-/// to the encoder, it would follow from the bitrate at the start, and a bitrate that is raised later would break it.
-fn level(width: u16, height: u16, fps: u32) -> &'static str {
-    let macroblocks = u32::from(width.div_ceil(16)) * u32::from(height.div_ceil(16)) * fps;
-    if macroblocks <= 245_760 { "4" } else { "4.2" }
-}
-
 /// How far one encoder has come, as its two ends see it.
 #[derive(Debug, Default)]
 struct Counts {
@@ -113,16 +114,16 @@ struct Counts {
 
 /// One of a programme's encoders, as the conductor watches it.
 #[derive(Debug)]
-struct Encoder {
+struct Watched {
     rendition: Rendition,
     counts: Arc<Counts>,
     /// Before each of two encoders of the picture.
     queue: Option<gst::Element>,
 }
 
-impl Encoder {
-    fn new(pipeline: &gst::Pipeline, rendition: Rendition) -> Encoder {
-        Encoder {
+impl Watched {
+    fn new(pipeline: &gst::Pipeline, rendition: Rendition) -> Watched {
+        Watched {
             rendition,
             counts: Arc::default(),
             queue: pipeline.by_name(&format!("{}-queue", rendition.name())),
@@ -145,9 +146,10 @@ pub(crate) struct Programme {
     pipeline: gst::Pipeline,
     /// Of the video.
     encoder: gst::Element,
+    pub(crate) kind: Encoder,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
-    encoders: Vec<Encoder>,
+    encoders: Vec<Watched>,
     queue: u64,
     /// The last picture was left out.
     skipped: bool,
@@ -193,12 +195,12 @@ impl Programme {
             element.downcast().map_err(|_| "not an appsrc".to_owned())
         };
         let (video, audio) = (source("video-in")?, source("audio-in")?);
-        let mut encoders = vec![Encoder::new(&pipeline, Rendition::Video)];
-        encoders.extend((config.low).map(|_| Encoder::new(&pipeline, Rendition::Low)));
+        let mut encoders = vec![Watched::new(&pipeline, Rendition::Video)];
+        encoders.extend((config.low).map(|_| Watched::new(&pipeline, Rendition::Low)));
         for encoder in &encoders {
             connect_video(&pipeline, run, encoder, events)?;
         }
-        let sound = Encoder::new(&pipeline, Rendition::Audio);
+        let sound = Watched::new(&pipeline, Rendition::Audio);
         connect_audio(&pipeline, run, config, aac, &sound.counts, events)?;
         encoders.push(sound);
         let encoder = pipeline
@@ -214,6 +216,7 @@ impl Programme {
         Ok(Programme {
             pipeline,
             encoder,
+            kind: config.encoder.encoder,
             encoders,
             video,
             audio,
@@ -256,12 +259,21 @@ impl Programme {
 
     /// Of the video, from one of the next pictures on. The encoder scales its buffer (VBV) along, and its parameter sets stay.
     pub(crate) fn set_video_bitrate(&self, kbps: u32) {
-        self.encoder.set_property("bitrate", kbps);
+        match self.kind {
+            Encoder::V4l2h264enc => crate::encoder::set_v4l2_bitrate(&self.encoder, kbps),
+            Encoder::X264enc(_) => self.encoder.set_property("bitrate", kbps),
+        }
     }
 
     /// How far each encoder has come.
     pub(crate) fn progress(&self) -> impl Iterator<Item = (Rendition, Progress)> {
         (self.encoders.iter()).map(|encoder| (encoder.rendition, encoder.progress()))
+    }
+
+    /// Whether the video's encoder has made nothing yet.
+    pub(crate) fn barren(&self) -> bool {
+        (self.progress())
+            .any(|(rendition, progress)| rendition == Rendition::Video && progress.made == 0)
     }
 
     pub(crate) fn end(&self) {
@@ -344,7 +356,7 @@ fn send(events: &mpsc::Sender<Event>, counts: &Counts, event: Event) -> Result<(
 fn connect_video(
     pipeline: &gst::Pipeline,
     run: u64,
-    encoder: &Encoder,
+    encoder: &Watched,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
     let (events, counts) = (events.clone(), encoder.counts.clone());

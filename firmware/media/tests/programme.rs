@@ -18,6 +18,7 @@ fn config(source: Source) -> Config {
         height: 360,
         fps: 30,
         video_bitrate_kbps: 800,
+        encoder: stream::encoder::Choice::default(),
         low: None,
         audio_bitrate_kbps: 128,
         segment: Duration::from_secs(1),

@@ -47,6 +47,7 @@ impl Bench {
             source: Source::Signal(signal.clone()),
             ..crate::run::media_config(&config)
         };
+        let media_encoder = media_config.encoder;
         let (media_sender, media_events) = mpsc::channel(256);
         let media = tokio::task::spawn_blocking(|| Media::start(media_config, media_sender));
         let media = media.await.unwrap().unwrap();
@@ -63,8 +64,10 @@ impl Bench {
             segment: config.hls.segment(),
             video_kbps: config.video.bitrate_kbps,
             videos: crate::run::videos(&config),
+            encoder: media_encoder,
+            fps: config.video.fps,
         };
-        let sample = Sample::take(dir);
+        let sample = Sample::take(dir, dir);
         let now = Instant::now();
         let mut panel = Panel::new(identity, sample, now);
         let (commands, command_queue) = mpsc::channel(4);

@@ -13,6 +13,8 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use serde::Serialize;
+
 use crate::broadcast::STORE_FULL;
 use crate::rate;
 use crate::status::{Disk, Health, HealthWord, Signal, State};
@@ -77,6 +79,8 @@ pub struct Facts {
     pub throttled: Option<Seen>,
     /// The supply was below 4.63 V; absent when never since boot, or unknown.
     pub undervoltage: Option<Seen>,
+    /// The storage has little life left; see [`Storage::worn`](crate::machine::Storage::worn).
+    pub worn: bool,
     /// The clock was set since boot, or the board keeps time alone.
     pub clock_sane: bool,
     /// Connected IPFS peers.
@@ -86,7 +90,8 @@ pub struct Facts {
 }
 
 /// When something was seen that the firmware remembers since boot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Seen {
     Past,
     Now,
@@ -117,6 +122,7 @@ impl Facts {
             temperature_c: None,
             throttled: None,
             undervoltage: None,
+            worn: false,
             clock_sane: true,
             peers: 8,
             network_up: true,
@@ -227,6 +233,8 @@ const RULES: &[Rule] = &[
            says: Lines("Encoder over its rate", "Lower the bitrate") },
     Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < f.disk_low_bytes(),
            says: Lines("Card is nearly full", "Have a new card ready") },
+    Rule { word: HealthWord::Warning, applies: |f| f.worn,
+           says: Lines("Card is worn out", "Have a new card ready") },
     Rule { word: HealthWord::Warning, applies: |f| !f.network_up,
            says: Lines("No network", "Check network cable") },
 

@@ -79,9 +79,59 @@ pub fn choose(offers: &[Offer], width: u32, height: u32, fps: f64) -> Option<Off
     offers.iter().min_by(better).copied()
 }
 
+/// What is wrong with the rate of the source for people who see `wanted` pictures a second, and what to do. A half or a third of
+/// the rate is left out evenly, anything else judders.
+pub fn rate_advice(source: f64, wanted: f64) -> Option<String> {
+    const LARGEST_DIVISOR: u32 = 8;
+    let even = (1..=LARGEST_DIVISOR).any(|n| (source / f64::from(n) - wanted).abs() < SAME_RATE);
+    if source <= 0.0 || even {
+        return None;
+    }
+    let (source, wanted) = (round(source), round(wanted));
+    Some(if source < wanted {
+        format!(
+            "the source gives {source} pictures a second, not {wanted}: set it to {wanted}, or [video] fps to {source}"
+        )
+    } else {
+        format!(
+            "{source} pictures a second do not go evenly into {wanted}, and move in jerks: set the source to {wanted}"
+        )
+    })
+}
+
+/// To two digits: 29.97 and 30.
+fn round(rate: f64) -> f64 {
+    (rate * 100.0).round() / 100.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rate_that_does_not_fit_is_told() {
+        for (source, wanted) in [
+            (30.0, 30.0),
+            (29.97, 30.0),
+            (60.0, 30.0),
+            (59.94, 30.0),
+            (50.0, 25.0),
+            (60.0, 10.0),
+            // Not known.
+            (0.0, 30.0),
+        ] {
+            assert_eq!(rate_advice(source, wanted), None, "{source} for {wanted}");
+        }
+        for (source, wanted, beginning) in [
+            (25.0, 30.0, "the source gives 25 pictures a second, not 30"),
+            (23.976, 30.0, "the source gives 23.98 pictures a second"),
+            (50.0, 30.0, "50 pictures a second do not go evenly into 30"),
+            (60.0, 50.0, "60 pictures a second do not go evenly into 50"),
+        ] {
+            let advice = rate_advice(source, wanted).unwrap();
+            assert!(advice.starts_with(beginning), "{advice}");
+        }
+    }
 
     #[track_caller]
     fn check(offers: &[(Pixels, u32, u32, f64)], wanted: (u32, u32, f64), expected: usize) {

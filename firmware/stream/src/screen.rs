@@ -11,6 +11,7 @@
 
 mod details;
 mod frame;
+mod hardware;
 mod main;
 mod meters;
 mod sync;
@@ -97,6 +98,20 @@ pub fn draw(status: &Status, view: &View, now: Duration) -> Picture {
     }
 }
 
+/// All pixels lit or none, for a person who checks a display.
+pub fn test_picture(lit: bool) -> Picture {
+    let mut picture = Picture::default();
+    if lit {
+        text::fill(
+            &mut picture.frame,
+            (0, 0),
+            (WIDTH as i32, HEIGHT as i32),
+            BinaryColor::On,
+        );
+    }
+    picture
+}
+
 /// Whether the tally light is lit at a moment; it blinks in the rhythm of the screen.
 pub fn tally_lit(tally: Tally, now: Duration) -> bool {
     match tally {
@@ -112,6 +127,7 @@ fn paint<C: Canvas>(canvas: &mut C, status: &Status, view: &View, now: Duration)
         Page::Watch => watch::paint(canvas, status, now),
         Page::Details => details::paint(canvas, status, now),
         Page::Sync => sync::paint(canvas, status, now),
+        Page::Hardware => hardware::paint(canvas, status, now),
     }
     if let Some(progress) = view.hold
         && can_stop(&status.state)

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::encoder::Choice;
+use crate::machine::Machine;
 use crate::rate::Oversize;
 use crate::self_test::{Finding, Measurement};
 
@@ -22,6 +24,8 @@ pub struct Status {
     pub bitrate_kbps: Option<u32>,
     /// What the video encoder is asked for: kbit/s of this broadcast, off air of the next.
     pub video_kbps: u32,
+    /// What encodes the picture from the next run of the encoder on, and why.
+    pub encoder: Choice,
     /// A segment of the last half minute that was larger than promised, in hundredths of its nominal size.
     pub oversize: Option<Oversize>,
     /// The videos that viewers can choose from, best first.
@@ -40,8 +44,10 @@ pub struct Status {
     /// What the MODE button will choose; reserved for consent.
     pub mode: Mode,
     pub page: Page,
-    /// Parts of the box that do not work (display, buttons, tally light): what is wrong and what to do, one line each.
+    /// Parts of the box that do not work, or not as well as they could (display, buttons, tally light, capture card): what is wrong
+    /// and what to do, one line each.
     pub hardware: Vec<String>,
+    pub machine: Machine,
 }
 
 /// The broadcast's state in one word, with the named cause where there is one.
@@ -288,6 +294,8 @@ pub enum Page {
     Details,
     /// The sync self-test.
     Sync,
+    /// Encoder, temperature, power, card, clock, and what does not work.
+    Hardware,
 }
 
 impl Page {
@@ -297,7 +305,8 @@ impl Page {
             Page::Main => Page::Watch,
             Page::Watch => Page::Details,
             Page::Details => Page::Sync,
-            Page::Sync => Page::Main,
+            Page::Sync => Page::Hardware,
+            Page::Hardware => Page::Main,
         }
     }
 }

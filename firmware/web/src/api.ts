@@ -81,6 +81,17 @@ export interface Status {
   tally: "off" | "blinking" | "on";
   mode: string;
   page: string;
+  /** Preset of x264 only. */
+  encoder: { element: "v4l2h264enc" | "x264enc"; preset?: string; reason: "configured" | "default" | "measured" | "fallback" };
+  /** What does not work, or not as well as it could, and what to do: a line each. */
+  hardware: string[];
+  machine: {
+    temperature_c: number | null;
+    undervoltage: "past" | "now" | null;
+    throttled: "past" | "now" | null;
+    storage: { worn_percent: number | null; spare: "normal" | "warning" | "urgent" | null };
+    clock: { battery: boolean | null; synchronised: boolean | null };
+  };
 }
 
 export interface Answer<T> {

@@ -3,7 +3,7 @@ import "./console.css";
 import { get, post, type Status, type Sync } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, level, signed, syncWords, videoFormat } from "./format";
+import { bitrate, bytes, duration, encoder, level, machine, signed, syncWords, videoFormat } from "./format";
 import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
@@ -298,6 +298,10 @@ function render(next: Status): void {
   byId("picture-row").hidden = still === "";
   write("picture", still);
   write("source", input.source);
+  write("encoder", encoder(next.encoder));
+  write("machine", machine(next.machine));
+  byId("hardware-row").hidden = next.hardware.length === 0;
+  write("hardware", next.hardware.join("; "));
   const sizes = next.videos.map((it) => `${it.width} × ${it.height} at ${bitrate(it.bitrate_kbps)}`);
   write("videos", [...sizes, "sound alone"].join(", "));
   write("segments", String(next.segments));

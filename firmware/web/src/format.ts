@@ -1,6 +1,6 @@
 // Numbers as people read them. Pure.
 
-import type { SyncTest } from "./api";
+import type { Status, SyncTest } from "./api";
 
 /** `0:07`, `12:34`, `1:02:03`. */
 export function duration(ms: number): string {
@@ -76,4 +76,24 @@ export function syncWords(test: SyncTest | null): string {
       return left > 0 ? `The sound is ${left} ms late.` : `The sound is ${-left} ms early.`;
     }
   }
+}
+
+/** What encodes the picture, and why. */
+export function encoder({ element, preset, reason }: Status["encoder"]): string {
+  const why = { configured: "as configured", default: "by default", measured: "the best that was tried", fallback: "the hardware gave nothing" };
+  return `${element === "x264enc" ? "x264" : "hardware"}${preset ? ` ${preset}` : ""}, ${why[reason]}`;
+}
+
+/** Heat, power, wear and clock in a line. */
+export function machine({ temperature_c, undervoltage, throttled, storage, clock }: Status["machine"]): string {
+  const seen = (what: string, when: "past" | "now" | null) => when && `${what}${when === "past" ? " before" : ""}`;
+  const known = [
+    temperature_c === null ? null : `${Math.round(temperature_c)} °C`,
+    seen("power too weak", undervoltage),
+    seen("slowed down", throttled),
+    storage.worn_percent === null ? null : `storage ${storage.worn_percent} % worn`,
+    clock.synchronised === null ? null : clock.synchronised ? "clock from the network" : "clock not from the network",
+    clock.battery === false ? "clock battery empty" : null,
+  ];
+  return known.filter(Boolean).join(", ") || "says nothing of itself";
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, level, signed, syncWords, videoFormat } from "../src/format";
+import { bitrate, bytes, delay, duration, encoder, level, machine, signed, syncWords, videoFormat } from "../src/format";
 
 test("duration", () => {
   const rows: [number, string][] = [
@@ -61,4 +61,19 @@ test("what is late and what is early", () => {
   const measured = (left_ms: number) => syncWords({ word: "measured", left_ms });
   expect([12.4, -80, 2].map(measured)).toEqual(["The sound is 12 ms late.", "The sound is 80 ms early.", "Sound and picture fit."]);
   expect(syncWords({ word: "looking", pairs: 0, left_ms: null })).toBe("Looking for flashes and beeps.");
+});
+
+test("encoder and machine", () => {
+  expect(encoder({ element: "x264enc", preset: "faster", reason: "measured" })).toBe("x264 faster, the best that was tried");
+  expect(encoder({ element: "v4l2h264enc", reason: "configured" })).toBe("hardware, as configured");
+  const silent = {
+    temperature_c: null,
+    undervoltage: null,
+    throttled: null,
+    storage: { worn_percent: null, spare: null },
+    clock: { battery: null, synchronised: null },
+  };
+  expect(machine(silent)).toBe("says nothing of itself");
+  const said = { ...silent, temperature_c: 61.4, undervoltage: "past" as const, clock: { battery: false, synchronised: true } };
+  expect(machine(said)).toBe("61 °C, power too weak before, clock from the network, clock battery empty");
 });

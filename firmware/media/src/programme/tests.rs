@@ -2,6 +2,7 @@
 //! so the results are the same on every machine.
 
 mod two_videos;
+mod v4l2;
 
 use std::process::{Command, Stdio};
 
@@ -202,6 +203,7 @@ fn config(size: (u16, u16), kbps: u32, segment: u64) -> Config {
         height: size.1,
         fps: FPS,
         video_bitrate_kbps: kbps,
+        encoder: stream::encoder::Choice::default(),
         low: None,
         audio_bitrate_kbps: 128,
         segment: Duration::from_secs(segment),

@@ -77,6 +77,7 @@ impl Session {
             height: 180,
             fps: FPS,
             video_bitrate_kbps: 500,
+            encoder: stream::encoder::Choice::default(),
             low: None,
             audio_bitrate_kbps: 128,
             segment: SEGMENT,

@@ -93,6 +93,8 @@ fn status(page: Page, state: State) -> Status {
         tally: Tally::Off,
         mode: Mode::Stream,
         hardware: Vec::new(),
+        machine: crate::machine::Machine::default(),
+        encoder: crate::encoder::Choice::default(),
         page,
     }
 }
@@ -178,7 +180,13 @@ fn any_sync() -> impl Strategy<Value = Sync> {
 }
 
 fn any_status() -> impl Strategy<Value = Status> {
-    let page = prop::sample::select(vec![Page::Main, Page::Watch, Page::Details, Page::Sync]);
+    let page = prop::sample::select(vec![
+        Page::Main,
+        Page::Watch,
+        Page::Details,
+        Page::Sync,
+        Page::Hardware,
+    ]);
     let numbers = any::<(Option<u64>, Option<u32>, u32, u64, u64, bool, bool, bool)>();
     let sync = any_sync();
     let texts = (text(), text(), text(), text(), prop::option::of(text()));
@@ -326,7 +334,13 @@ fn holding_is_shown_where_it_stops_something() {
         let status = status(page, state);
         draw(&status, &held, Duration::ZERO) != draw(&status, &View::default(), Duration::ZERO)
     };
-    for page in [Page::Main, Page::Watch, Page::Details, Page::Sync] {
+    for page in [
+        Page::Main,
+        Page::Watch,
+        Page::Details,
+        Page::Sync,
+        Page::Hardware,
+    ] {
         assert!(differs(page, State::Live) && differs(page, State::Starting));
         assert!(!differs(page, State::Idle) && !differs(page, State::Stopping));
     }

@@ -1,0 +1,317 @@
+//! The hardware's encoder, played by a stand-in: a bin with x264 in it that has the properties and the tempers of
+//! `v4l2h264enc` on a Raspberry Pi, as its driver's source and its bug reports tell them (`stream::encoder`).
+
+use std::sync::{Mutex, Once};
+
+use gst::glib;
+use gst::subclass::prelude::*;
+use stream::encoder::{Choice, Encoder as Kind, Job, Preset, Reason};
+
+use super::*;
+use crate::encoder::{Findings, Trial, try_out};
+
+/// A forced keyframe comes so many pictures late.
+const LATE: u32 = 2;
+
+#[derive(Debug, Default)]
+struct Driver {
+    /// What was set, in this order.
+    controls: Vec<(String, i32)>,
+    io_modes: [String; 2],
+    /// Pictures until the keyframe that was asked for.
+    due: Option<u32>,
+}
+
+#[derive(Debug, Default)]
+struct StandIn(Mutex<Driver>);
+
+#[glib::object_subclass]
+impl ObjectSubclass for StandIn {
+    const NAME: &'static str = "StandInV4l2H264Enc";
+    type Type = Object;
+    type ParentType = gst::Bin;
+}
+
+glib::wrapper! {
+    struct Object(ObjectSubclass<StandIn>) @extends gst::Bin, gst::Element, gst::Object;
+}
+
+impl ObjectImpl for StandIn {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: std::sync::OnceLock<Vec<glib::ParamSpec>> = std::sync::OnceLock::new();
+        PROPERTIES.get_or_init(|| {
+            vec![
+                glib::ParamSpecBoxed::builder::<gst::Structure>("extra-controls").build(),
+                glib::ParamSpecString::builder("output-io-mode").build(),
+                glib::ParamSpecString::builder("capture-io-mode").build(),
+            ]
+        })
+    }
+
+    fn set_property(&self, _: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let text = || value.get::<String>().unwrap();
+        match pspec.name() {
+            "output-io-mode" => self.0.lock().unwrap().io_modes[0] = text(),
+            "capture-io-mode" => self.0.lock().unwrap().io_modes[1] = text(),
+            _ => self.control(&value.get::<gst::Structure>().unwrap()),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let x264 = gst::ElementFactory::make("x264enc")
+            .name("x264")
+            .property_from_str("tune", "zerolatency")
+            .property_from_str("speed-preset", "ultrafast")
+            .property("key-int-max", 100_000u32)
+            .property_from_str("option-string", "scenecut=0")
+            .build()
+            .unwrap();
+        let bin = self.obj();
+        bin.add(&x264).unwrap();
+        for name in ["sink", "src"] {
+            let pad = gst::GhostPad::with_target(&x264.static_pad(name).unwrap()).unwrap();
+            bin.add_pad(&pad).unwrap();
+        }
+        self.be_late();
+        self.hang();
+    }
+}
+
+impl GstObjectImpl for StandIn {}
+impl ElementImpl for StandIn {}
+impl BinImpl for StandIn {}
+
+impl StandIn {
+    /// Sets the controls one by one, as the element does.
+    fn control(&self, controls: &gst::Structure) {
+        let mut driver = self.0.lock().unwrap();
+        for (name, value) in controls.iter() {
+            let value = value.get::<i32>().unwrap();
+            match name.as_str() {
+                // It falls through and overwrites the headers' setting.
+                "video_bitrate_mode" => driver
+                    .controls
+                    .retain(|(name, _)| name != "repeat_sequence_header"),
+                "video_bitrate" => {
+                    let x264 = self.obj().by_name("x264").unwrap();
+                    x264.set_property("bitrate", value as u32 / 1000);
+                }
+                _ => {}
+            }
+            driver.controls.push((name.to_string(), value));
+        }
+    }
+
+    /// A request for a keyframe is obeyed late.
+    fn be_late(&self) {
+        let weak = self.obj().downgrade();
+        let sink = self.obj().static_pad("sink").unwrap();
+        let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
+        sink.add_probe(kinds, move |pad, info| {
+            let Some(encoder) = weak.upgrade() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let mut driver = encoder.imp().0.lock().unwrap();
+            let structure = info.event().and_then(|event| event.structure());
+            let forced = structure.is_some_and(|it| it.name() == "GstForceKeyUnit");
+            if forced {
+                if driver.due.replace(LATE).is_none() {
+                    info.data = None;
+                    return gst::PadProbeReturn::Handled;
+                }
+                // It is our own.
+                driver.due = None;
+                return gst::PadProbeReturn::Ok;
+            }
+            if info.buffer().is_some() {
+                match driver.due {
+                    Some(0) => {
+                        drop(driver);
+                        let event = gst_video::DownstreamForceKeyUnitEvent::builder();
+                        pad.send_event(event.all_headers(true).build());
+                    }
+                    Some(left) => driver.due = Some(left - 1),
+                    None => {}
+                }
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// Too slow, or too low a level: it takes pictures and gives none.
+    fn hang(&self) {
+        let src = self.obj().static_pad("src").unwrap();
+        src.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+            let caps = pad.current_caps().unwrap();
+            let structure = caps.structure(0).unwrap();
+            let level: f64 = structure.get::<&str>("level").unwrap().parse().unwrap();
+            let rate = structure.get::<gst::Fraction>("framerate").unwrap();
+            if level < 3.0 || rate.numer() < 9 * rate.denom() {
+                return gst::PadProbeReturn::Drop;
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+}
+
+/// Registers the stand-in for the tests of this process.
+fn hardware() {
+    static ONCE: Once = Once::new();
+    gst::init().unwrap();
+    ONCE.call_once(|| {
+        gst::Element::register(None, "v4l2h264enc", gst::Rank::NONE, Object::static_type())
+            .unwrap();
+    });
+}
+
+fn on_hardware(config: Config) -> Config {
+    Config {
+        encoder: Choice {
+            encoder: Kind::V4l2h264enc,
+            reason: Reason::Measured,
+        },
+        ..config
+    }
+}
+
+fn driver<T>(programme: &Programme, look: impl FnOnce(&Driver) -> T) -> T {
+    let element = programme.encoder.downcast_ref::<Object>().unwrap();
+    look(&element.imp().0.lock().unwrap())
+}
+
+fn control(driver: &Driver, name: &str) -> Option<i32> {
+    let mut set = driver.controls.iter().rev();
+    set.find(|(it, _)| it == name).map(|(_, value)| *value)
+}
+
+#[test]
+fn keyframes_that_come_late_make_segments_that_are_whole() {
+    hardware();
+    let config = on_hardware(config((640, 360), 1000, 1));
+    let published = encode(&config, 6, confetti, |number, programme| {
+        let kbps = [(90, 2000)].into_iter().find(|(at, _)| *at == number);
+        if let Some((_, kbps)) = kbps {
+            programme.set_video_bitrate(kbps);
+        }
+        let expected = if number < 90 { 1_000_000 } else { 2_000_000 };
+        driver(programme, |driver| {
+            assert_eq!(control(driver, "video_bitrate"), Some(expected));
+            assert_eq!(control(driver, "repeat_sequence_header"), Some(1));
+            assert_eq!(driver.io_modes, ["mmap", "mmap"]);
+        });
+    });
+    // A bitrate that changes keeps the init segment.
+    assert_eq!(published.inits, 1);
+    // Its first picture is a keyframe anyway, and the one that was asked for at the start comes late.
+    assert_eq!(published.judged.len(), 6 + 1);
+    assert_eq!(published.segments.len(), 6);
+    let total: Duration = published.segments.iter().map(|(_, length)| *length).sum();
+    // Each is rounded to nanoseconds.
+    assert!(total.abs_diff(Duration::from_secs(6)) < Duration::from_micros(1));
+    let late = Duration::from_secs(LATE.into()) / FPS;
+    for (number, (_, length)) in published.segments.iter().enumerate() {
+        let expected = match number {
+            0 => config.segment + late,
+            5 => config.segment - late,
+            _ => config.segment,
+        };
+        let off = length.abs_diff(expected);
+        assert!(off < Duration::from_millis(1), "{number}: {length:?}");
+    }
+}
+
+#[test]
+fn an_encoder_is_taken_only_if_it_encodes() {
+    hardware();
+    let check = |width, height, fps, v4l2, expected: Option<&str>| {
+        let job = Job {
+            width,
+            height,
+            fps,
+            kbps: 500,
+        };
+        let trial = Trial {
+            jobs: vec![job],
+            segment: Duration::from_secs(1),
+            v4l2,
+            x264: false,
+            cores: 1,
+        };
+        let Findings { v4l2, x264 } = try_out(&trial).unwrap();
+        assert_eq!(v4l2.as_deref(), expected, "{width}x{height} at {fps}");
+        assert_eq!(x264, []);
+    };
+    check(320, 180, 9, true, None);
+    check(320, 180, 9, false, Some("not wanted"));
+    check(
+        330,
+        180,
+        9,
+        true,
+        Some("it is not made for a width that is no multiple of 32"),
+    );
+}
+
+#[test]
+fn presets_are_measured_until_one_is_too_dear() {
+    hardware();
+    let job = Job {
+        width: 160,
+        height: 90,
+        fps: 10,
+        kbps: 200,
+    };
+    let trial = |cores| Trial {
+        jobs: vec![job, job],
+        segment: Duration::from_secs(1),
+        v4l2: false,
+        x264: true,
+        cores,
+    };
+    // All of them, where there is room.
+    let all = try_out(&trial(1000)).unwrap().x264;
+    let presets: Vec<Preset> = all.iter().map(|(preset, _)| *preset).collect();
+    assert_eq!(presets, Preset::ALL);
+    assert!(all.iter().all(|(_, cost)| *cost > 0.0), "{all:?}");
+    // None but the first, where there is none.
+    let one = try_out(&trial(0)).unwrap().x264;
+    assert_eq!(one.len(), 1);
+}
+
+#[test]
+fn a_hardware_that_gives_nothing_on_air_is_replaced() {
+    hardware();
+    let (sender, mut events) = mpsc::channel(256);
+    // At eight pictures a second it hangs, and a trial would have said so.
+    let config = Config {
+        fps: 8,
+        ..on_hardware(config((320, 180), 300, 1))
+    };
+    let media = crate::Media::start(config, sender).unwrap();
+    let mut choices = Vec::new();
+    media.start_programme(1);
+    loop {
+        match events.blocking_recv().expect("media go on") {
+            Event::Encoder(choice) => choices.push(choice.reason),
+            Event::ProgrammeFailed { run: 1, why } => {
+                assert_eq!(why, "video encoder is stuck");
+                media.start_programme(2);
+            }
+            Event::Video { run, .. } => {
+                assert_eq!(run, 2);
+                break;
+            }
+            _ => {}
+        }
+    }
+    // It was told at once, whichever event came first.
+    while choices.len() < 2 {
+        if let Event::Encoder(choice) = events.blocking_recv().expect("media go on") {
+            choices.push(choice.reason);
+        }
+    }
+    assert_eq!(choices, [Reason::Measured, Reason::Fallback]);
+    drop(events);
+    media.shutdown();
+}

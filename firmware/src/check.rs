@@ -1,0 +1,301 @@
+//! `podium check`: whether the configuration can be used, and with `--hardware` every part of this machine, one line each, with what to
+//! do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use board::{Board, Kind, cards, machine, watchdog};
+use stream::health::{HOT_C, Seen};
+
+use crate::config::Config;
+use crate::devices::{SYSFS, wanted};
+use crate::{encoder, print, run};
+
+/// So long the display and the lines may take to show what is wrong with them.
+const SETTLE: Duration = Duration::from_secs(4);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Ok,
+    Failed,
+    /// This machine has none, or none is configured.
+    Absent,
+}
+use Verdict::{Absent, Failed, Ok as Fine};
+
+/// What was checked, what came out, and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Line {
+    part: &'static str,
+    verdict: Verdict,
+    says: String,
+}
+
+fn line(part: &'static str, verdict: Verdict, says: impl Into<String>) -> Line {
+    let says = says.into();
+    Line {
+        part,
+        verdict,
+        says,
+    }
+}
+
+/// Exit status 0: nothing failed. What is absent is no failure.
+pub(crate) fn main_command(config: Option<&Path>, hardware: bool) -> ExitCode {
+    let config = match run::configure(config, None) {
+        Ok(config) => config,
+        Err(error) => return run::refuse(&format!("{error:#}")),
+    };
+    let mut lines = vec![line("configuration", Fine, "can be used")];
+    if hardware {
+        lines.extend(front(&config));
+        lines.push(encoder(&config));
+        lines.extend(capture(&config));
+        lines.extend(machine(&machine::sample(&config.board.root)));
+        lines.push(dog(&config));
+    }
+    print(&text(&lines));
+    if lines.iter().any(|line| line.verdict == Failed) {
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn text(lines: &[Line]) -> String {
+    let of = |line: &Line| {
+        let word = match line.verdict {
+            Fine => "ok",
+            Failed => "failed",
+            Absent => "absent",
+        };
+        format!("{word:<7} {:<14} {}\n", line.part, line.says)
+    };
+    lines.iter().map(of).collect()
+}
+
+/// Display, buttons and tally light, by the very code of the box.
+fn front(config: &Config) -> Vec<Line> {
+    if config.board.kind == Kind::Sim {
+        let says = "simulated; set [board] kind = \"linux\" to use real ones";
+        return vec![line("front", Absent, says)];
+    }
+    // Feeding a watchdog and then ending is not for a check.
+    let config = board::Config {
+        watchdog: None,
+        ..config.board.clone()
+    };
+    let mut board = match Board::new(&config) {
+        Ok(board) => board,
+        Err(error) => return vec![line("front", Failed, error.to_string())],
+    };
+    let until = Instant::now() + SETTLE;
+    let mut lit = false;
+    while Instant::now() < until && board.faults.list().len() < 3 {
+        let _ = board.display.show(&stream::screen::test_picture(lit));
+        let _ = board.tally.set(lit);
+        lit = !lit;
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    let faults = board.faults.list();
+    let biases = board::biases(&config);
+    let mut lines: Vec<Line> = faults
+        .into_iter()
+        .map(|fault| line("front", Failed, fault))
+        .collect();
+    if lines.is_empty() {
+        let says =
+            "display, buttons and tally light answer; look: the display has blinked, the light too";
+        lines.push(line("front", Fine, says));
+    }
+    lines.push(match biases {
+        Ok(()) => line("pull resistors", Fine, "the buttons' lines have theirs"),
+        Err(why) => line("pull resistors", Failed, why),
+    });
+    lines
+}
+
+fn encoder(config: &Config) -> Line {
+    match encoder::hardware(config) {
+        None => line(
+            "encoder",
+            Absent,
+            "no v4l2h264enc: x264 encodes (a Raspberry Pi 5 or a laptop has none; a Pi up to the 4 needs bcm2835-codec)",
+        ),
+        Some(Ok(())) => line(
+            "encoder",
+            Fine,
+            "v4l2h264enc encodes the configured size and rate",
+        ),
+        Some(Err(why)) => line(
+            "encoder",
+            Failed,
+            format!("v4l2h264enc does not: {why}; x264 takes over"),
+        ),
+    }
+}
+
+fn capture(config: &Config) -> Vec<Line> {
+    let pair = match cards::choose(Path::new(SYSFS), &wanted(config)) {
+        Ok(pair) => pair,
+        Err(why) => return vec![line("capture card", Absent, why)],
+    };
+    let mut lines = vec![line("capture card", Fine, &*pair.name)];
+    lines.extend(
+        pair.advice
+            .iter()
+            .map(|advice| line("capture card", Failed, advice)),
+    );
+    lines.push(match pair.usb {
+        Some(usb) if usb.join("port/disable").exists() => {
+            line("port power", Fine, "this port can be switched off and on")
+        }
+        Some(_) => line(
+            "port power",
+            Absent,
+            "this hub does not switch its ports: a dead card has to be pulled out by hand",
+        ),
+        None => line("port power", Absent, "the card is not on USB"),
+    });
+    lines
+}
+
+fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
+    let heat = match machine.temperature_c {
+        Some(c) if c >= HOT_C => line("heat", Failed, format!("{c:.0} °C: give it air and shade")),
+        Some(c) => line("heat", Fine, format!("{c:.0} °C")),
+        None => line("heat", Absent, "no sensor"),
+    };
+    let power = match (machine.undervoltage, machine.throttled) {
+        (Some(Seen::Now), _) => line("power", Failed, "too weak now: use the box's own supply"),
+        (Some(Seen::Past), _) => line(
+            "power",
+            Failed,
+            "was too weak since it was switched on: use the box's own supply",
+        ),
+        (None, Some(_)) => line(
+            "power",
+            Failed,
+            "the processor was slowed down: give it air",
+        ),
+        (None, None) => line("power", Fine, "nothing is reported"),
+    };
+    let storage = machine.storage;
+    let wear = match storage.worn_percent {
+        _ if storage.worn() => line("storage", Failed, "is worn out: have a new one ready"),
+        Some(worn) => line("storage", Fine, format!("{worn} % of its life is used up")),
+        None => line(
+            "storage",
+            Absent,
+            "does not tell its wear, as SD cards do not",
+        ),
+    };
+    let battery = match machine.clock.battery {
+        Some(true) => line("clock", Fine, "runs while the box is off"),
+        Some(false) => line("clock", Failed, "has lost the time: a new battery"),
+        None => line("clock", Absent, "none runs while the box is off"),
+    };
+    let network = match machine.clock.synchronised {
+        Some(true) => line("network time", Fine, "the clock was set"),
+        Some(false) => line(
+            "network time",
+            Failed,
+            "the clock was not set since the start: connect the box to the internet",
+        ),
+        None => line("network time", Absent, "systemd-timesyncd does not run"),
+    };
+    vec![heat, power, wear, battery, network]
+}
+
+fn dog(config: &Config) -> Line {
+    const PART: &str = "watchdog";
+    let found = watchdog::list(&config.board.root);
+    match (&config.board.watchdog, found.first()) {
+        (_, None) => line(
+            PART,
+            Absent,
+            "this machine has none, or its kernel does not say",
+        ),
+        (None, Some((path, about))) => line(
+            PART,
+            Absent,
+            format!(
+                "{} is not used; set [board] watchdog = \"{}\"",
+                about.identity,
+                path.display()
+            ),
+        ),
+        (Some(_), Some((_, about))) if about.nowayout => line(
+            PART,
+            Failed,
+            "cannot be ended: the machine restarts when the box is stopped; start the kernel with nowayout=0",
+        ),
+        (Some(_), Some((_, about))) => line(
+            PART,
+            Fine,
+            format!(
+                "{} bites after {} s",
+                about.identity,
+                about.timeout.as_secs()
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use stream::machine::{Clock, Machine, Spare, Storage};
+
+    use super::*;
+
+    fn verdicts(of: &Machine) -> Vec<Verdict> {
+        machine(of).iter().map(|line| line.verdict).collect()
+    }
+
+    #[test]
+    fn each_part_of_the_machine_gets_its_verdict() {
+        assert_eq!(
+            verdicts(&Machine::default()),
+            [Absent, Fine, Absent, Absent, Absent]
+        );
+        let fine = Machine {
+            temperature_c: Some(51.0),
+            storage: Storage {
+                worn_percent: Some(10),
+                spare: Some(Spare::Normal),
+            },
+            clock: Clock {
+                battery: Some(true),
+                synchronised: Some(true),
+            },
+            ..Machine::default()
+        };
+        assert_eq!(verdicts(&fine), [Fine; 5]);
+        let broken = Machine {
+            temperature_c: Some(86.0),
+            undervoltage: Some(Seen::Past),
+            throttled: Some(Seen::Now),
+            storage: Storage {
+                worn_percent: Some(100),
+                spare: None,
+            },
+            clock: Clock {
+                battery: Some(false),
+                synchronised: Some(false),
+            },
+        };
+        assert_eq!(verdicts(&broken), [Failed; 5]);
+    }
+
+    #[test]
+    fn the_lines_are_columns() {
+        let lines = [
+            line("heat", Fine, "51 °C"),
+            line("port power", Absent, "none"),
+        ];
+        assert_eq!(
+            text(&lines),
+            "ok      heat           51 °C\nabsent  port power     none\n"
+        );
+    }
+}

@@ -1,0 +1,149 @@
+//! What the machine below the box says, and the watchdog above it, with the kernel's directories played by a test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::json;
+use tests::{Config, Podium, podium, wait_for};
+
+/// A hot Raspberry Pi on a weak supply.
+fn kernel(dir: &Path) -> PathBuf {
+    let root = dir.join("kernel");
+    for (path, text) in [
+        ("sys/class/thermal/thermal_zone0/type", "cpu-thermal"),
+        ("sys/class/thermal/thermal_zone0/temp", "61500"),
+        (
+            "sys/devices/platform/soc/soc:firmware/get_throttled",
+            "50005",
+        ),
+        ("sys/class/block/mmcblk0/device/life_time", "0x02 0x01"),
+        ("sys/class/rtc/rtc0/since_epoch", "1800000000"),
+        (
+            "sys/class/watchdog/watchdog0/identity",
+            "Broadcom BCM2835 Watchdog timer",
+        ),
+        ("sys/class/watchdog/watchdog0/timeout", "15"),
+        ("sys/class/watchdog/watchdog0/nowayout", "0"),
+        ("watchdog", ""),
+    ] {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+fn board(root: &Path) -> String {
+    let dog = root.join("watchdog");
+    format!(
+        "[board]\nroot = \"{}\"\nwatchdog = \"{}\"\n",
+        root.display(),
+        dog.display()
+    )
+}
+
+#[test]
+fn the_box_tells_what_its_machine_says_and_feeds_the_watchdog_until_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = kernel(dir.path());
+    let config = Config {
+        extra: board(&root),
+        ..Config::default()
+    };
+    let eaten = || fs::read(root.join("watchdog")).unwrap();
+    let podium = Podium::start(dir.path(), &config);
+    let status = podium.status();
+    assert_eq!(
+        status["machine"],
+        json!({
+            "temperature_c": 61.5,
+            "undervoltage": "now",
+            "throttled": "now",
+            "storage": {"worn_percent": 20, "spare": null},
+            "clock": {"battery": true, "synchronised": null},
+        })
+    );
+    assert_eq!(status["health"]["word"], "Warning");
+    assert_eq!(status["health"]["action"][0], "Power is too weak");
+    // Nothing is measured for a simulated box.
+    assert_eq!(
+        status["encoder"],
+        json!({"element": "x264enc", "preset": "superfast", "reason": "default"})
+    );
+    assert_eq!(status["hardware"], json!([]));
+    wait_for("meals while idle", || (eaten().len() > 1).then_some(()));
+    podium.go_live();
+    let before = eaten().len();
+    wait_for("meals on air", || (eaten().len() > before).then_some(()));
+    // A process that dies leaves the watchdog awake, and it bites.
+    podium.signal(Signal::KILL);
+    assert_eq!(podium.join().code, None);
+    assert!(eaten().iter().all(|byte| *byte == b'\n'));
+
+    let podium = Podium::start(dir.path(), &config);
+    podium.wait_for_state("live");
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    assert!(
+        eaten().ends_with(b"V"),
+        "a box that is stopped is not bitten"
+    );
+}
+
+#[test]
+fn the_check_names_what_failed_and_what_is_absent() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = kernel(dir.path());
+    let file = dir.path().join("podium.toml");
+    let check = |toml: &str| {
+        fs::write(&file, toml).unwrap();
+        podium(&["check", "--hardware", "--config", file.to_str().unwrap()])
+    };
+    let found = check(&board(&root));
+    assert_eq!(found.code, Some(1), "{}", found.stdout);
+    let line = |part: &str| {
+        let mut lines = found.stdout.lines();
+        lines
+            .find(|line| line.contains(part))
+            .unwrap_or_else(|| panic!("{part}: {}", found.stdout))
+            .to_owned()
+    };
+    assert!(line(" front ").starts_with("absent"));
+    assert!(line(" power ").starts_with("failed") && line(" power ").contains("own supply"));
+    assert!(line(" heat ").starts_with("ok"));
+    assert!(line(" watchdog ").ends_with("Broadcom BCM2835 Watchdog timer bites after 15 s"));
+    // The check fed nobody, else it would have been bitten at its end.
+    assert_eq!(fs::read(root.join("watchdog")).unwrap(), b"");
+
+    fs::write(
+        root.join("sys/devices/platform/soc/soc:firmware/get_throttled"),
+        "0",
+    )
+    .unwrap();
+    let found = check(&board(&root));
+    assert_eq!(found.code, Some(0), "{}", found.stdout);
+    let refused = check("[video]\nx264_preset = \"placebo\"\n");
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("ultrafast"), "{}", refused.stderr);
+}
+
+/// The trial as the box runs it: x264 is measured with the processor's time, not with the clock's.
+#[test]
+fn a_trial_of_the_encoders_answers_with_costs() {
+    let trial = json!({
+        "jobs": [{"width": 160, "height": 90, "fps": 10, "kbps": 200}],
+        "segment": {"secs": 2, "nanos": 0},
+        "v4l2": true,
+        "x264": true,
+        "cores": 1000,
+    });
+    let found = podium(&["try-encoders", &trial.to_string()]);
+    assert_eq!(found.code, Some(0), "{}", found.stderr);
+    let findings: serde_json::Value = serde_json::from_str(&found.stdout).unwrap();
+    assert_eq!(findings["v4l2"], "this machine has none");
+    let costs = findings["x264"].as_array().unwrap();
+    assert_eq!(costs.len(), 6, "{findings}");
+    assert!(costs.iter().all(|cost| cost[1].as_f64().unwrap() > 0.0));
+    assert_eq!(podium(&["try-encoders", "{}"]).code, Some(2));
+}
