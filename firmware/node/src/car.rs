@@ -55,7 +55,9 @@ impl std::str::FromStr for EntityBytes {
             if to == "*" { None } else { Some(number(to)?) },
         );
         match to {
-            Some(to) if (from < 0) == (to < 0) && to < from => Err("entity-bytes ends before it begins"),
+            Some(to) if (from < 0) == (to < 0) && to < from => {
+                Err("entity-bytes ends before it begins")
+            }
             to => Ok(EntityBytes { from, to }),
         }
     }
@@ -82,15 +84,28 @@ pub(crate) fn stream(
     way: Vec<Cid>,
     options: CarOptions,
 ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
-    let (end, before) = way.split_last().map_or((None, &[][..]), |(end, before)| (Some(*end), before));
+    let (end, before) = way
+        .split_last()
+        .map_or((None, &[][..]), |(end, before)| (Some(*end), before));
     let mut pending: Vec<Pending> = (end.into_iter())
         .map(|cid| Pending {
             cid,
             below: match options {
-                CarOptions { scope: DagScope::Block, .. } => Below::Nothing,
-                CarOptions { bytes: Some(bytes), .. } => Below::Bytes(bytes),
-                CarOptions { scope: DagScope::Entity, .. } => Below::File,
-                CarOptions { scope: DagScope::All, .. } => Below::All,
+                CarOptions {
+                    scope: DagScope::Block,
+                    ..
+                } => Below::Nothing,
+                CarOptions {
+                    bytes: Some(bytes), ..
+                } => Below::Bytes(bytes),
+                CarOptions {
+                    scope: DagScope::Entity,
+                    ..
+                } => Below::File,
+                CarOptions {
+                    scope: DagScope::All,
+                    ..
+                } => Below::All,
             },
             depth: 0,
         })
@@ -170,21 +185,35 @@ impl Walk {
         }
     }
 
-    fn descend(&mut self, cid: Cid, bytes: &Bytes, below: Below, depth: usize) -> Result<(), ReadError> {
+    fn descend(
+        &mut self,
+        cid: Cid,
+        bytes: &Bytes,
+        below: Below,
+        depth: usize,
+    ) -> Result<(), ReadError> {
         let broken = |reason: String| ReadError::NotUnixFs { cid, reason };
         let node = unixfs::decode(&cid, bytes.clone()).map_err(broken)?;
         let first = self.pending.len();
         match node {
             Node::Leaf(_) => {}
             Node::Directory(entries) if below == Below::All => {
-                let children = entries.into_iter().map(|(_, cid, _)| Pending { cid, below: Below::All, depth: 0 });
+                let children = entries.into_iter().map(|(_, cid, _)| Pending {
+                    cid,
+                    below: Below::All,
+                    depth: 0,
+                });
                 self.pending.extend(children);
             }
             Node::Directory(_) => {}
             Node::File { .. } if depth > MAX_DEPTH => {
                 return Err(broken("a file that is nested too deeply".to_owned()));
             }
-            Node::File { size, inline, children } => {
+            Node::File {
+                size,
+                inline,
+                children,
+            } => {
                 let range = match below {
                     Below::Bytes(bytes) => Some(bytes.within(size)),
                     Below::Range(ref range) => Some(range.clone()),
@@ -200,7 +229,8 @@ impl Walk {
                             Below::Range(range.start.saturating_sub(start)..range.end - start)
                         }),
                     };
-                    self.pending.extend(below.map(|below| Pending { cid, below, depth }));
+                    self.pending
+                        .extend(below.map(|below| Pending { cid, below, depth }));
                     start = end;
                 }
             }
@@ -219,7 +249,10 @@ fn header(root: &Cid) -> Bytes {
     let cid = root.to_bytes();
     let mut out = BytesMut::new();
     let link = 1 + cid.len() as u8;
-    push_varint(&mut out, (ROOTS_OF_ONE.len() + LINK.len() + 1 + usize::from(link) + VERSION_1.len()) as u64);
+    push_varint(
+        &mut out,
+        (ROOTS_OF_ONE.len() + LINK.len() + 1 + usize::from(link) + VERSION_1.len()) as u64,
+    );
     out.put_slice(ROOTS_OF_ONE);
     out.put_slice(LINK);
     out.put_slice(&[link, 0]);
@@ -268,7 +301,9 @@ mod tests {
         ] {
             assert_eq!(within(text), Ok(expected), "{text}");
         }
-        for text in ["", "1", "1:", ":1", "*:1", "a:b", "1:0", "-1:-2", "0:1:2", "0x1:2"] {
+        for text in [
+            "", "1", "1:", ":1", "*:1", "a:b", "1:0", "-1:-2", "0:1:2", "0x1:2",
+        ] {
             assert!(within(text).is_err(), "{text}");
         }
     }

@@ -72,7 +72,15 @@ pub(crate) async fn root(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    path(gateway, Path((cid, String::new())), form, host, uri, headers).await
+    path(
+        gateway,
+        Path((cid, String::new())),
+        form,
+        host,
+        uri,
+        headers,
+    )
+    .await
 }
 
 pub(crate) async fn path(
@@ -92,7 +100,11 @@ pub(crate) async fn path(
     };
     let namespace = format!("/ipfs/{cid}");
     let request = Request {
-        base: if host.is_some() { String::new() } else { namespace.clone() },
+        base: if host.is_some() {
+            String::new()
+        } else {
+            namespace.clone()
+        },
         namespace,
         root,
         path,
@@ -114,7 +126,15 @@ pub(crate) async fn named_root(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    named_path(gateway, Path((name, String::new())), form, host, uri, headers).await
+    named_path(
+        gateway,
+        Path((name, String::new())),
+        form,
+        host,
+        uri,
+        headers,
+    )
+    .await
 }
 
 /// The box's own name only; others would have to be looked up elsewhere.
@@ -148,7 +168,11 @@ pub(crate) async fn named_path(
     let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
     let namespace = format!("/ipns/{name}");
     let request = Request {
-        base: if host.is_some() { String::new() } else { namespace.clone() },
+        base: if host.is_some() {
+            String::new()
+        } else {
+            namespace.clone()
+        },
         namespace,
         root,
         path,
@@ -249,7 +273,9 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
         // It would act for every other content of the namespace (path gateway specification, Service-Worker).
         _ if !request.subdomain
             && request.path.is_empty()
-            && headers.get("service-worker").is_some_and(|it| it == "script") =>
+            && headers
+                .get("service-worker")
+                .is_some_and(|it| it == "script") =>
         {
             Some("a service worker may not be registered for the root of a namespace")
         }
@@ -282,7 +308,12 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
             }
         },
     };
-    let path = header_value(&join(&request.namespace, &request.path));
+    let slash = if request.uri.path().ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    let path = header_value(&(join(&request.namespace, &request.path) + slash));
     let roots: Vec<_> = way.iter().map(Cid::to_string).collect();
     // The same address has another form for whoever accepts it.
     let accept = HeaderValue::from_static("accept");
@@ -293,13 +324,7 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     response
 }
 
-fn file(
-    gateway: &Gateway,
-    cid: Cid,
-    size: u64,
-    kind: String,
-    request: &Request<'_>,
-) -> Response {
+fn file(gateway: &Gateway, cid: Cid, size: u64, kind: String, request: &Request<'_>) -> Response {
     let mut response =
         Content::stored(&gateway.node, cid, kind, size).respond(request.headers, request.cache);
     if !request.subdomain {
@@ -430,7 +455,10 @@ fn car(gateway: &Gateway, way: &[Cid], options: CarOptions, request: &Request<'_
         false => match CARS_WITHOUT_DUPLICATES.try_acquire() {
             Ok(permit) => Some(permit),
             Err(_) => {
-                let wait = [(header::RETRY_AFTER, "10"), (header::CACHE_CONTROL, "no-store")];
+                let wait = [
+                    (header::RETRY_AFTER, "10"),
+                    (header::CACHE_CONTROL, "no-store"),
+                ];
                 let text = "too many of these at a time: come back later, or ask with dups=y\n";
                 return (StatusCode::SERVICE_UNAVAILABLE, wait, text).into_response();
             }
@@ -443,7 +471,10 @@ fn car(gateway: &Gateway, way: &[Cid], options: CarOptions, request: &Request<'_
     let etag = format!("\"{root}.car.{hash}\"");
     let mut fields = HeaderMap::new();
     fields.insert(header::ETAG, header_value(&format!("W/{etag}")));
-    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static(request.cache));
+    fields.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static(request.cache),
+    );
     if matches_etag(request.headers, &etag) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
@@ -486,7 +517,11 @@ fn attach(response: &mut Response, request: &Request<'_>, name: &str) {
 fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
     let etag = format!("\"DirIndex-{cid}\"");
     let mut fields = HeaderMap::new();
-    let cache = if request.cache == IMMUTABLE { LISTING } else { request.cache };
+    let cache = if request.cache == IMMUTABLE {
+        LISTING
+    } else {
+        request.cache
+    };
     fields.insert(header::ETAG, header_value(&etag));
     fields.insert(header::CACHE_CONTROL, header_value(cache));
     if matches_etag(request.headers, &etag) {
@@ -551,13 +586,25 @@ mod tests {
         check("", None, Ok(Wanted::Plain));
         check("", Some("text/html,*/*;q=0.8"), Ok(Wanted::Plain));
         check("", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
-        check("format=raw", Some("application/vnd.ipld.car"), Ok(Wanted::Raw));
+        check(
+            "format=raw",
+            Some("application/vnd.ipld.car"),
+            Ok(Wanted::Raw),
+        );
         check("format=tar", None, Ok(Wanted::Other));
         check("", Some("application/vnd.ipld.dag-json"), Ok(Wanted::Other));
         check("", Some("text/html, application/vnd.ipld.car"), car(all));
         let once = CarOptions { dups: false, ..all };
-        check("", Some("application/vnd.ipld.car; version=1; order=dfs; dups=n"), car(once));
-        check("car-dups=n", Some("application/vnd.ipld.car;dups=y"), car(all));
+        check(
+            "",
+            Some("application/vnd.ipld.car; version=1; order=dfs; dups=n"),
+            car(once),
+        );
+        check(
+            "car-dups=n",
+            Some("application/vnd.ipld.car;dups=y"),
+            car(all),
+        );
         check("format=car&car-dups=n&car-order=unk", None, car(once));
         let range = CarOptions {
             scope: DagScope::Entity,
@@ -566,12 +613,32 @@ mod tests {
         };
         check("format=car&entity-bytes=5%3A*", None, car(range));
         for (query, accept, why) in [
-            ("format=car&car-version=2", None, "only CAR version 1 is offered"),
-            ("", Some("application/vnd.ipld.car;version=2"), "only CAR version 1 is offered"),
-            ("format=car&car-order=bfs", None, "the order of a CAR is dfs or unk"),
+            (
+                "format=car&car-version=2",
+                None,
+                "only CAR version 1 is offered",
+            ),
+            (
+                "",
+                Some("application/vnd.ipld.car;version=2"),
+                "only CAR version 1 is offered",
+            ),
+            (
+                "format=car&car-order=bfs",
+                None,
+                "the order of a CAR is dfs or unk",
+            ),
             ("format=car&car-dups=maybe", None, "dups of a CAR is y or n"),
-            ("format=car&dag-scope=most", None, "dag-scope is block, entity or all"),
-            ("format=car&entity-bytes=5", None, "entity-bytes is from:to, where to may be *"),
+            (
+                "format=car&dag-scope=most",
+                None,
+                "dag-scope is block, entity or all",
+            ),
+            (
+                "format=car&entity-bytes=5",
+                None,
+                "entity-bytes is from:to, where to may be *",
+            ),
         ] {
             check(query, accept, Err(why));
         }

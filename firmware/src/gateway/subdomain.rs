@@ -107,7 +107,9 @@ fn moved(host: &str, scheme: Option<&str>, asked: &Uri) -> Place {
     let rest = pieces.next().unwrap_or_default();
     let query = asked.query().map(|query| format!("?{query}"));
     let query = query.unwrap_or_default();
-    Place::Moved(format!("{scheme}://{label}.{namespace}.{host}/{rest}{query}"))
+    Place::Moved(format!(
+        "{scheme}://{label}.{namespace}.{host}/{rest}{query}"
+    ))
 }
 
 fn strip_suffix_ignoring_case<'a>(text: &'a str, suffix: &str) -> Option<&'a str> {
@@ -138,11 +140,17 @@ mod tests {
     fn content_has_an_origin_of_its_own() {
         let own = |rest: &str| format!("{DIRECTORY}.ipfs.box.example{rest}");
         let moved = |to: String| Place::Moved(format!("http://{to}"));
-        check("box.example", &format!("/ipfs/{DIRECTORY}"), moved(own("/")));
+        check(
+            "box.example",
+            &format!("/ipfs/{DIRECTORY}"),
+            moved(own("/")),
+        );
         check(
             "BOX.example:8080",
             &format!("/ipfs/{DIRECTORY}/a/b%20c?format=raw"),
-            moved(format!("{DIRECTORY}.ipfs.BOX.example:8080/a/b%20c?format=raw")),
+            moved(format!(
+                "{DIRECTORY}.ipfs.BOX.example:8080/a/b%20c?format=raw"
+            )),
         );
         // Of version 0, as older tools print it.
         check(
@@ -155,8 +163,16 @@ mod tests {
             &format!("/ipns/{NAME}/x"),
             moved(format!("{NAME}.ipns.box.example/x")),
         );
-        check(&own(":8080"), "/a/?x=y", content(&format!("/ipfs/{DIRECTORY}/a/?x=y")));
-        check(&own("").to_uppercase(), "/", content(&format!("/ipfs/{DIRECTORY}/")));
+        check(
+            &own(":8080"),
+            "/a/?x=y",
+            content(&format!("/ipfs/{DIRECTORY}/a/?x=y")),
+        );
+        check(
+            &own("").to_uppercase(),
+            "/",
+            content(&format!("/ipfs/{DIRECTORY}/")),
+        );
         check(
             &format!("{NAME}.ipns.box.example"),
             "/",
@@ -177,7 +193,11 @@ mod tests {
         ] {
             check(host, path, Place::Elsewhere);
         }
-        for host in ["nonsense.ipfs.box.example", "www.box.example", "ipfs.box.example"] {
+        for host in [
+            "nonsense.ipfs.box.example",
+            "www.box.example",
+            "ipfs.box.example",
+        ] {
             let why = "no <cid>.ipfs or <name>.ipns before the gateway's host name\n";
             check(host, "/", Place::Wrong(why));
         }

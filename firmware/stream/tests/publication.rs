@@ -12,8 +12,8 @@ use stream::low_latency::{LowLatencyPlaylist, RenditionReport};
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, Picture, PlaylistType};
 use stream::publication::{
-    File, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail, Update,
-    Video, check_rows, segment_path,
+    File, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail,
+    Update, Video, check_rows, segment_path,
 };
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
@@ -1215,7 +1215,7 @@ fn the_event_playlist_goes_on_in_another_leaf() {
         world.segments(1);
         world.store_all();
     }
-    world.publication.finish();
+    world.finish();
     world.store_all();
     let leaves = &world.leaves["video/event.m3u8"];
     assert_eq!((leaves.len(), &leaves[0]), (3, &before));

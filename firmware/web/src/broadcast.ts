@@ -32,7 +32,7 @@ function load(choice: Choice): void {
     // A worker would be a file of its own.
     enableWorker: false,
     // A snapshot has no live edge to stay at: it is seen from its beginning.
-    ...(choice.kind === "snapshot" && { startPosition: 0, liveMaxLatencyDurationCount: Infinity }),
+    ...(choice.kind === "snapshot" && { startPosition: 0 }),
     backBufferLength: 60,
   });
   hls.on(Hls.Events.MANIFEST_PARSED, begin);

@@ -52,7 +52,12 @@ impl Tree<'_> {
         if let Some(old) = old {
             match old.value().0 {
                 DIRECTORY => return Err(invalid(&file.path, "there is a directory of that name")),
-                NODE => return Err(invalid(&file.path, "there is a file of that name that grows")),
+                NODE => {
+                    return Err(invalid(
+                        &file.path,
+                        "there is a file of that name that grows",
+                    ));
+                }
                 _ => change.drop_entry(old.value()),
             }
         }
@@ -96,7 +101,12 @@ impl Tree<'_> {
         let mut dirty = vec![root.clone()];
         for (index, leaf) in (keep..).zip(&file.leaves) {
             let (node, name) = place(index);
-            let row = (FILE, key(&leaf.cid()), leaf.bytes().len() as u64, [].as_slice());
+            let row = (
+                FILE,
+                key(&leaf.cid()),
+                leaf.bytes().len() as u64,
+                [].as_slice(),
+            );
             change.add(leaf.cid(), leaf.bytes().clone());
             let old = self
                 .entries

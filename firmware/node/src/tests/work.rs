@@ -36,8 +36,13 @@ fn media(rendition: Rendition, number: u64) -> Bytes {
 }
 
 fn duration(rendition: Rendition) -> MediaDuration {
+    // Sound does not end with the picture, so that the playlists differ.
+    let ticks = match rendition {
+        Rendition::Audio => 95_232,
+        _ => 180_000,
+    };
     MediaDuration {
-        ticks: u64::from(rendition.timescale()) * 2,
+        ticks,
         timescale: rendition.timescale(),
     }
 }
@@ -149,17 +154,24 @@ async fn store(node: &Node, id: BroadcastId, publication: &mut Publication) -> c
     published.root
 }
 
-/// 10 is in the first leaf and directory, 1,000 is in the fourth directory, 15,000 is eight hours and twenty minutes.
+/// 15,000 is eight hours and twenty minutes.
 #[tokio::test(start_paused = true)]
 async fn the_work_for_a_segment_does_not_grow_with_the_broadcast() {
-    let mut table = Vec::new();
-    // Each as far into its directory and its leaf as the others are: 40 of 256, 40 of 64.
-    for number in [10, 40, 1000, 1064, 15_000, 15_144] {
+    for number in [10, 1000, 15_000] {
         let (blocks, bytes, journal) = work(number).await;
-        table.push((number, blocks - MEDIA_BLOCKS, bytes, journal));
+        // Of each rendition a directory of segments and its own, live.m3u8, and three of event.m3u8; two playlists of playlists
+        // and the root.
+        assert_eq!(
+            blocks - MEDIA_BLOCKS,
+            2 * 6 + 3,
+            "blocks for segment {number}"
+        );
+        // Measured: 4.7, 32.2 and 30.4 kB. It depends on how full the directories and leaves are that are written anew.
+        assert!(bytes < 40_000, "{bytes} bytes for segment {number}");
+        // Measured: 37, 250 and 430 kB. The rows of new blocks are scattered over a tree that grows, a page or two for each.
+        assert!(
+            journal < 600_000,
+            "{journal} bytes of the journal for segment {number}"
+        );
     }
-    for (number, blocks, bytes, journal) in &table {
-        println!("segment {number}: {blocks} blocks, {bytes} bytes of them, {journal} of the journal");
-    }
-    panic!("look");
 }
