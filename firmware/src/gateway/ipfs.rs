@@ -371,17 +371,20 @@ async fn directory(
     listing(request, &cid, entries)
 }
 
-/// RFC 6266: the name in ASCII for old programs, and as it is.
+/// RFC 6266: the name in ASCII, and as it is where it is not.
 fn disposition(kind: &str, name: &str) -> String {
     let plain = |c: char| {
         let plain = c.is_ascii_alphanumeric() || " -._()".contains(c);
         if plain { c } else { '_' }
     };
     let ascii: String = name.chars().map(plain).collect();
-    format!(
-        "{kind}; filename=\"{ascii}\"; filename*=UTF-8''{}",
-        percent_encode(name)
-    )
+    match ascii == name {
+        true => format!("{kind}; filename=\"{ascii}\""),
+        false => {
+            let encoded = percent_encode(name);
+            format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+        }
+    }
 }
 
 fn join(base: &str, path: &str) -> String {
