@@ -1,5 +1,7 @@
 //! The pages, embedded in the binary, and what both listeners share.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
@@ -17,7 +19,10 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob
 /// The player that lies in every broadcast's directory, by its name and as what opens with the directory. It is one block,
 /// stored once for all broadcasts.
 pub(crate) fn player() -> Vec<File> {
-    let page = Pages::get("player.html").map(|page| Bytes::from(page.data.into_owned()));
+    let page = Pages::get("player.html").map(|page| match page.data {
+        Cow::Borrowed(page) => Bytes::from_static(page),
+        Cow::Owned(page) => Bytes::from(page),
+    });
     let file = |path: &str, page: &Bytes| File {
         path: path.to_owned(),
         parts: vec![page.clone()],

@@ -48,8 +48,6 @@ pub(crate) struct Form {
 
 /// What was asked for, whether by CID or by name.
 struct Request<'a> {
-    /// Before the path in a URL: `/ipfs/<cid>` or `/ipns/<name>`, and nothing where the host name says it.
-    base: String,
     /// `/ipfs/<cid>` or `/ipns/<name>`.
     namespace: String,
     root: Cid,
@@ -60,6 +58,13 @@ struct Request<'a> {
     uri: &'a Uri,
     headers: &'a HeaderMap,
     subdomain: bool,
+}
+
+impl Request<'_> {
+    /// What stands before the path in a URL: nothing where the host name says it.
+    fn base(&self) -> &str {
+        if self.subdomain { "" } else { &self.namespace }
+    }
 }
 
 type Host = Option<Extension<Subdomain>>;
@@ -98,14 +103,8 @@ pub(crate) async fn path(
         Ok(wanted) => wanted,
         Err(why) => return bad_request(&why),
     };
-    let namespace = format!("/ipfs/{cid}");
     let request = Request {
-        base: if host.is_some() {
-            String::new()
-        } else {
-            namespace.clone()
-        },
-        namespace,
+        namespace: format!("/ipfs/{cid}"),
         root,
         path,
         cache: IMMUTABLE,
@@ -166,14 +165,8 @@ pub(crate) async fn named_path(
     };
     // Segments and init segments under a name are what they were; only the playlists move on.
     let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
-    let namespace = format!("/ipns/{name}");
     let request = Request {
-        base: if host.is_some() {
-            String::new()
-        } else {
-            namespace.clone()
-        },
-        namespace,
+        namespace: format!("/ipns/{name}"),
         root,
         path,
         cache: if fixed { IMMUTABLE } else { NAMED },
@@ -354,7 +347,7 @@ async fn directory(
 ) -> Response {
     if !request.uri.path().ends_with('/') {
         let query = request.uri.query().map(|query| format!("?{query}"));
-        let path = join(&request.base, &request.path);
+        let path = join(request.base(), &request.path);
         let location = format!("{path}/{}", query.unwrap_or_default());
         let to = [(header::LOCATION, header_value(&location))];
         return (StatusCode::MOVED_PERMANENTLY, to).into_response();
