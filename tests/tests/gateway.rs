@@ -3,6 +3,11 @@
 //! Kubo's gateway is what the specifications' conformance suite was made with, and passes it. Here it gets the box's own
 //! broadcast, and then every request of the table goes to both. What may differ stands in the table with its reason.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "what may differ is told with every run"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
