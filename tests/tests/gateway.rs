@@ -157,7 +157,10 @@ fn cases(root: &str, segment: &str, cid: &str, leaf: &str) -> Vec<Case> {
         Case::media(unixfs, at("/video/../video/vod.m3u8"))
             .instead(400, "Kubo redirects to the address without dots, which no client sends that follows RFC 3986"),
         Case::media(unixfs, format!("/ipfs/{cid}")),
-        Case::media(unixfs, format!("{segment}?filename=a%20talk.m4s")),
+        Case::media(unixfs, format!("{segment}?filename=a%20talk.m4s")).except((
+            "content-disposition",
+            "the ASCII form of Kubo is percent-encoded, and old programs would show it like that",
+        )),
         Case::media(unixfs, format!("{segment}?filename=talk.m4s&download=true")),
         Case::new(unixfs, at("/video")).words(),
         Case::new(unixfs, at("/video?x=y&z")).words(),

@@ -364,20 +364,15 @@ async fn directory(
     listing(request, &cid, entries)
 }
 
-/// RFC 6266: the name in ASCII, and as it is where it is not.
+/// RFC 6266: the name in ASCII for old programs, and as it is.
 fn disposition(kind: &str, name: &str) -> String {
     let plain = |c: char| {
         let plain = c.is_ascii_alphanumeric() || " -._()".contains(c);
         if plain { c } else { '_' }
     };
     let ascii: String = name.chars().map(plain).collect();
-    match ascii == name {
-        true => format!("{kind}; filename=\"{ascii}\""),
-        false => {
-            let encoded = percent_encode(name);
-            format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
-        }
-    }
+    let encoded = percent_encode(name);
+    format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
 }
 
 fn join(base: &str, path: &str) -> String {
