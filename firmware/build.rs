@@ -4,7 +4,10 @@ use std::path::Path;
 
 fn main() {
     println!("cargo::rerun-if-changed=web/dist");
-    if !Path::new("web/dist/watch.html").exists() {
+    if !["watch.html", "player.html"]
+        .iter()
+        .all(|page| Path::new("web/dist").join(page).exists())
+    {
         println!("cargo::error=the pages are not built yet: run `make web` first");
         std::process::exit(1);
     }

@@ -29,6 +29,7 @@ use crate::kept::Kept;
 use crate::live::{Live, RecentFile};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
+use crate::web;
 use crate::wishes::Wishes;
 use recovery::{Format, Meta};
 
@@ -598,6 +599,7 @@ impl Appliance {
         let mut settings = settings(&self.config);
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
+        self.publication.attach(web::player());
         self.channels.live.send_modify(Live::forget);
         self.keeper.keep(Some(self.wishes));
         self.id = None;
@@ -691,8 +693,14 @@ fn to_node(
             NewFile {
                 path: file.path,
                 leaves,
+                keep: None,
             }
         })
+        .chain(update.tails.into_iter().map(|tail| NewFile {
+            path: tail.path,
+            leaves: tail.leaves.into_iter().flat_map(Leaf::split).collect(),
+            keep: Some(tail.keep),
+        }))
         .collect();
     let row = update.row.map(|row| serde_json::to_vec(&row)).transpose()?;
     let update = node::Update {

@@ -105,17 +105,21 @@ pub(crate) struct Capture {
     pub(crate) separate_clocks: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Viewer {
     /// Address of the viewers' pages and streams. Default `0.0.0.0:8080`.
     pub(crate) listen: SocketAddr,
+    /// Host name of a subdomain gateway, as `box.example`: content is at `<cid>.ipfs.box.example`, so that DNS or a proxy has to
+    /// lead all names below it here. Default: none, and content is below `/ipfs` and `/ipns` only.
+    pub(crate) gateway_host: Option<String>,
 }
 
 impl Default for Viewer {
     fn default() -> Viewer {
         Viewer {
             listen: ([0, 0, 0, 0], 8080).into(),
+            gateway_host: None,
         }
     }
 }
@@ -420,6 +424,15 @@ impl Config {
         if let Some(low) = &video.low {
             low.check(video)?;
         }
+        if let Some(host) = &self.viewer.gateway_host
+            && !is_host_name(host)
+        {
+            return Err(ConfigError::Value {
+                key: "[viewer] gateway_host",
+                value: host.clone(),
+                accepted: "a host name without port, as box.example",
+            });
+        }
         if !(-MOST_TRIM_MS..=MOST_TRIM_MS).contains(&self.capture.av_offset_ms) {
             return Err(ConfigError::Value {
                 key: "[capture] av_offset_ms",
@@ -476,6 +489,16 @@ impl LowVideo {
         }
         Ok(())
     }
+}
+
+/// Labels of letters, digits and hyphens (RFC 1123 section 2.1).
+fn is_host_name(text: &str) -> bool {
+    text.split('.').all(|label| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
 }
 
 #[cfg(test)]
@@ -573,6 +596,11 @@ segment_ms = 2000
         check(
             "[viewer]\nlisten = \"8080\"\n",
             "FILE:2: invalid socket address syntax",
+        );
+        check("[viewer]\ngateway_host = \"box.example\"\n", "ok");
+        check(
+            "[viewer]\ngateway_host = \"box.example:8080\"\n",
+            "[viewer] gateway_host = box.example:8080: must be a host name without port, as box.example",
         );
         check(
             "[hls]\nsegment_ms = 9223372036854775807\n",

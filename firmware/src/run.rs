@@ -131,6 +131,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     };
     let status = channels.status.subscribe();
     channels.samples.mark_unchanged();
+    let host = config.viewer.gateway_host.clone();
     let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
     let appliance = Appliance::new(
         config,
@@ -147,6 +148,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let gateway = Gateway {
         node,
         live: live_now,
+        host,
     };
     let console = Console::new(status, commands, front.clone());
     let servers = [

@@ -1,8 +1,12 @@
 //! The pages, embedded in the binary, and what both listeners share.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use stream::publication::File;
 
 /// Built by Vite before cargo (`make web`).
 #[derive(rust_embed::RustEmbed)]
@@ -11,6 +15,23 @@ struct Pages;
 
 /// Only what comes from the box itself; media plays from memory (`blob:`), which is how hls.js feeds a player.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; object-src 'none'";
+
+/// The player that lies in every broadcast's directory, by its name and as what opens with the directory. It is one block,
+/// stored once for all broadcasts.
+pub(crate) fn player() -> Vec<File> {
+    let page = Pages::get("player.html").map(|page| match page.data {
+        Cow::Borrowed(page) => Bytes::from_static(page),
+        Cow::Owned(page) => Bytes::from(page),
+    });
+    let file = |path: &str, page: &Bytes| File {
+        path: path.to_owned(),
+        parts: vec![page.clone()],
+    };
+    let both = ["player.html", "index.html"];
+    (page.iter())
+        .flat_map(|page| both.map(|path| file(path, page)))
+        .collect()
+}
 
 /// Serves a page. Who may show it in a frame depends on the page.
 pub(crate) fn page(name: &str, frame_ancestors: &str) -> Response {

@@ -83,6 +83,16 @@ pub fn head(url: &str) -> Answer {
     answer(agent().head(url).call()).unwrap_or_else(|error| panic!("HEAD {url}: {error}"))
 }
 
+/// Any request without a body.
+pub fn request(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = ureq::http::Request::builder().method(method).uri(url);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(()).expect("a request");
+    answer(agent().run(request)).unwrap_or_else(|error| panic!("{method} {url}: {error}"))
+}
+
 pub fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
     let mut request = agent().post(url);
     for (name, value) in headers {

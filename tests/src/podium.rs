@@ -18,6 +18,8 @@ pub struct Config {
     pub extra: String,
     /// `[capture]` keys.
     pub capture: String,
+    /// `[viewer]` keys.
+    pub viewer: String,
 }
 
 /// How a box ended.
@@ -81,12 +83,13 @@ impl Config {
         let text = format!(
             "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
              [capture]\n{}\n\
-             [viewer]\nlisten = \"127.0.0.1:0\"\n\
+             [viewer]\nlisten = \"127.0.0.1:0\"\n{}\n\
              [operator]\nlisten = \"127.0.0.1:0\"\n\
              [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]\n\
              {}\n",
             data.display(),
             self.capture,
+            self.viewer,
             self.extra
         );
         std::fs::write(&path, text).expect("the config can be written");

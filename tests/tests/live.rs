@@ -755,7 +755,7 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
         ("/live/video/%2e%2e%2fetc.m4s".to_owned(), 404),
         ("/live/nothing.m3u8".to_owned(), 404),
         ("/live/video/live.m3u8".to_owned(), 404),
-        (format!("/ipfs/{root}?format=car"), 406),
+        (format!("/ipfs/{root}?format=tar"), 406),
         ("/nothing".to_owned(), 404),
     ] {
         assert_eq!(http::get(&url(&path)).status, status, "{path}");

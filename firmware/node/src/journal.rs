@@ -5,9 +5,11 @@
 //! | `meta` | name | number; `format` is the version of these tables |
 //! | `broadcasts` | id | meta, root, state |
 //! | `rows` | broadcast, index | opaque bytes |
-//! | `entries` | broadcast, directory, name | kind, CID, Tsize, CIDs of its leaves |
+//! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of its leaves, of a node its content's bytes |
 //! | `blocks` | CID | references, length in bytes |
 //! | `names` | IPNS name | its newest signed record |
+//!
+//! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them.
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. One with 0 references is
 //! garbage: it may still be on disk, and its row goes when it no longer is. A row exists for every block that was ever
@@ -17,7 +19,7 @@
 mod check;
 mod tree;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -50,6 +52,8 @@ const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
 
 const FILE: u8 = 0;
 const DIRECTORY: u8 = 1;
+/// Of a file that grows.
+const NODE: u8 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -274,15 +278,21 @@ impl Journal {
                 broadcast: id.0,
                 entries: transaction.open_table(ENTRIES).map_err(table_error)?,
             };
-            let mut dirty = BTreeSet::new();
+            let mut dirty = BTreeMap::new();
             for ((dir, name), file) in files {
-                tree.put_file(dir, name, file, &mut change)?;
-                dirty.extend(path::ancestors(dir).map(str::to_owned));
+                match file.keep {
+                    None => tree.put_file(dir, name, file, &mut change)?,
+                    Some(keep) => {
+                        let nodes = tree.append(dir, name, file, keep, &mut change)?;
+                        dirty.extend(nodes.into_iter().map(|node| (node, NODE)));
+                    }
+                }
+                dirty.extend(path::ancestors(dir).map(|dir| (dir.to_owned(), DIRECTORY)));
             }
             root = match (old_root, dirty.is_empty()) {
                 (Some(root), true) => cid(&root),
                 (old_root, _) => {
-                    dirty.insert(String::new());
+                    dirty.insert(String::new(), DIRECTORY);
                     let new_root = tree.encode_directories(&dirty, &mut change)?;
                     change.drop_reference(old_root);
                     new_root
@@ -447,7 +457,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Encodes every directory anew and returns the blocks of those that `wanted` picks.
+    /// Encodes every directory, and every node of a file that grows, anew and returns the blocks of those that `wanted` picks.
     pub(crate) fn directories(&self, wanted: impl Fn(&Cid) -> bool) -> Result<Vec<(Cid, Bytes)>> {
         let transaction = self.write()?;
         let mut found = Vec::new();
@@ -462,20 +472,20 @@ impl Journal {
                 places.extend(
                     row.value()
                         .1
-                        .map(|root| (id.value(), String::new(), cid(&root))),
+                        .map(|root| (id.value(), String::new(), DIRECTORY, cid(&root))),
                 );
             }
             for row in tree.entries.iter()? {
                 let (place, row) = row?;
                 let ((broadcast, dir, name), (kind, node, ..)) = (place.value(), row.value());
-                if kind == DIRECTORY {
-                    places.push((broadcast, path::join(dir, name), cid(&node)));
+                if kind != FILE {
+                    places.push((broadcast, path::join(dir, name), kind, cid(&node)));
                 }
             }
-            for (broadcast, dir, node) in places {
+            for (broadcast, dir, kind, node) in places {
                 if wanted(&node) {
                     tree.broadcast = broadcast;
-                    let encoded = tree.encode(&dir)?;
+                    let encoded = tree.encode(&dir, kind)?.0;
                     if encoded.cid == node {
                         found.extend(encoded.node.map(|bytes| (node, bytes)));
                     }

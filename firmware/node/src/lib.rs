@@ -11,6 +11,7 @@
 //! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
 mod announce;
+mod car;
 mod error;
 mod journal;
 mod keys;
@@ -37,6 +38,7 @@ use cid::Cid;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use car::{CarOptions, DagScope, EntityBytes};
 pub use error::{JournalError, KeyError, OpenError, ReadError, StoreError};
 pub use keys::{export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
@@ -110,6 +112,9 @@ pub struct NewFile {
     pub path: String,
     /// Content in order. A single leaf is the file; several are linked by a node.
     pub leaves: Vec<Leaf>,
+    /// Of a file that grows at its end: how many of its first leaves stay, before those of `leaves`. Such a file is a tree
+    /// of its own, so that only its last leaf and the nodes above it are written anew, however long it is.
+    pub keep: Option<usize>,
 }
 
 impl NewFile {
@@ -118,6 +123,7 @@ impl NewFile {
         NewFile {
             path: path.into(),
             leaves: Leaf::split(bytes.into()),
+            keep: None,
         }
     }
 }
@@ -288,6 +294,26 @@ impl Node {
     /// ignored.
     pub async fn resolve(&self, root: Cid, path: &str) -> Result<Resolved, ReadError> {
         read::resolve(&*self.shared.store, root, path).await
+    }
+
+    /// The same, with the blocks on the way: the root's first, that of the path's end last.
+    pub async fn resolve_with_way(
+        &self,
+        root: Cid,
+        path: &str,
+    ) -> Result<(Resolved, Vec<Cid>), ReadError> {
+        read::resolve_with_way(&*self.shared.store, root, path).await
+    }
+
+    /// Streams blocks as a CAR (version 1): those on the `way` to a path's end, then what lies below it, depth first.
+    ///
+    /// One block is in memory at a time, and without `dups` 32 bytes for each that was sent. After an error the stream ends.
+    pub fn car(
+        &self,
+        way: &[Cid],
+        options: CarOptions,
+    ) -> impl Stream<Item = Result<Bytes, ReadError>> + Send + use<> {
+        car::stream(self.shared.store.clone(), way.to_vec(), options)
     }
 
     /// Reads a block from the local store, never from the network.

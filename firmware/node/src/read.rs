@@ -36,14 +36,23 @@ pub struct DirEntry {
 }
 
 /// A file tree deeper than this is none that anybody made in good faith: 1 MiB nodes of 20 000 links reach any size.
-const MAX_DEPTH: usize = 8;
+pub(crate) const MAX_DEPTH: usize = 8;
 
 pub(crate) async fn resolve(
     store: &dyn BlockStore,
     root: Cid,
     path: &str,
 ) -> Result<Resolved, ReadError> {
+    Ok(resolve_with_way(store, root, path).await?.0)
+}
+
+pub(crate) async fn resolve_with_way(
+    store: &dyn BlockStore,
+    root: Cid,
+    path: &str,
+) -> Result<(Resolved, Vec<Cid>), ReadError> {
     let mut cid = root;
+    let mut way = vec![root];
     let mut node = node(store, cid).await?;
     for name in components(path)? {
         let Node::Directory(entries) = node else {
@@ -56,6 +65,7 @@ pub(crate) async fn resolve(
             path: path.to_owned(),
         })?;
         cid = child;
+        way.push(cid);
         // A raw leaf need not be read to know its size: a media segment would be read twice.
         node = match unixfs::is_raw(&cid) {
             true => Node::File {
@@ -66,7 +76,7 @@ pub(crate) async fn resolve(
             false => self::node(store, cid).await?,
         };
     }
-    Ok(match node {
+    let resolved = match node {
         Node::Leaf(bytes) => Resolved::File {
             cid,
             size: bytes.len() as u64,
@@ -79,7 +89,8 @@ pub(crate) async fn resolve(
                 .collect();
             Resolved::Directory { cid, entries }
         }
-    })
+    };
+    Ok((resolved, way))
 }
 
 fn components(path: &str) -> Result<impl Iterator<Item = &str>, ReadError> {

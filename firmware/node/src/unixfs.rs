@@ -78,19 +78,30 @@ pub(crate) fn file(leaves: &[Leaf]) -> Encoded {
             node: None,
         },
         _ => {
-            let links = leaves
-                .iter()
-                .map(|leaf| link("", leaf.cid, leaf.bytes.len() as u64))
-                .collect();
-            let data = Data {
-                kind: Kind::File,
-                inline: &[],
-                size: Some(size),
-                block_sizes: leaves.iter().map(|leaf| leaf.bytes.len() as u64).collect(),
-            };
-            encode(links, &data)
+            let pieces = leaves.iter().map(|leaf| {
+                let size = leaf.bytes.len() as u64;
+                (leaf.cid, size, size)
+            });
+            file_node(pieces.collect()).0
         }
     }
+}
+
+/// Encodes a file of (CID, content bytes, Tsize), leaves or nodes like this one; also returns its content bytes.
+pub(crate) fn file_node(pieces: Vec<(Cid, u64, u64)>) -> (Encoded, u64) {
+    let block_sizes: Vec<u64> = pieces.iter().map(|(_, size, _)| *size).collect();
+    let size = block_sizes.iter().sum();
+    let links = pieces
+        .into_iter()
+        .map(|(cid, _, tsize)| link("", cid, tsize))
+        .collect();
+    let data = Data {
+        kind: Kind::File,
+        inline: &[],
+        size: Some(size),
+        block_sizes,
+    };
+    (encode(links, &data), size)
 }
 
 /// Encodes a directory of (name, CID, Tsize).

@@ -97,6 +97,7 @@ async fn publish_three(node: &Node) -> Cid {
             NewFile {
                 path: segment.path,
                 leaves: segment.leaves,
+                keep: None,
             },
             NewFile::new("live.m3u8", format!("#EXTM3U {index}")),
         ];

@@ -11,6 +11,7 @@ use stream::publication::{self, Numbers, Publication, Row};
 
 use super::{Appliance, from_unix_ms, to_node, wall_now};
 use crate::config::Config;
+use crate::web;
 use crate::wishes::Wishes;
 
 /// What the journal keeps of a broadcast beside its rows.
@@ -102,6 +103,7 @@ impl Appliance {
             newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
         let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
+        publication.attach(web::player());
         let mut closed = Ok(());
         if !finished && !resume {
             tracing::info!(%id, "closing the broadcast that was cut off");

@@ -100,6 +100,7 @@ impl Bench {
         let gateway = Gateway {
             node,
             live: live_now,
+            host: None,
         };
         tokio::spawn(gateway::serve(listener, gateway, CancellationToken::new()));
         let life = tokio::spawn(appliance.run(shutdown.clone()));

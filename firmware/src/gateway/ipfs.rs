@@ -1,14 +1,20 @@
-//! `/ipfs` and `/ipns`: the path gateway for what this box holds (ipfs/specs, path gateway; IPIP-523 for `format`).
+//! `/ipfs` and `/ipns`: the path gateway and the trustless gateway for what this box holds
+//! (<https://specs.ipfs.tech/http-gateways/>). It fetches nothing for anybody.
 
+use axum::Extension;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cid::Cid;
-use node::{DirEntry, Name, ReadError, Resolved};
+use futures::{Stream, StreamExt as _};
+use node::{CarOptions, DagScope, DirEntry, Name, ReadError, Resolved};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
 use super::content::{Content, matches_etag, media_type};
 use super::routing::{self, IPNS_RECORD};
+use super::subdomain::Subdomain;
 use super::{Gateway, header_value};
 
 /// Content under a CID never changes (path gateway specification, Cache-Control).
@@ -17,63 +23,117 @@ const IMMUTABLE: &str = "public, max-age=29030400, immutable";
 /// What a name points to changes with every segment.
 const NAMED: &str = "public, max-age=1";
 
-const RAW: &str = "application/vnd.ipld.raw";
+/// A list for people, whose look may change where its content does not.
+const LISTING: &str = "public, max-age=604800, stale-while-revalidate=2678400";
 
-#[derive(Debug, Deserialize)]
+const RAW: &str = "application/vnd.ipld.raw";
+const CAR: &str = "application/vnd.ipld.car";
+
+/// CARs without duplicates at a time: each keeps 32 bytes for every block that it has sent, 10 MB for a day's broadcast.
+static CARS_WITHOUT_DUPLICATES: Semaphore = Semaphore::const_new(4);
+
+/// Parameters of the query that the specifications know.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct Form {
     format: Option<String>,
+    filename: Option<String>,
+    download: Option<String>,
+    dag_scope: Option<String>,
+    entity_bytes: Option<String>,
+    car_version: Option<String>,
+    car_order: Option<String>,
+    car_dups: Option<String>,
 }
 
 /// What was asked for, whether by CID or by name.
-struct Request {
+struct Request<'a> {
     /// `/ipfs/<cid>` or `/ipns/<name>`.
-    base: String,
+    namespace: String,
     root: Cid,
     path: String,
     cache: &'static str,
-    form: Wanted,
-    trailing_slash: bool,
+    wanted: Wanted,
+    form: Form,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    subdomain: bool,
 }
+
+impl Request<'_> {
+    /// What stands before the path in a URL: nothing where the host name says it.
+    fn base(&self) -> &str {
+        if self.subdomain { "" } else { &self.namespace }
+    }
+}
+
+type Host = Option<Extension<Subdomain>>;
 
 pub(crate) async fn root(
     gateway: State<Gateway>,
     Path(cid): Path<String>,
     form: Query<Form>,
+    host: Host,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    path(gateway, Path((cid, String::new())), form, uri, headers).await
+    path(
+        gateway,
+        Path((cid, String::new())),
+        form,
+        host,
+        uri,
+        headers,
+    )
+    .await
 }
 
 pub(crate) async fn path(
     State(gateway): State<Gateway>,
     Path((cid, path)): Path<(String, String)>,
     Query(form): Query<Form>,
+    host: Host,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
     let Ok(root) = cid.parse::<Cid>() else {
         return (StatusCode::BAD_REQUEST, "not a CID\n").into_response();
     };
+    let wanted = match wanted(&form, &headers) {
+        Ok(wanted) => wanted,
+        Err(why) => return bad_request(&why),
+    };
     let request = Request {
-        base: format!("/ipfs/{cid}"),
+        namespace: format!("/ipfs/{cid}"),
         root,
         path,
         cache: IMMUTABLE,
-        form: wanted(&form, &headers),
-        trailing_slash: uri.path().ends_with('/'),
+        wanted,
+        form,
+        uri: &uri,
+        headers: &headers,
+        subdomain: host.is_some(),
     };
-    answer(&gateway, request, &headers).await
+    answer(&gateway, request).await
 }
 
 pub(crate) async fn named_root(
     gateway: State<Gateway>,
     Path(name): Path<String>,
     form: Query<Form>,
+    host: Host,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    named_path(gateway, Path((name, String::new())), form, uri, headers).await
+    named_path(
+        gateway,
+        Path((name, String::new())),
+        form,
+        host,
+        uri,
+        headers,
+    )
+    .await
 }
 
 /// The box's own name only; others would have to be looked up elsewhere.
@@ -81,43 +141,42 @@ pub(crate) async fn named_path(
     State(gateway): State<Gateway>,
     Path((name, path)): Path<(String, String)>,
     Query(form): Query<Form>,
+    host: Host,
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let form = wanted(&form, &headers);
+    let wanted = match wanted(&form, &headers) {
+        Ok(wanted) => wanted,
+        Err(why) => return bad_request(&why),
+    };
     let own = name.parse::<Name>().ok();
     let own = own.filter(|own| *own == gateway.node.channel());
-    if form == Wanted::Record {
-        return match own {
-            Some(own) if path.is_empty() => routing::record(&gateway, own, &headers),
-            Some(_) => (
-                StatusCode::BAD_REQUEST,
-                "a name has a record, a path has none\n",
-            )
-                .into_response(),
-            None => not_held(),
+    let Some(own) = own else {
+        return not_here(&headers, "this box does not hold that name\n");
+    };
+    if wanted == Wanted::Record {
+        return match path.is_empty() {
+            true => routing::record(&gateway, own, &headers),
+            false => bad_request("a name has a record, a path has none"),
         };
     }
-    let root = gateway.live.borrow().root;
-    let (Some(root), Some(_)) = (root, own) else {
-        return not_held();
+    let Some(root) = gateway.live.borrow().root else {
+        return not_here(&headers, "nothing is published under that name yet\n");
     };
     // Segments and init segments under a name are what they were; only the playlists move on.
     let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
     let request = Request {
-        base: format!("/ipns/{name}"),
+        namespace: format!("/ipns/{name}"),
         root,
         path,
         cache: if fixed { IMMUTABLE } else { NAMED },
+        wanted,
         form,
-        trailing_slash: uri.path().ends_with('/'),
+        uri: &uri,
+        headers: &headers,
+        subdomain: host.is_some(),
     };
-    answer(&gateway, request, &headers).await
-}
-
-fn not_held() -> Response {
-    let text = "this box does not hold that name\n";
-    (StatusCode::NOT_FOUND, text).into_response()
+    answer(&gateway, request).await
 }
 
 /// The form in which content is asked for.
@@ -127,83 +186,193 @@ enum Wanted {
     Plain,
     /// The block as it is hashed.
     Raw,
+    /// Blocks, one after the other.
+    Car(CarOptions),
     /// The signed record of a name.
     Record,
     /// One that this gateway does not have.
     Other,
 }
 
-/// `format` in the query wins over `Accept`.
-fn wanted(form: &Form, headers: &HeaderMap) -> Wanted {
+/// `format` in the query wins over `Accept`, a parameter of `Accept` over the same one in the query (IPIP-412).
+fn wanted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
     match form.format.as_deref() {
-        Some("raw") => return Wanted::Raw,
-        Some("ipns-record") => return Wanted::Record,
-        Some(_) => return Wanted::Other,
-        None => {}
-    }
-    let accepts = |kind: &str| {
-        headers
-            .get_all(header::ACCEPT)
-            .iter()
-            .any(|accept| accept.to_str().is_ok_and(|accept| accept.contains(kind)))
-    };
-    if accepts(RAW) {
-        Wanted::Raw
-    } else if accepts(IPNS_RECORD) {
-        Wanted::Record
-    } else if accepts("application/vnd.ip") {
-        Wanted::Other
-    } else {
-        Wanted::Plain
+        Some("raw") => Ok(Wanted::Raw),
+        Some("car") => car_options(form, &[]).map(Wanted::Car),
+        Some("ipns-record") => Ok(Wanted::Record),
+        Some(_) => Ok(Wanted::Other),
+        None => accepted(form, headers),
     }
 }
 
-async fn answer(gateway: &Gateway, request: Request, headers: &HeaderMap) -> Response {
-    if request.form == Wanted::Record {
-        let text = "content has no record: ask for that of a name, /ipns/<name>\n";
-        return (StatusCode::BAD_REQUEST, text).into_response();
+fn accepted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    let accepts = accepts.filter_map(|accept| accept.to_str().ok());
+    for accept in accepts.flat_map(|accept| accept.split(',')) {
+        let mut pieces = accept.split(';').map(str::trim);
+        let kind = pieces.next().unwrap_or_default();
+        let parameters = pieces.filter_map(|piece| piece.split_once('='));
+        let parameters: Vec<_> = parameters
+            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
+            .collect();
+        match kind {
+            RAW => return Ok(Wanted::Raw),
+            CAR => return car_options(form, &parameters).map(Wanted::Car),
+            IPNS_RECORD => return Ok(Wanted::Record),
+            "application/x-tar" => return Ok(Wanted::Other),
+            _ if kind.starts_with("application/vnd.ip") => return Ok(Wanted::Other),
+            _ => {}
+        }
     }
-    if request.form == Wanted::Other {
-        let text = "this gateway gives files, directories and format=raw\n";
+    Ok(Wanted::Plain)
+}
+
+/// Trustless gateway specification, 2.3 and 5; the error says what is not understood.
+fn car_options(form: &Form, accept: &[(&str, &str)]) -> Result<CarOptions, String> {
+    let parameter = |key: &str, query: &Option<String>| {
+        let accepted = accept.iter().find(|(name, _)| *name == key);
+        let accepted = accepted.map(|(_, value)| (*value).to_owned());
+        accepted.or(query.clone())
+    };
+    match parameter("version", &form.car_version).as_deref() {
+        None | Some("" | "1") => {}
+        Some(_) => return Err("only CAR version 1 is offered".to_owned()),
+    }
+    match parameter("order", &form.car_order).as_deref() {
+        None | Some("" | "dfs" | "unk") => {}
+        Some(_) => return Err("the order of a CAR is dfs or unk".to_owned()),
+    }
+    let dups = match parameter("dups", &form.car_dups).as_deref() {
+        // To leave nothing out needs no memory of what was sent, and a broadcast has hardly any duplicates.
+        None | Some("" | "y") => true,
+        Some("n") => false,
+        Some(_) => return Err("dups of a CAR is y or n".to_owned()),
+    };
+    let bytes = form.entity_bytes.as_deref().map(str::parse).transpose()?;
+    let scope = match form.dag_scope.as_deref() {
+        Some("block") => DagScope::Block,
+        Some("entity") => DagScope::Entity,
+        // A range is of an entity (IPIP-402).
+        None if bytes.is_some() => DagScope::Entity,
+        None | Some("all") => DagScope::All,
+        Some(_) => return Err("dag-scope is block, entity or all".to_owned()),
+    };
+    Ok(CarOptions { scope, bytes, dups })
+}
+
+async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
+    let headers = request.headers;
+    let refused = match request.wanted {
+        // It would act for every other content of the namespace (path gateway specification, Service-Worker).
+        _ if !request.subdomain
+            && request.path.is_empty()
+            && headers
+                .get("service-worker")
+                .is_some_and(|it| it == "script") =>
+        {
+            Some("a service worker may not be registered for the root of a namespace")
+        }
+        Wanted::Record => Some("content has no record: ask for that of a name, /ipns/<name>"),
+        _ => None,
+    };
+    if let Some(why) = refused {
+        return bad_request(why);
+    }
+    if request.wanted == Wanted::Other {
+        let text = "this gateway gives files, directories, and format=raw, car and ipns-record\n";
         return (StatusCode::NOT_ACCEPTABLE, text).into_response();
     }
-    let resolved = match gateway.node.resolve(request.root, &request.path).await {
+    let resolved = gateway.node.resolve_with_way(request.root, &request.path);
+    let (resolved, way) = match resolved.await {
         Ok(resolved) => resolved,
-        Err(error) => return failure(&error),
+        Err(error) => return failure(&error, headers),
     };
-    let cid = match &resolved {
-        Resolved::File { cid, .. } | Resolved::Directory { cid, .. } => *cid,
-    };
-    let mut response = if request.form == Wanted::Raw {
-        raw_block(gateway, cid, headers, request.cache).await
-    } else {
-        match resolved {
+    let cid = way.last().copied().unwrap_or(request.root);
+    let mut response = match request.wanted {
+        Wanted::Raw => raw_block(gateway, cid, &request).await,
+        Wanted::Car(options) => car(gateway, &way, options, &request),
+        _ => match resolved {
             Resolved::File { cid, size } => {
-                let kind = media_type(&request.path);
-                let mut response =
-                    Content::stored(&gateway.node, cid, kind, size).respond(headers, request.cache);
-                // A path gateway shares one origin among all content: none of it may act as this page.
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_SECURITY_POLICY, header_value("sandbox"));
-                response
+                let name = request.form.filename.as_ref().unwrap_or(&request.path);
+                file(gateway, cid, size, media_type(name), &request)
             }
-            Resolved::Directory { .. } if !request.trailing_slash => {
-                let location = join(&request.base, &request.path) + "/";
-                let to = [(header::LOCATION, header_value(&location))];
-                (StatusCode::MOVED_PERMANENTLY, to).into_response()
+            Resolved::Directory { cid, entries } => {
+                directory(gateway, cid, &entries, &request).await
             }
-            Resolved::Directory { cid, entries } => listing(&request, &cid, &entries, headers),
-        }
+        },
     };
-    let path = header_value(&join(&request.base, &request.path));
-    let roots = header_value(&request.root.to_string());
+    let slash = if request.uri.path().ends_with('/') {
+        "/"
+    } else {
+        ""
+    };
+    let path = header_value(&(join(&request.namespace, &request.path) + slash));
+    let roots: Vec<_> = way.iter().map(Cid::to_string).collect();
     // The same address has another form for whoever accepts it.
-    let accept = header_value("accept");
+    let accept = HeaderValue::from_static("accept");
     response.headers_mut().append(header::VARY, accept);
     response.headers_mut().insert("x-ipfs-path", path);
+    let roots = header_value(&roots.join(","));
     response.headers_mut().insert("x-ipfs-roots", roots);
     response
+}
+
+fn file(gateway: &Gateway, cid: Cid, size: u64, kind: String, request: &Request<'_>) -> Response {
+    let mut response =
+        Content::stored(&gateway.node, cid, kind, size).respond(request.headers, request.cache);
+    if !request.subdomain {
+        // A path gateway shares one origin among all content: none of it may act as another, and a player may play.
+        response.headers_mut().insert(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox allow-scripts"),
+        );
+    }
+    let attached = request.form.download.as_deref() == Some("true");
+    if attached || request.form.filename.is_some() {
+        let name = request.path.rsplit('/').next().unwrap_or_default();
+        let name = request.form.filename.as_deref().unwrap_or(name);
+        let value = disposition(if attached { "attachment" } else { "inline" }, name);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_DISPOSITION, header_value(&value));
+    }
+    response
+}
+
+/// `index.html` where there is one, else a list; always below an address that ends in a slash.
+async fn directory(
+    gateway: &Gateway,
+    cid: Cid,
+    entries: &[DirEntry],
+    request: &Request<'_>,
+) -> Response {
+    if !request.uri.path().ends_with('/') {
+        let query = request.uri.query().map(|query| format!("?{query}"));
+        let path = join(request.base(), &request.path);
+        let location = format!("{path}/{}", query.unwrap_or_default());
+        let to = [(header::LOCATION, header_value(&location))];
+        return (StatusCode::MOVED_PERMANENTLY, to).into_response();
+    }
+    if let Some(index) = entries.iter().find(|entry| entry.name == "index.html") {
+        return match gateway.node.resolve(index.cid, "").await {
+            Ok(Resolved::File { cid, size }) => {
+                file(gateway, cid, size, media_type("index.html"), request)
+            }
+            Ok(Resolved::Directory { .. }) => listing(request, &cid, entries),
+            Err(error) => failure(&error, request.headers),
+        };
+    }
+    listing(request, &cid, entries)
+}
+
+/// RFC 6266: the name in ASCII for old programs, and as it is.
+fn disposition(kind: &str, name: &str) -> String {
+    let plain = |c: char| {
+        let plain = c.is_ascii_alphanumeric() || " -._()".contains(c);
+        if plain { c } else { '_' }
+    };
+    let ascii: String = name.chars().map(plain).collect();
+    let encoded = percent_encode(name);
+    format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
 }
 
 fn join(base: &str, path: &str) -> String {
@@ -229,8 +398,25 @@ fn percent_encode(segment: &str) -> String {
         .collect()
 }
 
-fn failure(error: &ReadError) -> Response {
+fn bad_request(why: &str) -> Response {
+    (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()
+}
+
+/// 404, or 412 for who wants only what needs no fetching (path gateway specification, only-if-cached).
+fn not_here(headers: &HeaderMap, why: &str) -> Response {
+    let asked = headers.get_all(header::CACHE_CONTROL).iter();
+    let mut asked = asked.filter_map(|value| value.to_str().ok());
+    let status = match asked.any(|value| value.contains("only-if-cached")) {
+        true => StatusCode::PRECONDITION_FAILED,
+        false => StatusCode::NOT_FOUND,
+    };
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    (status, no_store, why.to_owned()).into_response()
+}
+
+fn failure(error: &ReadError, headers: &HeaderMap) -> Response {
     let status = match error {
+        ReadError::Missing { .. } => return not_here(headers, &format!("{error}\n")),
         ReadError::InvalidPath { .. } => StatusCode::BAD_REQUEST,
         ReadError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::NOT_FOUND,
@@ -240,53 +426,110 @@ fn failure(error: &ReadError) -> Response {
 }
 
 /// One block as it is hashed (trustless gateway specification, 3).
-async fn raw_block(
-    gateway: &Gateway,
-    cid: Cid,
-    headers: &HeaderMap,
-    cache: &'static str,
-) -> Response {
-    let etag = format!("\"{cid}.raw\"");
-    if matches_etag(headers, &etag) {
-        let fields = [
-            (header::ETAG, etag.as_str()),
-            (header::CACHE_CONTROL, cache),
-        ];
-        return (StatusCode::NOT_MODIFIED, fields).into_response();
-    }
+async fn raw_block(gateway: &Gateway, cid: Cid, request: &Request<'_>) -> Response {
     match gateway.node.block(cid).await {
         Ok(Some(block)) => {
-            let name = format!("attachment; filename=\"{cid}.bin\"");
-            let fields = [
-                (header::CONTENT_TYPE, RAW.to_owned()),
-                (header::CACHE_CONTROL, cache.to_owned()),
-                (header::CONTENT_DISPOSITION, name),
-                (header::ETAG, etag),
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
-            ];
-            (fields, block).into_response()
+            let content = Content::memory(format!("{cid}.raw"), RAW, vec![block]);
+            let mut response = content.respond(request.headers, request.cache);
+            attach(&mut response, request, &format!("{cid}.bin"));
+            response
         }
-        Ok(None) => (StatusCode::NOT_FOUND, "this box does not hold that block\n").into_response(),
-        Err(error) => failure(&error),
+        Ok(None) => failure(&ReadError::Missing { cid }, request.headers),
+        Err(error) => failure(&error, request.headers),
     }
 }
 
-/// A plain list of links, for people.
-fn listing(request: &Request, cid: &Cid, entries: &[DirEntry], headers: &HeaderMap) -> Response {
-    let etag = format!("\"DirIndex-{cid}\"");
+/// Blocks as they are read (trustless gateway specification, 5). One that is missing cuts the answer off.
+fn car(gateway: &Gateway, way: &[Cid], options: CarOptions, request: &Request<'_>) -> Response {
+    let permit = match options.dups {
+        true => None,
+        false => match CARS_WITHOUT_DUPLICATES.try_acquire() {
+            Ok(permit) => Some(permit),
+            Err(_) => {
+                let wait = [
+                    (header::RETRY_AFTER, "10"),
+                    (header::CACHE_CONTROL, "no-store"),
+                ];
+                let text = "too many of these at a time: come back later, or ask with dups=y\n";
+                return (StatusCode::SERVICE_UNAVAILABLE, wait, text).into_response();
+            }
+        },
+    };
+    // All that the answer depends on, and weak because another order of the blocks would do.
+    let what = format!("{way:?} {options:?}");
+    let hash = node::file_cid(&node::Leaf::split(what.into()));
+    let root = way.last().unwrap_or(&request.root);
+    let etag = format!("\"{root}.car.{hash}\"");
     let mut fields = HeaderMap::new();
-    fields.insert(header::ETAG, header_value(&etag));
-    fields.insert(header::CACHE_CONTROL, header_value(request.cache));
-    if matches_etag(headers, &etag) {
+    fields.insert(header::ETAG, header_value(&format!("W/{etag}")));
+    fields.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static(request.cache),
+    );
+    if matches_etag(request.headers, &etag) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
-    let mut html = String::from(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Directory</title><ul>\n",
+    let dups = if options.dups { "y" } else { "n" };
+    let kind = format!("{CAR}; version=1; order=dfs; dups={dups}");
+    fields.insert(header::CONTENT_TYPE, header_value(&kind));
+    fields.insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
+    let nosniff = HeaderValue::from_static("nosniff");
+    fields.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    let blocks = gateway.node.car(way, options);
+    let mut response = (fields, Body::from_stream(holding(permit, blocks))).into_response();
+    let name = match request.path.rsplit('/').find(|name| !name.is_empty()) {
+        Some(name) => format!("{}_{name}.car", request.root),
+        None => format!("{}.car", request.root),
+    };
+    attach(&mut response, request, &name);
+    response
+}
+
+/// The same stream, which keeps something for as long as it lives.
+fn holding<S: Stream + Send, H: Send + 'static>(
+    held: H,
+    stream: S,
+) -> impl Stream<Item = S::Item> + Send {
+    stream.map(move |item| {
+        let _ = &held;
+        item
+    })
+}
+
+/// Not to be shown but saved, by the name that was asked for.
+fn attach(response: &mut Response, request: &Request<'_>, name: &str) {
+    let name = request.form.filename.as_deref().unwrap_or(name);
+    let value = header_value(&disposition("attachment", name));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_DISPOSITION, value);
+}
+
+/// A plain list of links, for people.
+fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
+    let etag = format!("\"DirIndex-{cid}\"");
+    let mut fields = HeaderMap::new();
+    let cache = if request.cache == IMMUTABLE {
+        LISTING
+    } else {
+        request.cache
+    };
+    fields.insert(header::ETAG, header_value(&etag));
+    fields.insert(header::CACHE_CONTROL, header_value(cache));
+    if matches_etag(request.headers, &etag) {
+        return (StatusCode::NOT_MODIFIED, fields).into_response();
+    }
+    let title = escape(&join(&request.namespace, &request.path));
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><h1>Index of {title}</h1><ul>\n"
     );
+    if !request.path.trim_matches('/').is_empty() {
+        html += "<li><a href=\"..\">..</a>\n";
+    }
     for entry in entries {
         let name = escape(&entry.name);
+        // With a dot before it, a name with a colon is no address of another scheme.
         html += &format!(
-            "<li><a href=\"{}\">{name}</a> {} bytes\n",
+            "<li><a href=\"./{}\">{name}</a> {} bytes\n",
             percent_encode(&entry.name),
             entry.size
         );
@@ -305,4 +548,98 @@ fn escape(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, accept: Option<&str>, expected: Result<Wanted, &str>) {
+        let uri: Uri = format!("/x?{query}").parse().unwrap();
+        let Query(form) = Query::<Form>::try_from_uri(&uri).unwrap();
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(header::ACCEPT, header_value(accept));
+        }
+        let found = wanted(&form, &headers);
+        let found = found.as_ref().map_err(String::as_str);
+        assert_eq!(found.copied(), expected, "{query} {accept:?}");
+    }
+
+    #[test]
+    fn forms_are_asked_for_by_query_or_accept() {
+        let all = CarOptions {
+            scope: DagScope::All,
+            bytes: None,
+            dups: true,
+        };
+        let car = |options| Ok(Wanted::Car(options));
+        check("", None, Ok(Wanted::Plain));
+        check("", Some("text/html,*/*;q=0.8"), Ok(Wanted::Plain));
+        check("", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
+        check(
+            "format=raw",
+            Some("application/vnd.ipld.car"),
+            Ok(Wanted::Raw),
+        );
+        check("format=tar", None, Ok(Wanted::Other));
+        check("", Some("application/vnd.ipld.dag-json"), Ok(Wanted::Other));
+        check("", Some("text/html, application/vnd.ipld.car"), car(all));
+        let once = CarOptions { dups: false, ..all };
+        check(
+            "",
+            Some("application/vnd.ipld.car; version=1; order=dfs; dups=n"),
+            car(once),
+        );
+        check(
+            "car-dups=n",
+            Some("application/vnd.ipld.car;dups=y"),
+            car(all),
+        );
+        check("format=car&car-dups=n&car-order=unk", None, car(once));
+        let range = CarOptions {
+            scope: DagScope::Entity,
+            bytes: Some("5:*".parse().unwrap()),
+            ..all
+        };
+        check("format=car&entity-bytes=5%3A*", None, car(range));
+        for (query, accept, why) in [
+            (
+                "format=car&car-version=2",
+                None,
+                "only CAR version 1 is offered",
+            ),
+            (
+                "",
+                Some("application/vnd.ipld.car;version=2"),
+                "only CAR version 1 is offered",
+            ),
+            (
+                "format=car&car-order=bfs",
+                None,
+                "the order of a CAR is dfs or unk",
+            ),
+            ("format=car&car-dups=maybe", None, "dups of a CAR is y or n"),
+            (
+                "format=car&dag-scope=most",
+                None,
+                "dag-scope is block, entity or all",
+            ),
+            (
+                "format=car&entity-bytes=5",
+                None,
+                "entity-bytes is from:to, where to may be *",
+            ),
+        ] {
+            check(query, accept, Err(why));
+        }
+    }
+
+    #[test]
+    fn names_of_files_cannot_break_out_of_a_header() {
+        assert_eq!(
+            disposition("inline", "a\"b\r\nX: é.txt"),
+            "inline; filename=\"a_b__X_ _.txt\"; filename*=UTF-8''a%22b%0D%0AX%3A%20%C3%A9.txt"
+        );
+    }
 }

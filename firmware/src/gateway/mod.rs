@@ -5,6 +5,7 @@ mod content;
 mod ipfs;
 mod origin;
 mod routing;
+mod subdomain;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
@@ -39,6 +40,8 @@ const SEGMENT_CACHE: &str = "public, max-age=31536000, immutable";
 pub(crate) struct Gateway {
     pub(crate) node: Node,
     pub(crate) live: watch::Receiver<Live>,
+    /// Below it each content has a subdomain of its own.
+    pub(crate) host: Option<String>,
 }
 
 /// Serves viewers until cancelled.
@@ -48,7 +51,11 @@ pub(crate) async fn serve(
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = Limited::new(listener, VIEWERS);
-    axum::serve(listener, router(gateway))
+    let router = match gateway.host.clone() {
+        Some(host) => subdomain::serve(host, router(gateway)),
+        None => router(gateway),
+    };
+    axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
 }
@@ -57,12 +64,21 @@ fn router(gateway: Gateway) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
-        .allow_headers([header::RANGE, header::IF_NONE_MATCH, header::CONTENT_TYPE])
+        .allow_headers([
+            header::CACHE_CONTROL,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            header::RANGE,
+            header::USER_AGENT,
+            header::HeaderName::from_static("x-requested-with"),
+        ])
         .expose_headers([
             header::CONTENT_LENGTH,
             header::CONTENT_RANGE,
             header::ETAG,
             header::DATE,
+            header::HeaderName::from_static("x-chunked-output"),
+            header::HeaderName::from_static("x-stream-output"),
             header::HeaderName::from_static("x-ipfs-path"),
             header::HeaderName::from_static("x-ipfs-roots"),
         ]);

@@ -12,6 +12,8 @@ pub(crate) const VERSION: u32 = 6;
 pub enum PlaylistType {
     /// May lose segments at its head: the tag is absent (RFC 8216 section 4.3.3.5).
     Sliding,
+    /// From the start, and only ever appended to.
+    Event,
     /// Whole and final.
     Vod,
 }
@@ -42,16 +44,33 @@ pub struct PlaylistSegment {
 impl fmt::Display for MediaPlaylist {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write_head(f, VERSION)?;
-        let mut map = None;
-        for segment in &self.segments {
-            segment.write_head(f, &mut map)?;
-            segment.write_uri(f)?;
-        }
+        self.write_segments(f, None)?;
         self.write_end(f)
     }
 }
 
 impl MediaPlaylist {
+    /// The text without its head, as it goes on after a segment whose init segment is `map`.
+    pub(crate) fn continued(&self, map: &str) -> String {
+        let mut text = String::new();
+        self.write_segments(&mut text, Some(map))
+            .and_then(|()| self.write_end(&mut text))
+            .expect("a string takes every text");
+        text
+    }
+
+    fn write_segments<'a>(
+        &'a self,
+        f: &mut impl fmt::Write,
+        mut map: Option<&'a str>,
+    ) -> fmt::Result {
+        for segment in &self.segments {
+            segment.write_head(f, &mut map)?;
+            segment.write_uri(f)?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn write_head(&self, f: &mut impl fmt::Write, version: u32) -> fmt::Result {
         writeln!(f, "#EXTM3U\n#EXT-X-VERSION:{version}")?;
         writeln!(f, "#EXT-X-TARGETDURATION:{}", self.target_duration)?;
@@ -59,10 +78,11 @@ impl MediaPlaylist {
         // Always there: players require it once a discontinuity occurs, and that is not known beforehand (Apple 8.17).
         let discontinuities = self.discontinuity_sequence;
         writeln!(f, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
-        if self.playlist_type == PlaylistType::Vod {
-            writeln!(f, "#EXT-X-PLAYLIST-TYPE:VOD")?;
+        match self.playlist_type {
+            PlaylistType::Sliding => Ok(()),
+            PlaylistType::Event => writeln!(f, "#EXT-X-PLAYLIST-TYPE:EVENT"),
+            PlaylistType::Vod => writeln!(f, "#EXT-X-PLAYLIST-TYPE:VOD"),
         }
-        Ok(())
     }
 
     pub(crate) fn write_end(&self, f: &mut impl fmt::Write) -> fmt::Result {

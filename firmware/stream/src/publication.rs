@@ -36,6 +36,9 @@ pub const MAX_WAITING: usize = 4;
 /// Directory entries per directory: a block of a directory is written anew with every segment (see `DESIGN`, decision 4).
 const DIRECTORY: u64 = 256;
 
+/// Segments to a leaf of `event.m3u8`: the last leaf is written anew with every segment, at most 6 KB of text.
+pub const SEGMENTS_A_LEAF: usize = 64;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
     /// Nominal length of a segment.
@@ -161,6 +164,8 @@ pub struct Update {
     /// For the journal; absent if the update only closes the broadcast.
     pub row: Option<Row>,
     pub files: Vec<File>,
+    /// Files that grow at their ends.
+    pub tails: Vec<Tail>,
     /// The broadcast is complete with this.
     pub finish: bool,
 }
@@ -171,6 +176,17 @@ pub struct File {
     /// Relative to the broadcast's root.
     pub path: String,
     pub parts: Vec<Bytes>,
+}
+
+/// The end of a file that is only ever appended to. Its content is leaves one after the other, and all but the last are final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tail {
+    /// Relative to the broadcast's root.
+    pub path: String,
+    /// How many of its first leaves stay as they are.
+    pub keep: usize,
+    /// What comes after them; never empty.
+    pub leaves: Vec<Bytes>,
 }
 
 /// A segment of which some rendition is still coming.
@@ -319,6 +335,21 @@ fn listed(
         .collect()
 }
 
+fn listed_segment(
+    rendition: Rendition,
+    row: &Row,
+    uri: &impl Fn(&Row) -> String,
+    init: &impl Fn(u64) -> String,
+) -> PlaylistSegment {
+    PlaylistSegment {
+        uri: uri(row),
+        duration: row.durations[rendition as usize],
+        discontinuity: row.discontinuity,
+        map: init(row.run),
+        program_date_time: row.program_date_time_ms.map(from_milliseconds),
+    }
+}
+
 fn from_milliseconds(since: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(since)
 }
@@ -396,6 +427,10 @@ pub struct Publication {
     last: Option<Place>,
     /// Segments left out because storing lagged or failed.
     lost: u64,
+    /// Files that lie beside the playlists.
+    attached: Vec<File>,
+    /// Something has been stored since this life began: from then on an update says only what is new.
+    going_on: bool,
     finishing: bool,
     finished: bool,
 }
@@ -418,9 +453,16 @@ impl Publication {
             recent: VecDeque::new(),
             last: None,
             lost: 0,
+            attached: Vec::new(),
+            going_on: false,
             finishing: false,
             finished: false,
         }
+    }
+
+    /// Lays files that never change beside the playlists. They are stored with the first update of each life.
+    pub fn attach(&mut self, files: Vec<File>) {
+        self.attached = files;
     }
 
     /// A broadcast of which `rows` are stored; see [`check_rows`]. Its renditions are those that all of them have.
@@ -547,6 +589,7 @@ impl Publication {
                 let update = Update {
                     row: None,
                     files: self.playlists(None, true),
+                    tails: self.tails(None, true),
                     finish: true,
                 };
                 (update, None)
@@ -592,6 +635,7 @@ impl Publication {
         }
         let finish = self.finishing && self.waiting.is_empty();
         files.extend(self.playlists(Some(&row), finish));
+        let tails = self.tails(Some(&row), finish);
         let segment = SegmentUnderWay {
             row: row.clone(),
             place: ready.place,
@@ -600,6 +644,7 @@ impl Publication {
         let update = Update {
             row: Some(row),
             files,
+            tails,
             finish,
         };
         (update, segment)
@@ -612,41 +657,90 @@ impl Publication {
             parts: vec![content.into()],
         };
         let uri = |row: &Row| relative_path(row.media_sequence);
-        let mut files = Vec::new();
-        let kinds = if finish {
-            [Some("live.m3u8"), Some("vod.m3u8")]
-        } else {
-            [Some("live.m3u8"), None]
+        let mut files = match self.going_on {
+            true => Vec::new(),
+            false => self.attached.clone(),
         };
-        for name in kinds.into_iter().flatten() {
-            for &rendition in self.renditions {
-                let list = if name == "vod.m3u8" {
-                    MediaPlaylist {
-                        playlist_type: PlaylistType::Vod,
-                        ..self.list(rendition, row, usize::MAX, true, uri, init_name)
-                    }
-                } else {
-                    self.list(rendition, row, self.settings.window, finish, uri, init_name)
+        for &rendition in self.renditions {
+            let list = self.list(rendition, row, self.settings.window, finish, uri, init_name);
+            let path = |name| format!("{}/{name}", rendition.name());
+            files.push(text(path("live.m3u8"), list.to_string()));
+            if finish {
+                let vod = MediaPlaylist {
+                    playlist_type: PlaylistType::Vod,
+                    ..self.list(rendition, row, usize::MAX, true, uri, init_name)
                 };
-                files.push(text(
-                    format!("{}/{name}", rendition.name()),
-                    list.to_string(),
-                ));
+                files.push(text(path("vod.m3u8"), vod.to_string()));
             }
+        }
+        let kinds = [
+            Some(("index.m3u8", "live.m3u8")),
+            Some(("event.m3u8", "event.m3u8")),
+            finish.then_some(("vod.m3u8", "vod.m3u8")),
+        ];
+        for (path, name) in kinds.into_iter().flatten() {
             let index = self.multivariant(row, |rendition| format!("{}/{name}", rendition.name()));
-            let path = if name == "vod.m3u8" {
-                name
-            } else {
-                "index.m3u8"
-            };
             files.extend(index.map(|index| text(path.into(), index.to_string())));
         }
         files
     }
 
+    /// What is new in each rendition's `event.m3u8` with `row` at the end.
+    fn tails(&self, row: Option<&Row>, finish: bool) -> Vec<Tail> {
+        let rows = self.rows.len() + usize::from(row.is_some());
+        let last = rows.saturating_sub(1) / SEGMENTS_A_LEAF;
+        // An earlier life may have written less, or nothing: that is not known here, and the same leaves cost nothing.
+        let keep = if self.going_on { last } else { 0 };
+        (self.renditions.iter())
+            .map(|&rendition| Tail {
+                path: format!("{}/event.m3u8", rendition.name()),
+                keep,
+                leaves: (keep..=last)
+                    .map(|leaf| self.event_leaf(rendition, row, leaf, finish && leaf == last))
+                    .map(Bytes::from)
+                    .collect(),
+            })
+            .collect()
+    }
+
+    /// A leaf of `event.m3u8`: the same text in every update once its segments are all there.
+    fn event_leaf(
+        &self,
+        rendition: Rendition,
+        row: Option<&Row>,
+        leaf: usize,
+        ended: bool,
+    ) -> String {
+        let first = leaf * SEGMENTS_A_LEAF;
+        let before = first.checked_sub(1).map(|index| &self.rows[index]);
+        let rows = self.rows[first.min(self.rows.len())..].iter().chain(row);
+        let uri = |row: &Row| relative_path(row.media_sequence);
+        let playlist = MediaPlaylist {
+            playlist_type: PlaylistType::Event,
+            target_duration: self.target_duration(),
+            media_sequence: self.first.media_sequence,
+            discontinuity_sequence: self.first.run,
+            segments: rows
+                .take(SEGMENTS_A_LEAF)
+                .map(|row| listed_segment(rendition, row, &uri, &init_name))
+                .collect(),
+            ended,
+        };
+        match before {
+            None => playlist.to_string(),
+            Some(before) => playlist.continued(&init_name(before.run)),
+        }
+    }
+
+    /// Seconds.
+    fn target_duration(&self) -> u64 {
+        self.settings.segment.as_secs_f64().ceil() as u64
+    }
+
     /// The update under way is durable. Returns its row.
     pub fn stored(&mut self) -> Option<Row> {
         let update = self.under_way.take()?;
+        self.going_on = true;
         if update.finish {
             self.finished = true;
         }
@@ -900,7 +994,7 @@ impl Publication {
         uri: impl Fn(&Row) -> String,
         init: impl Fn(u64) -> String,
     ) -> MediaPlaylist {
-        let target_duration = self.settings.segment.as_secs_f64().ceil() as u64;
+        let target_duration = self.target_duration();
         // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. All
         // renditions count with the shortest one, so that their playlists begin with the same segment.
         let (mut kept, mut length) = (0, 0.0);
@@ -924,13 +1018,7 @@ impl Publication {
             discontinuity_sequence: first
                 .map_or(self.first.run, |row| row.run - u64::from(row.discontinuity)),
             segments: rows
-                .map(|row| PlaylistSegment {
-                    uri: uri(row),
-                    duration: row.durations[rendition as usize],
-                    discontinuity: row.discontinuity,
-                    map: init(row.run),
-                    program_date_time: row.program_date_time_ms.map(from_milliseconds),
-                })
+                .map(|row| listed_segment(rendition, row, &uri, &init))
                 .collect(),
             ended,
         }

@@ -12,8 +12,8 @@ use stream::low_latency::{LowLatencyPlaylist, RenditionReport};
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, Picture, PlaylistType};
 use stream::publication::{
-    MAX_WAITING, Numbers, PartName, Publication, Row, Settings, Update, Video, check_rows,
-    segment_path,
+    File, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail,
+    Update, Video, check_rows, segment_path,
 };
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
@@ -130,6 +130,8 @@ struct World {
     fake: Fake,
     first: Numbers,
     files: BTreeMap<String, Vec<u8>>,
+    /// Of the files that grow.
+    leaves: BTreeMap<String, Vec<Bytes>>,
     rows: Vec<Row>,
     /// Which segments the rows are: the life of the process, the run and the number in it.
     origins: Vec<(u64, u64, u64)>,
@@ -240,6 +242,7 @@ impl World {
             fake: Fake::default(),
             first,
             files: BTreeMap::new(),
+            leaves: BTreeMap::new(),
             rows: Vec::new(),
             origins: Vec::new(),
             life: 0,
@@ -357,6 +360,13 @@ impl World {
         };
         for file in update.files {
             self.files.insert(file.path, file.parts.concat());
+        }
+        for tail in update.tails {
+            let content = self.grown(&tail).concat();
+            self.files.insert(tail.path.clone(), content);
+            let leaves = self.leaves.entry(tail.path).or_default();
+            leaves.truncate(tail.keep);
+            leaves.extend(tail.leaves);
         }
         if let Some(row) = update.row {
             let path = segment_path(Rendition::Video, row.media_sequence);
@@ -626,8 +636,24 @@ impl World {
         }
     }
 
+    /// All leaves of a file that grows by this.
+    fn grown(&self, tail: &Tail) -> Vec<Bytes> {
+        let stored = self.leaves.get(&tail.path).map_or(&[][..], |leaves| leaves);
+        assert!(tail.keep <= stored.len(), "it keeps what is not there");
+        [&stored[..tail.keep], &tail.leaves].concat()
+    }
+
     fn check_update(&self, update: &Update) {
         let mut files = self.files.clone();
+        assert_eq!(update.tails.len(), self.renditions.len());
+        for tail in &update.tails {
+            let content = self.grown(tail).concat();
+            let old = files.insert(tail.path.clone(), content.clone());
+            // A file that is only ever appended to (RFC 8216 section 6.2.1).
+            assert!(old.is_none_or(|old| content.starts_with(&old)));
+            let before = self.stored > 0;
+            assert!(!before || tail.leaves.len() == 1, "written again");
+        }
         for file in &update.files {
             let content = file.parts.concat();
             if let Some(text) = file
@@ -668,6 +694,11 @@ impl World {
             assert_eq!(live.ended, update.finish);
             let vod = list(format!("{directory}vod.m3u8"));
             assert_eq!(vod.is_some(), update.finish);
+            let event = list(format!("{directory}event.m3u8")).expect("always there");
+            self.check_playlist(&event, rendition, &directory, &files);
+            self.check_newest(&event, rendition, &rows);
+            assert_eq!(event.segments.len(), rows.len(), "from the start");
+            assert_eq!(event.ended, update.finish);
             if let Some(vod) = vod {
                 self.check_playlist(&vod, rendition, &directory, &files);
                 assert_eq!(vod.segments.len(), rows.len(), "the whole broadcast");
@@ -675,7 +706,11 @@ impl World {
                 assert!(vod.ended);
             }
         }
-        for (index, name) in [("index.m3u8", "live"), ("vod.m3u8", "vod")] {
+        for (index, name) in [
+            ("index.m3u8", "live"),
+            ("event.m3u8", "event"),
+            ("vod.m3u8", "vod"),
+        ] {
             let Some(text) = files.get(index) else {
                 assert!(rows.is_empty() || !update.finish && name == "vod");
                 continue;
@@ -892,14 +927,15 @@ fn a_broadcast_is_closed_with_the_renditions_that_it_has() {
         publication.stored();
         assert!(publication.finished());
         let paths = update.files.iter().map(|file| file.path.as_str());
-        paths.collect::<Vec<_>>().join(" ")
+        let tails = update.tails.iter().map(|tail| tail.path.as_str());
+        paths.chain(tails).collect::<Vec<_>>().join(" ")
     };
     expect![
-        "video/live.m3u8 audio/live.m3u8 low/live.m3u8 index.m3u8 video/vod.m3u8 audio/vod.m3u8 low/vod.m3u8 vod.m3u8"
+        "video/live.m3u8 video/vod.m3u8 audio/live.m3u8 audio/vod.m3u8 low/live.m3u8 low/vod.m3u8 index.m3u8 event.m3u8 vod.m3u8 video/event.m3u8 audio/event.m3u8 low/event.m3u8"
     ]
     .assert_eq(&paths(LADDER, &rows));
     // Settings that know nothing of the low video, and rows that do not: what both have is closed.
-    let both = "video/live.m3u8 audio/live.m3u8 index.m3u8 video/vod.m3u8 audio/vod.m3u8 vod.m3u8";
+    let both = "video/live.m3u8 video/vod.m3u8 audio/live.m3u8 audio/vod.m3u8 index.m3u8 event.m3u8 vod.m3u8 video/event.m3u8 audio/event.m3u8";
     assert_eq!(paths(SETTINGS, &rows), both);
     let mut without = rows.clone();
     for row in &mut without {
@@ -1156,6 +1192,62 @@ fn directories_stay_small() {
         .collect();
     assert!(paths.contains(&&"video/0000/255.m4s".to_string()));
     assert!(paths.contains(&&"audio/0001/256.m4s".to_string()));
+}
+
+#[test]
+fn the_event_playlist_goes_on_in_another_leaf() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    for _ in 0..SEGMENTS_A_LEAF {
+        world.segments(1);
+        world.store_all();
+    }
+    // The init segment that is in force is not told again; another run is, at the head of a leaf too.
+    world.segments(1);
+    world.store_all();
+    let leaves = &world.leaves["video/event.m3u8"];
+    assert_eq!(leaves.len(), 2);
+    assert!(leaves[1].starts_with(b"#EXT-X-PROGRAM-DATE-TIME"));
+    assert!(leaves.iter().all(|leaf| leaf.len() < 6000));
+    let before = leaves[0].clone();
+    world.begin_run();
+    for _ in 0..SEGMENTS_A_LEAF {
+        world.segments(1);
+        world.store_all();
+    }
+    world.finish();
+    world.store_all();
+    let leaves = &world.leaves["video/event.m3u8"];
+    assert_eq!((leaves.len(), &leaves[0]), (3, &before));
+    assert!(leaves[2].ends_with(b"#EXT-X-ENDLIST\n"));
+    // A later life says all of it again, the same to the byte.
+    let mut publication =
+        Publication::recovered(SETTINGS, Numbers::default(), world.rows.clone(), false);
+    publication.finish();
+    let update = publication.next_update().unwrap();
+    assert_eq!((update.tails[0].keep, &update.tails[0].leaves), (0, leaves));
+}
+
+#[test]
+fn what_is_attached_is_stored_with_the_first_update_of_each_life() {
+    let page = File {
+        path: "player.html".into(),
+        parts: vec![Bytes::from_static(b"page")],
+    };
+    let mut world = World::new(Numbers::default());
+    world.publication.attach(vec![page.clone()]);
+    world.begin_run();
+    world.segments(3);
+    for stored in [false, true, true] {
+        let update = world.next().unwrap();
+        assert_eq!(update.files.contains(&page), !stored);
+        world.stored();
+    }
+    let mut publication =
+        Publication::recovered(SETTINGS, Numbers::default(), world.rows.clone(), false);
+    publication.attach(vec![page.clone()]);
+    publication.finish();
+    assert!(publication.next_update().unwrap().files.contains(&page));
 }
 
 #[test]

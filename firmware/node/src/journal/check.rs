@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use redb::ReadableTable;
 
-use super::{BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, Journal, State, Tree, cid};
+use super::{BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, State, Tree, cid};
 use crate::path;
 
 impl Journal {
@@ -25,7 +25,7 @@ impl Journal {
             if let Some(root) = root {
                 *counted.entry(root).or_default() += 1;
                 if State::from_row(state) != State::Deleting {
-                    directories.push((id.value(), String::new(), root));
+                    directories.push((id.value(), String::new(), DIRECTORY, root));
                 }
             }
         }
@@ -40,14 +40,14 @@ impl Journal {
             for leaf in leaves.as_chunks().0 {
                 *counted.entry(*leaf).or_default() += 1;
             }
-            if kind == DIRECTORY && State::from_row(owner.value().2) != State::Deleting {
-                directories.push((broadcast, path::join(dir, name), node));
+            if kind != FILE && State::from_row(owner.value().2) != State::Deleting {
+                directories.push((broadcast, path::join(dir, name), kind, node));
             }
         }
-        for (broadcast, dir, node) in directories {
+        for (broadcast, dir, kind, node) in directories {
             tree.broadcast = broadcast;
             assert_eq!(
-                tree.encode(&dir).unwrap().cid,
+                tree.encode(&dir, kind).unwrap().0.cid,
                 cid(&node),
                 "directory {dir:?}"
             );

@@ -1,14 +1,17 @@
 //! One broadcast's directory tree in the table `entries`, and how a transaction changes references.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use cid::Cid;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::{BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, Result, cid, key};
+use super::{BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, NODE, Result, cid, key};
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
+
+/// Leaves to a node of a file that grows, and so entries that are encoded anew when its last leaf changes.
+const LEAVES: usize = 64;
 
 /// The directory tree of one broadcast.
 pub(super) struct Tree<'txn> {
@@ -24,20 +27,7 @@ impl Tree<'_> {
         file: &NewFile,
         change: &mut Change,
     ) -> Result<(), StoreError> {
-        let invalid = |reason| StoreError::InvalidPath {
-            path: file.path.clone(),
-            reason,
-        };
-        for ancestor in path::ancestors(dir).filter(|ancestor| !ancestor.is_empty()) {
-            let (parent, own_name) = path::parent(ancestor);
-            let entry = self
-                .entries
-                .get((self.broadcast, parent, own_name))
-                .map_err(JournalError::from)?;
-            if entry.is_some_and(|entry| entry.value().0 == FILE) {
-                return Err(invalid("it goes through a file"));
-            }
-        }
+        self.check_way(dir, &file.path)?;
         let encoded = unixfs::file(&file.leaves);
         let mut leaves = Vec::new();
         if let Some(node) = &encoded.node {
@@ -60,23 +50,103 @@ impl Tree<'_> {
             .insert((self.broadcast, dir, name), row)
             .map_err(JournalError::from)?;
         if let Some(old) = old {
-            if old.value().0 == DIRECTORY {
-                return Err(invalid("there is a directory of that name"));
+            match old.value().0 {
+                DIRECTORY => return Err(invalid(&file.path, "there is a directory of that name")),
+                NODE => {
+                    return Err(invalid(
+                        &file.path,
+                        "there is a file of that name that grows",
+                    ));
+                }
+                _ => change.drop_entry(old.value()),
             }
-            change.drop_entry(old.value());
         }
         Ok(())
     }
 
-    /// Encodes these directories, the deepest first, and returns the root.
+    /// Puts leaves at the end of a file that grows; returns its nodes that are to be encoded anew.
+    pub(super) fn append(
+        &mut self,
+        dir: &str,
+        name: &str,
+        file: &NewFile,
+        keep: usize,
+        change: &mut Change,
+    ) -> Result<Vec<String>, StoreError> {
+        self.check_way(dir, &file.path)?;
+        let invalid = |reason| Err(invalid(&file.path, reason));
+        let root = path::join(dir, name);
+        match self.kind(dir, name)? {
+            None | Some(NODE) => {}
+            Some(DIRECTORY) => return invalid("there is a directory of that name"),
+            Some(_) => return invalid("there is a file of that name that does not grow"),
+        }
+        let place = |index: usize| {
+            let node = format!("{root}/{:08}", index / LEAVES);
+            (node, format!("{:02}", index % LEAVES))
+        };
+        let exists = |tree: &Self, index| {
+            let (node, leaf) = place(index);
+            Ok::<_, JournalError>(tree.kind(&node, &leaf)?.is_some())
+        };
+        let end = keep + file.leaves.len();
+        if file.leaves.is_empty() || exists(self, end)? {
+            return invalid("a file that grows would become shorter");
+        }
+        if let Some(last) = keep.checked_sub(1)
+            && !exists(self, last)?
+        {
+            return invalid("it has fewer leaves than are to stay");
+        }
+        let mut dirty = vec![root.clone()];
+        for (index, leaf) in (keep..).zip(&file.leaves) {
+            let (node, name) = place(index);
+            let row = (
+                FILE,
+                key(&leaf.cid()),
+                leaf.bytes().len() as u64,
+                [].as_slice(),
+            );
+            change.add(leaf.cid(), leaf.bytes().clone());
+            let old = self
+                .entries
+                .insert((self.broadcast, node.as_str(), name.as_str()), row)
+                .map_err(JournalError::from)?;
+            if let Some(old) = old {
+                change.drop_entry(old.value());
+            }
+            if dirty.last() != Some(&node) {
+                dirty.push(node);
+            }
+        }
+        Ok(dirty)
+    }
+
+    /// Whether all above a file are directories, or nothing yet.
+    fn check_way(&self, dir: &str, file: &str) -> Result<(), StoreError> {
+        for ancestor in path::ancestors(dir).filter(|ancestor| !ancestor.is_empty()) {
+            let (parent, own_name) = path::parent(ancestor);
+            if !matches!(self.kind(parent, own_name)?, None | Some(DIRECTORY)) {
+                return Err(invalid(file, "it goes through a file"));
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, dir: &str, name: &str) -> Result<Option<u8>> {
+        let entry = self.entries.get((self.broadcast, dir, name))?;
+        Ok(entry.map(|entry| entry.value().0))
+    }
+
+    /// Encodes these directories and nodes, the deepest first, and returns the root.
     pub(super) fn encode_directories(
         &mut self,
-        dirty: &BTreeSet<String>,
+        dirty: &BTreeMap<String, u8>,
         change: &mut Change,
     ) -> Result<Cid, StoreError> {
         // A directory sorts before all that is below it.
-        for dir in dirty.iter().rev() {
-            let encoded = self.encode(dir)?;
+        for (dir, &kind) in dirty.iter().rev() {
+            let (encoded, content) = self.encode(dir, kind)?;
             let node = encoded.node.expect("a directory has a node");
             if node.len() > unixfs::MAX_LEAF {
                 let reason = "its directory has too many entries for one block";
@@ -90,7 +160,9 @@ impl Tree<'_> {
                 return Ok(encoded.cid);
             }
             let (parent, name) = path::parent(dir);
-            let row = (DIRECTORY, key(&encoded.cid), encoded.tsize, [].as_slice());
+            let content = content.map(u64::to_le_bytes);
+            let content = content.as_ref().map_or(&[][..], |bytes| bytes);
+            let row = (kind, key(&encoded.cid), encoded.tsize, content);
             let old = self
                 .entries
                 .insert((self.broadcast, parent, name), row)
@@ -102,19 +174,42 @@ impl Tree<'_> {
         unreachable!("the root sorts first and is always among them")
     }
 
-    pub(super) fn encode(&self, dir: &str) -> Result<Encoded> {
+    /// Encodes a directory or a node; of a node, also says how many bytes of content it has.
+    pub(super) fn encode(&self, dir: &str, kind: u8) -> Result<(Encoded, Option<u64>)> {
         // The least string after `dir`: everything before it and from `dir` on is in `dir`.
         let end = format!("{dir}\0");
         let mut links = Vec::new();
+        let mut pieces = Vec::new();
         for row in self
             .entries
             .range((self.broadcast, dir, "")..(self.broadcast, end.as_str(), ""))?
         {
             let (place, row) = row?;
-            let (_, node, tsize, _) = row.value();
-            links.push((place.value().2.to_owned(), cid(&node), tsize));
+            let (entry, node, tsize, content) = row.value();
+            if kind == NODE {
+                let size = match entry {
+                    NODE => u64::from_le_bytes(content.try_into().unwrap_or_default()),
+                    _ => tsize,
+                };
+                pieces.push((cid(&node), size, tsize));
+            } else {
+                links.push((place.value().2.to_owned(), cid(&node), tsize));
+            }
         }
-        Ok(unixfs::directory(links))
+        Ok(match kind {
+            NODE => {
+                let (encoded, content) = unixfs::file_node(pieces);
+                (encoded, Some(content))
+            }
+            _ => (unixfs::directory(links), None),
+        })
+    }
+}
+
+fn invalid(path: &str, reason: &'static str) -> StoreError {
+    StoreError::InvalidPath {
+        path: path.to_owned(),
+        reason,
     }
 }
 

@@ -48,6 +48,12 @@ fn playlist(broadcast: u64, rows: u64) -> Bytes {
         .into()
 }
 
+/// A line for each row; two rows to a leaf.
+fn event_leaf(broadcast: u64, leaf: u64, rows: u64) -> Bytes {
+    let lines = (2 * leaf..rows.min(2 * leaf + 2)).map(|row| format!("{broadcast} {row}\n"));
+    lines.collect::<String>().into()
+}
+
 fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
     let mut files = BTreeMap::from([("live.m3u8".to_owned(), playlist(broadcast, rows))]);
     for i in 0..rows {
@@ -57,6 +63,11 @@ fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
             .flat_map(|leaf| leaf.bytes().to_vec())
             .collect();
         files.insert(format!("video/{:04}/{i}.m4s", i / 2), content.into());
+    }
+    if rows > 0 {
+        let leaves = (0..rows.div_ceil(2)).map(|leaf| event_leaf(broadcast, leaf, rows));
+        let content = leaves.collect::<Vec<_>>().concat();
+        files.insert("video/event.m3u8".to_owned(), content.into());
     }
     files
 }
@@ -80,6 +91,12 @@ async fn publish(node: &Node, told: &mut Told, finish: bool) -> Result<(), Store
         NewFile {
             path: format!("video/{:04}/{row}.m4s", row / 2),
             leaves: segment(number, row),
+            keep: None,
+        },
+        NewFile {
+            path: "video/event.m3u8".to_owned(),
+            leaves: Leaf::split(event_leaf(number, row / 2, row + 1)),
+            keep: Some(row as usize / 2),
         },
         NewFile::new("live.m3u8", playlist(number, row + 1)),
     ];

@@ -47,6 +47,9 @@ struct State {
     free_bytes: u64,
     clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
+    /// Blocks put, and bytes of the journal written, since the last look.
+    put: Vec<Bytes>,
+    journal_written: u64,
     journal: Vec<u8>,
     synced: Vec<u8>,
     unsynced: Vec<Write>,
@@ -148,6 +151,14 @@ impl Disk {
             .sum()
     }
 
+    /// Blocks and their bytes, and bytes of the journal, that were written since the last look.
+    pub(super) fn written(&self) -> (usize, usize, u64) {
+        let mut state = self.state();
+        let put = std::mem::take(&mut state.put);
+        let journal = std::mem::take(&mut state.journal_written);
+        (put.len(), put.iter().map(Bytes::len).sum(), journal)
+    }
+
     pub(super) fn lose_block(&self, cid: &Cid) {
         self.state().blocks.remove(cid).expect("the block is there");
     }
@@ -219,6 +230,7 @@ impl BlockStore for Disk {
                     state.full_puts -= 1;
                     return Err(Error::from(std::io::ErrorKind::StorageFull).into());
                 }
+                state.put.push(bytes.clone());
                 state.blocks.insert(cid, bytes);
             }
             Ok(())
@@ -315,6 +327,9 @@ impl Disk {
         let mut state = self.state();
         state.operation()?;
         write.apply(&mut state.journal);
+        if let Write::Data(_, data) = &write {
+            state.journal_written += data.len() as u64;
+        }
         state.unsynced.push(write);
         Ok(())
     }

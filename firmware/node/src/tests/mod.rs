@@ -4,6 +4,7 @@ mod crash;
 mod disk;
 mod model;
 mod rules;
+mod work;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -34,7 +34,7 @@ proptest! {
                         model.insert(path.clone(), content.clone().into());
                         // A leaf for every two bytes.
                         let leaves = content.chunks(2).flat_map(|two| Leaf::split(two.to_vec().into())).collect();
-                        NewFile { path, leaves }
+                        NewFile { path, leaves, keep: None }
                     })
                     .collect();
                 let published = node.publish(Update { broadcast, row: None, files, finish: false }).await.unwrap();

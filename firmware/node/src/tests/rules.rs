@@ -7,7 +7,10 @@ use futures::TryStreamExt;
 use super::disk::{Crash, Disk, now};
 use super::{counted, open, read_all, update};
 use crate::writer::{GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
-use crate::{BroadcastId, Leaf, NewFile, Node, OpenError, ReadError, Resolved, StoreError, Update};
+use crate::{
+    BroadcastId, CarOptions, DagScope, Leaf, NewFile, Node, OpenError, ReadError, Resolved,
+    StoreError, Update,
+};
 
 const LIMIT_BYTES: u64 = 1 << 20;
 
@@ -335,6 +338,7 @@ async fn paths_and_ranges() {
         NewFile {
             path: "a/many".to_owned(),
             leaves,
+            keep: None,
         },
         NewFile::new("a/one", content.clone()),
         NewFile::new("a/none", ""),
@@ -445,4 +449,102 @@ async fn the_name_follows_what_is_durable() {
     add(&node, second, "d").await;
     assert_eq!(sequence(&node), known + 1);
     node.shutdown().await;
+}
+
+fn growing(path: &str, keep: usize, leaves: &[&str]) -> NewFile {
+    let leaf = |text: &&str| Leaf::split(text.as_bytes().to_vec().into());
+    NewFile {
+        path: path.to_owned(),
+        leaves: leaves.iter().flat_map(leaf).collect(),
+        keep: Some(keep),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_grows_at_its_end() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let mut leaves: Vec<String> = Vec::new();
+    let mut roots = Vec::new();
+    for i in 0..150 {
+        // Every other time the last leaf becomes longer.
+        match leaves.last_mut().filter(|_| i % 2 == 1) {
+            Some(last) => last.push_str(" and more;"),
+            None => leaves.push(format!("leaf {i}")),
+        }
+        let file = growing("d/log", leaves.len() - 1, &[leaves.last().unwrap()]);
+        let published = node.publish(update(id, vec![file])).await.unwrap();
+        let read = read_all(&node, published.root).await.unwrap();
+        assert_eq!(read["d/log"], leaves.concat());
+        node.shared.journal.check_invariants();
+        roots.push((published.root, leaves.concat()));
+    }
+    // Whoever still has an older root reads what that one had.
+    for (root, content) in roots {
+        assert_eq!(read_all(&node, root).await.unwrap()["d/log"], content);
+    }
+    // All of it again is the same file and writes nothing new.
+    let before = disk.blocks();
+    let all: Vec<&str> = leaves.iter().map(|leaf| &leaf[..]).collect();
+    let again = growing("d/log", 0, &all);
+    let root = node.publish(update(id, vec![again])).await.unwrap().root;
+    assert_eq!(disk.blocks(), before);
+    assert_eq!(
+        read_all(&node, root).await.unwrap()["d/log"],
+        leaves.concat()
+    );
+    for (file, reason) in [
+        (growing("d/log", 80, &["x"]), "fewer leaves"),
+        (growing("d/log", 3, &["x"]), "shorter"),
+        (growing("d/log", 75, &[]), "shorter"),
+        (growing("d", 0, &["x"]), "directory of that name"),
+        (growing("d/log/x", 0, &["x"]), "goes through a file"),
+        (NewFile::new("d/log/x", "x"), "goes through a file"),
+        (NewFile::new("d/log", "x"), "that grows"),
+    ] {
+        let refused = node.publish(update(id, vec![file])).await.unwrap_err();
+        assert!(refused.to_string().contains(reason), "{refused}");
+        node.shared.journal.check_invariants();
+    }
+    // A node that is lost is made again from the journal.
+    let Ok((_, way)) = node.resolve_with_way(root, "d/log").await else {
+        panic!("the file is there")
+    };
+    node.shutdown().await;
+    disk.lose_block(&way[2]);
+    let (node, recovered) = open(&disk, LIMIT_BYTES).await.unwrap();
+    assert_eq!(recovered.repaired_directories, 1);
+    assert_eq!(
+        read_all(&node, root).await.unwrap()["d/log"],
+        leaves.concat()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_car_without_duplicates_has_every_block_once() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let files = ["a/x", "a/y", "b/x", "b/y"].map(|path| NewFile::new(path, "the same"));
+    let root = node.publish(update(id, files.into())).await.unwrap().root;
+    for (dups, pieces) in [(true, 1 + 2 + 4), (false, 1 + 1 + 1)] {
+        let options = CarOptions {
+            scope: DagScope::All,
+            bytes: None,
+            dups,
+        };
+        let car: Vec<_> = node.car(&[root], options).try_collect().await.unwrap();
+        assert_eq!(car.len(), 1 + pieces, "the header, then block by block");
+    }
+    // A block that is missing ends the stream with an error: it is not taken for complete.
+    let (_, way) = node.resolve_with_way(root, "a/x").await.unwrap();
+    disk.lose_block(&way[2]);
+    let options = CarOptions {
+        scope: DagScope::All,
+        bytes: None,
+        dups: false,
+    };
+    let car: Result<Vec<_>, _> = node.car(&[root], options).try_collect().await;
+    assert!(matches!(car, Err(ReadError::Missing { .. })));
 }

@@ -1,0 +1,177 @@
+//! What the store writes for a segment, however long the broadcast is.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use stream::media::{MediaDuration, Rendition};
+use stream::playlist::Picture;
+use stream::publication::{self, Numbers, Publication, Row, Settings, Video, segment_path};
+use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
+
+use super::disk::Disk;
+use super::{open, read_all, update};
+use crate::{BroadcastId, Leaf, NewFile, Node, Update};
+
+const SETTINGS: Settings = Settings {
+    segment: Duration::from_secs(2),
+    part: Duration::from_millis(334),
+    window: 30,
+    video: Video {
+        bitrate: 3_000_000,
+        picture: Picture {
+            resolution: (1280, 720),
+            frame_rate: 30.0,
+        },
+    },
+    low: None,
+    audio_bitrate: 128_000,
+};
+
+const RENDITIONS: [Rendition; 2] = [Rendition::Video, Rendition::Audio];
+/// One part a segment of a few bytes: what is counted is what comes on top of the media.
+const MEDIA_BLOCKS: usize = 2;
+
+fn media(rendition: Rendition, number: u64) -> Bytes {
+    format!("{} {number}", rendition.name()).into()
+}
+
+fn duration(rendition: Rendition) -> MediaDuration {
+    // Sound does not end with the picture, so that the playlists differ.
+    let ticks = match rendition {
+        Rendition::Audio => 95_232,
+        _ => 180_000,
+    };
+    MediaDuration {
+        ticks,
+        timescale: rendition.timescale(),
+    }
+}
+
+/// The rows before segment `number`.
+fn rows(number: u64) -> Vec<Row> {
+    let row = |media_sequence| Row {
+        media_sequence,
+        run: 0,
+        discontinuity: false,
+        codecs: RENDITIONS.map(|it| it.name().to_owned()).into(),
+        program_date_time_ms: Some(1_795_365_000_000 + media_sequence * 2000),
+        durations: RENDITIONS.map(duration).into(),
+        sizes: vec![750_000, 32_000],
+    };
+    (0..number).map(row).collect()
+}
+
+fn to_node(broadcast: BroadcastId, update: publication::Update) -> Update {
+    let leaves = |parts: Vec<Bytes>| parts.into_iter().flat_map(Leaf::split).collect();
+    let files = update.files.into_iter().map(|file| NewFile {
+        path: file.path,
+        leaves: leaves(file.parts),
+        keep: None,
+    });
+    let tails = update.tails.into_iter().map(|tail| NewFile {
+        path: tail.path,
+        leaves: leaves(tail.leaves),
+        keep: Some(tail.keep),
+    });
+    Update {
+        broadcast,
+        row: None,
+        files: files.chain(tails).collect(),
+        finish: update.finish,
+    }
+}
+
+/// A whole segment of both renditions.
+fn push(publication: &mut Publication, number: u64, segment: u64) {
+    for rendition in RENDITIONS {
+        publication.push(
+            Output::Part(PartialSegment {
+                rendition,
+                segment,
+                index: 0,
+                start: Duration::from_secs(2 * number),
+                duration: duration(rendition),
+                independent: true,
+                bytes: media(rendition, number),
+            }),
+            |_| None,
+        );
+        publication.push(
+            Output::Segment(MediaSegment {
+                rendition,
+                segment,
+                start: Duration::from_secs(2 * number),
+                duration: duration(rendition),
+            }),
+            |_| None,
+        );
+    }
+}
+
+/// Blocks, their bytes, and bytes of the journal for segment `number` of a broadcast.
+async fn work(number: u64) -> (usize, usize, u64) {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, 1 << 30).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    // The directories as they are by then.
+    let numbers: Vec<u64> = (0..number - 1).collect();
+    for some in numbers.chunks(1000) {
+        let files = some.iter().flat_map(|&number| {
+            RENDITIONS.map(|it| NewFile::new(segment_path(it, number), media(it, number)))
+        });
+        node.publish(update(id, files.collect())).await.unwrap();
+    }
+    let mut publication =
+        Publication::recovered(SETTINGS, Numbers::default(), rows(number - 1), false);
+    publication.begin_run();
+    for rendition in RENDITIONS {
+        publication.push(
+            Output::Init(InitSegment {
+                rendition,
+                codec: rendition.name().to_owned(),
+                bytes: Bytes::from_static(b"init"),
+            }),
+            |_| None,
+        );
+    }
+    // The first update of a life writes the event playlists anew; the next one is as all others.
+    push(&mut publication, number - 1, 0);
+    store(&node, id, &mut publication).await;
+    push(&mut publication, number, 1);
+    disk.written();
+    let root = store(&node, id, &mut publication).await;
+    let written = disk.written();
+    let event = &read_all(&node, root).await.unwrap()["video/event.m3u8"];
+    let listed = event.windows(8).filter(|it| it == b"#EXTINF:").count() as u64;
+    assert_eq!(listed, number + 1);
+    written
+}
+
+async fn store(node: &Node, id: BroadcastId, publication: &mut Publication) -> cid::Cid {
+    let next = publication.next_update().expect("a segment is ready");
+    let published = node.publish(to_node(id, next)).await.unwrap();
+    publication.stored();
+    published.root
+}
+
+/// 15,000 is eight hours and twenty minutes.
+#[tokio::test(start_paused = true)]
+async fn the_work_for_a_segment_does_not_grow_with_the_broadcast() {
+    for number in [10, 1000, 15_000] {
+        let (blocks, bytes, journal) = work(number).await;
+        // Of each rendition a directory of segments and its own, live.m3u8, and three of event.m3u8; two playlists of playlists
+        // and the root.
+        assert_eq!(
+            blocks - MEDIA_BLOCKS,
+            2 * 6 + 3,
+            "blocks for segment {number}"
+        );
+        // Measured: 4.7, 32.2 and 30.4 kB. It depends on how full the directories and leaves are that are written anew.
+        assert!(bytes < 40_000, "{bytes} bytes for segment {number}");
+        // Measured: 37, 250 and 430 kB. The rows of new blocks are scattered over a tree that grows, a page or two for each.
+        assert!(
+            journal < 600_000,
+            "{journal} bytes of the journal for segment {number}"
+        );
+    }
+}

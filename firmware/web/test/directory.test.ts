@@ -1,0 +1,16 @@
+import { expect, test } from "vitest";
+import { choose } from "../src/directory";
+
+test.each([
+  ["127.0.0.1", "/ipfs/bafy/player.html", false, "event.m3u8"],
+  ["127.0.0.1", "/ipfs/bafy/", true, "vod.m3u8"],
+  ["bafy.ipfs.example.org", "/", false, "event.m3u8"],
+  ["127.0.0.1", "/ipns/k51/", false, "index.m3u8"],
+  ["k51.ipns.example.org", "/", false, "index.m3u8"],
+  ["k51.ipns.example.org", "/", true, "vod.m3u8"],
+  // A directory within a name, and a copy on a web server.
+  ["k51.ipns.example.org", "/ipfs/x/", false, "index.m3u8"],
+  ["example.org", "/talks/7/player.html", false, "index.m3u8"],
+])("%s%s, finished %s: %s", (hostname, pathname, finished, playlist) => {
+  expect(choose({ hostname, pathname }, finished).playlist).toBe(playlist);
+});
