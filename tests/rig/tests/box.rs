@@ -1,9 +1,10 @@
 //! The whole box on the rig: the kernel's own drivers below it, a person's fingers and eyes in front of it.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rig::Rig;
-use rig::card::{Card, Sound};
+use rig::card::{Card, Incoming, Mode, Pixels, Sound};
+use rig::{Picture, Rig};
 use rig::protocol::Bus;
 use serde_json::Value;
 use tests::wait_for;
@@ -17,8 +18,12 @@ fn small_card() -> Card {
 
 /// A box with a card, on air.
 fn on_air() -> Rig {
+    on_air_with(&small_card())
+}
+
+fn on_air_with(card: &Card) -> Rig {
     let mut rig = Rig::boot();
-    rig.plug(&small_card());
+    rig.plug(card);
     rig.start(SMALL);
     rig.wait_for_signal("ok");
     rig.tap_go_live();
@@ -257,6 +262,255 @@ fn cards_are_listed_and_a_pair_without_a_common_clock_is_refused() {
     wait_for("the refusal", || {
         rig.log().contains("share no clock").then_some(())
     });
+}
+
+/// Ends the broadcast.
+fn off_air(rig: &mut Rig) {
+    rig.hold_go_live();
+    rig.wait_for_state("idle");
+}
+
+/// What the box promises about sound and picture, milliseconds.
+const SYNC: f64 = 5.0;
+
+/// Sound and picture as far apart as they were when they left the card, although its clocks run apart by 12 ms a minute. The
+/// card says when each flash left it: how busy the machine was does not count.
+fn sound_and_picture_stay_together(ppm: f64) {
+    let mut card = small_card();
+    card.audio_ppm = ppm;
+    let mut rig = on_air_with(&card);
+    rig.wait_for_status("a minute", |status| status["segments"].as_u64() >= Some(31));
+    let sent = rig.moments().flashes;
+    off_air(&mut rig);
+    let published = rig.published();
+    assert_eq!(published.runs, 1);
+    let beeps = published.beeps();
+    let offsets: Vec<f64> = published
+        .matched(&sent)
+        .into_iter()
+        .filter_map(|(at, flash)| {
+            let left = flash.beep - flash.sent;
+            let off = |beep: &f64| beep - at - left;
+            let nearest = beeps.iter().min_by(|a, b| off(a).abs().total_cmp(&off(b).abs()))?;
+            // A beep without its flash, or the other way around, was lost on the way.
+            Some(off(nearest) * 1000.0).filter(|off| off.abs() < 300.0)
+        })
+        .collect();
+    let worst = offsets.iter().fold(0.0, |worst: f64, off| worst.max(off.abs()));
+    let mean = offsets.iter().sum::<f64>() / offsets.len() as f64;
+    report(&format!("{ppm:+} ppm: {} pairs, mean {mean:+.1} ms, worst {worst:.1} ms", offsets.len()));
+    assert!(offsets.len() >= 30, "{offsets:?}");
+    assert!(worst <= SYNC, "{offsets:?}");
+}
+
+#[test]
+fn sound_and_picture_stay_together_although_the_sound_s_clock_is_fast() {
+    sound_and_picture_stay_together(200.0);
+}
+
+#[test]
+fn sound_and_picture_stay_together_although_the_sound_s_clock_is_slow() {
+    sound_and_picture_stay_together(-200.0);
+}
+
+#[test]
+fn streams_that_stall_are_named_on_the_glass_and_come_back() {
+    let mut rig = on_air();
+    for (video, audio, line) in [
+        (false, true, "Picture is lost"),
+        (true, false, "No sound"),
+        (false, false, "Picture is lost"),
+    ] {
+        rig.streams(video, audio);
+        rig.wait_to_read(line);
+        stream_goes_on(&mut rig);
+        rig.streams(true, true);
+        rig.wait_for_status("picture and sound", |status| {
+            let peak = status["audio"]["peak_dbfs"][0].as_f64();
+            status["input"]["signal"] == "ok" && peak.is_some_and(|peak| peak > -20.0)
+        });
+        stream_goes_on(&mut rig);
+    }
+    // It refuses to give pictures, until its endpoint's halt is cleared: opening it again does that.
+    rig.halt();
+    rig.wait_to_read("Picture is lost");
+    rig.wait_for_signal("ok");
+    off_air(&mut rig);
+    let published = rig.published();
+    assert_eq!(published.runs, 1, "the stream was never interrupted");
+    assert_eq!(slates(&published.pictures()).len(), 3, "one for each loss");
+}
+
+/// Where slate stands in: last picture before, first slate, last slate, first picture after. Seconds.
+fn slates(pictures: &[(f64, Picture)]) -> Vec<[f64; 4]> {
+    let is_slate = |it: &(f64, Picture)| it.1 == Picture::Slate;
+    let mut found = Vec::new();
+    let mut before = None;
+    let mut open: Option<[f64; 3]> = None;
+    for picture in pictures {
+        match (&mut open, is_slate(picture)) {
+            (Some(slate), true) => slate[2] = picture.0,
+            (None, true) => open = before.map(|before| [before, picture.0, picture.0]),
+            (Some([before, first, last]), false) => {
+                found.push([*before, *first, *last, picture.0]);
+                open = None;
+            }
+            (None, false) => {}
+        }
+        before = Some(picture.0);
+    }
+    found
+}
+
+#[test]
+fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
+    let mut rig = on_air();
+    rig.wait_for_status("three segments", |status| status["segments"].as_u64() >= Some(3));
+    let mut flashes = Vec::new();
+    let mut starved = Vec::new();
+    const CYCLES: usize = 3;
+    for _ in 0..CYCLES {
+        rig.unplug();
+        rig.wait_for_signal("lost");
+        let before = rig.starved();
+        rig.plug(&small_card());
+        rig.wait_for_signal("ok");
+        starved.push(rig.starved() - before);
+        wait_for("three flashes", || (rig.moments().flashes.len() >= 4).then_some(()));
+        let moments = rig.moments();
+        report(&format!("{:?}, {:?}, {:?}", moments.configured, moments.opened, moments.picture));
+        flashes.push(moments.flashes);
+    }
+    stream_goes_on(&mut rig);
+    off_air(&mut rig);
+    let published = rig.published();
+    let pictures = published.pictures();
+    let slates = slates(&pictures);
+    assert_eq!(slates.len(), CYCLES, "{slates:?}");
+    for (([before, first, _, back], flashes), starved) in slates.into_iter().zip(flashes).zip(starved) {
+        let slate = first - before;
+        // The card's time began when it was plugged in, and its flashes tell where that was in the stream.
+        let (at, flash) = published.matched(&flashes)[0];
+        let plugged = at - flash.sent;
+        let back = back - plugged;
+        report(&format!("slate after {slate:.2} s, picture after {back:.2} s, {starved:.2} s of them without a processor"));
+        assert!(slate <= 1.0, "{slate}");
+        assert!(back - starved <= 3.0, "{back} {starved}");
+    }
+}
+
+#[test]
+fn a_signal_of_another_size_and_rate_is_taken_as_it_comes() {
+    let mut rig = on_air_with(&Card::stick(&[(320, 180, 0, 10)]));
+    let format = |height: u64| {
+        move |status: &Value| {
+            status["input"]["signal"] == "ok" && status["input"]["format"]["height"] == height
+        }
+    };
+    rig.wait_for_status("the size", format(180));
+    for (width, height, fps) in [(640, 360, 5), (160, 120, 25)] {
+        rig.incoming(Some(Incoming { width, height, fps }));
+        rig.wait_for_status("the other size", format(height.into()));
+        stream_goes_on(&mut rig);
+    }
+    rig.incoming(None);
+    rig.wait_for_status("the size as before", format(180));
+    off_air(&mut rig);
+    assert_eq!(rig.published().runs, 1, "the stream was never interrupted");
+}
+
+#[test]
+fn the_table_of_a_1080p_stick_is_read_and_its_pictures_come() {
+    let mut rig = Rig::boot();
+    rig.plug(&Card::ms2109());
+    // Nothing is encoded: the machine has one processor.
+    rig.start("[video]\nwidth = 1920\nheight = 1080\nfps = 5\n[capture]\nsource = \"device\"\n");
+    let status = rig.wait_for_status("a signal", |status| status["input"]["signal"] == "ok");
+    assert_eq!(status["input"]["format"]["height"], 1080, "{status}");
+    glass_shows_the_picture(&mut rig);
+    let log = rig.log();
+    assert!(log.contains("pixels: Raw, width: 1920, height: 1080, fps: 5.0"), "{log}");
+}
+
+/// Frames of brightness as a viewer sees them from afar: 16 by 9 means of luma a picture.
+fn thumbnails(file: &str, fps: u32) -> Vec<Vec<u8>> {
+    let filter = format!("fps={fps},scale=16:9:flags=area,format=gray");
+    let bytes = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", file, "-vf", &filter, "-f", "rawvideo", "-"])
+        .output()
+        .expect("ffmpeg runs")
+        .stdout;
+    bytes.chunks_exact(16 * 9).map(Vec::from).collect()
+}
+
+/// How loud it is in each tenth of a second, as ffmpeg decodes it.
+fn loudness(file: &str) -> Vec<f64> {
+    let bytes = Command::new("ffmpeg")
+        .args(["-v", "error", "-i", file, "-ac", "1", "-ar", "8000", "-f", "s16le", "-"])
+        .output()
+        .expect("ffmpeg runs")
+        .stdout;
+    let (samples, _) = bytes.as_chunks::<2>();
+    let samples: Vec<f64> = samples.iter().map(|&it| f64::from(i16::from_le_bytes(it))).collect();
+    let tenth = |samples: &[f64]| (samples.iter().map(|it| it * it).sum::<f64>() / 800.0).sqrt();
+    samples.chunks_exact(800).map(tenth).collect()
+}
+
+/// By how many places a piece of a loop is later than the loop, where they are most alike; how alike, 0 to 1.
+fn place<T>(piece: &[T], whole: &[T], alike: impl Fn(&T, &T) -> f64) -> (usize, f64) {
+    let at = |shift: usize| {
+        let pairs = piece.iter().zip(whole.iter().cycle().skip(shift));
+        pairs.map(|(a, b)| alike(a, b)).sum::<f64>() / piece.len() as f64
+    };
+    let places = (0..whole.len()).map(|shift| (shift, at(shift)));
+    places.max_by(|a, b| a.1.total_cmp(&b.1)).expect("a loop has places")
+}
+
+#[test]
+fn a_talk_goes_in_and_comes_out_in_step() {
+    const SECONDS: u32 = 10;
+    for pixels in [Pixels::Yuy2, Pixels::Mjpeg] {
+        let mode = Mode { pixels, width: 320, height: 180, fps: 10 };
+        let mut card = small_card();
+        card.modes = vec![mode];
+        let mut rig = Rig::boot();
+        let talk = tests::root().join("tests/media/talk.mp4");
+        card.source = rig.clip(&talk, &mode, SECONDS);
+        rig.plug(&card);
+        rig.start(SMALL);
+        rig.wait_for_signal("ok");
+        rig.tap_go_live();
+        rig.wait_for_status("ten segments", |status| status["segments"].as_u64() >= Some(10));
+        off_air(&mut rig);
+        let published = rig.published();
+        let file = |rendition| published.file(rendition).display().to_string();
+        let talk = talk.display().to_string();
+        let whole = SECONDS as usize * 10;
+        // Past the start, where the clocks are still being measured.
+        let pictures = &thumbnails(&file("video"), 10)[20..120];
+        let (shown, seen) = place(pictures, &thumbnails(&talk, 10)[..whole], |a, b| {
+            let off: f64 = a.iter().zip(b).map(|(&a, &b)| f64::from(a.abs_diff(b))).sum();
+            1.0 - off / a.len() as f64 / 255.0
+        });
+        let sound = &loudness(&file("audio"))[20..120];
+        let level = |it: &f64| it.max(1.0).log10();
+        let (played, heard) = place(sound, &loudness(&talk)[..whole], |a, b| 1.0 - (level(a) - level(b)).abs() / 4.0);
+        report(&format!("{pixels:?}: pictures {seen:.3} alike at {shown}, sound {heard:.3} at {played}"));
+        assert!(seen > 0.95 && heard > 0.9, "{seen} {heard}");
+        let apart = shown.abs_diff(played);
+        assert!(apart.min(whole - apart) <= 1, "{shown} {played}");
+    }
+}
+
+#[test]
+fn the_watchdog_bites_who_does_not_feed_it_and_nobody_else() {
+    let mut rig = Rig::boot();
+    // Fed for longer than it waits, and then let go without the letter that disarms it.
+    let feed = "exec 3>/dev/watchdog; for i in $(seq 15); do echo >&3; sleep 1; done";
+    assert_eq!(rig.run("sh", &["-c", feed]), "");
+    assert!(!rig.lamp(), "the machine is there");
+    rig.wait_for_bite();
+    assert_eq!(rig.run("ls", &["/dev/watchdog"]), "/dev/watchdog\n");
 }
 
 /// Numbers for people: nothing is judged by them, because they depend on the machine.

@@ -1,7 +1,6 @@
 //! The device's side of USB/IP: answers control transfers at once, and feeds the two streams at their own pace.
 
 use std::collections::VecDeque;
-use std::f64::consts::TAU;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::descriptors::{self, AUDIO_PACKET, AUDIO_STREAMING, PAYLOAD, VIDEO_STREAMING};
 use super::picture::Pictures;
-use super::{Card, Mode};
-use crate::protocol::Streams;
+use super::source::{self, Sound};
+use super::{Card, Mode, Pixels, Incoming};
+use crate::protocol::{Flash, Moments, Streams};
 
 /// Commands of USB/IP.
 const SUBMIT: u32 = 1;
@@ -19,9 +19,8 @@ const UNLINK: u32 = 2;
 const STALL: i32 = -32;
 const UNLINKED: i32 = -104;
 
-/// How long a flash and a beep last, seconds of the source's time.
-const BLINK: f64 = 0.1;
-const BEEP_HZ: f64 = 1000.0;
+/// The pictures' endpoint, as requests name it.
+const VIDEO_ENDPOINT: u16 = 0x81;
 
 /// Samples a second of an exact clock.
 const RATE: f64 = 48_000.0;
@@ -42,6 +41,9 @@ struct State {
     audio: VecDeque<Transfer>,
     streams: Streams,
     wedged: bool,
+    halted: bool,
+    incoming: Option<Incoming>,
+    moments: Moments,
     /// What the host has chosen: format, frame and interval as in the probe control.
     choice: [u8; 26],
     audio_setting: u8,
@@ -52,21 +54,20 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Link {
     card: Card,
+    sound: Sound,
     state: Mutex<State>,
     changed: Condvar,
     /// When the source's time began.
     epoch: Instant,
 }
 
-/// Where the source's time is, seconds, and whether a flash and a beep are on.
-fn blinks(seconds: f64) -> bool {
-    seconds >= 1.0 && seconds.fract() < BLINK
-}
-
 impl Link {
     pub(super) fn start(card: Card, socket: UnixStream) -> io::Result<Arc<Link>> {
         let reader = socket.try_clone()?;
+        // A clip that cannot be read is a mistake of the test, and said before the card is in the socket.
+        let sound = Sound::new(&card.source)?;
         let link = Arc::new(Link {
+            sound,
             state: Mutex::new(State {
                 socket,
                 video: VecDeque::new(),
@@ -76,6 +77,9 @@ impl Link {
                     audio: true,
                 },
                 wedged: false,
+                halted: false,
+                incoming: None,
+                moments: Moments::default(),
                 choice: [0; 26],
                 audio_setting: 0,
                 gone: false,
@@ -110,6 +114,19 @@ impl Link {
 
     pub(super) fn wedge(&self) {
         self.lock().wedged = true;
+    }
+
+    pub(super) fn halt(&self) {
+        self.lock().halted = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn incoming(&self, incoming: Option<Incoming>) {
+        self.lock().incoming = incoming;
+    }
+
+    pub(super) fn moments(&self) -> Moments {
+        self.lock().moments.clone()
     }
 
     /// Closing the socket is what pulling the plug looks like to the kernel.
@@ -165,7 +182,11 @@ impl Link {
                         None => state.answer(number, STALL, 0, &[], &[])?,
                     }
                 }
-                1 => state.video.push_back(transfer),
+                1 => {
+                    let now = self.source_time();
+                    state.moments.opened.get_or_insert(now);
+                    state.video.push_back(transfer);
+                }
                 2 => state.audio.push_back(transfer),
                 _ => state.answer(number, STALL, 0, &[], &[])?,
             }
@@ -196,7 +217,16 @@ impl Link {
             }
             // A new configuration is a new life.
             (0x00, 9) => {
-                state.wedged = false;
+                (state.wedged, state.halted) = (false, false);
+                state.moments = Moments {
+                    configured: Some(self.source_time()),
+                    flashes: std::mem::take(&mut state.moments.flashes),
+                    ..Moments::default()
+                };
+                Some(Vec::new())
+            }
+            (0x02, 1) if interface == VIDEO_ENDPOINT => {
+                state.halted = false;
                 Some(Vec::new())
             }
             // Clearing a halt, which UVC also does at the end of a stream.
@@ -255,20 +285,44 @@ impl Link {
         self.epoch.elapsed().as_secs_f64()
     }
 
+    /// The pictures that go out: as the host has chosen, but for what comes in. A card scales raw pictures and passes the others
+    /// on as they are.
+    fn sent_mode(&self, state: &State) -> Option<Mode> {
+        let mut mode = *self.mode(&self.settle(state.choice))?;
+        if let Some(incoming) = state.incoming {
+            mode.fps = incoming.fps;
+            if mode.pixels == Pixels::Mjpeg {
+                (mode.width, mode.height) = (incoming.width, incoming.height);
+            }
+        }
+        Some(mode)
+    }
+
     /// Feeds pictures, each when its time has come. A picture for which nobody waits then is lost, as on a wire.
     fn show(&self) {
         let mut made: Option<(Mode, Pictures)> = None;
         let mut toggle = 0;
         loop {
-            let Some(state) = self.wait(|state| !state.video.is_empty()) else {
+            let Some(mut state) = self.wait(|state| !state.video.is_empty()) else {
                 return;
             };
-            let Some(mode) = self.mode(&self.settle(state.choice)).copied() else {
+            if state.halted {
+                while let Some(transfer) = state.video.pop_front() {
+                    if state.answer(transfer.number, STALL, 0, &[], &[]).is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+            let Some(mode) = self.sent_mode(&state) else {
                 return;
             };
             drop(state);
             if made.as_ref().is_none_or(|(made, _)| *made != mode) {
-                made = Some((mode, Pictures::new(&mode)));
+                let Ok(pictures) = Pictures::new(&self.card.source, &mode) else {
+                    return;
+                };
+                made = Some((mode, pictures));
             }
             let Some((_, pictures)) = &made else { return };
             let number = (self.source_time() * f64::from(mode.fps)).floor() as u64 + 1;
@@ -278,26 +332,27 @@ impl Link {
             if state.gone {
                 return;
             }
-            if !state.streams.video || state.wedged {
+            if !state.streams.video || state.wedged || state.halted {
                 continue;
             }
             drop(state);
             toggle ^= 1;
-            if self
-                .send(pictures.get(number, blinks(due)), toggle)
-                .is_none()
-            {
+            let flash = source::blinking(due);
+            let Some(sent) = self.send(pictures.get(number, flash.is_some()), toggle) else {
                 return;
-            }
+            };
+            self.lock().moments.sent(sent, flash.map(source::blink));
         }
     }
 
-    /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). `None` when the card is gone.
-    fn send(&self, picture: &[u8], toggle: u8) -> Option<()> {
+    /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). When it began; `None` when the card is gone.
+    fn send(&self, picture: &[u8], toggle: u8) -> Option<f64> {
         let mut rest = picture;
+        let mut began = None;
         while !rest.is_empty() {
             let mut state = self.wait(|state| !state.video.is_empty())?;
             let transfer = state.video.pop_front()?;
+            began.get_or_insert_with(|| self.source_time());
             let room = transfer.length.min(PAYLOAD) - 2;
             let (now, later) = rest.split_at(rest.len().min(room));
             rest = later;
@@ -307,7 +362,7 @@ impl Link {
                 .answer(transfer.number, 0, data.len(), &data, &[])
                 .ok()?;
         }
-        Some(())
+        began
     }
 
     /// Feeds sound: as many milliseconds as a transfer has packets, when they are over.
@@ -352,13 +407,8 @@ impl Link {
                 continue;
             };
             let data: Vec<u8> = (frame..end)
-                .flat_map(|frame| {
-                    let at = frame as f64 / rate;
-                    let tone = (TAU * BEEP_HZ * at).sin() * 12_000.0;
-                    let sample = if blinks(at) { tone as i16 } else { 0 };
-                    let [low, high] = sample.to_le_bytes();
-                    [low, high, low, high]
-                })
+                .flat_map(|frame| self.sound.at(frame as f64 / rate))
+                .flat_map(i16::to_le_bytes)
                 .collect();
             frame = end;
             let packets: Vec<[u32; 4]> = transfer
@@ -426,5 +476,18 @@ impl State {
         }
         message.resize(48, 0);
         self.socket.write_all(&message)
+    }
+}
+
+impl Moments {
+    /// A picture went out, perhaps one of the flash that begins at a time.
+    fn sent(&mut self, at: f64, flash: Option<f64>) {
+        self.picture.get_or_insert(at);
+        self.last = Some(at);
+        if let Some(beep) = flash
+            && self.flashes.last().is_none_or(|last| last.beep != beep)
+        {
+            self.flashes.push(Flash { beep, sent: at });
+        }
     }
 }
