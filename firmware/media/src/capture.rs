@@ -346,9 +346,11 @@ fn description(config: &Config) -> String {
             let (flash, beep) = Handle::description();
             format!("{flash} ! {video} {beep} ! {audio}")
         }
+        // On the machine's own clock: the sound's stands still where the sound does, and pictures with it. The timestamps of both are the
+        // kernel's.
         Source::Card(_) => format!(
             "v4l2src name=card ! capsfilter name=format ! decodebin name=decode queue name=video-in ! {video} \
-             alsasrc name=sound queue name=sound-in ! {audio}"
+             alsasrc name=sound provide-clock=false queue name=sound-in ! {audio}"
         ),
     }
 }

@@ -249,7 +249,8 @@ impl Rig {
 
     /// Decodes the first `seconds` of a clip into what a card with this mode sends, by ffmpeg.
     pub fn clip(&self, clip: &Path, mode: &Mode, seconds: u32) -> Source {
-        let [pictures, sound] = ["clip.video", "clip.s16"].map(|name| self.scratch.path().join(name));
+        let [pictures, sound] =
+            ["clip.video", "clip.s16"].map(|name| self.scratch.path().join(name));
         let filter = format!("fps={},scale={}:{}", mode.fps, mode.width, mode.height);
         let packed: &[&str] = match mode.pixels {
             Pixels::Yuy2 => &["-pix_fmt", "yuyv422", "-f", "rawvideo"],
@@ -259,7 +260,9 @@ impl Rig {
         let (input, length) = (to(clip), seconds.to_string());
         let (to_pictures, to_sound) = (to(&pictures), to(&sound));
         let arguments = [
-            &["-v", "error", "-i", &input, "-map", "0:v", "-t", &length, "-vf", &filter],
+            &[
+                "-v", "error", "-i", &input, "-map", "0:v", "-t", &length, "-vf", &filter,
+            ],
             packed,
             &[&to_pictures, "-map", "0:a", "-t", &length],
             &["-ar", "48000", "-ac", "2", "-f", "s16le", &to_sound],
@@ -335,7 +338,11 @@ impl Rig {
                 let field = fields.and_then(|fields| fields.split(' ').nth(2)?.parse().ok());
                 field == Some(group)
             })
-            .flat_map(|entry| fs::read_dir(entry.path().join("task")).into_iter().flatten());
+            .flat_map(|entry| {
+                fs::read_dir(entry.path().join("task"))
+                    .into_iter()
+                    .flatten()
+            });
         // Time on a processor, time of waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
         let waited = tasks.flatten().filter_map(|task| {
             let stat = fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -412,7 +419,9 @@ impl Rig {
     /// the box does not run. A test that does not wait for a bite fails where there is one.
     pub fn wait_for_bite(&mut self) {
         assert!(matches!(self.reply(), Reply::Up), "the machine is up again");
-        assert!(self.file("kernel.log").contains(BITE), "another reason");
+        let log = fs::read(self.scratch.path().join("kernel.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        assert!(log.contains(BITE), "started anew for another reason\n{log}");
     }
 
     /// Ends the box as systemd does, and returns its exit status.

@@ -45,6 +45,18 @@ pub struct Flash {
     pub beep: f64,
     /// When its first picture began to leave the card: on the next beat of the pictures, or later on a busy machine.
     pub sent: f64,
+    /// When the kernel had certainly taken the beginning of that picture; its own timestamp is between the two.
+    pub taken: Option<f64>,
+    /// How late the sound left the card at worst in the five seconds before.
+    pub sound_late: f64,
+}
+
+impl Flash {
+    /// Whether the machine had time for the card: a flash that it held up says nothing about the box.
+    pub fn is_certain(&self) -> bool {
+        let held = self.taken.map(|taken| taken - self.sent);
+        held.is_some_and(|held| held < 0.002) && self.sound_late < 0.03
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::descriptors::{self, AUDIO_PACKET, AUDIO_STREAMING, PAYLOAD, VIDEO_STREAMING};
 use super::picture::Pictures;
-use super::source::{self, Sound};
-use super::{Card, Mode, Pixels, Incoming};
+use super::source::{Blinks, Sound};
+use super::{Card, Incoming, Mode, Pixels};
 use crate::protocol::{Flash, Moments, Streams};
 
 /// Commands of USB/IP.
@@ -21,6 +22,9 @@ const UNLINKED: i32 = -104;
 
 /// The pictures' endpoint, as requests name it.
 const VIDEO_ENDPOINT: u16 = 0x81;
+
+/// For so long it is remembered how late the sound was, seconds: the box follows the sound that slowly.
+const LATE_FOR: f64 = 5.0;
 
 /// Samples a second of an exact clock.
 const RATE: f64 = 48_000.0;
@@ -44,16 +48,22 @@ struct State {
     halted: bool,
     incoming: Option<Incoming>,
     moments: Moments,
+    /// When sound was due of late, and by how much it was late, seconds.
+    late: Vec<(f64, f64)>,
     /// What the host has chosen: format, frame and interval as in the probe control.
     choice: [u8; 26],
     audio_setting: u8,
     gone: bool,
 }
 
+/// How many cards have been plugged in.
+static PLUGGED: AtomicU64 = AtomicU64::new(0);
+
 /// A card that is plugged in.
 #[derive(Debug)]
 pub(super) struct Link {
     card: Card,
+    blinks: Blinks,
     sound: Sound,
     state: Mutex<State>,
     changed: Condvar,
@@ -65,8 +75,10 @@ impl Link {
     pub(super) fn start(card: Card, socket: UnixStream) -> io::Result<Arc<Link>> {
         let reader = socket.try_clone()?;
         // A clip that cannot be read is a mistake of the test, and said before the card is in the socket.
-        let sound = Sound::new(&card.source)?;
+        let blinks = Blinks(PLUGGED.fetch_add(1, Ordering::Relaxed));
+        let sound = Sound::new(&card.source, blinks)?;
         let link = Arc::new(Link {
+            blinks,
             sound,
             state: Mutex::new(State {
                 socket,
@@ -80,6 +92,7 @@ impl Link {
                 halted: false,
                 incoming: None,
                 moments: Moments::default(),
+                late: Vec::new(),
                 choice: [0; 26],
                 audio_setting: 0,
                 gone: false,
@@ -185,6 +198,9 @@ impl Link {
                 1 => {
                     let now = self.source_time();
                     state.moments.opened.get_or_insert(now);
+                    if let Some(flash) = state.moments.flashes.last_mut() {
+                        flash.taken.get_or_insert(now);
+                    }
                     state.video.push_back(transfer);
                 }
                 2 => state.audio.push_back(transfer),
@@ -337,22 +353,30 @@ impl Link {
             }
             drop(state);
             toggle ^= 1;
-            let flash = source::blinking(due);
-            let Some(sent) = self.send(pictures.get(number, flash.is_some()), toggle) else {
+            let flash = self.blinks.on(due);
+            if self
+                .send(pictures.get(number, flash.is_some()), toggle, flash)
+                .is_none()
+            {
                 return;
-            };
-            self.lock().moments.sent(sent, flash.map(source::blink));
+            }
         }
     }
 
-    /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). When it began; `None` when the card is gone.
-    fn send(&self, picture: &[u8], toggle: u8) -> Option<f64> {
+    /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). `None` when the card is gone.
+    fn send(&self, picture: &[u8], toggle: u8, flash: Option<u64>) -> Option<()> {
         let mut rest = picture;
-        let mut began = None;
+        let mut began = false;
         while !rest.is_empty() {
             let mut state = self.wait(|state| !state.video.is_empty())?;
             let transfer = state.video.pop_front()?;
-            began.get_or_insert_with(|| self.source_time());
+            if !began {
+                began = true;
+                state.sent(
+                    self.source_time(),
+                    flash.map(|flash| self.blinks.begin(flash)),
+                );
+            }
             let room = transfer.length.min(PAYLOAD) - 2;
             let (now, later) = rest.split_at(rest.len().min(room));
             rest = later;
@@ -362,7 +386,7 @@ impl Link {
                 .answer(transfer.number, 0, data.len(), &data, &[])
                 .ok()?;
         }
-        began
+        Some(())
     }
 
     /// Feeds sound: as many milliseconds as a transfer has packets, when they are over.
@@ -390,6 +414,7 @@ impl Link {
             if state.gone {
                 return;
             }
+            state.late.push((due, self.source_time() - due));
             if !state.streams.audio {
                 frame = end;
                 drop(state);
@@ -427,6 +452,27 @@ impl Link {
 }
 
 impl State {
+    /// A picture goes out, perhaps one of the flash that begins at a time.
+    fn sent(&mut self, at: f64, flash: Option<f64>) {
+        self.moments.picture.get_or_insert(at);
+        self.moments.last = Some(at);
+        self.late.retain(|(then, _)| at - then < LATE_FOR);
+        if let Some(beep) = flash
+            && self
+                .moments
+                .flashes
+                .last()
+                .is_none_or(|last| last.beep != beep)
+        {
+            self.moments.flashes.push(Flash {
+                beep,
+                sent: at,
+                taken: None,
+                sound_late: self.late.iter().map(|(_, late)| *late).fold(0.0, f64::max),
+            });
+        }
+    }
+
     fn answer(
         &mut self,
         number: u32,
@@ -476,18 +522,5 @@ impl State {
         }
         message.resize(48, 0);
         self.socket.write_all(&message)
-    }
-}
-
-impl Moments {
-    /// A picture went out, perhaps one of the flash that begins at a time.
-    fn sent(&mut self, at: f64, flash: Option<f64>) {
-        self.picture.get_or_insert(at);
-        self.last = Some(at);
-        if let Some(beep) = flash
-            && self.flashes.last().is_none_or(|last| last.beep != beep)
-        {
-            self.flashes.push(Flash { beep, sent: at });
-        }
     }
 }

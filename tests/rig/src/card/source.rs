@@ -12,30 +12,39 @@ const BEEP_HZ: f64 = 1000.0;
 /// Of 32768: -8.7 dBFS.
 const BEEP_LEVEL: f64 = 12_000.0;
 
-/// When a flash and a beep begin. The distances differ, so that a row of them is found again in what the box publishes; the row
-/// repeats after ten.
-pub(super) fn blink(number: u64) -> f64 {
-    number as f64 + (number * number % 10) as f64 / 20.0
-}
+/// Flashes and beeps of one card. Their distances differ, and not two cards have the same, so that a row of them is found again in
+/// what the box publishes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Blinks(pub(super) u64);
 
-/// The flash and beep that are on.
-pub(super) fn blinking(seconds: f64) -> Option<u64> {
-    let number = seconds.floor() as u64;
-    (number > 0 && (0.0..BLINK).contains(&(seconds - blink(number)))).then_some(number)
+impl Blinks {
+    /// When one begins: in the first half of a second, on a twentieth of it.
+    pub(super) fn begin(self, number: u64) -> f64 {
+        // Knuth's multiplicative hash.
+        let mixed = (self.0 * 1000 + number).wrapping_mul(2_654_435_761) >> 16;
+        number as f64 + (mixed % 10) as f64 / 20.0
+    }
+
+    /// The one that is on.
+    pub(super) fn on(self, seconds: f64) -> Option<u64> {
+        let number = seconds.floor() as u64;
+        let since = seconds - self.begin(number);
+        (number > 0 && (0.0..BLINK).contains(&since)).then_some(number)
+    }
 }
 
 /// The sound at the socket.
 #[derive(Debug)]
 pub(super) enum Sound {
-    Beeps,
+    Beeps(Blinks),
     /// Frames of a clip in a loop: left and right.
     Clip(Vec<[i16; 2]>),
 }
 
 impl Sound {
-    pub(super) fn new(source: &Source) -> io::Result<Sound> {
+    pub(super) fn new(source: &Source, blinks: Blinks) -> io::Result<Sound> {
         let Source::Clip { sound, .. } = source else {
-            return Ok(Sound::Beeps);
+            return Ok(Sound::Beeps(blinks));
         };
         let bytes = fs::read(sound)?;
         let (frames, _) = bytes.as_chunks::<4>();
@@ -52,13 +61,11 @@ impl Sound {
     /// The frame at a time.
     pub(super) fn at(&self, seconds: f64) -> [i16; 2] {
         match self {
-            Sound::Beeps => {
+            Sound::Beeps(blinks) => {
                 let beep = || (TAU * BEEP_HZ * seconds).sin() * BEEP_LEVEL;
-                [blinking(seconds).map_or(0, |_| beep() as i16); 2]
+                [blinks.on(seconds).map_or(0, |_| beep() as i16); 2]
             }
-            Sound::Clip(frames) => {
-                frames[(seconds * 48_000.0).round() as usize % frames.len()]
-            }
+            Sound::Clip(frames) => frames[(seconds * 48_000.0).round() as usize % frames.len()],
         }
     }
 }
