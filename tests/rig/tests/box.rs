@@ -536,6 +536,10 @@ fn a_talk_goes_in_and_comes_out_in_step() {
         off_air(&mut rig);
         let published = rig.published();
         let file = |rendition| published.file(rendition).display().to_string();
+        for rendition in ["video", "audio"] {
+            let kept = tests::artifact(&format!("talk-{pixels:?}-{rendition}.mp4").to_lowercase());
+            std::fs::copy(file(rendition), kept).expect("an artifact can be written");
+        }
         let talk = talk.display().to_string();
         let length = SECONDS * 10;
         // A programme's time begins at ten seconds.
