@@ -113,6 +113,56 @@ pub fn decode(url: &str, seconds: Option<u32>) -> String {
         .join("\n")
 }
 
+/// The mean luma of each picture of a file and when it is shown, as ffmpeg decodes it. Seconds.
+pub fn brightness(video: &str) -> Vec<(f64, f64)> {
+    // Without -copyts ffmpeg lets every file begin at zero, and what is measured is gone.
+    let filter = "signalstats,metadata=print:key=lavfi.signalstats.YAVG:file=-";
+    let (pictures, _) = run(
+        "ffmpeg",
+        &[
+            "-v", "error", "-copyts", "-i", video, "-vf", filter, "-f", "null", "-",
+        ],
+        &[],
+    );
+    let mut at = 0.0;
+    let picture = |line: &str| {
+        if let Some(time) = number_after(line, "pts_time:") {
+            at = time;
+        }
+        Some((at, number_after(line, "YAVG=")?))
+    };
+    pictures.lines().filter_map(picture).collect()
+}
+
+/// When beeps begin in a file, as ffmpeg hears them: louder than -30 dB, quieter for 300 ms before. Seconds.
+pub fn beeps(audio: &str) -> Vec<f64> {
+    let filter = "silencedetect=n=-30dB:d=0.3";
+    let (_, sounds) = run(
+        "ffmpeg",
+        &[
+            "-hide_banner",
+            "-nostats",
+            "-copyts",
+            "-i",
+            audio,
+            "-af",
+            filter,
+            "-f",
+            "null",
+            "-",
+        ],
+        &[],
+    );
+    let ends = sounds.lines();
+    ends.filter_map(|line| number_after(line, "silence_end: "))
+        .collect()
+}
+
+fn number_after(line: &str, name: &str) -> Option<f64> {
+    let (_, rest) = line.split_once(name)?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
 /// The hash that Helia's judges print, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);

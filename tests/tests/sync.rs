@@ -79,50 +79,14 @@ fn download(podium: &Podium, rendition: &str, dir: &Path) -> String {
 
 /// Milliseconds by which each beep is later than its flash, as ffmpeg decodes two files; those without a partner are left out.
 fn distances(video: &str, audio: &str) -> Vec<f64> {
-    let tail = |line: &str, name: &str| -> Option<f64> {
-        let (_, rest) = line.split_once(name)?;
-        rest.split_whitespace().next()?.parse().ok()
-    };
-    // Without -copyts ffmpeg lets every file begin at zero, and what is measured is gone.
-    let filter = "signalstats,metadata=print:key=lavfi.signalstats.YAVG:file=-";
-    let (pictures, _) = judge::run(
-        "ffmpeg",
-        &[
-            "-v", "error", "-copyts", "-i", video, "-vf", filter, "-f", "null", "-",
-        ],
-        &[],
-    );
-    let (mut at, mut bright, mut flashes) = (0.0, true, Vec::new());
-    for line in pictures.lines() {
-        if let Some(time) = tail(line, "pts_time:") {
-            at = time;
-        } else if let Some(luma) = tail(line, "YAVG=") {
-            if luma > 120.0 && !bright {
-                flashes.push(at);
-            }
-            bright = luma > 120.0;
+    let (mut bright, mut flashes) = (true, Vec::new());
+    for (at, luma) in judge::brightness(video) {
+        if luma > 120.0 && !bright {
+            flashes.push(at);
         }
+        bright = luma > 120.0;
     }
-    // Silence that ends is a beep that begins; louder than -30 dB, quieter for 300 ms before.
-    let (_, sounds) = judge::run(
-        "ffmpeg",
-        &[
-            "-hide_banner",
-            "-nostats",
-            "-copyts",
-            "-i",
-            audio,
-            "-af",
-            "silencedetect=n=-30dB:d=0.3",
-            "-f",
-            "null",
-            "-",
-        ],
-        &[],
-    );
-    let beeps: Vec<f64> = (sounds.lines())
-        .filter_map(|line| tail(line, "silence_end: "))
-        .collect();
+    let beeps = judge::beeps(audio);
     let nearest = |flash: &f64| {
         let distances = beeps.iter().map(|beep| (beep - flash) * 1000.0);
         distances

@@ -243,34 +243,32 @@ impl Capture {
         inputs: &SyncSender<Input>,
         events: &mpsc::Sender<Event>,
     ) -> Result<Capture, String> {
-        let pipeline = launch(&description(
-            config,
-            &input_caps(config, card),
-            sound_fix(card),
-        ))?;
+        // Whatever happens from here on, it is taken down.
+        let capture = Capture {
+            pipeline: launch(&description(config))?,
+            video_count: std::sync::Arc::default(),
+        };
+        let pipeline = &capture.pipeline;
         match &config.source {
             Source::Test => {
                 let picture = pipeline.by_name("stamp").ok_or("element is missing")?;
                 timecode::stamp(&picture)?;
             }
             Source::Signal(_) | Source::Card(_) => {}
-            Source::File(path) => set(&pipeline, "file", "location", &path.to_string_lossy())?,
+            Source::File(path) => set(pipeline, "file", "location", &path.to_string_lossy())?,
         }
         if let Some(card) = card {
-            set(&pipeline, "card", "device", &card.video.to_string_lossy())?;
-            set(&pipeline, "sound", "device", &card.audio)?;
+            set(pipeline, "card", "device", &card.video.to_string_lossy())?;
+            set(pipeline, "sound", "device", &card.audio)?;
+            settle_formats(pipeline, config)?;
         }
         if let Some(decode) = pipeline.by_name("decode") {
-            link_when_known(&decode, &pipeline);
+            link_when_known(&decode, pipeline);
         }
-        watch_format(&pipeline, events)?;
-        let video_count = std::sync::Arc::default();
-        connect_video(&pipeline, generation, inputs, &video_count)?;
-        connect_audio(&pipeline, generation, inputs)?;
-        Ok(Capture {
-            pipeline,
-            video_count,
-        })
+        watch_format(pipeline, events)?;
+        connect_video(pipeline, generation, inputs, &capture.video_count)?;
+        connect_audio(pipeline, generation, inputs)?;
+        Ok(capture)
     }
 
     fn play(&self) -> Result<(), String> {
@@ -323,7 +321,7 @@ impl Capture {
     }
 }
 
-fn description(config: &Config, input_caps: &str, sound_fix: &str) -> String {
+fn description(config: &Config) -> String {
     let (width, height, fps) = (config.width, config.height, config.fps);
     // A card sets the pace, and what nobody takes is lost; a file waits for the clock. A card whose picture is missing from the
     // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
@@ -366,22 +364,48 @@ fn description(config: &Config, input_caps: &str, sound_fix: &str) -> String {
             let (flash, beep) = Handle::description();
             format!("{flash} ! {video} {beep} ! {audio}")
         }
+        // On the machine's own clock: the sound's stands still where the sound does, and pictures with it. The timestamps of both are the
+        // kernel's.
         Source::Card(_) => format!(
-            "v4l2src name=card ! capsfilter caps=\"{input_caps}\" ! decodebin name=decode queue name=video-in ! {video} \
-             alsasrc name=sound {sound_fix} ! queue ! {audio}"
+            "v4l2src name=card ! capsfilter name=format ! decodebin name=decode queue name=video-in ! {video} \
+             alsasrc name=sound provide-clock=false queue name=sound-in ! {audio}"
         ),
     }
 }
 
-/// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
-fn input_caps(config: &Config, card: Option<&Card>) -> String {
-    let any = "video/x-raw;image/jpeg".to_owned();
-    let Some(offers) = card.and_then(offers) else {
-        return any;
+/// Opens the card, asks what it has, and settles on a format each. It stays open for the pipeline: a stick takes its time to tell
+/// its table.
+fn settle_formats(pipeline: &gst::Pipeline, config: &Config) -> Result<(), String> {
+    let element = |name| pipeline.by_name(name).ok_or("element is missing");
+    let offered = opened_caps(&element("card")?);
+    let offers = offered.map(|caps| cards::offers(&caps)).unwrap_or_default();
+    let format: gst::Caps = input_caps(config, &offers)
+        .parse()
+        .map_err(|_| "the card's format has no name")?;
+    element("format")?.set_property("caps", format);
+    let (sound, queue) = (element("sound")?, element("sound-in")?);
+    let linked = if opened_caps(&sound).is_some_and(|caps| cards::is_stereo_called_mono(&caps)) {
+        tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
+        let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true)
+            .map_err(|error| error.message().to_owned())?;
+        pipeline
+            .add(&fix)
+            .and_then(|()| gst::Element::link_many([&sound, fix.upcast_ref(), &queue]))
+    } else {
+        sound.link(&queue)
     };
+    linked.map_err(|error| error.to_string())
+}
+
+/// Gives sound that a card calls mono at twice its rate its true name.
+const STEREO_CALLED_MONO: &str = "audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
+     caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
+
+/// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
+fn input_caps(config: &Config, offers: &[input::Offer]) -> String {
     let (width, height) = (config.width.into(), config.height.into());
-    let Some(best) = input::choose(&offers, width, height, config.fps.into()) else {
-        return any;
+    let Some(best) = input::choose(offers, width, height, config.fps.into()) else {
+        return "video/x-raw;image/jpeg".into();
     };
     tracing::info!(?best, "input format");
     let name = match best.pixels {
@@ -400,34 +424,10 @@ fn input_caps(config: &Config, card: Option<&Card>) -> String {
     )
 }
 
-/// What the card offers.
-fn offers(card: &Card) -> Option<Vec<input::Offer>> {
-    let caps = device_caps("v4l2src", &card.video.to_string_lossy());
-    caps.map(|caps| cards::offers(&caps))
-}
-
-/// How the sound leaves the card: as it is, or with its true name.
-fn sound_fix(card: Option<&Card>) -> &'static str {
-    let caps = card.and_then(|card| device_caps("alsasrc", &card.audio));
-    if !caps.is_some_and(|caps| cards::is_stereo_called_mono(&caps)) {
-        return "";
-    }
-    tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
-    "! audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
-     caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\""
-}
-
-/// What a device can do, from its driver.
-fn device_caps(element: &str, device: &str) -> Option<gst::Caps> {
-    let source = gst::ElementFactory::make(element).build().ok()?;
-    source.set_property("device", device);
-    let ready = source.set_state(gst::State::Ready).is_ok();
-    let caps = source
-        .static_pad("src")
-        .filter(|_| ready)
-        .map(|pad| pad.query_caps(None));
-    let _ = source.set_state(gst::State::Null);
-    caps
+/// Opens a source's device, and what it can do then, from its driver. A device that cannot be opened says why when the pipeline starts.
+fn opened_caps(source: &gst::Element) -> Option<gst::Caps> {
+    source.set_state(gst::State::Ready).ok()?;
+    source.static_pad("src").map(|pad| pad.query_caps(None))
 }
 
 fn launch(description: &str) -> Result<gst::Pipeline, String> {

@@ -2,24 +2,26 @@
 //!
 //! The kernel's virtual host controller (`vhci-hcd`) takes any socket as a USB device and speaks USB/IP over it
 //! (Documentation/usb/usbip_protocol.rst). This is the device's side. `descriptors` says what it is, `Link` answers the
-//! transfers, and `picture` and `beep` are what comes in at the HDMI socket: a bar that moves, and once a second of the
-//! source's own time a white flash and a beep that begin together.
+//! transfers, and `source` and `picture` are what comes in at the HDMI socket: a bar that moves, with a white flash and a beep that
+//! begin together about once a second of the source's own time, or a clip.
 //!
 //! All of a card's answers are given under one lock, since a transfer that the kernel takes back (UNLINK) must not be answered too.
 
 mod descriptors;
 mod link;
 mod picture;
+mod source;
 
 use std::fs;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::Streams;
+use crate::protocol::{Moments, Streams};
 use link::Link;
 
 /// What a card offers, and how good its clocks are.
@@ -32,6 +34,25 @@ pub struct Card {
     pub sound: Sound,
     /// How much too fast the sound's clock runs against the pictures', parts per million.
     pub audio_ppm: f64,
+    pub source: Source,
+}
+
+/// What comes in at the HDMI socket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Source {
+    /// A bar that moves, and flashes and beeps that begin together.
+    FlashAndBeep,
+    /// A clip in a loop: files of the host with its pictures one after the other, packed as the card's first mode says, and its sound
+    /// in S16LE, 48 kHz, stereo.
+    Clip { pictures: PathBuf, sound: PathBuf },
+}
+
+/// A size and a rate that come in at the HDMI socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incoming {
+    pub width: u16,
+    pub height: u16,
+    pub fps: u32,
 }
 
 /// One line of the card's table of formats.
@@ -80,6 +101,21 @@ impl Card {
             modes: raw.chain(jpeg).filter(|mode| mode.fps > 0).collect(),
             sound: Sound::Stereo48k,
             audio_ppm: 0.0,
+            source: Source::FlashAndBeep,
+        }
+    }
+
+    /// The table of an MS2109 (as `v4l2-ctl --list-formats-ext` shows it, less its odd sizes): raw 1080p crawls.
+    pub fn ms2109() -> Card {
+        let sizes = [
+            (1920, 1080, 5, 30),
+            (1280, 720, 10, 60),
+            (720, 480, 30, 60),
+            (640, 480, 30, 60),
+        ];
+        Card {
+            sound: Sound::Mono96k,
+            ..Card::stick(&sizes)
         }
     }
 }
@@ -116,6 +152,21 @@ impl Plugged {
     /// The pictures stop until the card is enumerated anew.
     pub fn wedge(&self) {
         self.link.wedge();
+    }
+
+    /// The card refuses to give pictures (STALL) until the halt of their endpoint is cleared.
+    pub fn halt(&self) {
+        self.link.halt();
+    }
+
+    /// Another signal comes in; `None` is one as the modes say.
+    pub fn incoming(&self, incoming: Option<Incoming>) {
+        self.link.incoming(incoming);
+    }
+
+    /// What the card has done, and when.
+    pub fn moments(&self) -> Moments {
+        self.link.moments()
     }
 }
 

@@ -21,6 +21,8 @@ const LINE: &str = "/dev/ttyS0";
 pub const SCRATCH: &str = "/run/rig";
 /// The disk: what survives a power cut as far as it was synchronised.
 pub const DISK: &str = "/run/disk";
+/// The machine's address (RFC 5737, for documentation).
+const NETWORK: &str = "192.0.2.2/24";
 /// Address of the display.
 pub const ADDRESS: u8 = 0x3c;
 /// What every reply begins with: the kernel and user-mode Linux itself write on the line too while they start.
@@ -57,6 +59,9 @@ pub fn main() {
     mount("hostfs", "none", SCRATCH, scratch);
     mount("ext4", "/dev/ubda", DISK, "defaults");
     run("ip", &["link", "set", "lo", "up"]).expect("ip runs");
+    // A network, if one that leads nowhere: a box without any says so, and nothing else.
+    run("ip", &["addr", "add", NETWORK, "dev", "dummy0"]).expect("ip runs");
+    run("ip", &["link", "set", "dummy0", "up"]).expect("ip runs");
 
     let mut hardware = Hardware {
         gpio: Chip::new().expect("the kernel has gpio-sim"),
@@ -125,6 +130,9 @@ impl Hardware {
             Request::Unplug => self.card = None,
             Request::Streams(streams) => self.card()?.streams(streams),
             Request::Wedge => self.card()?.wedge(),
+            Request::Halt => self.card()?.halt(),
+            Request::Incoming(incoming) => self.card()?.incoming(incoming),
+            Request::Moments => return Ok(Reply::Moments(self.card()?.moments())),
             Request::Bus(bus) => {
                 self.bridge.set(bus)?;
                 if bus == Bus::Gone {

@@ -13,16 +13,22 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use stream::screen::{HEIGHT, WIDTH};
 use tempfile::TempDir;
-use tests::{PATIENCE, wait_for};
+use tests::{PATIENCE, judge, wait_for};
 
-use crate::card::Card;
+use crate::card::{Card, Incoming, Mode, Pixels, Source};
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
-use crate::protocol::{Bus, GO_LIVE, LAMP, PAGE, Reply, Request, Streams};
+use crate::protocol::{Bus, GO_LIVE, LAMP, Moments, PAGE, Reply, Request, Streams};
+use crate::published::Published;
+use crate::reading::reads;
 
 /// Memory of the machine: the box's own and the pictures of a card at 1080p.
 const MEMORY: &str = "1024M";
 /// Size of the disk, most of it never written.
 const DISK_BYTES: u64 = 2 << 30;
+/// The watchdog bites after this many seconds, unless who opens it wants another time.
+const WATCHDOG: &str = "softdog.soft_margin=10";
+/// What the kernel says then, before it starts anew.
+const BITE: &str = "softdog: Initiating system reboot";
 /// How long a finger is on a button.
 const TAP: Duration = Duration::from_millis(120);
 const HOLD: Duration = Duration::from_millis(1800);
@@ -119,7 +125,10 @@ impl Rig {
                 "ssl0=fd:0,fd:1",
                 "console=tty0",
                 "panic=-1",
+                WATCHDOG,
             ])
+            // The kernel hands what it does not know to its first process, as environment.
+            .args(std::env::var("GST_DEBUG").map(|debug| format!("GST_DEBUG={debug}")))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -219,6 +228,51 @@ impl Rig {
         self.ask(&Request::Wedge);
     }
 
+    /// The card refuses to give pictures until its endpoint's halt is cleared.
+    pub fn halt(&mut self) {
+        self.ask(&Request::Halt);
+    }
+
+    /// Another signal comes in at the HDMI socket: compressed pictures have its size, all have its rate. `None` is one as the
+    /// card's modes say.
+    pub fn incoming(&mut self, incoming: Option<Incoming>) {
+        self.ask(&Request::Incoming(incoming));
+    }
+
+    /// What the card has done, by its own clock.
+    pub fn moments(&mut self) -> Moments {
+        match self.ask(&Request::Moments) {
+            Reply::Moments(moments) => moments,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// Decodes the first `seconds` of a clip into what a card with this mode sends, by ffmpeg.
+    pub fn clip(&self, clip: &Path, mode: &Mode, seconds: u32) -> Source {
+        let [pictures, sound] =
+            ["clip.video", "clip.s16"].map(|name| self.scratch.path().join(name));
+        let filter = format!("fps={},scale={}:{}", mode.fps, mode.width, mode.height);
+        let packed: &[&str] = match mode.pixels {
+            Pixels::Yuy2 => &["-pix_fmt", "yuyv422", "-f", "rawvideo"],
+            Pixels::Mjpeg => &["-pix_fmt", "yuvj422p", "-q:v", "3", "-f", "mjpeg"],
+        };
+        let to = |path: &Path| path.display().to_string();
+        let (input, length) = (to(clip), seconds.to_string());
+        let (to_pictures, to_sound) = (to(&pictures), to(&sound));
+        let arguments = [
+            &[
+                "-v", "error", "-i", &input, "-map", "0:v", "-t", &length, "-vf", &filter,
+            ],
+            packed,
+            &[&to_pictures, "-map", "0:a", "-t", &length],
+            &["-ar", "48000", "-ac", "2", "-f", "s16le", &to_sound],
+        ]
+        .concat();
+        let (_, complaints) = judge::run("ffmpeg", &arguments, &[]);
+        assert_eq!(complaints, "");
+        Source::Clip { pictures, sound }
+    }
+
     /// Breaks or mends the display's bus.
     pub fn bus(&mut self, bus: Bus) {
         self.ask(&Request::Bus(bus));
@@ -257,6 +311,44 @@ impl Rig {
             Reply::Glass(glass) => glass,
             reply => panic!("{reply:?}"),
         }
+    }
+
+    /// Waits until a line of text stands on the glass, in the font of the panel's sentences.
+    pub fn wait_to_read(&mut self, line: &str) {
+        wait_for(&format!("\"{line}\" on the glass"), || {
+            reads(&self.glass()?, line).then_some(())
+        });
+    }
+
+    /// All of the last broadcast, which has ended.
+    pub fn published(&mut self) -> Published {
+        Published::fetch(self)
+    }
+
+    /// For how long the machine could not run because this one was busy with something else: seconds since it was switched on, of the
+    /// processes that are there. What took longer than this explains was the box's own doing.
+    pub fn starved(&self) -> f64 {
+        let group = self.kernel.id();
+        let entries = fs::read_dir("/proc").expect("Linux").flatten();
+        let tasks = entries
+            .filter(|entry| {
+                // pid (comm) state ppid pgrp …, and a command may have brackets of its own.
+                let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+                let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+                let field = fields.and_then(|fields| fields.split(' ').nth(2)?.parse().ok());
+                field == Some(group)
+            })
+            .flat_map(|entry| {
+                fs::read_dir(entry.path().join("task"))
+                    .into_iter()
+                    .flatten()
+            });
+        // Time on a processor, time of waiting for one, in nanoseconds (Documentation/scheduler/sched-stats.rst).
+        let waited = tasks.flatten().filter_map(|task| {
+            let stat = fs::read_to_string(task.path().join("schedstat")).ok()?;
+            stat.split(' ').nth(1)?.parse::<f64>().ok()
+        });
+        waited.sum::<f64>() / 1e9
     }
 
     /// Runs a program in the machine.
@@ -316,11 +408,25 @@ impl Rig {
         })
     }
 
+    /// Sends the box a signal: `STOP` freezes all of it.
+    pub fn signal_box(&mut self, signal: Signal) {
+        self.ask(&Request::Kill {
+            signal: signal.as_raw(),
+        });
+    }
+
+    /// Waits until the watchdog bites and the machine has started anew: its disk is as a reset leaves it, nothing is plugged in, and
+    /// the box does not run. A test that does not wait for a bite fails where there is one.
+    pub fn wait_for_bite(&mut self) {
+        assert!(matches!(self.reply(), Reply::Up), "the machine is up again");
+        let log = fs::read(self.scratch.path().join("kernel.log")).unwrap_or_default();
+        let log = String::from_utf8_lossy(&log);
+        assert!(log.contains(BITE), "started anew for another reason\n{log}");
+    }
+
     /// Ends the box as systemd does, and returns its exit status.
     pub fn terminate(&mut self) -> Option<i32> {
-        self.ask(&Request::Kill {
-            signal: Signal::TERM.as_raw(),
-        });
+        self.signal_box(Signal::TERM);
         wait_for("the box to end", || match self.ask(&Request::Ended) {
             Reply::Ended(code) => Some(code),
             _ => None,

@@ -12,5 +12,8 @@ pub mod guest;
 mod host;
 pub mod oled;
 pub mod protocol;
+mod published;
+mod reading;
 
 pub use host::{Disk, Rig};
+pub use published::{Picture, Published};

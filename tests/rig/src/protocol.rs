@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::card::Card;
+use crate::card::{Card, Incoming};
 
 /// How the I²C bus behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,42 @@ pub struct Streams {
     pub audio: bool,
 }
 
+/// What the card did, in seconds since it was plugged in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Moments {
+    /// When it was configured the last time: its drivers take it from then on.
+    pub configured: Option<f64>,
+    /// When the box first waited for pictures after that.
+    pub opened: Option<f64>,
+    /// When the first picture after that went out.
+    pub picture: Option<f64>,
+    /// When the last picture went out.
+    pub last: Option<f64>,
+    /// Flashes, in their order.
+    pub flashes: Vec<Flash>,
+}
+
+/// A flash and the beep that belongs to it, seconds since the card was plugged in.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Flash {
+    /// When both begin at the source, and so when the beep is.
+    pub beep: f64,
+    /// When its first picture began to leave the card: on the next beat of the pictures, or later on a busy machine.
+    pub sent: f64,
+    /// When the kernel had certainly taken the beginning of that picture; its own timestamp is between the two.
+    pub taken: Option<f64>,
+    /// How late the sound left the card at worst in the five seconds before.
+    pub sound_late: f64,
+}
+
+impl Flash {
+    /// Whether the machine had time for the card: a flash that it held up says nothing about the box.
+    pub fn is_certain(&self) -> bool {
+        let held = self.taken.map(|taken| taken - self.sent);
+        held.is_some_and(|held| held < 0.002) && self.sound_late < 0.03
+    }
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Request {
     Plug(Card),
@@ -30,6 +66,10 @@ pub enum Request {
     Streams(Streams),
     /// Only USB de-authorisation brings the card's pictures back.
     Wedge,
+    /// The endpoint of the pictures halts until somebody clears that.
+    Halt,
+    Incoming(Option<Incoming>),
+    Moments,
     Bus(Bus),
     /// Pulls a button's line to ground, or lets go of it.
     Line {
@@ -67,6 +107,7 @@ pub enum Reply {
     Up,
     Failed(String),
     Lamp(bool),
+    Moments(Moments),
     /// Rows of `#` and `.`; `None` is a dark glass.
     Glass(Option<Vec<String>>),
     Ended(Option<i32>),

@@ -1,42 +1,15 @@
 //! The whole box on the rig: the kernel's own drivers below it, a person's fingers and eyes in front of it.
 
+mod common;
+
 use std::time::{Duration, Instant};
 
+use common::*;
 use rig::Rig;
-use rig::card::{Card, Sound};
+use rig::card::{Card, Incoming, Sound};
 use rig::protocol::Bus;
 use serde_json::Value;
 use tests::wait_for;
-
-/// Small pictures: the machine has one processor, and the rig's is not the encoder's test.
-const SMALL: &str = "[video]\nwidth = 320\nheight = 180\nfps = 10\nbitrate_kbps = 300\n[capture]\nsource = \"device\"\n";
-
-fn small_card() -> Card {
-    Card::stick(&[(320, 180, 10, 10)])
-}
-
-/// A box with a card, on air.
-fn on_air() -> Rig {
-    let mut rig = Rig::boot();
-    rig.plug(&small_card());
-    rig.start(SMALL);
-    rig.wait_for_signal("ok");
-    rig.tap_go_live();
-    rig.wait_for_state("live");
-    rig
-}
-
-fn segments(rig: &mut Rig) -> u64 {
-    rig.status()["segments"].as_u64().expect("a number")
-}
-
-/// Waits for one more segment: the stream goes on.
-fn stream_goes_on(rig: &mut Rig) {
-    let before = segments(rig);
-    rig.wait_for_status("one more segment", |status| {
-        status["segments"].as_u64() > Some(before)
-    });
-}
 
 /// Waits until the glass shows what the box has drawn.
 fn glass_shows_the_picture(rig: &mut Rig) {
@@ -259,10 +232,75 @@ fn cards_are_listed_and_a_pair_without_a_common_clock_is_refused() {
     });
 }
 
-/// Numbers for people: nothing is judged by them, because they depend on the machine.
-fn report(text: &str) {
-    #[expect(clippy::print_stderr, reason = "measured, not judged")]
-    {
-        eprintln!("{text}");
+#[test]
+fn streams_that_stall_are_named_on_the_glass_and_come_back() {
+    let mut rig = on_air();
+    for (video, audio, line) in [
+        (false, true, "Picture is lost"),
+        (true, false, "No sound"),
+        (false, false, "Picture is lost"),
+    ] {
+        rig.streams(video, audio);
+        rig.wait_to_read(line);
+        stream_goes_on(&mut rig);
+        rig.streams(true, true);
+        rig.wait_for_status("picture and sound", |status| {
+            let peak = status["audio"]["peak_dbfs"][0].as_f64();
+            status["input"]["signal"] == "ok" && peak.is_some_and(|peak| peak > -20.0)
+        });
+        stream_goes_on(&mut rig);
     }
+    // It refuses to give pictures, until its endpoint's halt is cleared: opening it again does that.
+    rig.halt();
+    rig.wait_to_read("Picture is lost");
+    rig.wait_for_signal("ok");
+    off_air(&mut rig);
+    let pictures = rig.published().pictures();
+    assert!(!slates(&pictures).is_empty(), "slate stood in");
+}
+
+#[test]
+fn a_signal_of_another_size_and_rate_is_taken_as_it_comes() {
+    let mut rig = on_air_with(&Card::stick(&[(320, 180, 0, 10)]));
+    let format = |height: u64| {
+        move |status: &Value| {
+            status["input"]["signal"] == "ok" && status["input"]["format"]["height"] == height
+        }
+    };
+    rig.wait_for_status("the size", format(180));
+    for (width, height, fps) in [(640, 360, 5), (160, 120, 25)] {
+        rig.incoming(Some(Incoming { width, height, fps }));
+        rig.wait_for_status("the other size", format(height.into()));
+        stream_goes_on(&mut rig);
+    }
+    rig.incoming(None);
+    rig.wait_for_status("the size as before", format(180));
+    stream_goes_on(&mut rig);
+}
+
+#[test]
+fn the_table_of_a_1080p_stick_is_read_and_its_pictures_come() {
+    let mut rig = Rig::boot();
+    rig.plug(&Card::ms2109());
+    // Nothing is encoded: the machine has one processor.
+    rig.start("[video]\nwidth = 1920\nheight = 1080\nfps = 10\n[capture]\nsource = \"device\"\n");
+    let status = rig.wait_for_status("a signal", |status| status["input"]["signal"] == "ok");
+    assert_eq!(status["input"]["format"]["height"], 1080, "{status}");
+    glass_shows_the_picture(&mut rig);
+    let log = rig.log();
+    assert!(
+        log.contains("pixels: Mjpeg, width: 1920, height: 1080, fps: 30.0"),
+        "{log}"
+    );
+}
+
+#[test]
+fn the_watchdog_bites_who_does_not_feed_it_and_nobody_else() {
+    let mut rig = Rig::boot();
+    // Fed for longer than it waits, and then let go without the letter that disarms it.
+    let feed = "exec 3>/dev/watchdog; for i in $(seq 15); do echo >&3; sleep 1; done";
+    assert_eq!(rig.run("sh", &["-c", feed]), "");
+    assert!(!rig.lamp(), "the machine is there");
+    rig.wait_for_bite();
+    assert_eq!(rig.run("ls", &["/dev/watchdog"]), "/dev/watchdog\n");
 }

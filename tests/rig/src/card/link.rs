@@ -1,16 +1,17 @@
 //! The device's side of USB/IP: answers control transfers at once, and feeds the two streams at their own pace.
 
 use std::collections::VecDeque;
-use std::f64::consts::TAU;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::descriptors::{self, AUDIO_PACKET, AUDIO_STREAMING, PAYLOAD, VIDEO_STREAMING};
 use super::picture::Pictures;
-use super::{Card, Mode};
-use crate::protocol::Streams;
+use super::source::{Blinks, Sound};
+use super::{Card, Incoming, Mode, Pixels};
+use crate::protocol::{Flash, Moments, Streams};
 
 /// Commands of USB/IP.
 const SUBMIT: u32 = 1;
@@ -19,9 +20,11 @@ const UNLINK: u32 = 2;
 const STALL: i32 = -32;
 const UNLINKED: i32 = -104;
 
-/// How long a flash and a beep last, seconds of the source's time.
-const BLINK: f64 = 0.1;
-const BEEP_HZ: f64 = 1000.0;
+/// The pictures' endpoint, as requests name it.
+const VIDEO_ENDPOINT: u16 = 0x81;
+
+/// For so long it is remembered how late the sound was, seconds: the box follows the sound that slowly.
+const LATE_FOR: f64 = 5.0;
 
 /// Samples a second of an exact clock.
 const RATE: f64 = 48_000.0;
@@ -42,31 +45,41 @@ struct State {
     audio: VecDeque<Transfer>,
     streams: Streams,
     wedged: bool,
+    halted: bool,
+    incoming: Option<Incoming>,
+    moments: Moments,
+    /// When sound was due of late, and by how much it was late, seconds.
+    late: Vec<(f64, f64)>,
     /// What the host has chosen: format, frame and interval as in the probe control.
     choice: [u8; 26],
     audio_setting: u8,
     gone: bool,
 }
 
+/// How many cards have been plugged in.
+static PLUGGED: AtomicU64 = AtomicU64::new(0);
+
 /// A card that is plugged in.
 #[derive(Debug)]
 pub(super) struct Link {
     card: Card,
+    blinks: Blinks,
+    sound: Sound,
     state: Mutex<State>,
     changed: Condvar,
     /// When the source's time began.
     epoch: Instant,
 }
 
-/// Where the source's time is, seconds, and whether a flash and a beep are on.
-fn blinks(seconds: f64) -> bool {
-    seconds >= 1.0 && seconds.fract() < BLINK
-}
-
 impl Link {
     pub(super) fn start(card: Card, socket: UnixStream) -> io::Result<Arc<Link>> {
         let reader = socket.try_clone()?;
+        // A clip that cannot be read is a mistake of the test, and said before the card is in the socket.
+        let blinks = Blinks(PLUGGED.fetch_add(1, Ordering::Relaxed));
+        let sound = Sound::new(&card.source, blinks)?;
         let link = Arc::new(Link {
+            blinks,
+            sound,
             state: Mutex::new(State {
                 socket,
                 video: VecDeque::new(),
@@ -76,6 +89,10 @@ impl Link {
                     audio: true,
                 },
                 wedged: false,
+                halted: false,
+                incoming: None,
+                moments: Moments::default(),
+                late: Vec::new(),
                 choice: [0; 26],
                 audio_setting: 0,
                 gone: false,
@@ -110,6 +127,19 @@ impl Link {
 
     pub(super) fn wedge(&self) {
         self.lock().wedged = true;
+    }
+
+    pub(super) fn halt(&self) {
+        self.lock().halted = true;
+        self.changed.notify_all();
+    }
+
+    pub(super) fn incoming(&self, incoming: Option<Incoming>) {
+        self.lock().incoming = incoming;
+    }
+
+    pub(super) fn moments(&self) -> Moments {
+        self.lock().moments.clone()
     }
 
     /// Closing the socket is what pulling the plug looks like to the kernel.
@@ -165,7 +195,14 @@ impl Link {
                         None => state.answer(number, STALL, 0, &[], &[])?,
                     }
                 }
-                1 => state.video.push_back(transfer),
+                1 => {
+                    let now = self.source_time();
+                    state.moments.opened.get_or_insert(now);
+                    if let Some(flash) = state.moments.flashes.last_mut() {
+                        flash.taken.get_or_insert(now);
+                    }
+                    state.video.push_back(transfer);
+                }
                 2 => state.audio.push_back(transfer),
                 _ => state.answer(number, STALL, 0, &[], &[])?,
             }
@@ -196,7 +233,16 @@ impl Link {
             }
             // A new configuration is a new life.
             (0x00, 9) => {
-                state.wedged = false;
+                (state.wedged, state.halted) = (false, false);
+                state.moments = Moments {
+                    configured: Some(self.source_time()),
+                    flashes: std::mem::take(&mut state.moments.flashes),
+                    ..Moments::default()
+                };
+                Some(Vec::new())
+            }
+            (0x02, 1) if interface == VIDEO_ENDPOINT => {
+                state.halted = false;
                 Some(Vec::new())
             }
             // Clearing a halt, which UVC also does at the end of a stream.
@@ -255,20 +301,44 @@ impl Link {
         self.epoch.elapsed().as_secs_f64()
     }
 
+    /// The pictures that go out: as the host has chosen, but for what comes in. A card scales raw pictures and passes the others
+    /// on as they are.
+    fn sent_mode(&self, state: &State) -> Option<Mode> {
+        let mut mode = *self.mode(&self.settle(state.choice))?;
+        if let Some(incoming) = state.incoming {
+            mode.fps = incoming.fps;
+            if mode.pixels == Pixels::Mjpeg {
+                (mode.width, mode.height) = (incoming.width, incoming.height);
+            }
+        }
+        Some(mode)
+    }
+
     /// Feeds pictures, each when its time has come. A picture for which nobody waits then is lost, as on a wire.
     fn show(&self) {
         let mut made: Option<(Mode, Pictures)> = None;
         let mut toggle = 0;
         loop {
-            let Some(state) = self.wait(|state| !state.video.is_empty()) else {
+            let Some(mut state) = self.wait(|state| !state.video.is_empty()) else {
                 return;
             };
-            let Some(mode) = self.mode(&self.settle(state.choice)).copied() else {
+            if state.halted {
+                while let Some(transfer) = state.video.pop_front() {
+                    if state.answer(transfer.number, STALL, 0, &[], &[]).is_err() {
+                        return;
+                    }
+                }
+                continue;
+            }
+            let Some(mode) = self.sent_mode(&state) else {
                 return;
             };
             drop(state);
             if made.as_ref().is_none_or(|(made, _)| *made != mode) {
-                made = Some((mode, Pictures::new(&mode)));
+                let Ok(pictures) = Pictures::new(&self.card.source, &mode) else {
+                    return;
+                };
+                made = Some((mode, pictures));
             }
             let Some((_, pictures)) = &made else { return };
             let number = (self.source_time() * f64::from(mode.fps)).floor() as u64 + 1;
@@ -278,13 +348,14 @@ impl Link {
             if state.gone {
                 return;
             }
-            if !state.streams.video || state.wedged {
+            if !state.streams.video || state.wedged || state.halted {
                 continue;
             }
             drop(state);
             toggle ^= 1;
+            let flash = self.blinks.on(due);
             if self
-                .send(pictures.get(number, blinks(due)), toggle)
+                .send(pictures.get(number, flash.is_some()), toggle, flash)
                 .is_none()
             {
                 return;
@@ -293,11 +364,19 @@ impl Link {
     }
 
     /// One picture in as many transfers as it needs (UVC 1.0, 2.4.3.2). `None` when the card is gone.
-    fn send(&self, picture: &[u8], toggle: u8) -> Option<()> {
+    fn send(&self, picture: &[u8], toggle: u8, flash: Option<u64>) -> Option<()> {
         let mut rest = picture;
+        let mut began = false;
         while !rest.is_empty() {
             let mut state = self.wait(|state| !state.video.is_empty())?;
             let transfer = state.video.pop_front()?;
+            if !began {
+                began = true;
+                state.sent(
+                    self.source_time(),
+                    flash.map(|flash| self.blinks.begin(flash)),
+                );
+            }
             let room = transfer.length.min(PAYLOAD) - 2;
             let (now, later) = rest.split_at(rest.len().min(room));
             rest = later;
@@ -335,6 +414,7 @@ impl Link {
             if state.gone {
                 return;
             }
+            state.late.push((due, self.source_time() - due));
             if !state.streams.audio {
                 frame = end;
                 drop(state);
@@ -352,13 +432,8 @@ impl Link {
                 continue;
             };
             let data: Vec<u8> = (frame..end)
-                .flat_map(|frame| {
-                    let at = frame as f64 / rate;
-                    let tone = (TAU * BEEP_HZ * at).sin() * 12_000.0;
-                    let sample = if blinks(at) { tone as i16 } else { 0 };
-                    let [low, high] = sample.to_le_bytes();
-                    [low, high, low, high]
-                })
+                .flat_map(|frame| self.sound.at(frame as f64 / rate))
+                .flat_map(i16::to_le_bytes)
                 .collect();
             frame = end;
             let packets: Vec<[u32; 4]> = transfer
@@ -377,6 +452,27 @@ impl Link {
 }
 
 impl State {
+    /// A picture goes out, perhaps one of the flash that begins at a time.
+    fn sent(&mut self, at: f64, flash: Option<f64>) {
+        self.moments.picture.get_or_insert(at);
+        self.moments.last = Some(at);
+        self.late.retain(|(then, _)| at - then < LATE_FOR);
+        if let Some(beep) = flash
+            && self
+                .moments
+                .flashes
+                .last()
+                .is_none_or(|last| last.beep != beep)
+        {
+            self.moments.flashes.push(Flash {
+                beep,
+                sent: at,
+                taken: None,
+                sound_late: self.late.iter().map(|(_, late)| *late).fold(0.0, f64::max),
+            });
+        }
+    }
+
     fn answer(
         &mut self,
         number: u32,

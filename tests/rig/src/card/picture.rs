@@ -1,24 +1,41 @@
-//! What comes in at the HDMI socket.
+//! Pictures as they go over the wire.
+
+use std::io;
 
 use jpeg_encoder::{ColorType, Encoder};
 
-use super::{Mode, Pixels};
+use super::source;
+use super::{Mode, Pixels, Source};
 
 /// Positions of the moving bar: pictures are made once.
 const POSITIONS: u16 = 4;
 
+/// Luma of the ground, the bar (an eighth of the width) and a flash. All are brighter than slate.
+const DARK: u8 = 80;
+const BAR: u8 = 160;
+const FLASH: u8 = 235;
+
 /// Quality of the compressed pictures.
 const QUALITY: u8 = 60;
 
-/// The pictures of one mode as they go over the wire.
+/// The pictures of one mode.
 #[derive(Debug)]
-pub(super) struct Pictures {
-    dark: Vec<Vec<u8>>,
-    flash: Vec<u8>,
+pub(super) enum Pictures {
+    Bar { dark: Vec<Vec<u8>>, flash: Vec<u8> },
+    Clip(Vec<Vec<u8>>),
 }
 
 impl Pictures {
-    pub(super) fn new(mode: &Mode) -> Pictures {
+    pub(super) fn new(source: &Source, mode: &Mode) -> io::Result<Pictures> {
+        let clip = source::pictures(source, mode)?;
+        Ok(if clip.is_empty() {
+            Pictures::bar(mode)
+        } else {
+            Pictures::Clip(clip)
+        })
+    }
+
+    fn bar(mode: &Mode) -> Pictures {
         let render = |luma: &dyn Fn(u16) -> u8| match mode.pixels {
             Pixels::Yuy2 => yuy2(mode, luma),
             Pixels::Mjpeg => jpeg(mode, luma),
@@ -27,24 +44,25 @@ impl Pictures {
             let left = mode.width / POSITIONS * position;
             render(&|x| {
                 if (left..left + mode.width / 8).contains(&x) {
-                    160
+                    BAR
                 } else {
-                    40
+                    DARK
                 }
             })
         };
-        Pictures {
+        Pictures::Bar {
             dark: (0..POSITIONS).map(bar).collect(),
-            flash: render(&|_| 235),
+            flash: render(&|_| FLASH),
         }
     }
 
     /// The picture with a number.
-    pub(super) fn get(&self, number: u64, flash: bool) -> &[u8] {
-        if flash {
-            &self.flash
-        } else {
-            &self.dark[number as usize % self.dark.len()]
+    pub(super) fn get(&self, number: u64, flashes: bool) -> &[u8] {
+        match self {
+            Pictures::Bar { flash, .. } if flashes => flash,
+            Pictures::Bar { dark: pictures, .. } | Pictures::Clip(pictures) => {
+                &pictures[number as usize % pictures.len()]
+            }
         }
     }
 }

@@ -1,0 +1,224 @@
+//! What the box promises in milliseconds and seconds, judged by the card's and the stream's own time. A machine that is busy with other
+//! things holds up the rig itself, so these are not among the tests: `make bench-rig`.
+
+mod common;
+
+use std::process::Command;
+
+use common::*;
+use rig::Rig;
+use rig::card::{Mode, Pixels};
+use rig::protocol::Flash;
+use tests::wait_for;
+
+/// What the box promises about sound and picture, milliseconds.
+const SYNC: f64 = 5.0;
+
+/// Sound and picture as far apart as they were when they left the card, although its clocks run apart by 12 ms a minute. The
+/// card says when each flash left it, and whether the machine had time for it: how busy that was does not count.
+fn sound_and_picture_stay_together(ppm: f64) {
+    const PAIRS: usize = 20;
+    let mut card = small_card();
+    card.audio_ppm = ppm;
+    let mut rig = on_air_with(&card);
+    rig.wait_for_status("a minute", |status| status["segments"].as_u64() >= Some(31));
+    let sent = rig.moments().flashes;
+    off_air(&mut rig);
+    let published = rig.published();
+    assert_eq!(published.runs, 1);
+    let beeps = published.beeps();
+    let offset = |&(at, flash): &(f64, Flash)| {
+        let offs = beeps
+            .iter()
+            .map(|beep| beep - at - (flash.beep - flash.sent));
+        let nearest = offs.min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
+        // A beep without its flash, or the other way around, was lost on the way.
+        Some((flash, nearest * 1000.0)).filter(|(_, off)| off.abs() < 300.0)
+    };
+    let all: Vec<_> = published.matched(&sent).iter().filter_map(offset).collect();
+    let offsets: Vec<f64> = all
+        .iter()
+        .filter_map(|(flash, off)| flash.is_certain().then_some(*off))
+        .collect();
+    let worst = (offsets.iter()).fold(0.0, |worst: f64, off| worst.max(off.abs()));
+    let mean = offsets.iter().sum::<f64>() / offsets.len() as f64;
+    report(&format!(
+        "{ppm:+} ppm: {} pairs of {}, mean {mean:+.1} ms, worst {worst:.1} ms",
+        offsets.len(),
+        all.len()
+    ));
+    assert!(offsets.len() >= PAIRS, "{offsets:?}");
+    assert!(worst <= SYNC, "{offsets:?}");
+}
+
+#[test]
+fn sound_and_picture_stay_together_although_the_sound_s_clock_is_fast() {
+    sound_and_picture_stay_together(200.0);
+}
+
+#[test]
+fn sound_and_picture_stay_together_although_the_sound_s_clock_is_slow() {
+    sound_and_picture_stay_together(-200.0);
+}
+
+#[test]
+fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
+    let mut rig = on_air();
+    rig.wait_for_status("three segments", |status| {
+        status["segments"].as_u64() >= Some(3)
+    });
+    let mut flashes = Vec::new();
+    let mut starved = Vec::new();
+    const CYCLES: usize = 3;
+    for _ in 0..CYCLES {
+        rig.unplug();
+        rig.wait_for_signal("lost");
+        let before = rig.starved();
+        rig.plug(&small_card());
+        rig.wait_for_signal("ok");
+        starved.push(rig.starved() - before);
+        wait_for("flashes enough to know them by", || {
+            (rig.moments().flashes.len() >= 10).then_some(())
+        });
+        let moments = rig.moments();
+        report(&format!(
+            "configured at {:.2?}, opened at {:.2?}, first picture at {:.2?} s",
+            moments.configured, moments.opened, moments.picture
+        ));
+        flashes.push(moments.flashes);
+    }
+    stream_goes_on(&mut rig);
+    off_air(&mut rig);
+    let published = rig.published();
+    let slates = slates(&published.pictures());
+    for (flashes, starved) in flashes.into_iter().zip(starved) {
+        // The card's time began when it was plugged in, and its flashes tell where that was in the stream.
+        let (at, flash) = published.matched(&flashes)[0];
+        let plugged = at - flash.sent;
+        let slate = slates.iter().find(|it| it[0] < plugged && plugged < it[3]);
+        let [before, first, _, back] =
+            *slate.unwrap_or_else(|| panic!("plugged in at {plugged}, without slate: {slates:?}"));
+        let (slate, back) = (first - before, back - plugged);
+        report(&format!(
+            "slate after {slate:.2} s, picture after {back:.2} s, {starved:.2} s of them without a processor"
+        ));
+        assert!(slate <= 1.0, "{slate}");
+        assert!(back - starved <= 3.0, "{back} {starved}");
+    }
+}
+
+/// What ffmpeg decodes to.
+fn decoded(arguments: &[&str]) -> Vec<u8> {
+    let output = Command::new("ffmpeg")
+        .args([&["-v", "error", "-copyts"], arguments, &["-"]].concat())
+        .output()
+        .expect("ffmpeg runs");
+    assert!(output.status.success(), "{output:?}");
+    output.stdout
+}
+
+/// Pictures as one sees them from afar, ten a second from `start` on: 32 by 18 means of luma.
+fn thumbnails(file: &str, start: u32) -> Vec<Vec<f64>> {
+    let filter = format!("fps=10:start_time={start},scale=32:18:flags=area,format=gray");
+    let bytes = decoded(&["-i", file, "-vf", &filter, "-f", "rawvideo"]);
+    let pictures = bytes.chunks_exact(32 * 18);
+    pictures
+        .map(|picture| picture.iter().map(|&luma| luma.into()).collect())
+        .collect()
+}
+
+/// How loud it is in each tenth of a second from `start` on, in powers of ten.
+fn loudness(file: &str, start: u32) -> Vec<Vec<f64>> {
+    let filter = format!("aresample=8000:async=1:first_pts={}", start * 8000);
+    let bytes = decoded(&["-i", file, "-vn", "-af", &filter, "-ac", "1", "-f", "s16le"]);
+    let (samples, _) = bytes.as_chunks::<2>();
+    let square = |&sample: &[u8; 2]| f64::from(i16::from_le_bytes(sample)).powi(2);
+    samples
+        .chunks_exact(800)
+        .map(|tenth| vec![tenth.iter().map(square).sum::<f64>().max(800.0).log10() / 2.0])
+        .collect()
+}
+
+/// Where each piece of a stream, two seconds long, is in the loop that it was made of: by how many tenths of a second the stream is
+/// behind the loop. Pieces that are like nothing in the loop, such as slate, are left out.
+fn places(stream: &[Vec<f64>], whole: &[Vec<f64>], alike: f64) -> Vec<(usize, usize)> {
+    let apart = |a: &[f64], b: &[f64]| {
+        a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64
+    };
+    let place = |(number, piece): (usize, &[Vec<f64>])| {
+        let at = |shift: usize| {
+            let there = whole.iter().cycle().skip(shift);
+            let sum: f64 = piece.iter().zip(there).map(|(a, b)| apart(a, b)).sum();
+            (shift, sum / piece.len() as f64)
+        };
+        let nearest = (0..whole.len()).map(at).min_by(|a, b| a.1.total_cmp(&b.1));
+        let (shift, apart) = nearest.expect("a loop has places");
+        let behind = (whole.len() + shift - number * PIECE % whole.len()) % whole.len();
+        (apart <= alike).then_some((number, behind))
+    };
+    stream
+        .chunks_exact(PIECE)
+        .enumerate()
+        .filter_map(place)
+        .collect()
+}
+
+/// Length of a piece, tenths of a second.
+const PIECE: usize = 20;
+
+#[test]
+fn a_talk_goes_in_and_comes_out_in_step() {
+    const SECONDS: usize = 10;
+    for pixels in [Pixels::Yuy2, Pixels::Mjpeg] {
+        let mode = Mode {
+            pixels,
+            width: 320,
+            height: 180,
+            fps: 10,
+        };
+        let mut card = small_card();
+        card.modes = vec![mode];
+        let mut rig = Rig::boot();
+        let talk = tests::root().join("tests/media/talk.mp4");
+        card.source = rig.clip(&talk, &mode, SECONDS as u32);
+        rig.plug(&card);
+        rig.start(SMALL);
+        rig.wait_for_signal("ok");
+        rig.tap_go_live();
+        rig.wait_for_status("sixteen segments", |status| {
+            status["segments"].as_u64() >= Some(16)
+        });
+        off_air(&mut rig);
+        let published = rig.published();
+        let file = |rendition| published.file(rendition).display().to_string();
+        for rendition in ["video", "audio"] {
+            let kept = tests::artifact(&format!("talk-{pixels:?}-{rendition}.mp4").to_lowercase());
+            std::fs::copy(file(rendition), kept).expect("an artifact can be written");
+        }
+        let talk = talk.display().to_string();
+        let length = SECONDS * 10;
+        // A programme's time begins at ten seconds.
+        let shown = places(
+            &thumbnails(&file("video"), 10),
+            &thumbnails(&talk, 0)[..length],
+            4.0,
+        );
+        let heard = places(
+            &loudness(&file("audio"), 10),
+            &loudness(&talk, 0)[..length],
+            0.25,
+        );
+        report(&format!(
+            "{pixels:?}: pictures at {shown:?}, sound at {heard:?}"
+        ));
+        let both = shown.iter().filter_map(|&(number, shown)| {
+            let (_, heard) = heard.iter().find(|heard| heard.0 == number)?;
+            let apart = shown.abs_diff(*heard);
+            Some(apart.min(length - apart))
+        });
+        let apart: Vec<usize> = both.collect();
+        assert!(apart.len() >= 5, "{apart:?}");
+        let together = apart.iter().filter(|&&apart| apart <= 1).count();
+        assert!(together * 4 >= apart.len() * 3, "{apart:?}");
+    }
+}
