@@ -90,7 +90,7 @@ bench: build ## benchmarks, each against a named rival in the same run (of the d
 bench-sync: ## flash and beep through the real pipelines for eleven minutes: the table of their offsets
 	@cargo run -q -p media --example bench-sync
 
-bench-latency: build ## glass to player in Chromium, ten minutes each for the box and two rivals (S=60: a minute each)
+bench-latency: build ## glass to player in Chromium, ten minutes for the box and two for each rival (S=60: a minute each)
 	@cargo run -q -p tests --example bench-latency -- $(S)
 
 bench-oracle: build ## the oracle against this box, ffmpeg + nginx and multimux, side by side: ten minutes, or S=seconds
