@@ -42,7 +42,7 @@ fn an_unknown_key_is_named_with_its_line() {
             ..Config::default()
         },
         // The config of the tests has 11 lines before these.
-        &["podium.toml:13: ", "widht", "width"],
+        &["podium.toml:14: ", "widht", "width"],
     );
 }
 
