@@ -28,8 +28,12 @@ use crate::devices::{Devices, wanted};
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
+use crate::on_air::OnAirMark;
 use crate::panel::{Identity, Panel};
 use crate::{RunArguments, encoder, health};
+
+/// For so long a signal waits for the mark to be taken away.
+const UNMARK: Duration = Duration::from_secs(1);
 
 /// Media events that may wait for the loop: two seconds of frames. More waiting holds the encoder back.
 const MEDIA_EVENTS: usize = 256;
@@ -93,7 +97,11 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     log_to(draw.then(|| log.clone()));
 
     let shutdown = CancellationToken::new();
-    watch_signals(shutdown.clone())?;
+    let ending = Shutdown {
+        mark: OnAirMark::in_dir(&config.data_dir),
+        token: shutdown.clone(),
+    };
+    watch_signals(ending.clone())?;
 
     raise_file_limit();
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
@@ -159,7 +167,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     *started = true;
     announce(&ready, &network)?;
     let _terminal = draw
-        .then(|| draw_panel(front, log, shutdown.clone()))
+        .then(|| draw_panel(front, log, ending))
         .flatten();
     let result = appliance.run(shutdown).await;
     tracing::info!("shutting down: the pages, then the node");
@@ -215,28 +223,48 @@ where
     builder.with_writer(writer).try_init().is_ok()
 }
 
-/// The first signal ends what is on air; the second ends the process.
-fn watch_signals(shutdown: CancellationToken) -> Result<()> {
+/// What ends the box, asked for once, and what ends the process, asked for again.
+#[derive(Debug, Clone)]
+struct Shutdown {
+    mark: OnAirMark,
+    token: CancellationToken,
+}
+
+impl Shutdown {
+    /// The mark goes here, and not only where the broadcast ends: the process may be ended before that has begun.
+    fn first(&self) {
+        self.mark.clear();
+        self.token.cancel();
+    }
+
+    fn second(code: i32) -> ! {
+        terminal::restore();
+        std::process::exit(code);
+    }
+}
+
+fn watch_signals(shutdown: Shutdown) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
+        let mut asked = false;
         loop {
             let code = tokio::select! {
                 _ = terminate.recv() => 143,
                 _ = interrupt.recv() => 130,
             };
-            request_shutdown(&shutdown, code);
+            if asked || shutdown.token.is_cancelled() {
+                Shutdown::second(code);
+            }
+            asked = true;
+            let first = shutdown.clone();
+            let done = tokio::task::spawn_blocking(move || first.first());
+            // A disk that hangs must not keep the second signal from being heard.
+            let _ = tokio::time::timeout(UNMARK, done).await;
+            shutdown.token.cancel();
         }
     });
     Ok(())
-}
-
-fn request_shutdown(shutdown: &CancellationToken, code: i32) {
-    if shutdown.is_cancelled() {
-        terminal::restore();
-        std::process::exit(code);
-    }
-    shutdown.cancel();
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
@@ -398,8 +426,14 @@ fn announce(ready: &str, network: &Network) -> Result<()> {
 }
 
 /// A terminal that cannot be drawn on costs the picture there and nothing else.
-fn draw_panel(front: Front, log: LogTail, shutdown: CancellationToken) -> Option<Terminal> {
-    terminal::spawn(front, log, move || request_shutdown(&shutdown, 130))
+fn draw_panel(front: Front, log: LogTail, shutdown: Shutdown) -> Option<Terminal> {
+    let quit = move || {
+        if shutdown.token.is_cancelled() {
+            Shutdown::second(130);
+        }
+        shutdown.first();
+    };
+    terminal::spawn(front, log, quit)
         .inspect_err(|error| tracing::warn!(%error, "no panel in the terminal"))
         .ok()
 }
