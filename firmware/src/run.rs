@@ -29,7 +29,7 @@ use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
 use crate::panel::{Identity, Panel};
-use crate::{RunArguments, encoder, health};
+use crate::{RunArguments, encoder, health, recordings};
 
 /// Media events that may wait for the loop: two seconds of frames. More waiting holds the encoder back.
 const MEDIA_EVENTS: usize = 256;
@@ -132,6 +132,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let status = channels.status.subscribe();
     channels.samples.mark_unchanged();
     let host = config.viewer.gateway_host.clone();
+    recordings::announce(&config.data_dir, operator.local_addr()?);
     let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
     let appliance = Appliance::new(
         config,
@@ -150,7 +151,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         live: live_now,
         host,
     };
-    let console = Console::new(status, commands, front.clone());
+    let console = Console::new(status, commands, front.clone(), last.clone());
     let servers = [
         tokio::spawn(gateway::serve(viewer, gateway, background.clone())),
         tokio::spawn(console::serve(operator, console, background.clone())),
