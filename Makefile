@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-rig fuzz clean
+.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-store bench-rig fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -100,6 +100,10 @@ bench-oracle: build ## the oracle against this box, ffmpeg + nginx and multimux,
 bench-rig: build-test ## on the rig, with nothing else on the machine: sync with clocks that run apart, slate and return of a card, a talk (T=name)
 	@tests/rig/kernel/build >/dev/null
 	@cargo test --workspace --test timing -- --test-threads=1 --nocapture $(T)
+
+bench-store: ## what the store writes for each byte of media, and how often it syncs
+	@cargo build -q --workspace --examples
+	@strace -qq -f -c -e trace=fsync,fdatasync,syncfs,sync_file_range target/debug/examples/bench-store
 
 fuzz: ## libFuzzer on every target for S=300 seconds each; T=name only that one (the short run is in make test)
 	@tests/setup/fuzz $(or $(S),300) $(T)

@@ -31,7 +31,8 @@ use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
 use crate::web;
 use crate::wishes::Wishes;
-use recovery::{Format, Meta};
+use recovery::Format;
+pub(crate) use recovery::{Meta, close};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,6 +172,8 @@ impl Appliance {
         };
         appliance.media.trim(appliance.sync.trim_ms());
         appliance.recover(recovered, settings).await;
+        // Whoever asks as soon as the box is ready is told what it has found.
+        appliance.show();
         Ok(appliance)
     }
 
@@ -720,7 +723,7 @@ fn store_cause(error: &StoreError) -> Cause {
     }
 }
 
-fn settings(config: &Config) -> publication::Settings {
+pub(crate) fn settings(config: &Config) -> publication::Settings {
     let video = |bitrate_kbps, resolution| publication::Video {
         bitrate: u64::from(bitrate_kbps) * 1000,
         picture: Picture {
@@ -766,6 +769,6 @@ fn unix_ms(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_millis() as u64)
 }
 
-fn from_unix_ms(ms: u64) -> SystemTime {
+pub(crate) fn from_unix_ms(ms: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(ms)
 }

@@ -7,14 +7,17 @@ mod config;
 mod console;
 mod devices;
 mod encoder;
+mod fsck;
 mod gateway;
 mod health;
 mod kept;
 mod key;
 mod listener;
 mod live;
+mod numbers;
 mod on_air;
 mod panel;
+mod recordings;
 mod run;
 mod web;
 mod wishes;
@@ -53,6 +56,15 @@ enum Command {
         #[arg(long)]
         hardware: bool,
     },
+    /// List what is recorded, oldest first: in the order in which it is deleted when room is needed.
+    List(recordings::Place),
+    /// Keep a recording from being deleted to make room.
+    Pin(recordings::Pinning),
+    /// Let a recording be deleted when room is needed.
+    Unpin(recordings::Pinning),
+    /// Verify every block, the recordings and the journal while no box is running, and repair them. Exit status 0: nothing was
+    /// wrong, 1: all is repaired, 4: something is left, 2: it could not look.
+    Fsck(fsck::Arguments),
     /// List what can be captured from.
     Devices,
     /// Watch any live HLS stream and say which rules its origin breaks. Exit status 0: no MUST is broken.
@@ -90,6 +102,10 @@ fn main() -> ExitCode {
         Command::Key { command } => key::main_command(&command),
         Command::Check { config, hardware } => check::main_command(config.as_deref(), hardware),
         Command::TryEncoders { trial } => encoder::main_command(&trial),
+        Command::List(place) => recordings::list(&place),
+        Command::Pin(pinning) => recordings::pin(&pinning, true),
+        Command::Unpin(pinning) => recordings::pin(&pinning, false),
+        Command::Fsck(arguments) => fsck::main_command(&arguments),
         Command::Devices => print(&devices::list()),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)
         {
@@ -101,7 +117,7 @@ fn main() -> ExitCode {
 }
 
 /// Writes a command's answer. A reader that has closed the pipe has seen enough.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     let _ = std::io::stdout().write_all(text.as_bytes());
     ExitCode::SUCCESS
 }

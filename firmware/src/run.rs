@@ -30,7 +30,7 @@ use crate::listener::raise_file_limit;
 use crate::live::Live;
 use crate::on_air::OnAirMark;
 use crate::panel::{Identity, Panel};
-use crate::{RunArguments, encoder, health};
+use crate::{RunArguments, encoder, health, recordings};
 
 /// For so long a signal waits for the mark to be taken away.
 const UNMARK: Duration = Duration::from_secs(1);
@@ -140,6 +140,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let status = channels.status.subscribe();
     channels.samples.mark_unchanged();
     let host = config.viewer.gateway_host.clone();
+    recordings::announce(&config.data_dir, operator.local_addr()?);
     let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
     let appliance = Appliance::new(
         config,
@@ -158,7 +159,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         live: live_now,
         host,
     };
-    let console = Console::new(status, commands, front.clone());
+    let console = Console::new(status, commands, front.clone(), last.clone());
     let servers = [
         tokio::spawn(gateway::serve(viewer, gateway, background.clone())),
         tokio::spawn(console::serve(operator, console, background.clone())),

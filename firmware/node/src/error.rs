@@ -27,10 +27,12 @@ pub enum OpenError {
     },
     #[error("the key {} is broken ({reason}): restore it from a copy, or move it away to get a new one", path.display())]
     KeyBroken { path: PathBuf, reason: String },
-    #[error("the journal {} is broken ({reason}): restore it from a copy, or move the data directory aside and start empty", path.display())]
+    #[error("the journal {} is broken ({reason}): run `podium fsck`, which makes it again from the blocks", path.display())]
     JournalBroken { path: PathBuf, reason: String },
-    #[error("{} has blocks but no journal.redb: restore it from a copy, or move the data directory aside and start empty", dir.display())]
+    #[error("{} has blocks but no journal.redb: run `podium fsck`, which makes it again from the blocks", dir.display())]
     JournalMissing { dir: PathBuf },
+    #[error("there is no store in {}: name the box's data directory with --data-dir", dir.display())]
+    NoStore { dir: PathBuf },
     #[error("[node] peers: {0}")]
     Peer(HostError),
     /// An address is in use or is none.
@@ -125,7 +127,7 @@ impl OpenError {
 pub enum StoreError {
     /// Deleting every finished broadcast but the newest would not be enough, or already was not.
     #[error(
-        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; stop the broadcast, or raise [store] limit_mib"
+        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; stop the broadcast, unpin recordings, or raise [store] limit_mib"
     )]
     Full {
         needed_bytes: u64,

@@ -8,6 +8,7 @@
 //! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of its leaves, of a node its content's bytes |
 //! | `blocks` | CID | references, length in bytes |
 //! | `names` | IPNS name | its newest signed record |
+//! | `pins` | broadcast | nothing: it is never deleted to make room |
 //!
 //! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them.
 //!
@@ -17,6 +18,7 @@
 
 #[cfg(test)]
 mod check;
+pub(crate) mod repair;
 mod tree;
 
 use std::collections::BTreeMap;
@@ -36,19 +38,20 @@ const FORMAT: u64 = 1;
 pub(crate) const CACHE_BYTES: usize = 8 << 20;
 
 /// CIDv1 with sha2-256 is 36 bytes, and we make no other.
-type CidKey = [u8; 36];
+pub(crate) type CidKey = [u8; 36];
 type BroadcastRow<'a> = (&'a [u8], Option<CidKey>, u8);
 /// Kind, CID, Tsize, CIDs of the leaves of a dag-pb file one after another.
 type EntryRow<'a> = (u8, CidKey, u64, &'a [u8]);
 
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const BROADCASTS: TableDefinition<'_, u64, BroadcastRow<'_>> = TableDefinition::new("broadcasts");
-const ROWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rows");
+pub(crate) const ROWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rows");
 const ENTRIES: TableDefinition<'_, (u64, &str, &str), EntryRow<'_>> =
     TableDefinition::new("entries");
-const BLOCKS: TableDefinition<'_, CidKey, (u64, u32)> = TableDefinition::new("blocks");
+pub(crate) const BLOCKS: TableDefinition<'_, CidKey, (u64, u32)> = TableDefinition::new("blocks");
 
-const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
+pub(crate) const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
+const PINS: TableDefinition<'_, u64, ()> = TableDefinition::new("pins");
 
 const FILE: u8 = 0;
 const DIRECTORY: u8 = 1;
@@ -79,6 +82,7 @@ pub(crate) struct Broadcast {
     pub(crate) meta: Vec<u8>,
     pub(crate) root: Option<Cid>,
     pub(crate) state: State,
+    pub(crate) pinned: bool,
 }
 
 /// Opens the database: a file on the box; tests put something else beneath it.
@@ -142,6 +146,7 @@ impl Journal {
             transaction.open_table(ENTRIES)?;
             transaction.open_table(BLOCKS)?;
             transaction.open_table(NAMES)?;
+            transaction.open_table(PINS)?;
         }
         transaction.commit()?;
         Ok(journal)
@@ -201,6 +206,7 @@ impl Journal {
     pub(crate) fn broadcasts(&self) -> Result<Vec<Broadcast>> {
         let transaction = self.database()?.begin_read()?;
         let table = transaction.open_table(BROADCASTS)?;
+        let pins = transaction.open_table(PINS)?;
         let mut broadcasts = Vec::new();
         for row in table.iter()? {
             let (id, row) = row?;
@@ -210,19 +216,49 @@ impl Journal {
                 meta: meta.to_vec(),
                 root: root.map(|key| cid(&key)),
                 state: State::from_row(state),
+                pinned: pins.get(id.value())?.is_some(),
             });
         }
         Ok(broadcasts)
+    }
+
+    /// Bytes of a broadcast: what another node would store to have it.
+    pub(crate) fn size(&self, broadcast: BroadcastId) -> Result<u64> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        let mut bytes = 0;
+        for row in entries.range((broadcast.0, "", "")..(broadcast.0, "\0", ""))? {
+            bytes += row?.1.value().2;
+        }
+        Ok(bytes)
+    }
+
+    /// Keeps a broadcast from being deleted to make room, or no longer does.
+    pub(crate) fn pin(&self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
+        let inner = || -> Result<bool> {
+            let transaction = self.write()?;
+            let there = is_there(&transaction.open_table(BROADCASTS)?, broadcast)?;
+            if there {
+                let mut pins = transaction.open_table(PINS)?;
+                match pinned {
+                    true => drop(pins.insert(broadcast.0, ())?),
+                    false => drop(pins.remove(broadcast.0)?),
+                }
+            }
+            transaction.commit()?;
+            Ok(there)
+        };
+        match inner()? {
+            true => Ok(()),
+            false => Err(StoreError::UnknownBroadcast(broadcast)),
+        }
     }
 
     pub(crate) fn rows(&self, broadcast: BroadcastId) -> Result<Vec<Vec<u8>>, StoreError> {
         let inner = || -> Result<Option<Vec<Vec<u8>>>> {
             let transaction = self.database()?.begin_read()?;
             let broadcasts = transaction.open_table(BROADCASTS)?;
-            let there = broadcasts
-                .get(broadcast.0)?
-                .is_some_and(|row| State::from_row(row.value().2) != State::Deleting);
-            if !there {
+            if !is_there(&broadcasts, broadcast)? {
                 return Ok(None);
             }
             let table = transaction.open_table(ROWS)?;
@@ -348,10 +384,7 @@ impl Journal {
         {
             let mut entries = transaction.open_table(ENTRIES)?;
             let mut taken = Vec::with_capacity(count);
-            for row in entries
-                .range((broadcast.0, "", "")..(broadcast.0 + 1, "", ""))?
-                .take(count)
-            {
+            for row in entries.range(of(broadcast))?.take(count) {
                 let (place, entry) = row?;
                 let (_, dir, name) = place.value();
                 taken.push((dir.to_owned(), name.to_owned()));
@@ -367,6 +400,7 @@ impl Journal {
                     .remove(broadcast.0)?
                     .and_then(|row| row.value().1);
                 change.drop_reference(root);
+                transaction.open_table(PINS)?.remove(broadcast.0)?;
                 let rows = (broadcast.0, 0)..=(broadcast.0, u64::MAX);
                 transaction
                     .open_table(ROWS)?
@@ -422,13 +456,14 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Calls `visit` with every block: CID, references.
-    pub(crate) fn for_each_block(&self, mut visit: impl FnMut(Cid, u64)) -> Result<()> {
+    /// Calls `visit` with every block: CID, references, length in bytes.
+    pub(crate) fn for_each_block(&self, mut visit: impl FnMut(Cid, u64, u32)) -> Result<()> {
         let transaction = self.database()?.begin_read()?;
         let blocks = transaction.open_table(BLOCKS)?;
         for row in blocks.iter()? {
             let (key, row) = row?;
-            visit(cid(&key.value()), row.value().0);
+            let (references, length) = row.value();
+            visit(cid(&key.value()), references, length);
         }
         Ok(())
     }
@@ -507,6 +542,14 @@ impl Staged {
     }
 }
 
+fn is_there(
+    broadcasts: &impl ReadableTable<u64, BroadcastRow<'static>>,
+    broadcast: BroadcastId,
+) -> Result<bool> {
+    let row = broadcasts.get(broadcast.0)?;
+    Ok(row.is_some_and(|row| State::from_row(row.value().2) != State::Deleting))
+}
+
 fn put_record(transaction: &WriteTransaction, name: &Name, record: &NameRecord) -> Result<()> {
     let mut names = transaction.open_table(NAMES)?;
     names.insert(name.to_string().as_str(), &*record.bytes)?;
@@ -522,6 +565,11 @@ fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]
     let index = last.map_or(0, |(place, _)| place.value().1 + 1);
     rows.insert((broadcast.0, index), row)?;
     Ok(())
+}
+
+/// The keys of all entries of a broadcast.
+fn of(broadcast: BroadcastId) -> std::ops::Range<(u64, &'static str, &'static str)> {
+    (broadcast.0, "", "")..(broadcast.0 + 1, "", "")
 }
 
 fn leaf_cids(leaves: &[u8]) -> impl Iterator<Item = Cid> {

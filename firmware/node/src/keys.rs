@@ -29,7 +29,7 @@ pub(crate) fn load_or_create(dir: &Path, name: &str) -> Result<Keypair, OpenErro
     }
 }
 
-fn load(path: &Path) -> Result<Keypair, OpenError> {
+pub(crate) fn load(path: &Path) -> Result<Keypair, OpenError> {
     let bytes = std::fs::read(path).map_err(|source| OpenError::KeyUnreadable {
         path: path.to_owned(),
         source,

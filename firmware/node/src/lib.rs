@@ -2,8 +2,9 @@
 //!
 //! A **broadcast** is a directory tree that grows by updates; an **update** adds or replaces files and is there as a
 //! whole after a crash, or not at all. The root CID that an update returns can be read in full, by this box and by its
-//! peers, until the broadcast is deleted to make room; the roots before it for a grace of a minute. This crate knows
-//! files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is its caller's.
+//! peers, until the broadcast is deleted to make room; the roots before it for a grace of a minute, unless there is no other
+//! room. This crate knows files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is
+//! its caller's.
 //!
 //! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing here reads
 //! from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
@@ -11,8 +12,10 @@
 //! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
 mod announce;
+mod blocks;
 mod car;
 mod error;
+mod fsck;
 mod journal;
 mod keys;
 mod names;
@@ -40,6 +43,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use car::{CarOptions, DagScope, EntityBytes};
 pub use error::{JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use fsck::{Damaged, Finding, Report, fsck};
 pub use keys::{export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{DhtMode, HostError, Limits, OpenError as ListenError};
@@ -47,10 +51,11 @@ pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
 pub use unixfs::{Leaf, MAX_LEAF, file_cid};
 
-use journal::{CACHE_BYTES, Journal, Opener};
+use blocks::Blocks;
+use journal::{CACHE_BYTES, Journal, Opener, State};
 use names::Signer;
 use peers::Peer;
-use store::{BlockStore, HostStore};
+use store::{BlockStore, Files, HostStore};
 use writer::{Command, Inherited, RESERVE_BYTES, Writer};
 
 const LOCK_FILE: &str = "lock";
@@ -89,6 +94,33 @@ pub struct BroadcastId(u64);
 impl std::fmt::Display for BroadcastId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A broadcast that is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    pub id: BroadcastId,
+    /// As given to [`Node::begin`].
+    pub meta: Vec<u8>,
+    /// Absent when nothing has been published.
+    pub root: Option<Cid>,
+    pub finished: bool,
+    /// Never deleted to make room.
+    pub pinned: bool,
+    /// Bytes of all its blocks; what it shares with another counts in both.
+    pub bytes: u64,
+}
+
+impl From<u64> for BroadcastId {
+    fn from(number: u64) -> BroadcastId {
+        BroadcastId(number)
+    }
+}
+
+impl From<BroadcastId> for u64 {
+    fn from(id: BroadcastId) -> u64 {
+        id.0
     }
 }
 
@@ -233,7 +265,7 @@ impl Node {
         let is_new = !path.exists();
         let store = Arc::new(HostStore {
             host: host.clone(),
-            dir: dir.to_owned(),
+            files: files(dir)?,
         });
         if is_new {
             require_empty(dir, &*store).await?;
@@ -242,6 +274,43 @@ impl Node {
         }
         let opener = opener(path);
         start(dir, store, opener, limit_bytes, signer, Some(lock)).await
+    }
+
+    /// Opens a data directory without a host: nothing is served and nobody is told. For commands while no box is running on it.
+    pub async fn offline(
+        dir: &Path,
+        limit_bytes: u64,
+        wall_clock: fn() -> Option<SystemTime>,
+    ) -> Result<(Node, Recovered), OpenError> {
+        let opened = {
+            let dir = dir.to_owned();
+            blocking(move || {
+                let lock = lock(&dir)?;
+                Ok((
+                    lock,
+                    keys::load_or_create(&dir, CHANNEL_FILE)?,
+                    files(&dir)?,
+                ))
+            })
+        };
+        let (lock, channel, files) = opened.await?;
+        if !dir.join(JOURNAL_FILE).exists() {
+            require_empty(dir, &files).await?;
+            create_journal(dir)?;
+        }
+        let signer = Arc::new(Signer::new(channel, Arc::new(wall_clock)));
+        let opener = opener(dir.join(JOURNAL_FILE));
+        let started = start(
+            dir,
+            Arc::new(files),
+            opener,
+            limit_bytes,
+            signer,
+            Some(lock),
+        );
+        let (shared, recovered) = started.await?;
+        let shared = Arc::new(shared);
+        Ok((Node { shared }, recovered))
     }
 
     /// Peer id, `12D3Koo…`.
@@ -284,6 +353,61 @@ impl Node {
         }
         let journal = self.shared.journal.clone();
         blocking(move || journal.rows(broadcast)).await
+    }
+
+    /// Puts other rows in place of a broadcast's: where segments were lost, those of what is left.
+    pub async fn replace_rows(
+        &self,
+        broadcast: BroadcastId,
+        rows: Vec<Vec<u8>>,
+    ) -> Result<(), StoreError> {
+        let journal = self.shared.journal.clone();
+        blocking(move || Ok(journal.replace_rows(broadcast, &rows)?)).await
+    }
+
+    /// Paths of all files of all broadcasts.
+    pub async fn paths(&self) -> Result<Vec<String>, StoreError> {
+        let journal = self.shared.journal.clone();
+        blocking(move || {
+            let mut paths = Vec::new();
+            journal.for_each_file(|_, path, _, _| paths.push(path))?;
+            Ok(paths)
+        })
+        .await
+    }
+
+    /// What is stored, oldest first.
+    pub async fn broadcasts(&self) -> Result<Vec<Stored>, StoreError> {
+        if self.shared.commands.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let journal = self.shared.journal.clone();
+        blocking(move || {
+            let kept = journal.broadcasts()?.into_iter();
+            let kept = kept.filter(|broadcast| broadcast.state != State::Deleting);
+            let stored = kept.map(|broadcast| {
+                Ok(Stored {
+                    bytes: journal.size(broadcast.id)?,
+                    id: broadcast.id,
+                    meta: broadcast.meta,
+                    root: broadcast.root,
+                    finished: broadcast.state == State::Finished,
+                    pinned: broadcast.pinned,
+                })
+            });
+            stored.collect()
+        })
+        .await
+    }
+
+    /// Keeps a broadcast from being deleted to make room, or no longer does; durable when it returns.
+    pub async fn pin(&self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Pin {
+            broadcast,
+            pinned,
+            reply,
+        })
+        .await?
     }
 
     pub fn stats(&self) -> watch::Receiver<Stats> {
@@ -355,6 +479,20 @@ impl Node {
             .map_err(|_| StoreError::Closed)?;
         answer.await.map_err(|_| StoreError::Closed)
     }
+}
+
+/// Whether a directory is the data directory of a box that has run.
+pub fn has_store(dir: &Path) -> bool {
+    dir.join(JOURNAL_FILE).exists() || dir.join(REPO_DIR).is_dir()
+}
+
+/// The files of the blocks in a data directory.
+fn files(dir: &Path) -> Result<Files, OpenError> {
+    let blocks = Blocks::open(&dir.join(REPO_DIR)).map_err(|error| OpenError::io(dir, error))?;
+    Ok(Files {
+        blocks,
+        dir: dir.to_owned(),
+    })
 }
 
 /// Opens a journal that exists. One that is empty or gone must not be taken for a new one: its blocks would be orphans.

@@ -1,6 +1,6 @@
 //! What opening finds: the journal against the blocks that are there.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use cid::Cid;
@@ -53,22 +53,24 @@ pub struct MissingFile {
 pub(crate) async fn reconcile(
     store: &dyn BlockStore,
     journal: &Arc<Journal>,
-    listed: Vec<Cid>,
+    listed: Vec<(Cid, u64)>,
 ) -> Result<(Recovered, Inherited), StoreError> {
     let mut recovered = Recovered::default();
 
     let found = in_journal(journal, move |journal| {
-        let orphans = journal.unknown(&listed)?;
-        let listed: HashSet<Cid> = listed.into_iter().collect();
+        let cids: Vec<Cid> = listed.iter().map(|(cid, _)| *cid).collect();
+        let orphans = journal.unknown(&cids)?;
+        let listed: HashMap<Cid, u64> = listed.into_iter().collect();
         let (mut missing, mut garbage, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
-        journal.for_each_block(
-            |cid, references| match (references, listed.contains(&cid)) {
-                (0, true) => garbage.push(cid),
-                (0, false) => gone.push(cid),
-                (_, true) => {}
-                (_, false) => drop(missing.insert(cid)),
-            },
-        )?;
+        journal.for_each_block(|cid, references, length| {
+            match (references, listed.get(&cid)) {
+                (0, Some(_)) => garbage.push(cid),
+                (0, None) => gone.push(cid),
+                (_, Some(there)) if *there == u64::from(length) => {}
+                // Cut off: as good as not there.
+                (_, _) => drop(missing.insert(cid)),
+            }
+        })?;
         if !gone.is_empty() {
             journal.forget(&gone)?;
         }
@@ -80,10 +82,8 @@ pub(crate) async fn reconcile(
     });
     let (orphans, garbage, mut missing, directories) = found.await?;
 
-    for cid in &orphans {
-        store.remove(*cid).await?;
-    }
     recovered.removed_orphans = orphans.len();
+    store.remove(orphans).await?;
     recovered.repaired_directories = directories.len();
     for (cid, _) in &directories {
         missing.remove(cid);

@@ -146,6 +146,11 @@ pub(crate) fn is_raw(cid: &Cid) -> bool {
     cid.codec() == RAW
 }
 
+/// Whether bytes are what a CID of our kind says.
+pub(crate) fn verifies(cid: &Cid, bytes: &[u8]) -> bool {
+    cid_of(cid.codec(), bytes) == *cid
+}
+
 fn cid_of(codec: u64, bytes: &[u8]) -> Cid {
     let digest = Sha256::digest(bytes);
     Cid::new_v1(

@@ -3,15 +3,19 @@
 //! The order of a publish: stage in the journal, make room, make the blocks durable, commit, answer. So a commit names
 //! only durable blocks, and what a crash leaves behind is blocks that no commit names: orphans, removed at the next open.
 //! The record that makes the channel's name mean the new root is signed and kept in the same commit.
-//! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped.
+//! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped. Blocks are
+//! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use cid::Cid;
+use node_host::HostError;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::journal::{Journal, Staged, State};
@@ -28,10 +32,13 @@ pub(crate) const GRACE_WITHOUT_UPDATES: Duration = Duration::from_secs(600);
 
 /// Every collection costs a commit of the journal, and that an fsync.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
-/// Blocks removed in one go; an update waits for at most one go.
+/// Blocks removed in one go.
 const COLLECT_AT_ONCE: usize = 256;
 /// Entries of a deleted broadcast taken apart in one go: a segment is about five blocks.
 const ENTRIES_AT_ONCE: usize = 48;
+/// Deleting begins when less than this is left below the limit, so that an update finds room and need not wait for it: a
+/// sixteenth of the limit, at most eleven minutes at 3 Mbit/s.
+const MOST_HEADROOM_BYTES: u64 = 256 << 20;
 /// After a failure of the background work.
 const RETRY: Duration = Duration::from_secs(60);
 /// How often to see whether the name needs another record: its life is half over, or the clock has been set.
@@ -49,9 +56,21 @@ pub(crate) enum Command {
         update: Update,
         reply: oneshot::Sender<Result<Published, StoreError>>,
     },
+    Pin {
+        broadcast: BroadcastId,
+        pinned: bool,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
     Shutdown {
         reply: oneshot::Sender<()>,
     },
+}
+
+/// Garbage that is leaving the store.
+#[derive(Debug)]
+struct Removal {
+    cids: Vec<Cid>,
+    task: JoinHandle<Result<(), HostError>>,
 }
 
 /// Blocks that became garbage with one update.
@@ -76,6 +95,7 @@ pub(crate) struct Writer {
     garbage_since: HashMap<Cid, u64>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
+    removal: Option<Removal>,
     /// Background work waits until then.
     not_before: Instant,
     signer: Arc<Signer>,
@@ -125,6 +145,7 @@ impl Writer {
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
             deleting: inherited.deleting.into(),
+            removal: None,
             not_before: now,
             signer,
             newest: inherited.newest,
@@ -149,10 +170,12 @@ impl Writer {
                 command = commands.recv() => match command {
                     Some(Command::Begin { meta, reply }) => drop(reply.send(self.begin(meta).await)),
                     Some(Command::Publish { update, reply }) => drop(reply.send(self.publish(update).await)),
+                    Some(Command::Pin { broadcast, pinned, reply }) => drop(reply.send(self.pin(broadcast, pinned).await)),
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     None => break None,
                 },
                 changed = peers.changed(), if peers_alive => peers_alive = changed.is_ok(),
+                removed = ended(&mut self.removal) => self.removed_in_background(removed).await,
                 () = sleep_until(work_at), if work_at.is_some() => self.work().await,
                 () = tokio::time::sleep_until(self.look_at_name) => self.keep_name().await,
             }
@@ -165,6 +188,9 @@ impl Writer {
             self.stats
                 .send_if_modified(|old| std::mem::replace(old, stats) != stats);
         };
+        if let Err(error) = self.finish_removal().await {
+            tracing::warn!(%error, "garbage stays until the next start");
+        }
         self.store.shutdown().await;
         self.journal.close();
         // The lock goes before the answer, so that the directory can be opened again.
@@ -185,9 +211,24 @@ impl Writer {
         result
     }
 
+    async fn pin(&mut self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
+        let result = self
+            .in_journal(move |journal| journal.pin(broadcast, pinned))
+            .await;
+        if matches!(result, Err(StoreError::Journal(_))) {
+            self.journal.close();
+        }
+        result
+    }
+
     async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {
         let update = Arc::new(update);
         let mut staged = self.stage(&update).await?;
+        if self.is_being_removed(&staged.blocks) {
+            drop(staged);
+            self.finish_removal().await?;
+            staged = self.stage(&update).await?;
+        }
         if self.stored_bytes.saturating_add(staged.new_bytes) > self.limit_bytes {
             let needed = staged.new_bytes;
             drop(staged);
@@ -298,10 +339,21 @@ impl Writer {
             return self.check_limit(needed_bytes);
         }
         while self.stored_bytes + needed_bytes > self.limit_bytes {
-            if self.deleting.is_empty() && !self.choose_oldest(Some(current)).await? {
+            if self.removal.is_some() {
+                self.finish_removal().await?;
+                continue;
+            }
+            if !self.deleting.is_empty() || self.choose_oldest(Some(current)).await? {
+                self.take_apart().await?;
+            } else if let Some(batch) = self.garbage.pop_front() {
+                // Better than no room: what was replaced goes before its grace is over.
+                let cids = Vec::from(batch.cids);
+                let garbage = self.in_journal(move |journal| Ok(journal.still_garbage(&cids)?));
+                let garbage = garbage.await?;
+                self.remove(garbage);
+            } else {
                 break;
             }
-            self.take_apart().await?;
         }
         self.check_limit(needed_bytes)
     }
@@ -324,11 +376,11 @@ impl Writer {
                 Err(StoreError::DiskFull)
             }
             Ok(_) => Ok(()),
-            Err(error) => Err(node_host::HostError::Io(error).into()),
+            Err(error) => Err(HostError::Io(error).into()),
         }
     }
 
-    /// Marks the oldest finished broadcast as being deleted; never the newest, which is what the box shows.
+    /// Marks the oldest finished broadcast that is not pinned as being deleted; never the newest, which is what the box shows.
     async fn choose_oldest(&mut self, current: Option<BroadcastId>) -> Result<bool, StoreError> {
         let chosen = self
             .in_journal(move |journal| {
@@ -338,7 +390,7 @@ impl Writer {
                     .map_or(&[][..], |(_newest, older)| older);
                 let mut finished = older
                     .iter()
-                    .filter(|b| b.state == State::Finished && Some(b.id) != current);
+                    .filter(|b| b.state == State::Finished && !b.pinned && Some(b.id) != current);
                 let Some(oldest) = finished.next() else {
                     return Ok(None);
                 };
@@ -364,28 +416,61 @@ impl Writer {
         if done {
             self.deleting.pop_front();
         }
-        if let Err(error) = self.remove(&garbage).await {
-            // It stays garbage and comes up again.
-            self.add_garbage(garbage, Instant::now());
-            return Err(error);
-        }
+        self.remove(garbage);
         Ok(())
     }
 
-    /// Removes garbage from the store, then from the journal.
-    async fn remove(&mut self, garbage: &[Cid]) -> Result<(), StoreError> {
-        if garbage.is_empty() {
+    /// Removes garbage from the store, beside what else is done.
+    fn remove(&mut self, cids: Vec<Cid>) {
+        debug_assert!(self.removal.is_none(), "one removal at a time");
+        if !cids.is_empty() {
+            let task = tokio::spawn(self.store.remove(cids.clone()));
+            self.removal = Some(Removal { cids, task });
+        }
+    }
+
+    fn is_being_removed(&self, blocks: &[(Cid, Bytes)]) -> bool {
+        (self.removal.as_ref())
+            .is_some_and(|removal| blocks.iter().any(|(cid, _)| removal.cids.contains(cid)))
+    }
+
+    async fn finish_removal(&mut self) -> Result<(), StoreError> {
+        if self.removal.is_none() {
             return Ok(());
         }
-        for cid in garbage {
-            self.store.remove(*cid).await?;
+        let result = ended(&mut self.removal).await;
+        self.removed(result).await
+    }
+
+    async fn removed_in_background(&mut self, result: Result<(), HostError>) {
+        if let Err(error) = self.removed(result).await {
+            self.pause_work(&error);
         }
-        let cids = garbage.to_vec();
-        let bytes = self
-            .in_journal(move |journal| Ok(journal.forget(&cids)?))
-            .await?;
-        self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
-        Ok(())
+    }
+
+    /// What has left the store leaves the journal.
+    async fn removed(&mut self, result: Result<(), HostError>) -> Result<(), StoreError> {
+        let cids = self.removal.take().map(|removal| removal.cids);
+        let cids = cids.unwrap_or_default();
+        let gone = cids.clone();
+        let forgotten = match result {
+            Ok(()) => {
+                self.in_journal(move |journal| Ok(journal.forget(&gone)?))
+                    .await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match forgotten {
+            Ok(bytes) => {
+                self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+                Ok(())
+            }
+            Err(error) => {
+                // It stays garbage and comes up again.
+                self.add_garbage(cids, Instant::now());
+                Err(error)
+            }
+        }
     }
 
     /// After a failed update: its blocks must not stay as orphans until the next open.
@@ -399,10 +484,8 @@ impl Writer {
                 return tracing::warn!(%error, "cannot tell which blocks of the failed update to remove");
             }
         };
-        for cid in unnamed {
-            if let Err(error) = self.store.remove(cid).await {
-                return tracing::warn!(%error, "blocks of the failed update stay until the next start");
-            }
+        if let Err(error) = self.store.remove(unnamed).await {
+            tracing::warn!(%error, "blocks of the failed update stay until the next start");
         }
     }
 
@@ -421,7 +504,10 @@ impl Writer {
 
     /// When there is background work to do.
     fn next_work(&self) -> Option<Instant> {
-        if !self.deleting.is_empty() || self.stored_bytes > self.limit_bytes {
+        if self.removal.is_some() {
+            return None;
+        }
+        if self.deletes() {
             return Some(self.not_before);
         }
         let batch = self.garbage.front()?;
@@ -434,21 +520,31 @@ impl Writer {
         Some((batch.since + grace).max(self.not_before))
     }
 
+    /// Whether broadcasts have to go.
+    fn deletes(&self) -> bool {
+        let headroom = (self.limit_bytes / 16).min(MOST_HEADROOM_BYTES);
+        !self.deleting.is_empty() || self.stored_bytes > self.limit_bytes - headroom
+    }
+
     async fn work(&mut self) {
-        let result = match self.deleting.is_empty() && self.stored_bytes <= self.limit_bytes {
-            true => self.collect().await,
-            false => self.delete().await,
+        let result = match self.deletes() {
+            true => self.delete().await,
+            false => self.collect().await,
         };
         if let Err(error) = result {
-            tracing::warn!(%error, "cannot delete; trying again in {} s", RETRY.as_secs());
-            self.journal.close();
-            self.not_before = Instant::now() + RETRY;
+            self.pause_work(&error);
         }
+    }
+
+    fn pause_work(&mut self, error: &StoreError) {
+        tracing::warn!(%error, "cannot delete; trying again in {} s", RETRY.as_secs());
+        self.journal.close();
+        self.not_before = Instant::now() + RETRY;
     }
 
     async fn delete(&mut self) -> Result<(), StoreError> {
         if self.deleting.is_empty() && !self.choose_oldest(None).await? {
-            // Over the limit, which was lowered, and nothing may go. Collecting may still help.
+            // Nothing may go. Collecting may still help.
             self.collect().await?;
             self.not_before = Instant::now() + RETRY;
             return Ok(());
@@ -494,14 +590,16 @@ impl Writer {
         let garbage = self
             .in_journal(move |journal| Ok(journal.still_garbage(&candidates)?))
             .await;
-        let result = match garbage {
-            Ok(garbage) => self.remove(&garbage).await,
-            Err(error) => Err(error),
-        };
-        if result.is_err() {
-            self.add_garbage(due, now);
+        match garbage {
+            Ok(garbage) => {
+                self.remove(garbage);
+                Ok(())
+            }
+            Err(error) => {
+                self.add_garbage(due, now);
+                Err(error)
+            }
         }
-        result
     }
 
     /// The journal syncs files: not on a thread that serves viewers.
@@ -510,7 +608,23 @@ impl Writer {
         f: impl FnOnce(&Journal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let journal = self.journal.clone();
-        crate::blocking(move || f(&journal)).await
+        let result = crate::blocking(move || f(&journal)).await;
+        // redb refuses everything after a failure of the disk until it is opened anew.
+        if matches!(result, Err(StoreError::Journal(_))) {
+            self.journal.close();
+        }
+        result
+    }
+}
+
+/// Waits for the end of the removal, if there is one. Its answer must be given to [`Writer::removed`].
+async fn ended(removal: &mut Option<Removal>) -> Result<(), HostError> {
+    match removal {
+        Some(removal) => match (&mut removal.task).await {
+            Ok(result) => result,
+            Err(error) => Err(std::io::Error::other(error).into()),
+        },
+        None => std::future::pending().await,
     }
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use node::{Recovered, RecoveredBroadcast};
+use cid::Cid;
+use node::{BroadcastId, Node, Recovered, RecoveredBroadcast};
 use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
 use stream::playlist::Picture;
@@ -11,21 +12,22 @@ use stream::publication::{self, Numbers, Publication, Row};
 
 use super::{Appliance, from_unix_ms, to_node, wall_now};
 use crate::config::Config;
+use crate::numbers;
 use crate::web;
 use crate::wishes::Wishes;
 
 /// What the journal keeps of a broadcast beside its rows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Meta {
-    pub(super) name: String,
-    pub(super) started_ms: Option<u64>,
-    pub(super) first: Numbers,
+pub(crate) struct Meta {
+    pub(crate) name: String,
+    pub(crate) started_ms: Option<u64>,
+    pub(crate) first: Numbers,
     /// What must not change within a broadcast.
-    pub(super) format: Format,
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Format {
+pub(crate) struct Format {
     segment_ms: u64,
     width: u16,
     height: u16,
@@ -45,7 +47,7 @@ impl Format {
     }
 
     /// What is configured now, with what the broadcast has been until now: its playlists must go on to tell the truth.
-    fn apply(self, now: publication::Settings) -> publication::Settings {
+    pub(crate) fn apply(self, now: publication::Settings) -> publication::Settings {
         let sized = |video: publication::Video, resolution| publication::Video {
             picture: Picture {
                 resolution,
@@ -69,11 +71,34 @@ impl Format {
     }
 }
 
+/// Stores ENDLIST and VOD; returns the new root.
+pub(crate) async fn close(
+    node: &Node,
+    id: BroadcastId,
+    publication: &mut Publication,
+) -> anyhow::Result<Option<Cid>> {
+    publication.finish();
+    let Some(update) = publication.next_update() else {
+        return Ok(None);
+    };
+    match node.publish(to_node(id, update)?.0).await {
+        Ok(published) => {
+            publication.stored();
+            Ok(Some(published.root))
+        }
+        Err(error) => {
+            publication.failed();
+            Err(error.into())
+        }
+    }
+}
+
 impl Appliance {
     /// Closes what was cut off, and goes on with the newest if it is still wanted. A broadcast that cannot be read or closed
     /// stays as it is: it does not keep the box from starting.
     pub(super) async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
         let count = recovered.broadcasts.len();
+        let mut first = Numbers::default();
         for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
             let newest = i + 1 == count;
             if !newest && broadcast.finished {
@@ -82,8 +107,15 @@ impl Appliance {
             let id = broadcast.id;
             if let Err(error) = self.recover_one(broadcast, newest, settings).await {
                 tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
+                // Whatever the broadcast's own rows say: no number may be given twice.
+                match numbers::of_files(&self.node).await {
+                    Ok(numbers) => first = numbers::higher(first, numbers),
+                    Err(error) => tracing::error!(%error, "numbers may begin anew"),
+                }
             }
         }
+        first = numbers::higher(first, numbers::kept(&self.config.data_dir));
+        self.publication.raise_numbers(first);
     }
 
     async fn recover_one(
@@ -107,21 +139,10 @@ impl Appliance {
         let mut closed = Ok(());
         if !finished && !resume {
             tracing::info!(%id, "closing the broadcast that was cut off");
-            publication.finish();
-            closed = match publication.next_update() {
-                Some(update) => match self.node.publish(to_node(id, update)?.0).await {
-                    Ok(published) => {
-                        root = Some(published.root);
-                        publication.stored();
-                        Ok(())
-                    }
-                    Err(error) => {
-                        publication.failed();
-                        Err(error.into())
-                    }
-                },
-                None => Ok(()),
-            };
+            match close(&self.node, id, &mut publication).await {
+                Ok(closed) => root = closed.or(root),
+                Err(error) => closed = Err(error),
+            }
         }
         if newest {
             if let Some(root) = root {

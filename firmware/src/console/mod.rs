@@ -9,13 +9,14 @@ mod fingers;
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use board::sim::Front;
+use node::{Node, StoreError};
 use serde::Deserialize;
 use stream::buttons::{Action, Button};
 use stream::status::{MOST_TRIM_MS, Status, Tally};
@@ -27,6 +28,7 @@ use crate::appliance::Command;
 use crate::av_sync::SyncCommand;
 use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
 use crate::listener::Limited;
+use crate::recordings::{self, Pin};
 use crate::web;
 
 /// Connections at a time: a few pages, and what scrapes the metrics.
@@ -41,6 +43,7 @@ pub(crate) struct Console {
     commands: mpsc::Sender<Command>,
     front: Front,
     fingers: mpsc::Sender<(Button, Action)>,
+    node: Node,
 }
 
 impl Console {
@@ -48,12 +51,14 @@ impl Console {
         status: watch::Receiver<Status>,
         commands: mpsc::Sender<Command>,
         front: Front,
+        node: Node,
     ) -> Console {
         Console {
             status,
             commands,
             fingers: fingers::spawn(front.clone()),
             front,
+            node,
         }
     }
 }
@@ -79,6 +84,8 @@ fn router(console: Console) -> Router {
         .route("/api/v1/stop", post(stop))
         .route("/api/v1/mute", post(mute))
         .route("/api/v1/bitrate", post(bitrate))
+        .route("/api/v1/recordings", get(list_recordings))
+        .route("/api/v1/recordings/{id}/pin", post(pin))
         .route("/api/v1/button", post(button))
         .route("/sync", get(async || web::page("sync.html", "'none'")))
         .route("/api/v1/sync/start", post(sync_start))
@@ -222,6 +229,29 @@ async fn bitrate(State(console): State<Console>, Json(wanted): Json<Bitrate>) ->
         return (StatusCode::UNPROCESSABLE_ENTITY, why).into_response();
     }
     command(&console, Command::VideoBitrate(kbps)).await
+}
+
+/// Oldest first: in the order in which they are deleted.
+async fn list_recordings(State(console): State<Console>) -> Response {
+    match recordings::recordings(&console.node).await {
+        Ok(recordings) => ([(header::CACHE_CONTROL, "no-store")], Json(recordings)).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Durable when it is answered.
+async fn pin(
+    State(console): State<Console>,
+    Path(id): Path<u64>,
+    Json(Pin { pinned }): Json<Pin>,
+) -> Response {
+    match console.node.pin(id.into(), pinned).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error @ StoreError::UnknownBroadcast(_)) => {
+            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -118,12 +118,18 @@ pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
     let mut next = first;
     for (index, row) in rows.iter().enumerate() {
         let fault = |why| Err(RowError { index, why });
-        if row.media_sequence != next.media_sequence || row.media_sequence >= ABSURD {
+        if row.media_sequence < next.media_sequence || row.media_sequence >= ABSURD {
             return fault("its media sequence number is not the next");
         }
+        // Where segments were lost, so may have been whole runs.
+        let hole = row.media_sequence > next.media_sequence;
         let begins = index > 0 && row.discontinuity;
-        if row.run != next.run + u64::from(begins) || row.run >= ABSURD {
+        let follows = row.run == next.run + u64::from(begins && !hole);
+        if !(follows || hole && row.run > next.run) || row.run >= ABSURD {
             return fault("its run is not the next");
+        }
+        if hole && index > 0 && !row.discontinuity {
+            return fault("numbers are missing before it, and it has no discontinuity");
         }
         if index == 0 && row.discontinuity {
             return fault("nothing is before its discontinuity");
@@ -149,6 +155,22 @@ pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
         };
     }
     Ok(())
+}
+
+/// The rows of which `lost` does not say that their segments are gone: [`check_rows`] accepts them if it accepted all.
+pub fn rows_without(rows: Vec<Row>, lost: impl Fn(&Row) -> bool) -> Vec<Row> {
+    let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+    for mut row in rows {
+        if lost(&row) {
+            continue;
+        }
+        let before = kept.last();
+        row.discontinuity = before.is_some_and(|before| {
+            row.discontinuity || row.media_sequence != before.media_sequence + 1
+        });
+        kept.push(row);
+    }
+    kept
 }
 
 /// Which numbers come next. They rise for as long as the box lives, across broadcasts and restarts.
@@ -411,6 +433,8 @@ pub struct Publication {
     rows: Vec<Row>,
     totals: Totals,
     first: Numbers,
+    /// What a later broadcast may begin with at the earliest.
+    least: Numbers,
     run: u64,
     /// What the segmenter of this run said first.
     inits: PerRendition<Option<InitSegment>>,
@@ -444,6 +468,7 @@ impl Publication {
             rows: Vec::new(),
             totals: Totals::default(),
             first,
+            least: Numbers::default(),
             run: 0,
             inits: PerRendition::default(),
             begun: None,
@@ -824,10 +849,19 @@ impl Publication {
     pub fn numbers(&self) -> Numbers {
         let under_way = self.under_way.as_ref().and_then(|it| it.segment.as_ref());
         let under_way = under_way.map(|segment| &segment.row);
-        (under_way.or(self.rows.last())).map_or(self.first, |last| Numbers {
+        let next = (under_way.or(self.rows.last())).map_or(self.first, |last| Numbers {
             media_sequence: last.media_sequence + 1,
             run: last.run + 1,
-        })
+        });
+        Numbers {
+            media_sequence: next.media_sequence.max(self.least.media_sequence),
+            run: next.run.max(self.least.run),
+        }
+    }
+
+    /// A later broadcast starts with no lower numbers: others that nobody can read any more have had them.
+    pub fn raise_numbers(&mut self, least: Numbers) {
+        self.least = least;
     }
 
     /// Segments that were left out.
@@ -998,10 +1032,15 @@ impl Publication {
         // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. All
         // renditions count with the shortest one, so that their playlists begin with the same segment.
         let (mut kept, mut length) = (0, 0.0);
+        let mut after: Option<&Row> = None;
         for row in self.rows.iter().chain(row).rev() {
-            if kept >= window && length >= 3.0 * target_duration as f64 {
+            // Numbers in a sliding playlist have no holes: behind one it begins anew.
+            let hole = after.is_some_and(|after| row.media_sequence + 1 != after.media_sequence);
+            let enough = kept >= window && length >= 3.0 * target_duration as f64;
+            if enough || hole && window != usize::MAX {
                 break;
             }
+            after = Some(row);
             kept += 1;
             let lengths = self.renditions.iter().zip(&row.durations);
             let lengths = lengths.map(|(_, duration)| duration.seconds());
@@ -1014,9 +1053,11 @@ impl Publication {
             playlist_type: PlaylistType::Sliding,
             target_duration,
             media_sequence: first.map_or(self.first.media_sequence, |row| row.media_sequence),
-            // The number of the first segment, less the tag that stands before it in this very playlist.
-            discontinuity_sequence: first
-                .map_or(self.first.run, |row| row.run - u64::from(row.discontinuity)),
+            // The number of the first segment, less the tag that stands before it in this very playlist. Behind lost segments
+            // there is a tag in the very first run, too.
+            discontinuity_sequence: first.map_or(self.first.run, |row| {
+                row.run.saturating_sub(u64::from(row.discontinuity))
+            }),
             segments: rows
                 .map(|row| listed_segment(rendition, row, &uri, &init))
                 .collect(),

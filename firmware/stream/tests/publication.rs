@@ -13,7 +13,7 @@ use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, Picture, PlaylistType};
 use stream::publication::{
     File, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail,
-    Update, Video, check_rows, segment_path,
+    Update, Video, check_rows, rows_without, segment_path,
 };
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
@@ -1505,8 +1505,16 @@ fn rows_of_a_damaged_journal_are_refused() {
     };
     check(|_| {}, Ok(()));
     check(
-        |rows| drop(rows.remove(1)),
+        |rows| rows.swap(0, 1),
         Err("row 1 of the journal cannot be: its media sequence number is not the next"),
+    );
+    check(|rows| drop(rows.remove(0)), Ok(()));
+    check(|rows| rows[2].media_sequence += 5, Ok(()));
+    check(
+        |rows| rows[1].media_sequence += 1,
+        Err(
+            "row 1 of the journal cannot be: numbers are missing before it, and it has no discontinuity",
+        ),
     );
     check(
         |rows| rows[2].run = 9,
@@ -1527,6 +1535,88 @@ fn rows_of_a_damaged_journal_are_refused() {
     check(
         |rows| rows[1].program_date_time_ms = Some(u64::MAX),
         Err("row 1 of the journal cannot be: its date is after the year 9999"),
+    );
+}
+
+/// Of five segments in two runs some are lost: the VOD playlist has a discontinuity there, the sliding one begins behind.
+#[test]
+fn playlists_lead_around_segments_that_are_lost() {
+    let mut world = World::new(Numbers::default());
+    world.begin_run();
+    world.segments(3);
+    world.store_all();
+    world.begin_run();
+    world.segments(2);
+    world.store_all();
+    let check = |lost: &[u64], vod: &[(&str, bool)], sliding: u64| {
+        let rows = rows_without(world.rows.clone(), |row| lost.contains(&row.media_sequence));
+        assert_eq!(check_rows(world.first, &rows), Ok(()));
+        let mut publication = Publication::recovered(SETTINGS, world.first, rows, false);
+        publication.finish();
+        let update = publication.next_update().unwrap();
+        let text = |path: &str| {
+            let file = update.files.iter().find(|file| file.path == path).unwrap();
+            String::from_utf8(file.parts.concat()).unwrap()
+        };
+        let vod_text = text("video/vod.m3u8");
+        let playlist = parse_media_playlist_res(vod_text.as_bytes()).unwrap();
+        let told: Vec<_> = (playlist.segments.iter())
+            .map(|it| (it.uri.as_str(), it.discontinuity))
+            .collect();
+        assert_eq!(told, vod, "{vod_text}");
+        let live = text("video/live.m3u8");
+        let live = parse_media_playlist_res(live.as_bytes()).unwrap();
+        assert_eq!(live.media_sequence, sliding);
+    };
+    let name = |i: usize| {
+        [
+            "0000/0.m4s",
+            "0000/1.m4s",
+            "0000/2.m4s",
+            "0000/3.m4s",
+            "0000/4.m4s",
+        ][i]
+    };
+    check(
+        &[],
+        &[
+            (name(0), false),
+            (name(1), false),
+            (name(2), false),
+            (name(3), true),
+            (name(4), false),
+        ],
+        0,
+    );
+    check(
+        &[1],
+        &[
+            (name(0), false),
+            (name(2), true),
+            (name(3), true),
+            (name(4), false),
+        ],
+        2,
+    );
+    check(
+        &[0],
+        &[
+            (name(1), false),
+            (name(2), false),
+            (name(3), true),
+            (name(4), false),
+        ],
+        1,
+    );
+    check(
+        &[2, 3],
+        &[(name(0), false), (name(1), false), (name(4), true)],
+        4,
+    );
+    check(
+        &[3, 4],
+        &[(name(0), false), (name(1), false), (name(2), false)],
+        0,
     );
 }
 

@@ -94,6 +94,18 @@ export interface Status {
   };
 }
 
+/** An element of `GET /api/v1/recordings`, on the operator's port: oldest first. */
+export interface Recording {
+  id: number;
+  name: string;
+  /** RFC 3339; unknown while the clock was not set. */
+  started: string | null;
+  root: string | null;
+  finished: boolean;
+  pinned: boolean;
+  bytes: number;
+}
+
 export interface Answer<T> {
   body: T;
   /** The box's clock when it answered, whole seconds since 1970, from the header Date. */

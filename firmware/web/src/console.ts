@@ -1,6 +1,6 @@
 import "./base.css";
 import "./console.css";
-import { get, post, type Status, type Sync } from "./api";
+import { get, post, type Recording, type Status, type Sync } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
 import { bitrate, bytes, duration, encoder, level, machine, signed, syncWords, videoFormat } from "./format";
@@ -8,6 +8,7 @@ import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
 const PANEL_MS = 250;
+const RECORDINGS_MS = 5000;
 /** The box answers in milliseconds; silence for so long is worth saying. */
 const SILENCE_MS = 1500;
 const PANEL_WIDTH = 128;
@@ -347,6 +348,58 @@ async function refreshStatus(): Promise<void> {
   }
 }
 
+// Recordings
+
+/** What is shown, so that nothing is drawn anew under a finger. */
+let recordingsShown = "";
+
+function recordingRow(recording: Recording, watchUrl: string): HTMLLIElement {
+  const row = document.createElement("li");
+  const title = document.createElement("a");
+  const started = recording.started === null ? "no date" : new Date(recording.started).toLocaleString();
+  title.textContent = `${recording.name || `Recording ${recording.id}`}, ${started}`;
+  if (recording.root !== null && URL.canParse(watchUrl)) {
+    title.href = new URL(`/ipfs/${recording.root}${recording.finished ? "/vod.m3u8" : "/"}`, watchUrl).href;
+  }
+  const size = document.createElement("span");
+  size.className = "number";
+  size.textContent = bytes(recording.bytes);
+  const pin = document.createElement("button");
+  pin.className = "button";
+  pin.type = "button";
+  pin.textContent = recording.pinned ? "Unpin" : "Pin";
+  pin.setAttribute("aria-pressed", String(recording.pinned));
+  pin.addEventListener("click", () => {
+    pin.disabled = true;
+    void ask(`recordings/${recording.id}/pin`, { pinned: !recording.pinned }, "recordings-refused", "The recording").then(() => {
+      recordingsShown = "";
+      return listRecordings();
+    });
+  });
+  row.append(title, size, pin);
+  return row;
+}
+
+async function listRecordings(): Promise<void> {
+  try {
+    const { body } = await get<Recording[]>("/api/v1/recordings", 5000);
+    const watchUrl = status?.network.watch_url ?? "";
+    const shown = JSON.stringify([body, watchUrl]);
+    if (shown === recordingsShown) return;
+    recordingsShown = shown;
+    byId("recordings").replaceChildren(...body.reverse().map((it) => recordingRow(it, watchUrl)));
+  } catch {
+    // The watch below says when the box is silent.
+  }
+}
+
+async function refreshRecordings(): Promise<void> {
+  for (;;) {
+    if (!document.hidden) await listRecordings();
+    await pause(RECORDINGS_MS);
+  }
+}
+
 window.setInterval(() => {
   const silentMs = performance.now() - answeredAtMs;
   const silent = silentMs > SILENCE_MS && !document.hidden;
@@ -364,3 +417,4 @@ window.setInterval(() => {
 
 void refreshPanel();
 void refreshStatus();
+void refreshRecordings();

@@ -16,18 +16,18 @@ const SEGMENT_BYTES: usize = 2400;
 
 /// What the caller has been told.
 #[derive(Debug, Default)]
-struct Told {
-    broadcasts: Vec<ToldBroadcast>,
+pub(super) struct Told {
+    pub(super) broadcasts: Vec<ToldBroadcast>,
     /// The number of the record that was used last.
     sequence: u64,
 }
 
 #[derive(Debug)]
-struct ToldBroadcast {
-    id: BroadcastId,
-    root: Option<Cid>,
-    rows: u64,
-    finished: bool,
+pub(super) struct ToldBroadcast {
+    pub(super) id: BroadcastId,
+    pub(super) root: Option<Cid>,
+    pub(super) rows: u64,
+    pub(super) finished: bool,
 }
 
 /// A segment of three parts; the middle one is the same in all of them, so that its block is shared.
@@ -54,7 +54,7 @@ fn event_leaf(broadcast: u64, leaf: u64, rows: u64) -> Bytes {
     lines.collect::<String>().into()
 }
 
-fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
+pub(super) fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
     let mut files = BTreeMap::from([("live.m3u8".to_owned(), playlist(broadcast, rows))]);
     for i in 0..rows {
         let leaves = segment(broadcast, i);
@@ -72,7 +72,7 @@ fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
     files
 }
 
-async fn begin(node: &Node, told: &mut Told) -> Result<(), StoreError> {
+pub(super) async fn begin(node: &Node, told: &mut Told) -> Result<(), StoreError> {
     let id = node.begin(b"meta".to_vec()).await?;
     told.broadcasts.push(ToldBroadcast {
         id,
@@ -83,7 +83,7 @@ async fn begin(node: &Node, told: &mut Told) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn publish(node: &Node, told: &mut Told, finish: bool) -> Result<(), StoreError> {
+pub(super) async fn publish(node: &Node, told: &mut Told, finish: bool) -> Result<(), StoreError> {
     let number = told.broadcasts.len() as u64;
     let broadcast = told.broadcasts.last_mut().unwrap();
     let row = broadcast.rows;
@@ -136,8 +136,9 @@ async fn life(disk: &Disk, told: &mut Told) -> Result<(), Box<dyn std::error::Er
 }
 
 /// Opens what was found and holds it against what the caller has been told.
-async fn check(disk: &Disk, told: &Told) {
-    let (node, recovered) = open(disk, LIMIT_BYTES).await.unwrap();
+pub(super) async fn check(disk: &Disk, told: &Told) {
+    // With the life's limit it would go on deleting what is looked at.
+    let (node, recovered) = open(disk, u64::MAX).await.unwrap();
     assert_eq!(recovered.missing, []);
     node.shared.journal.check_invariants();
     let newest = recovered.broadcasts.iter().rev().find_map(|b| b.root);
@@ -223,12 +224,12 @@ async fn check(disk: &Disk, told: &Told) {
     node.shared.journal.check_invariants();
     node.shutdown().await;
 
-    let (node, recovered) = open(disk, LIMIT_BYTES).await.unwrap();
+    let (node, recovered) = open(disk, u64::MAX).await.unwrap();
     assert_eq!((recovered.removed_orphans, recovered.missing.len()), (0, 0));
     node.shutdown().await;
 }
 
-fn paused(test: impl Future) {
+pub(super) fn paused(test: impl Future) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

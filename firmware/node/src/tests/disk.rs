@@ -34,7 +34,36 @@ pub(super) enum Crash {
 pub(super) struct Disk {
     state: Arc<Mutex<State>>,
     peers: watch::Sender<u32>,
+    /// While it is shut, nothing is deleted.
+    gate: watch::Sender<Gate>,
     channel: Keypair,
+}
+
+/// A disk that fails and is not dead.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fault {
+    /// The operation.
+    pub(super) at: u64,
+    pub(super) kind: std::io::ErrorKind,
+    /// Until it is taken away, or just once.
+    pub(super) lasts: bool,
+}
+
+/// What has gone to the disk since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traffic {
+    pub(super) block_bytes: u64,
+    pub(super) journal_bytes: u64,
+    /// Of blocks, one for all that are put together, and of the journal.
+    pub(super) syncs: u64,
+}
+
+/// What a disk that hangs while it deletes is like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Gate {
+    pub(super) shut: bool,
+    /// Somebody waits for it to open.
+    pub(super) waiting: bool,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +71,8 @@ struct State {
     operations: u64,
     /// Everything from this operation on fails: the process is dead, and only does not know it.
     stop_at: Option<u64>,
+    fault: Option<Fault>,
+    traffic: Traffic,
     /// The next so many `put`s find the disk full after their first block.
     full_puts: u64,
     free_bytes: u64,
@@ -89,8 +120,14 @@ impl State {
 
     fn operation(&mut self) -> Result<()> {
         self.alive()?;
+        let operation = self.operations;
         self.operations += 1;
-        Ok(())
+        match self.fault {
+            Some(fault) if fault.at == operation || fault.lasts && fault.at < operation => {
+                Err(fault.kind.into())
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -104,6 +141,7 @@ impl Disk {
         Disk {
             state: Arc::new(Mutex::new(state)),
             peers: watch::channel(0).0,
+            gate: watch::Sender::default(),
             channel: Keypair::generate_ed25519(),
         }
     }
@@ -121,6 +159,26 @@ impl Disk {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    pub(super) fn set_fault(&self, fault: Option<Fault>) {
+        self.state().fault = fault;
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        self.state().traffic
+    }
+
+    pub(super) fn gate(&self) -> &watch::Sender<Gate> {
+        &self.gate
+    }
+
+    async fn deleting(&self) {
+        let waiting = self.gate.borrow().shut;
+        self.gate.send_modify(|gate| gate.waiting = waiting);
+        let mut gate = self.gate.subscribe();
+        // This disk holds the sender.
+        let _ = gate.wait_for(|gate| !gate.shut).await;
     }
 
     pub(super) fn stop_at(&self, operation: u64) {
@@ -231,8 +289,12 @@ impl BlockStore for Disk {
                     return Err(Error::from(std::io::ErrorKind::StorageFull).into());
                 }
                 state.put.push(bytes.clone());
+                if !state.blocks.contains_key(&cid) {
+                    state.traffic.block_bytes += bytes.len() as u64;
+                }
                 state.blocks.insert(cid, bytes);
             }
+            disk.state().traffic.syncs += 1;
             Ok(())
         }
         .boxed()
@@ -256,22 +318,29 @@ impl BlockStore for Disk {
         .boxed()
     }
 
-    fn remove(&self, cid: Cid) -> BoxFuture<'static, std::result::Result<(), HostError>> {
+    fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, std::result::Result<(), HostError>> {
         let disk = self.clone();
         async move {
-            let mut state = disk.state();
-            state.operation()?;
-            state.blocks.remove(&cid);
+            disk.deleting().await;
+            for cid in cids {
+                let mut state = disk.state();
+                state.operation()?;
+                state.blocks.remove(&cid);
+            }
             Ok(())
         }
         .boxed()
     }
 
-    fn list(&self) -> BoxFuture<'static, std::result::Result<Vec<Cid>, HostError>> {
+    fn list(&self) -> BoxFuture<'static, std::result::Result<Vec<(Cid, u64)>, HostError>> {
         let disk = self.clone();
         async move {
             disk.state().alive()?;
-            Ok(disk.state().blocks.keys().copied().collect())
+            let state = disk.state();
+            let listed = state.blocks.iter();
+            Ok(listed
+                .map(|(cid, bytes)| (*cid, bytes.len() as u64))
+                .collect())
         }
         .boxed()
     }
@@ -312,8 +381,14 @@ impl redb::StorageBackend for Disk {
     fn sync_data(&self) -> Result<()> {
         let mut state = self.state();
         state.operation()?;
-        state.synced = state.journal.clone();
-        state.unsynced.clear();
+        state.traffic.syncs += 1;
+        // Taken over write by write: a copy of the whole file each time would be most of a test's work.
+        let State {
+            synced, unsynced, ..
+        } = &mut *state;
+        for write in unsynced.drain(..) {
+            write.apply(synced);
+        }
         Ok(())
     }
 
@@ -326,10 +401,11 @@ impl Disk {
     fn journal_write(&self, write: Write) -> Result<()> {
         let mut state = self.state();
         state.operation()?;
-        write.apply(&mut state.journal);
         if let Write::Data(_, data) = &write {
+            state.traffic.journal_bytes += data.len() as u64;
             state.journal_written += data.len() as u64;
         }
+        write.apply(&mut state.journal);
         state.unsynced.push(write);
         Ok(())
     }

@@ -2,9 +2,13 @@
 
 mod crash;
 mod disk;
+mod faults;
+mod fsck;
+mod kills;
 mod model;
 mod rules;
 mod work;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::path::Path;

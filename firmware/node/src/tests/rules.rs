@@ -88,6 +88,121 @@ async fn the_oldest_finished_broadcasts_make_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_pinned_is_never_deleted() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut ids = Vec::new();
+    let publish = async |node: &Node, i: u8| {
+        let id = node.begin(vec![i]).await.unwrap();
+        let file = NewFile::new("a", vec![i; 300 << 10]);
+        node.publish(update(id, vec![file])).await.map(|_| id)
+    };
+    for i in 0..2 {
+        let id = publish(&node, i).await.unwrap();
+        finish(&node, id).await;
+        node.pin(id, true).await.unwrap();
+        ids.push(id);
+    }
+    node.shutdown().await;
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let third = publish(&node, 2).await.unwrap();
+    finish(&node, third).await;
+    // The third makes room for the fourth, and nothing for the fifth.
+    let fourth = publish(&node, 3).await.unwrap();
+    finish(&node, fourth).await;
+    let stored = node.broadcasts().await.unwrap();
+    let kept: Vec<_> = stored.iter().map(|it| (it.id, it.pinned)).collect();
+    assert_eq!(kept, [(ids[0], true), (ids[1], true), (fourth, false)]);
+    assert!(
+        stored
+            .iter()
+            .all(|it| it.bytes >= 300 << 10 && it.bytes < 310 << 10)
+    );
+    node.pin(fourth, true).await.unwrap();
+    let error = publish(&node, 4).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+
+    node.pin(ids[0], false).await.unwrap();
+    publish(&node, 5).await.unwrap();
+    let stored = node.broadcasts().await.unwrap();
+    assert!(stored.iter().all(|it| it.id != ids[0]));
+    for id in [ids[0], BroadcastId(99)] {
+        let error = node.pin(id, true).await.unwrap_err();
+        assert!(matches!(error, StoreError::UnknownBroadcast(_)), "{error}");
+    }
+    node.shared.journal.check_invariants();
+}
+
+/// The disk hangs in deleting a large broadcast for as long as the test likes, and the live one goes on.
+#[tokio::test(start_paused = true)]
+async fn deleting_keeps_nobody_from_writing_and_reading() {
+    let disk = Disk::new();
+    let limit_bytes = 32 << 20;
+    let (node, _) = open(&disk, limit_bytes).await.unwrap();
+    let large = node.begin(vec![]).await.unwrap();
+    for i in 0..156u8 {
+        let file = NewFile::new(format!("{i}"), vec![i; 200 << 10]);
+        node.publish(update(large, vec![file])).await.unwrap();
+    }
+    finish(&node, large).await;
+    disk.gate().send_modify(|gate| gate.shut = true);
+    let live = node.begin(vec![]).await.unwrap();
+    let mut roots = Vec::new();
+    let mut publish = async || {
+        let i = roots.len();
+        let file = NewFile::new(format!("live/{i}"), format!("segment {i}"));
+        let root = node.publish(update(live, vec![file])).await.unwrap().root;
+        roots.push(root);
+        assert_eq!(read_all(&node, root).await.unwrap().len(), i + 1);
+    };
+    // Deleting has begun by itself, before there is no room at all: the limit is less than a sixteenth away.
+    let mut gate = disk.gate().subscribe();
+    gate.wait_for(|gate| gate.waiting).await.unwrap();
+    assert_eq!(
+        node.broadcasts().await.unwrap().len(),
+        1,
+        "it is no longer there for anybody"
+    );
+    for _ in 0..50 {
+        publish().await;
+    }
+    assert!(gate.borrow().waiting, "not a block has gone");
+    disk.gate().send_modify(|gate| gate.shut = false);
+    let mut stats = node.stats();
+    let gone = stats.wait_for(|stats| stats.stored_bytes < 1 << 20);
+    gone.await.unwrap();
+    publish().await;
+    assert_eq!(node.broadcasts().await.unwrap().len(), 1);
+    node.shared.journal.check_invariants();
+}
+
+/// An update that wants to write what is just being removed waits for that and writes it.
+#[tokio::test(start_paused = true)]
+async fn what_is_being_removed_is_written_again() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let name = |content: &str| update(id, vec![NewFile::new("a", content.to_owned())]);
+    node.publish(name("first")).await.unwrap();
+    disk.gate().send_modify(|gate| gate.shut = true);
+    for i in 0..=GRACE_UPDATES {
+        node.publish(name(&format!("{i}"))).await.unwrap();
+    }
+    let mut gate = disk.gate().subscribe();
+    gate.wait_for(|gate| gate.waiting).await.unwrap();
+    let again = tokio::spawn({
+        let (node, update) = (node.clone(), name("first"));
+        async move { node.publish(update).await }
+    });
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!again.is_finished());
+    disk.gate().send_modify(|gate| gate.shut = false);
+    let root = again.await.unwrap().unwrap().root;
+    assert_eq!(read_all(&node, root).await.unwrap()["a"], "first");
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lowered_limit_is_kept_after_opening() {
     let disk = Disk::new();
     let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();

@@ -1,0 +1,287 @@
+//! What `fsck` does to a journal.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
+
+use super::tree::{Change, Tree};
+use super::{
+    BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result,
+    Staged, State, cid, key,
+};
+use crate::{BroadcastId, Cid, StoreError, path};
+
+/// A file for a journal that is made again: path, CID, Tsize, leaves.
+#[derive(Debug)]
+pub(crate) struct FoundFile {
+    pub(crate) path: String,
+    pub(crate) cid: Cid,
+    pub(crate) tsize: u64,
+    pub(crate) leaves: Vec<Cid>,
+    /// Length in bytes of each of its blocks: its own, then its leaves'.
+    pub(crate) lengths: Vec<u32>,
+}
+
+impl Journal {
+    /// Reads every page; `false` if redb has put something right.
+    pub(crate) fn verify(&self) -> Result<bool> {
+        self.close();
+        Ok((self.opener)()?.check_integrity()?)
+    }
+
+    /// Counts the references anew and drops what belongs to no broadcast. Returns how many rows were wrong; with `repair` none
+    /// is from then on.
+    pub(crate) fn recount(&self, lengths: &HashMap<Cid, u64>, repair: bool) -> Result<usize> {
+        let transaction = self.write()?;
+        let mut wrong = drop_strays(&transaction)?;
+        let mut counted = references(&transaction)?;
+        {
+            let mut blocks = transaction.open_table(BLOCKS)?;
+            let mut rows = Vec::new();
+            for row in blocks.iter()? {
+                let (key, row) = row?;
+                let (references, length) = row.value();
+                let expected = counted.remove(&key.value()).unwrap_or(0);
+                if references != expected {
+                    rows.push((key.value(), (expected, length)));
+                }
+            }
+            // A block without a row: its length is that of what is there.
+            rows.extend(counted.into_iter().map(|(key, references)| {
+                let length = lengths.get(&cid(&key)).copied().unwrap_or(0);
+                (key, (references, length as u32))
+            }));
+            wrong += rows.len();
+            for (key, row) in rows {
+                blocks.insert(key, row)?;
+            }
+        }
+        match repair && wrong > 0 {
+            true => transaction.commit()?,
+            false => transaction.abort()?,
+        }
+        Ok(wrong)
+    }
+
+    /// Directories of a broadcast that are not what its entries encode to, or whose block `lacks` says is not there.
+    pub(crate) fn bad_directories(
+        &self,
+        broadcast: BroadcastId,
+        lacks: impl Fn(&Cid) -> bool,
+    ) -> Result<Vec<String>> {
+        let transaction = self.write()?;
+        let mut bad = Vec::new();
+        {
+            let tree = Tree {
+                broadcast: broadcast.0,
+                entries: transaction.open_table(ENTRIES)?,
+            };
+            let broadcasts = transaction.open_table(BROADCASTS)?;
+            let root = broadcasts.get(broadcast.0)?.and_then(|row| row.value().1);
+            let root = root
+                .into_iter()
+                .map(|root| (String::new(), DIRECTORY, root));
+            let mut places: Vec<(String, u8, CidKey)> = root.collect();
+            for row in tree.entries.range(super::of(broadcast))? {
+                let (place, row) = row?;
+                let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
+                if kind != FILE {
+                    places.push((path::join(dir, name), kind, node));
+                }
+            }
+            for (dir, kind, node) in places {
+                let node = cid(&node);
+                if lacks(&node) || tree.encode(&dir, kind)?.0.cid != node {
+                    bad.push(dir);
+                }
+            }
+        }
+        transaction.abort()?;
+        Ok(bad)
+    }
+
+    /// Encodes all directories of a broadcast anew, without these files. One that loses files is open from then on: what names
+    /// them has to be written again.
+    pub(crate) fn remake(
+        &self,
+        broadcast: BroadcastId,
+        without: &BTreeSet<String>,
+    ) -> Result<Staged, StoreError> {
+        let transaction = self.write()?;
+        let mut change = Change::default();
+        let root = {
+            let mut inner = || -> Result<_> {
+                let mut entries = transaction.open_table(ENTRIES)?;
+                let mut directories = BTreeMap::from([(String::new(), DIRECTORY)]);
+                for row in entries.range(super::of(broadcast))? {
+                    let (place, row) = row?;
+                    let (_, dir, name) = place.value();
+                    for dir in path::ancestors(dir) {
+                        directories.entry(dir.to_owned()).or_insert(DIRECTORY);
+                    }
+                    if row.value().0 == NODE {
+                        directories.insert(path::join(dir, name), NODE);
+                    }
+                }
+                let growing = |path: &str| directories.get(path) == Some(&NODE);
+                let mut dropped = Vec::new();
+                for row in entries.range(super::of(broadcast))? {
+                    let (place, row) = row?;
+                    let (_, dir, name) = place.value();
+                    let path = path::join(dir, name);
+                    // A file that grows cannot become shorter: it is written anew, too.
+                    let grows = !without.is_empty() && (growing(dir) || growing(&path));
+                    if grows || row.value().0 == FILE && without.contains(&path) {
+                        change.drop_entry(row.value());
+                        dropped.push((dir.to_owned(), name.to_owned()));
+                    }
+                }
+                if !without.is_empty() {
+                    directories.retain(|_, kind| *kind != NODE);
+                }
+                for (dir, name) in &dropped {
+                    entries.remove((broadcast.0, dir.as_str(), name.as_str()))?;
+                }
+                Ok((entries, directories))
+            };
+            let (entries, directories) = inner()?;
+            let mut tree = Tree {
+                broadcast: broadcast.0,
+                entries,
+            };
+            tree.encode_directories(&directories, &mut change)?
+        };
+        let finish = || -> Result<Staged> {
+            {
+                let mut broadcasts = transaction.open_table(BROADCASTS)?;
+                let (meta, old, state) = {
+                    let row = broadcasts.get(broadcast.0)?;
+                    let row = row.as_ref().map(|row| row.value());
+                    let (meta, old, state) = row.unwrap_or((&[], None, State::Open as u8));
+                    (meta.to_vec(), old, state)
+                };
+                let state = if without.is_empty() {
+                    state
+                } else {
+                    State::Open as u8
+                };
+                change.drop_reference(old);
+                broadcasts.insert(broadcast.0, (meta.as_slice(), Some(key(&root)), state))?;
+            }
+            let counted = change.count(&transaction)?;
+            Ok(Staged {
+                transaction,
+                blocks: counted.blocks,
+                new_bytes: counted.new_bytes,
+                root,
+                garbage: counted.garbage,
+            })
+        };
+        Ok(finish()?)
+    }
+
+    /// Puts other rows in place of a broadcast's.
+    pub(crate) fn replace_rows(&self, broadcast: BroadcastId, rows: &[Vec<u8>]) -> Result<()> {
+        let transaction = self.write()?;
+        {
+            let mut table = transaction.open_table(ROWS)?;
+            let all = (broadcast.0, 0)..=(broadcast.0, u64::MAX);
+            table.retain_in(all, |_, _| false)?;
+            for (row, index) in rows.iter().zip(0..) {
+                table.insert((broadcast.0, index), row.as_slice())?;
+            }
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// Adds a finished broadcast of which only the files are known; its tree is to be stored and committed.
+    pub(crate) fn adopt(&self, files: &[FoundFile]) -> Result<Staged, StoreError> {
+        let broadcast = self.begin(&[])?;
+        let inner = || -> Result<()> {
+            let transaction = self.write()?;
+            {
+                let mut entries = transaction.open_table(ENTRIES)?;
+                let mut blocks = transaction.open_table(BLOCKS)?;
+                for file in files {
+                    let leaves: Vec<u8> = file.leaves.iter().flat_map(key).collect();
+                    let (dir, name) = path::parent(&file.path);
+                    let row = (FILE, key(&file.cid), file.tsize, leaves.as_slice());
+                    entries.insert((broadcast.0, dir, name), row)?;
+                    for (cid, length) in std::iter::once(&file.cid)
+                        .chain(&file.leaves)
+                        .zip(&file.lengths)
+                    {
+                        let known = blocks.get(key(cid))?.map_or(0, |row| row.value().0);
+                        blocks.insert(key(cid), (known + 1, *length))?;
+                    }
+                }
+                let mut broadcasts = transaction.open_table(BROADCASTS)?;
+                broadcasts.insert(broadcast.0, ([].as_slice(), None, State::Finished as u8))?;
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        inner()?;
+        self.remake(broadcast, &BTreeSet::new())
+    }
+
+    /// The newest records of all names, as they lie there.
+    pub(crate) fn records(&self) -> Result<Vec<(String, Vec<u8>)>> {
+        let transaction = self.database()?.begin_read()?;
+        let names = transaction.open_table(NAMES)?;
+        let mut records = Vec::new();
+        for row in names.iter()? {
+            let (name, record) = row?;
+            records.push((name.value().to_owned(), record.value().to_vec()));
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn drop_record(&self, name: &str) -> Result<()> {
+        let transaction = self.write()?;
+        transaction.open_table(NAMES)?.remove(name)?;
+        transaction.commit()?;
+        Ok(())
+    }
+}
+
+/// Drops entries, rows and pins of broadcasts that are not there; returns how many.
+fn drop_strays(transaction: &WriteTransaction) -> Result<usize> {
+    let broadcasts = transaction.open_table(BROADCASTS)?;
+    let mut known = BTreeSet::new();
+    for row in broadcasts.iter()? {
+        known.insert(row?.0.value());
+    }
+    let mut count = 0;
+    let mut stray = |broadcast: u64| {
+        let stray = !known.contains(&broadcast);
+        count += usize::from(stray);
+        !stray
+    };
+    let mut entries = transaction.open_table(ENTRIES)?;
+    entries.retain(|(broadcast, _, _), _| stray(broadcast))?;
+    let mut rows = transaction.open_table(ROWS)?;
+    rows.retain(|(broadcast, _), _| stray(broadcast))?;
+    let mut pins = transaction.open_table(PINS)?;
+    pins.retain(|broadcast, ()| stray(broadcast))?;
+    Ok(count)
+}
+
+/// The places in entries and broadcasts that name each block.
+fn references(transaction: &WriteTransaction) -> Result<HashMap<CidKey, u64>> {
+    let mut counted: HashMap<CidKey, u64> = HashMap::new();
+    for row in transaction.open_table(BROADCASTS)?.iter()? {
+        if let Some(root) = row?.1.value().1 {
+            *counted.entry(root).or_default() += 1;
+        }
+    }
+    for row in transaction.open_table(ENTRIES)?.iter()? {
+        let row = row?.1;
+        let (_, node, _, leaves) = row.value();
+        for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
+            *counted.entry(*key).or_default() += 1;
+        }
+    }
+    Ok(counted)
+}

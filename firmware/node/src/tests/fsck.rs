@@ -1,0 +1,380 @@
+//! Planted faults in a real data directory: each is named, and what can be made whole is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use cid::Cid;
+
+use super::read_all;
+use crate::{Finding, Leaf, NewFile, Node, Report, Resolved, Update, fsck};
+
+const LIMIT_BYTES: u64 = 1 << 30;
+
+/// Two finished broadcasts of six segments.
+struct DataDir {
+    dir: tempfile::TempDir,
+    roots: Vec<Cid>,
+    /// What the first one's second segment consists of.
+    node: Cid,
+    leaf: Cid,
+    directory: Cid,
+}
+
+async fn open(dir: &Path) -> Node {
+    let clock = || Some(SystemTime::now());
+    Node::offline(dir, LIMIT_BYTES, clock).await.unwrap().0
+}
+
+fn segment(broadcast: u64, index: u64) -> NewFile {
+    let part = |part: u64| format!("{broadcast} {index} {part} ").repeat(300);
+    NewFile {
+        path: format!("video/{:04}/{index}.m4s", index / 4),
+        leaves: (0..3).flat_map(|it| Leaf::split(part(it).into())).collect(),
+        keep: None,
+    }
+}
+
+impl DataDir {
+    async fn new() -> DataDir {
+        let dir = tempfile::tempdir().unwrap();
+        let node = open(dir.path()).await;
+        let mut roots = Vec::new();
+        for number in 1..=2 {
+            let broadcast = node
+                .begin(format!("broadcast {number}").into())
+                .await
+                .unwrap();
+            for index in 0..6 {
+                let playlist = NewFile::new("live.m3u8", format!("{number} up to {index}"));
+                let update = Update {
+                    broadcast,
+                    row: Some(vec![index as u8]),
+                    files: vec![segment(number, index), playlist],
+                    finish: index == 5,
+                };
+                let root = node.publish(update).await.unwrap().root;
+                if index == 5 {
+                    roots.push(root);
+                }
+            }
+        }
+        let Resolved::Directory { cid: directory, .. } =
+            node.resolve(roots[0], "video").await.unwrap()
+        else {
+            panic!("video is a directory")
+        };
+        node.shutdown().await;
+        let segment = segment(1, 1);
+        DataDir {
+            roots,
+            directory,
+            node: crate::file_cid(&segment.leaves),
+            leaf: segment.leaves[1].cid(),
+            dir,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn block(&self, cid: Cid) -> PathBuf {
+        crate::files(self.dir.path()).unwrap().blocks.path(&cid)
+    }
+
+    fn journal(&self, change: impl FnOnce(&redb::WriteTransaction)) {
+        let journal = redb::Database::open(self.path("journal.redb")).unwrap();
+        let transaction = journal.begin_write().unwrap();
+        change(&transaction);
+        transaction.commit().unwrap();
+    }
+
+    fn fsck(&self, repair: bool) -> Report {
+        fsck(self.dir.path(), repair).unwrap()
+    }
+}
+
+fn flip(path: &Path, at: usize) {
+    let mut bytes = fs::read(path).unwrap();
+    bytes[at] ^= 0x10;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Plants a fault, and wants it named without being touched, then repaired, then gone. `lost` are the files that nobody can
+/// bring back, of the first broadcast.
+async fn check(
+    fault: &str,
+    plant: impl FnOnce(&DataDir),
+    named: impl Fn(&Finding) -> bool,
+    lost: &[&str],
+) {
+    let it = DataDir::new().await;
+    plant(&it);
+    let looked = it.fsck(false);
+    assert!(looked.findings.iter().any(&named), "{fault}: {looked:?}");
+    let repaired = it.fsck(true);
+    assert!(
+        repaired.findings.iter().any(&named),
+        "{fault}: {repaired:?}"
+    );
+    let again = it.fsck(true);
+    assert_eq!(
+        (again.findings.as_slice(), again.leftovers),
+        (&[][..], 0),
+        "{fault}"
+    );
+    assert_eq!(again.broadcasts, 2, "{fault}");
+
+    let node = open(it.dir.path()).await;
+    let broadcasts = node.broadcasts().await.unwrap();
+    for (number, broadcast) in (1..).zip(&broadcasts) {
+        let root = broadcast.root.unwrap();
+        let files = read_all(&node, root).await.unwrap();
+        for index in 0..6 {
+            let segment = segment(number, index);
+            let content: Vec<u8> = segment
+                .leaves
+                .iter()
+                .flat_map(|it| it.bytes().to_vec())
+                .collect();
+            let there = files.get(&segment.path);
+            if number == 1 && lost.contains(&segment.path.as_str()) {
+                assert_eq!(there, None, "{fault}");
+            } else {
+                assert!(
+                    there.is_some_and(|it| *it == content),
+                    "{fault}: {}",
+                    segment.path
+                );
+            }
+        }
+        if lost.is_empty() {
+            assert_eq!(
+                root,
+                it.roots[number as usize - 1],
+                "{fault}: nothing was lost"
+            );
+            assert!(broadcast.finished, "{fault}");
+        }
+    }
+    let damaged: Vec<_> = repaired.damaged.iter().flat_map(|it| &it.lost).collect();
+    assert_eq!(damaged, lost, "{fault}");
+    node.shutdown().await;
+}
+
+const SEGMENT: &[&str] = &["video/0000/1.m4s"];
+
+#[tokio::test]
+async fn planted_faults_are_named_and_repaired() {
+    let corrupt = |it: &Finding| matches!(it, Finding::CorruptBlock { .. });
+    let missing = |it: &Finding| matches!(it, Finding::MissingBlock { .. });
+    let directory = |it: &Finding| matches!(it, Finding::Directory { .. });
+    let journal = |it: &Finding| matches!(it, Finding::Journal { broadcasts: 2, .. });
+    let references = |it: &Finding| matches!(it, Finding::References { .. });
+
+    check(
+        "a flipped bit in a leaf",
+        |it| flip(&it.block(it.leaf), 100),
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a flipped bit in a file's node",
+        |it| flip(&it.block(it.node), 5),
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a flipped bit in a directory",
+        |it| flip(&it.block(it.directory), 5),
+        corrupt,
+        &[],
+    )
+    .await;
+    check(
+        "an empty block",
+        |it| fs::write(it.block(it.leaf), "").unwrap(),
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a block that was cut off",
+        |it| {
+            let file = fs::File::options()
+                .write(true)
+                .open(it.block(it.leaf))
+                .unwrap();
+            file.set_len(100).unwrap();
+        },
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a block with something behind it",
+        |it| {
+            let mut bytes = fs::read(it.block(it.leaf)).unwrap();
+            bytes.push(0);
+            fs::write(it.block(it.leaf), bytes).unwrap();
+        },
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "another block under its name",
+        |it| fs::write(it.block(it.leaf), "another").unwrap(),
+        corrupt,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a missing leaf",
+        |it| fs::remove_file(it.block(it.leaf)).unwrap(),
+        missing,
+        SEGMENT,
+    )
+    .await;
+    check(
+        "a missing directory",
+        |it| fs::remove_file(it.block(it.directory)).unwrap(),
+        directory,
+        &[],
+    )
+    .await;
+    check(
+        "a missing root",
+        |it| fs::remove_file(it.block(it.roots[0])).unwrap(),
+        directory,
+        &[],
+    )
+    .await;
+    check(
+        "no journal",
+        |it| fs::remove_file(it.path("journal.redb")).unwrap(),
+        journal,
+        &[],
+    )
+    .await;
+    check(
+        "an empty journal",
+        |it| fs::write(it.path("journal.redb"), "").unwrap(),
+        journal,
+        &[],
+    )
+    .await;
+    check(
+        "a journal that was cut in half",
+        |it| {
+            let file = fs::File::options()
+                .write(true)
+                .open(it.path("journal.redb"))
+                .unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        },
+        journal,
+        &[],
+    )
+    .await;
+    check(
+        "a journal that is none",
+        |it| fs::write(it.path("journal.redb"), [7; 1 << 16]).unwrap(),
+        journal,
+        &[],
+    )
+    .await;
+    check(
+        "wrong counts of references",
+        |it| {
+            it.journal(|transaction| {
+                let mut blocks = transaction.open_table(crate::journal::BLOCKS).unwrap();
+                let key: [u8; 36] = it.leaf.to_bytes().try_into().unwrap();
+                blocks.insert(key, (9, 1)).unwrap();
+            })
+        },
+        references,
+        &[],
+    )
+    .await;
+    check(
+        "rows of a broadcast that is not there",
+        |it| {
+            it.journal(|transaction| {
+                let mut rows = transaction.open_table(crate::journal::ROWS).unwrap();
+                rows.insert((77, 0), &b"row"[..]).unwrap();
+            })
+        },
+        references,
+        &[],
+    )
+    .await;
+    check(
+        "a record that is none",
+        |it| {
+            it.journal(|transaction| {
+                let mut names = transaction.open_table(crate::journal::NAMES).unwrap();
+                names.insert("k51", &b"record"[..]).unwrap();
+            })
+        },
+        |it| matches!(it, Finding::Record { name } if name == "k51"),
+        &[],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn leftovers_are_no_fault() {
+    let it = DataDir::new().await;
+    let orphan = Leaf::split("orphan".into()).remove(0);
+    let path = it.block(orphan.cid());
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, "orphan").unwrap();
+    fs::write(path.with_extension("data.tmp"), "half writ").unwrap();
+    fs::write(it.path("journal.redb.tmp"), "half writ").unwrap();
+    for (repair, leftovers) in [(false, 3), (true, 3), (true, 0)] {
+        let report = it.fsck(repair);
+        assert_eq!((report.findings, report.leftovers), (vec![], leftovers));
+    }
+}
+
+#[tokio::test]
+async fn a_broken_key_is_named_and_left() {
+    let it = DataDir::new().await;
+    fs::write(it.path("channel.key"), "junk").unwrap();
+    for _attempt in 0..2 {
+        let report = it.fsck(true);
+        assert!(
+            matches!(&report.findings[..], [key @ Finding::Key { .. }] if !key.repairable()),
+            "{report:?}"
+        );
+    }
+    assert_eq!(fs::read(it.path("channel.key")).unwrap(), b"junk");
+}
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_in_the_journal_is_survived() {
+    let it = DataDir::new().await;
+    let length = fs::metadata(it.path("journal.redb")).unwrap().len() as usize;
+    // Whatever it hits: unused pages, a checksum, the header.
+    for at in (0..length).step_by(length / 13) {
+        let it = DataDir::new().await;
+        flip(&it.path("journal.redb"), at);
+        it.fsck(true);
+        let again = it.fsck(true);
+        assert_eq!(
+            (again.findings.as_slice(), again.broadcasts),
+            (&[][..], 2),
+            "byte {at}"
+        );
+        let node = open(it.dir.path()).await;
+        for broadcast in node.broadcasts().await.unwrap() {
+            let files = read_all(&node, broadcast.root.unwrap()).await.unwrap();
+            assert_eq!(files.len(), 7, "byte {at}");
+        }
+        node.shutdown().await;
+    }
+}

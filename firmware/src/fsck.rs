@@ -1,0 +1,162 @@
+//! `podium fsck`: looks at every block, puts right what can be, and says what it did.
+//!
+//! The node knows files; what names them is known here: a broadcast that has lost segments gets playlists without them and is
+//! closed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use node::{BroadcastId, Damaged, Finding, Node, Report};
+use stream::media::Rendition;
+use stream::publication::{self, Numbers, Publication, Row, init_name, rows_without, segment_path};
+
+use crate::appliance::{self, Meta, wall_now};
+use crate::config::Config;
+use crate::numbers;
+use crate::run::{configure, refuse};
+use crate::web;
+
+/// As e2fsck has them: nothing wrong; wrong and put right; wrong and left.
+const REPAIRED: u8 = 1;
+const LEFT: u8 = 4;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    /// Only look and change nothing.
+    #[arg(long)]
+    check: bool,
+    /// TOML file of the box.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the box's store is; overrides the config.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(crate) fn main_command(arguments: &Arguments) -> ExitCode {
+    match run(arguments) {
+        Ok((report, closed)) => {
+            crate::print(&text(&report, &closed, arguments.check));
+            let left = arguments.check || report.findings.iter().any(|it| !it.repairable());
+            ExitCode::from(match report.findings.is_empty() {
+                true => 0,
+                false if left => LEFT,
+                false => REPAIRED,
+            })
+        }
+        Err(error) => refuse(&format!("{error:#}")),
+    }
+}
+
+/// The report, and which broadcasts were closed around what they have lost.
+fn run(arguments: &Arguments) -> Result<(Report, Vec<BroadcastId>)> {
+    let config = configure(arguments.config.as_deref(), arguments.data_dir.as_deref())?;
+    let dir = &config.data_dir;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    let report = node::fsck(dir, !arguments.check)?;
+    if arguments.check {
+        return Ok((report, Vec::new()));
+    }
+    let made_again = (report.findings.iter()).any(|it| matches!(it, Finding::Journal { .. }));
+    let mut closed = Vec::new();
+    if made_again || !report.damaged.is_empty() {
+        runtime.block_on(async {
+            let (node, _) = Node::offline(dir, u64::MAX, wall_now).await?;
+            let result = close(&node, &config, &report.damaged, made_again, &mut closed).await;
+            node.shutdown().await;
+            result
+        })?;
+    }
+    Ok((report, closed))
+}
+
+async fn close(
+    node: &Node,
+    config: &Config,
+    damaged: &[Damaged],
+    made_again: bool,
+    closed: &mut Vec<BroadcastId>,
+) -> Result<()> {
+    if made_again {
+        numbers::keep(&config.data_dir, numbers::of_files(node).await?)?;
+    }
+    for damaged in damaged {
+        let id = damaged.broadcast;
+        if let Err(error) = close_one(node, config, damaged).await {
+            // Its files are there, and the next start does what can be done.
+            tracing::warn!(%id, error = format!("{error:#}"), "cannot be closed");
+            continue;
+        }
+        closed.push(id);
+    }
+    Ok(())
+}
+
+async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()> {
+    let id = damaged.broadcast;
+    let stored = node.broadcasts().await?;
+    let stored = stored.iter().find(|it| it.id == id).context("it is gone")?;
+    let meta: Meta = serde_json::from_slice(&stored.meta).context("nobody knows what it was")?;
+    let rows = node.rows(id).await?;
+    let rows = rows.iter().map(|row| serde_json::from_slice(row));
+    let rows = rows.collect::<Result<Vec<Row>, _>>()?;
+    publication::check_rows(meta.first, &rows)?;
+    if let Some(last) = rows.last() {
+        let next = Numbers {
+            media_sequence: last.media_sequence + 1,
+            run: last.run + 1,
+        };
+        numbers::keep(&config.data_dir, next)?;
+    }
+    let lost: BTreeSet<&str> = damaged.lost.iter().map(String::as_str).collect();
+    let rows = rows_without(rows, |row| {
+        Rendition::ALL
+            .iter()
+            .take(row.codecs.len())
+            .any(|&rendition| {
+                let init = format!("{}/{}", rendition.name(), init_name(row.run));
+                let segment = segment_path(rendition, row.media_sequence);
+                lost.contains(init.as_str()) || lost.contains(segment.as_str())
+            })
+    });
+    let kept = rows
+        .iter()
+        .map(serde_json::to_vec)
+        .collect::<Result<_, _>>()?;
+    node.replace_rows(id, kept).await?;
+    let settings = meta.format.apply(appliance::settings(config));
+    let mut publication = Publication::recovered(settings, meta.first, rows, false);
+    publication.attach(web::player());
+    appliance::close(node, id, &mut publication).await?;
+    Ok(())
+}
+
+fn text(report: &Report, closed: &[BroadcastId], check: bool) -> String {
+    let mut lines: Vec<String> = (report.findings.iter()).map(ToString::to_string).collect();
+    lines.extend(
+        closed
+            .iter()
+            .map(|id| format!("broadcast {id}: closed, with playlists of what is left")),
+    );
+    if report.leftovers > 0 {
+        lines.push(format!(
+            "{} unfinished files and blocks that nothing names{}",
+            report.leftovers,
+            if check { "" } else { ": removed" }
+        ));
+    }
+    let (broadcasts, blocks) = (report.broadcasts, report.blocks);
+    let mib = report.bytes.div_ceil(1 << 20);
+    let faults = report.findings.len();
+    let verdict = match (faults, check) {
+        (0, _) => "nothing is wrong".to_owned(),
+        (_, true) => format!("{faults} faults, and nothing was changed"),
+        (_, false) => format!("{faults} faults"),
+    };
+    lines.push(format!(
+        "{broadcasts} broadcasts, {blocks} blocks, {mib} MiB read: {verdict}"
+    ));
+    lines.join("\n") + "\n"
+}

@@ -1,0 +1,95 @@
+//! The lowest media sequence and run numbers that may be given: they rise for as long as the box lives, also where the journal
+//! that knows the last ones cannot be read.
+
+use std::path::Path;
+
+use node::{Node, StoreError};
+use stream::publication::Numbers;
+
+use crate::kept;
+
+/// Written by `fsck` where what it drops or makes again knew the last numbers.
+const FILE: &str = "numbers.json";
+
+/// What the last `fsck` has left; nothing where there was none.
+pub(crate) fn kept(data_dir: &Path) -> Numbers {
+    let bytes = std::fs::read(data_dir.join(FILE)).ok();
+    let numbers = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    numbers.unwrap_or_default()
+}
+
+pub(crate) fn keep(data_dir: &Path, numbers: Numbers) -> std::io::Result<()> {
+    let numbers = higher(numbers, kept(data_dir));
+    kept::store(&data_dir.join(FILE), Some(&numbers))
+}
+
+pub(crate) fn higher(one: Numbers, other: Numbers) -> Numbers {
+    Numbers {
+        media_sequence: one.media_sequence.max(other.media_sequence),
+        run: one.run.max(other.run),
+    }
+}
+
+/// What follows the highest numbers in the names of all segments and init segments that are stored.
+pub(crate) async fn of_files(node: &Node) -> Result<Numbers, StoreError> {
+    let paths = node.paths().await?;
+    Ok(paths.iter().fold(Numbers::default(), |next, path| {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let after = |prefix, suffix| {
+            let number = name.strip_prefix(prefix)?.strip_suffix(suffix)?;
+            number.parse::<u64>().ok()?.checked_add(1)
+        };
+        let numbers = Numbers {
+            media_sequence: after("", ".m4s").unwrap_or(0),
+            run: after("init-", ".mp4").unwrap_or(0),
+        };
+        higher(next, numbers)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use node::NewFile;
+
+    use super::*;
+    use crate::appliance::wall_now;
+
+    #[test]
+    fn numbers_only_rise() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(kept(dir.path()), Numbers::default());
+        let numbers = |media_sequence, run| Numbers {
+            media_sequence,
+            run,
+        };
+        keep(dir.path(), numbers(5, 2)).unwrap();
+        keep(dir.path(), numbers(4, 3)).unwrap();
+        assert_eq!(kept(dir.path()), numbers(5, 3));
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_says_where_to_go_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, _) = Node::offline(dir.path(), 1 << 20, wall_now).await.unwrap();
+        assert_eq!(of_files(&node).await.unwrap(), Numbers::default());
+        let broadcast = node.begin(vec![]).await.unwrap();
+        let files = [
+            "video/0001/299.m4s",
+            "audio/0001/300.m4s",
+            "video/init-7.mp4",
+            "vod.m3u8",
+        ];
+        let update = node::Update {
+            broadcast,
+            row: None,
+            files: files.map(|path| NewFile::new(path, path)).into(),
+            finish: true,
+        };
+        node.publish(update).await.unwrap();
+        let expected = Numbers {
+            media_sequence: 301,
+            run: 8,
+        };
+        assert_eq!(of_files(&node).await.unwrap(), expected);
+    }
+}

@@ -1,0 +1,236 @@
+//! `podium list|pin|unpin`, and the same over HTTP: what is recorded, and what must never be deleted to make room.
+//!
+//! One process owns the journal. While the box runs that is the box, and the commands ask it over its operator's port; while it
+//! does not, they take the data directory's lock and open the journal themselves.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use node::{BroadcastId, Node, OpenError, StoreError};
+use serde::{Deserialize, Serialize};
+
+use crate::appliance::{Meta, from_unix_ms, wall_now};
+use crate::run::{configure, refuse};
+
+/// Where the operator's port of the running box is.
+const ADDRESS_FILE: &str = "operator-address";
+
+/// The box answers in milliseconds, but pinning waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Place {
+    /// TOML file of the box.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the box's store is; overrides the config.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pinning {
+    /// Number of the recording, as `podium list` has it.
+    id: u64,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// A broadcast in the store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Recording {
+    pub(crate) id: u64,
+    /// The event's name; empty where the journal was made again from the blocks.
+    pub(crate) name: String,
+    /// When it began, RFC 3339.
+    pub(crate) started: Option<String>,
+    /// CID of its directory; absent before the first segment.
+    pub(crate) root: Option<String>,
+    pub(crate) finished: bool,
+    pub(crate) pinned: bool,
+    pub(crate) bytes: u64,
+}
+
+/// What `POST /api/v1/recordings/{id}/pin` takes.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pin {
+    pub(crate) pinned: bool,
+}
+
+/// All that is recorded, oldest first: in the order in which it would be deleted.
+pub(crate) async fn recordings(node: &Node) -> Result<Vec<Recording>, StoreError> {
+    let stored = node.broadcasts().await?.into_iter();
+    let recordings = stored.map(|stored| {
+        let meta: Option<Meta> = serde_json::from_slice(&stored.meta).ok();
+        let started = meta.as_ref().and_then(|meta| meta.started_ms);
+        Recording {
+            id: stored.id.into(),
+            started: started
+                .map(|ms| humantime::format_rfc3339_seconds(from_unix_ms(ms)).to_string()),
+            name: meta.map(|meta| meta.name).unwrap_or_default(),
+            root: stored.root.map(|root| root.to_string()),
+            finished: stored.finished,
+            pinned: stored.pinned,
+            bytes: stored.bytes,
+        }
+    });
+    Ok(recordings.collect())
+}
+
+/// Says where the operator's port is, for commands on this machine.
+pub(crate) fn announce(data_dir: &Path, operator: SocketAddr) {
+    if let Err(error) = std::fs::write(data_dir.join(ADDRESS_FILE), operator.to_string()) {
+        tracing::warn!(%error, "podium list, pin and unpin will not find this box");
+    }
+}
+
+pub(crate) fn list(place: &Place) -> ExitCode {
+    finish(
+        open(place)
+            .and_then(|store| store.list())
+            .map(|it| table(&it)),
+    )
+}
+
+pub(crate) fn pin(pinning: &Pinning, pinned: bool) -> ExitCode {
+    let result = open(&pinning.place).and_then(|store| store.pin(pinning.id, pinned));
+    finish(result.map(|()| String::new()))
+}
+
+fn finish(result: Result<String>) -> ExitCode {
+    match result {
+        Ok(text) => crate::print(&text),
+        Err(error) => refuse(&format!("{error:#}")),
+    }
+}
+
+/// Who owns the journal.
+enum Store {
+    /// The box that runs, at this address.
+    Box(SocketAddr),
+    Here(tokio::runtime::Runtime, Node),
+}
+
+fn open(place: &Place) -> Result<Store> {
+    let config = configure(place.config.as_deref(), place.data_dir.as_deref())?;
+    let dir = &config.data_dir;
+    if !node::has_store(dir) {
+        return Err(OpenError::NoStore { dir: dir.clone() }.into());
+    }
+    let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
+    // Without a limit nothing is deleted before it can be pinned.
+    match runtime.block_on(Node::offline(dir, u64::MAX, wall_now)) {
+        Ok((node, _)) => Ok(Store::Here(runtime, node)),
+        Err(OpenError::InUse { .. }) => {
+            let known = std::fs::read_to_string(dir.join(ADDRESS_FILE)).ok();
+            let address = known.and_then(|address| address.trim().parse().ok());
+            Ok(Store::Box(address.unwrap_or(config.operator.listen)))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Store {
+    fn list(self) -> Result<Vec<Recording>> {
+        match self {
+            Store::Box(address) => {
+                let answer = agent()
+                    .get(format!("http://{address}/api/v1/recordings"))
+                    .call();
+                let mut answer = answer.map_err(|error| unanswered(address, &error))?;
+                Ok(answer.body_mut().read_json()?)
+            }
+            Store::Here(runtime, node) => runtime.block_on(async {
+                let recordings = recordings(&node).await;
+                node.shutdown().await;
+                Ok(recordings?)
+            }),
+        }
+    }
+
+    fn pin(self, id: u64, pinned: bool) -> Result<()> {
+        match self {
+            Store::Box(address) => {
+                let url = format!("http://{address}/api/v1/recordings/{id}/pin");
+                let answer = agent().post(url).send_json(Pin { pinned });
+                let mut answer = answer.map_err(|error| unanswered(address, &error))?;
+                if !answer.status().is_success() {
+                    bail!("{}", answer.body_mut().read_to_string()?.trim());
+                }
+                Ok(())
+            }
+            Store::Here(runtime, node) => runtime.block_on(async {
+                let result = node.pin(BroadcastId::from(id), pinned).await;
+                node.shutdown().await;
+                Ok(result?)
+            }),
+        }
+    }
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(PATIENCE));
+    config.http_status_as_error(false).build().into()
+}
+
+fn unanswered(address: SocketAddr, error: &ureq::Error) -> anyhow::Error {
+    anyhow!(
+        "the box runs and does not answer at {address} ({error}): see its log, or stop it first"
+    )
+}
+
+fn table(recordings: &[Recording]) -> String {
+    let mut text = String::new();
+    for it in recordings {
+        let state = match (it.finished, it.pinned) {
+            (false, _) => "unfinished",
+            (true, true) => "pinned",
+            (true, false) => "",
+        };
+        let started = it.started.as_deref().unwrap_or("-");
+        let root = it.root.as_deref().unwrap_or("-");
+        let mib = it.bytes.div_ceil(1 << 20);
+        let _ = writeln!(
+            text,
+            "{:>5}  {started:<20}  {mib:>7} MiB  {state:<10}  {root}  {}",
+            it.id, it.name
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_a_line_each() {
+        let recording = Recording {
+            id: 7,
+            name: "Conference".into(),
+            started: Some("2026-11-22T09:00:00Z".into()),
+            root: Some("bafyroot".into()),
+            finished: true,
+            pinned: true,
+            bytes: 3 << 20,
+        };
+        let other = Recording {
+            id: 8,
+            started: None,
+            root: None,
+            finished: false,
+            pinned: false,
+            bytes: 1,
+            ..recording.clone()
+        };
+        assert_eq!(
+            table(&[recording, other]),
+            "    7  2026-11-22T09:00:00Z        3 MiB  pinned      bafyroot  Conference\n    8  -                           1 MiB  unfinished  -  Conference\n"
+        );
+    }
+}

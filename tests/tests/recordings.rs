@@ -1,0 +1,187 @@
+//! What is recorded: listed, pinned, and found again by `fsck` when the disk has lied.
+
+use std::path::{Path, PathBuf};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use tests::{Config, Output, Podium, hls, http, podium};
+
+const FRAME: f64 = 1.0 / 30.0;
+
+/// Short segments make for many files.
+fn config() -> Config {
+    Config {
+        extra: "[video]\nwidth = 320\nheight = 180\nbitrate_kbps = 300\n\
+                [hls]\nsegment_ms = 1000\npart_ms = 250\nwindow_s = 20\n"
+            .into(),
+        ..Config::default()
+    }
+}
+
+fn record(podium: &Podium, segments: u64) {
+    podium.go_live();
+    podium.wait_for_segments(segments);
+    podium.stop();
+}
+
+fn recordings(podium: &Podium) -> Vec<Value> {
+    let list = http::get(&format!("{}/api/v1/recordings", podium.operator)).json();
+    list.as_array().expect("a list").clone()
+}
+
+fn end(podium: Podium) {
+    podium.signal(Signal::TERM);
+    let exit = podium.join();
+    assert_eq!(exit.code, Some(0), "{}", exit.stderr);
+}
+
+/// Runs a command on a box's data directory and wants this exit status.
+fn command(dir: &Path, arguments: &[&str], code: i32) -> Output {
+    let data = dir.join("data");
+    let data = data.to_str().expect("a name of ASCII");
+    let output = podium(&[arguments, &["--data-dir", data]].concat());
+    assert_eq!(output.code, Some(code), "{arguments:?}: {output:?}");
+    output
+}
+
+#[test]
+fn recordings_are_listed_and_pinned_whether_it_runs_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    command(dir.path(), &["list"], 2);
+    let it = Podium::start(dir.path(), &config());
+    record(&it, 2);
+    record(&it, 2);
+
+    let listed = command(dir.path(), &["list"], 0).stdout;
+    let over_http = recordings(&it);
+    assert_eq!((listed.lines().count(), over_http.len()), (2, 2));
+    for (line, recording) in listed.lines().zip(&over_http) {
+        assert!(line.contains(recording["root"].as_str().unwrap()), "{line}");
+        assert_eq!(recording["pinned"], false);
+        assert!(recording["bytes"].as_u64().unwrap() > 10_000);
+    }
+    command(dir.path(), &["pin", "1"], 0);
+    assert_eq!(recordings(&it)[0]["pinned"], true);
+    let unknown = command(dir.path(), &["pin", "99"], 2);
+    assert!(
+        unknown.stderr.contains("there is no broadcast 99"),
+        "{unknown:?}"
+    );
+    let pin = |id: u64, body: &Value| {
+        let url = format!("{}/api/v1/recordings/{id}/pin", it.operator);
+        http::post(&url, &[], body).status
+    };
+    assert_eq!(pin(2, &json!({ "pinned": true })), 204);
+    assert_eq!(pin(99, &json!({ "pinned": true })), 404);
+    assert_eq!(pin(2, &json!({ "pin": true })), 422);
+    let running = command(dir.path(), &["fsck"], 2);
+    assert!(
+        running.stderr.contains("another podium is running"),
+        "{running:?}"
+    );
+    end(it);
+
+    assert_eq!(
+        command(dir.path(), &["list"], 0)
+            .stdout
+            .matches("pinned")
+            .count(),
+        2
+    );
+    command(dir.path(), &["unpin", "1"], 0);
+    let fsck = command(dir.path(), &["fsck"], 0).stdout;
+    assert!(
+        fsck.contains("2 broadcasts") && fsck.contains("nothing is wrong"),
+        "{fsck}"
+    );
+    let it = Podium::start(dir.path(), &config());
+    let pinned: Vec<_> = recordings(&it)
+        .iter()
+        .map(|it| it["pinned"].clone())
+        .collect();
+    assert_eq!(pinned, [json!(false), json!(true)]);
+}
+
+fn blocks(dir: &Path) -> Vec<PathBuf> {
+    let shards = std::fs::read_dir(dir.join("data/ipfs/blockstore")).unwrap();
+    let files = shards.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap());
+    files.map(|file| file.unwrap().path()).collect()
+}
+
+/// The newest recording's VOD playlist: every segment that it names can be read and decoded.
+fn play(podium: &Podium) -> usize {
+    let root = recordings(podium).pop().unwrap()["root"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
+    let vod = hls::media_playlist(&http::get(&url).body);
+    assert!(vod.end_list);
+    for segment in &vod.segments {
+        let path = format!("{}/ipfs/{root}/video/{}", podium.viewer, segment.uri);
+        assert_eq!(http::get(&path).status, 200, "{path}");
+    }
+    if tests::judge::have("ffprobe") {
+        hls::check_segments(&url, &vod, FRAME);
+    }
+    vod.segments.len()
+}
+
+fn next_number(podium: &Podium) -> u64 {
+    let live = hls::live(podium, "video");
+    live.media_sequence + live.segments.len() as u64
+}
+
+#[test]
+fn fsck_closes_a_broadcast_around_what_is_lost_and_numbers_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Podium::start(dir.path(), &config());
+    record(&it, 5);
+    let segments = play(&it);
+    let number = next_number(&it);
+    end(it);
+
+    // Of the parts those of the video are the largest.
+    let parts = blocks(dir.path()).into_iter().filter(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.windows(4).take(64).any(|name| name == b"moof")
+    });
+    let largest = parts.max_by_key(|path| std::fs::metadata(path).unwrap().len());
+    let largest = largest.unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+    let looked = command(dir.path(), &["fsck", "--check"], 4).stdout;
+    let repaired = command(dir.path(), &["fsck"], 1).stdout;
+    for said in [&looked, &repaired] {
+        assert!(
+            said.contains("is corrupt") && said.contains(".m4s has lost a block"),
+            "{said}"
+        );
+    }
+    assert!(repaired.contains("broadcast 1: closed"), "{repaired}");
+    command(dir.path(), &["fsck"], 0);
+    let it = Podium::start(dir.path(), &config());
+    assert_eq!(play(&it), segments - 1);
+    it.go_live();
+    assert!(hls::live(&it, "video").media_sequence >= number);
+    it.stop();
+    let number = next_number(&it);
+    end(it);
+
+    // Nothing but the blocks is left, and not even the meaning of the files is known.
+    std::fs::write(dir.path().join("data/journal.redb"), [7; 1 << 14]).unwrap();
+    let refused = Podium::refuse(dir.path(), &config());
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("podium fsck"), "{}", refused.stderr);
+    let repaired = command(dir.path(), &["fsck"], 1).stdout;
+    assert!(
+        repaired.contains("2 broadcasts found among the blocks"),
+        "{repaired}"
+    );
+    command(dir.path(), &["fsck"], 0);
+    let it = Podium::start(dir.path(), &config());
+    play(&it);
+    it.go_live();
+    assert!(hls::live(&it, "video").media_sequence >= number);
+}
