@@ -167,9 +167,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
 
     *started = true;
     announce(&ready, &network)?;
-    let _terminal = draw
-        .then(|| draw_panel(front, log, ending))
-        .flatten();
+    let _terminal = draw.then(|| draw_panel(front, log, ending)).flatten();
     let result = appliance.run(shutdown).await;
     tracing::info!("shutting down: the pages, then the node");
     background.cancel();

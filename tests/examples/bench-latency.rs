@@ -55,7 +55,7 @@ fn main() {
             parts["browser"].as_str().unwrap_or_default()
         );
         println!(
-            "| {:<38} | part    | p50  | p95  | max  | stalls |",
+            "| {:<38} | part    | measured | p50  | p95  | max  | stalls |",
             "stream"
         );
         println!(
@@ -92,7 +92,7 @@ fn row(name: &str, part: &str, finding: &Value) -> String {
     let count = |key: &str| finding["stalls"][key].as_u64().unwrap_or(0);
     format!(
         "| {name:<38} | {part:<7} | {:<8} | {:<4} | {:<4} | {:<4} | {:<6} |",
-        finding["seconds"],
+        finding["seconds"].to_string(),
         seconds("p50"),
         seconds("p95"),
         seconds("max"),
