@@ -43,9 +43,16 @@ await report(async () => {
       ({ width, height, bitrate, frame_rate: frameRate, codecs: attrs.CODECS })))
     const changes = []
     for (const level of [...levels.keys(), ...[...levels.keys()].reverse()]) {
-      // From the next segment on: what is in the buffer is played to its end.
-      await page.evaluate((level) => { globalThis.podium.hls.loadLevel = level }, level)
-      await wait((height) => document.querySelector('video').videoHeight === height, levels[level].height)
+      // From the next segment on: what is in the buffer, of whatever quality, is played to its end first.
+      const end = await page.evaluate((level) => {
+        globalThis.podium.hls.loadLevel = level
+        const { buffered } = document.querySelector('video')
+        return buffered.end(buffered.length - 1)
+      }, level)
+      await wait(([level, height, end]) => {
+        const { videoHeight, currentTime } = document.querySelector('video')
+        return currentTime >= end && globalThis.podium.hls.currentLevel === level && videoHeight === height
+      }, [level, levels[level].height, end])
       const from = await page.evaluate(() => document.querySelector('video').currentTime)
       await wait(([from, seconds]) => document.querySelector('video').currentTime >= from + seconds, [from, Number(seconds)])
       changes.push(await page.evaluate((level) => ({ level, height: document.querySelector('video').videoHeight }), level))
