@@ -2,16 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use stream::health::Seen;
-use stream::machine::{self, Clock, Machine, Storage};
+use stream::machine::{self, CLOCK_SANE_FROM, Clock, Machine, Storage};
 
 /// Names of the sensor that sits in the processor, best first: Raspberry Pi, laptops.
 const PROCESSOR: [&str; 2] = ["cpu-thermal", "x86_pkg_temp"];
-
-/// A clock that is earlier has lost its battery.
-const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
 
 fn read(path: impl AsRef<Path>) -> Option<String> {
     let text = fs::read_to_string(path).ok()?;

@@ -14,6 +14,7 @@ use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State
 use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
 use stream::encoder::Choice;
+use stream::machine::CLOCK_SANE_FROM;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Update};
@@ -79,8 +80,7 @@ const FRAME: Duration = Duration::from_millis(100);
 /// A capture device that hangs does not keep the process from ending for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 
-/// Outside of this the clock has not been set, or nonsense: the box has no battery behind it.
-const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600); // 2026-01-01T00:00:00Z
+/// From here on, and before [`CLOCK_SANE_FROM`], the clock says nonsense or has not been set: the box has no battery behind it.
 const CLOCK_SANE_UNTIL: Duration = Duration::from_secs(4_102_444_800); // 2100-01-01T00:00:00Z
 
 /// Where the loop reports to and what reports to it.

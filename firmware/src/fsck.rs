@@ -104,11 +104,7 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     let rows = rows.collect::<Result<Vec<Row>, _>>()?;
     publication::check_rows(meta.first, &rows)?;
     if let Some(last) = rows.last() {
-        let next = Numbers {
-            media_sequence: last.media_sequence + 1,
-            run: last.run + 1,
-        };
-        numbers::keep(&config.data_dir, next)?;
+        numbers::keep(&config.data_dir, Numbers::after(last))?;
     }
     let lost: BTreeSet<&str> = damaged.lost.iter().map(String::as_str).collect();
     let rows = rows_without(rows, |row| {

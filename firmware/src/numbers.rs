@@ -19,15 +19,8 @@ pub(crate) fn kept(data_dir: &Path) -> Numbers {
 }
 
 pub(crate) fn keep(data_dir: &Path, numbers: Numbers) -> std::io::Result<()> {
-    let numbers = higher(numbers, kept(data_dir));
+    let numbers = numbers.max(kept(data_dir));
     kept::store(&data_dir.join(FILE), Some(&numbers))
-}
-
-pub(crate) fn higher(one: Numbers, other: Numbers) -> Numbers {
-    Numbers {
-        media_sequence: one.media_sequence.max(other.media_sequence),
-        run: one.run.max(other.run),
-    }
 }
 
 /// What follows the highest numbers in the names of all segments and init segments that are stored.
@@ -43,7 +36,7 @@ pub(crate) async fn of_files(node: &Node) -> Result<Numbers, StoreError> {
             media_sequence: after("", ".m4s").unwrap_or(0),
             run: after("init-", ".mp4").unwrap_or(0),
         };
-        higher(next, numbers)
+        next.max(numbers)
     }))
 }
 

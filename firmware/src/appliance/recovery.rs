@@ -109,12 +109,12 @@ impl Appliance {
                 tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
                 // Whatever the broadcast's own rows say: no number may be given twice.
                 match numbers::of_files(&self.node).await {
-                    Ok(numbers) => first = numbers::higher(first, numbers),
+                    Ok(numbers) => first = first.max(numbers),
                     Err(error) => tracing::error!(%error, "numbers may begin anew"),
                 }
             }
         }
-        first = numbers::higher(first, numbers::kept(&self.config.data_dir));
+        first = first.max(numbers::kept(&self.config.data_dir));
         self.publication.raise_numbers(first);
     }
 

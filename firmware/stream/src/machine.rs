@@ -1,8 +1,13 @@
 //! What the machine says about itself: heat, power, the wear of its storage, its clocks. Read by `board`, understood here.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::health::Seen;
+
+/// 2026-01-01T00:00:00Z, since 1970. A clock that is earlier has not been set, or has lost its battery.
+pub const CLOCK_SANE_FROM: Duration = Duration::from_secs(1_767_225_600);
 
 /// What is not known is absent: most machines know only some of it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]

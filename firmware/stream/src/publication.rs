@@ -180,6 +180,24 @@ pub struct Numbers {
     pub run: u64,
 }
 
+impl Numbers {
+    /// What comes next behind a row.
+    pub fn after(last: &Row) -> Numbers {
+        Numbers {
+            media_sequence: last.media_sequence + 1,
+            run: last.run + 1,
+        }
+    }
+
+    /// The higher of each.
+    pub fn max(self, other: Numbers) -> Numbers {
+        Numbers {
+            media_sequence: self.media_sequence.max(other.media_sequence),
+            run: self.run.max(other.run),
+        }
+    }
+}
+
 /// What has to be stored together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
@@ -849,14 +867,8 @@ impl Publication {
     pub fn numbers(&self) -> Numbers {
         let under_way = self.under_way.as_ref().and_then(|it| it.segment.as_ref());
         let under_way = under_way.map(|segment| &segment.row);
-        let next = (under_way.or(self.rows.last())).map_or(self.first, |last| Numbers {
-            media_sequence: last.media_sequence + 1,
-            run: last.run + 1,
-        });
-        Numbers {
-            media_sequence: next.media_sequence.max(self.least.media_sequence),
-            run: next.run.max(self.least.run),
-        }
+        let next = (under_way.or(self.rows.last())).map_or(self.first, Numbers::after);
+        next.max(self.least)
     }
 
     /// A later broadcast starts with no lower numbers: others that nobody can read any more have had them.

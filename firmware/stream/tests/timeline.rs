@@ -753,16 +753,22 @@ fn pictures_come_back_after_the_slate_however_late_they_are_delivered() {
     }
 }
 
+/// A camera with jitter, for long enough that the timeline knows how fast it is.
+fn known_camera(interval: Duration) -> Bench {
+    let mut bench = Bench {
+        interval,
+        jitter: ms(2),
+        ..Bench::new()
+    };
+    bench.run(Duration::from_secs(3));
+    bench.take();
+    bench
+}
+
 #[test]
 fn a_slower_camera_is_not_filled_up_once_it_is_known() {
     for interval in [ms(40), ms(50), ms(67), ms(100)] {
-        let mut bench = Bench {
-            interval,
-            jitter: ms(2),
-            ..Bench::new()
-        };
-        bench.run(Duration::from_secs(3));
-        bench.take();
+        let mut bench = known_camera(interval);
         bench.run(Duration::from_secs(60));
         let placements = bench.take();
         assert_eq!((slates(&placements), repeats(&placements)), (0, 0));
@@ -773,13 +779,7 @@ fn a_slower_camera_is_not_filled_up_once_it_is_known() {
 #[test]
 fn pictures_that_are_lost_are_shown_by_the_ones_before_them() {
     for interval in [FRAME, ms(40), ms(67), ms(100)] {
-        let mut bench = Bench {
-            interval,
-            jitter: ms(2),
-            ..Bench::new()
-        };
-        bench.run(Duration::from_secs(3));
-        bench.take();
+        let mut bench = known_camera(interval);
         for lost in 1..7 {
             bench.video = false;
             bench.run(interval * lost);

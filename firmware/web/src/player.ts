@@ -141,15 +141,15 @@ export class Player {
     this.wanted = quality;
     const { hls } = this;
     if (hls === null) return;
-    const soundOnly = quality === "sound" && this.soundUrl !== null;
-    if (soundOnly !== this.soundOnly) {
-      this.soundOnly = soundOnly;
+    const sound = quality === "sound" ? this.soundUrl : null;
+    if ((sound !== null) !== this.soundOnly) {
+      this.soundOnly = sound !== null;
       // A recording goes on where it is; what is live, at the edge.
       hls.config.startPosition = hls.latestLevelDetails?.live === false ? this.video.currentTime : -1;
       this.behind = false;
       this.position = 0;
-      hls.loadSource(soundOnly ? (this.soundUrl as string) : this.url);
-    } else if (!soundOnly) {
+      hls.loadSource(sound ?? this.url);
+    } else if (sound === null) {
       // -1, which is also what a height that this source does not have leads to, is hls.js's own choice.
       hls.loadLevel = hls.levels.findIndex((level) => level.height === quality);
     }
