@@ -95,11 +95,17 @@ impl BlockStore for HostStore {
 
     /// The host verifies what it reads.
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>> {
-        self.host.get_block(cid)
+        match inline(&cid) {
+            None => self.host.get_block(cid),
+            bytes => futures::future::ready(Ok(bytes)).boxed(),
+        }
     }
 
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
-        self.files.has(cid)
+        match inline(&cid) {
+            None => self.files.has(cid),
+            Some(_) => futures::future::ready(Ok(true)).boxed(),
+        }
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {
@@ -121,6 +127,13 @@ impl BlockStore for HostStore {
     fn shutdown(&self) -> BoxFuture<'static, ()> {
         self.host.shutdown().boxed()
     }
+}
+
+/// The block that a CID carries itself: its hash is the block (multihash `identity`).
+fn inline(cid: &Cid) -> Option<Bytes> {
+    const IDENTITY: u64 = 0x00;
+    let hash = cid.hash();
+    (hash.code() == IDENTITY).then(|| Bytes::copy_from_slice(hash.digest()))
 }
 
 /// Bytes that a process without privileges can still write to the directory's file system.

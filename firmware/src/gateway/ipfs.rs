@@ -50,7 +50,10 @@ pub(crate) struct Form {
 struct Request<'a> {
     /// `/ipfs/<cid>` or `/ipns/<name>`.
     namespace: String,
+    /// `ipfs://<cid>` or `ipns://<name>`, in the one form that both have.
+    authority: String,
     root: Cid,
+    /// Without dots.
     path: String,
     cache: &'static str,
     wanted: Wanted,
@@ -64,6 +67,21 @@ impl Request<'_> {
     /// What stands before the path in a URL: nothing where the host name says it.
     fn base(&self) -> &str {
         if self.subdomain { "" } else { &self.namespace }
+    }
+
+    /// The slash at the end, where there is one.
+    fn slash(&self) -> &'static str {
+        match self.uri.path().ends_with('/') {
+            true => "/",
+            false => "",
+        }
+    }
+
+    /// As it was asked for, decoded.
+    fn content_path(&self) -> String {
+        let path = self.path.trim_matches('/');
+        let between = if path.is_empty() { "" } else { "/" };
+        format!("{}{between}{path}{}", self.namespace, self.slash())
     }
 }
 
@@ -96,8 +114,10 @@ pub(crate) async fn path(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(root) = cid.parse::<Cid>() else {
-        return (StatusCode::BAD_REQUEST, "not a CID\n").into_response();
+    // The store knows blocks by CIDs of version 1, as the box makes them.
+    let root = cid.parse::<Cid>().and_then(Cid::into_v1);
+    let Ok(root) = root else {
+        return bad_request("not a CID");
     };
     let wanted = match wanted(&form, &headers) {
         Ok(wanted) => wanted,
@@ -105,8 +125,9 @@ pub(crate) async fn path(
     };
     let request = Request {
         namespace: format!("/ipfs/{cid}"),
+        authority: format!("ipfs://{root}"),
         root,
-        path,
+        path: without_dots(&path),
         cache: IMMUTABLE,
         wanted,
         form,
@@ -167,8 +188,9 @@ pub(crate) async fn named_path(
     let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
     let request = Request {
         namespace: format!("/ipns/{name}"),
+        authority: format!("ipns://{own}"),
         root,
-        path,
+        path: without_dots(&path),
         cache: if fixed { IMMUTABLE } else { NAMED },
         wanted,
         form,
@@ -294,32 +316,31 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
         _ => match resolved {
             Resolved::File { cid, size } => {
                 let name = request.form.filename.as_ref().unwrap_or(&request.path);
-                file(gateway, cid, size, media_type(name), &request)
+                let content = Content::stored(&gateway.node, cid, media_type(name), size);
+                file(content, &request)
             }
             Resolved::Directory { cid, entries } => {
                 directory(gateway, cid, &entries, &request).await
             }
         },
     };
-    let slash = if request.uri.path().ends_with('/') {
-        "/"
-    } else {
-        ""
-    };
-    let path = header_value(&(join(&request.namespace, &request.path) + slash));
     let roots: Vec<_> = way.iter().map(Cid::to_string).collect();
-    // The same address has another form for whoever accepts it.
-    let accept = HeaderValue::from_static("accept");
-    response.headers_mut().append(header::VARY, accept);
-    response.headers_mut().insert("x-ipfs-path", path);
     let roots = header_value(&roots.join(","));
-    response.headers_mut().insert("x-ipfs-roots", roots);
+    let uri = join(&request.authority, &request.path) + request.slash();
+    let headers = response.headers_mut();
+    // The same address has another form for whoever accepts it.
+    headers.append(header::VARY, HeaderValue::from_static("accept"));
+    headers.insert("ipfs-uri", header_value(&uri));
+    // A path that no header can carry is left out (path gateway specification, X-Ipfs-Path).
+    if let Ok(path) = HeaderValue::from_str(&request.content_path()) {
+        headers.insert("x-ipfs-path", path);
+    }
+    headers.insert("x-ipfs-roots", roots);
     response
 }
 
-fn file(gateway: &Gateway, cid: Cid, size: u64, kind: String, request: &Request<'_>) -> Response {
-    let mut response =
-        Content::stored(&gateway.node, cid, kind, size).respond(request.headers, request.cache);
+fn file(content: Content, request: &Request<'_>) -> Response {
+    let mut response = content.respond(request.headers, request.cache);
     if !request.subdomain {
         // A path gateway shares one origin among all content: none of it may act as another, and a player may play.
         response.headers_mut().insert(
@@ -345,7 +366,7 @@ async fn directory(
     entries: &[DirEntry],
     request: &Request<'_>,
 ) -> Response {
-    if !request.uri.path().ends_with('/') {
+    if request.slash().is_empty() {
         let query = request.uri.query().map(|query| format!("?{query}"));
         let path = join(request.base(), &request.path);
         let location = format!("{path}/{}", query.unwrap_or_default());
@@ -354,8 +375,11 @@ async fn directory(
     }
     if let Some(index) = entries.iter().find(|entry| entry.name == "index.html") {
         return match gateway.node.resolve(index.cid, "").await {
-            Ok(Resolved::File { cid, size }) => {
-                file(gateway, cid, size, media_type("index.html"), request)
+            Ok(Resolved::File { cid: page, size }) => {
+                let kind = media_type("index.html");
+                // The address is the directory's, and so is the tag.
+                let page = Content::stored(&gateway.node, page, kind, size).tagged(cid);
+                file(page, request)
             }
             Ok(Resolved::Directory { .. }) => listing(request, &cid, entries),
             Err(error) => failure(&error, request.headers),
@@ -383,6 +407,20 @@ fn join(base: &str, path: &str) -> String {
         let encoded: Vec<_> = path.split('/').map(percent_encode).collect();
         format!("{base}/{}", encoded.join("/"))
     }
+}
+
+/// RFC 3986 section 5.2.4, after decoding: an encoded slash separates, and encoded dots are dots (path gateway specification,
+/// Ipfs-Uri).
+fn without_dots(path: &str) -> String {
+    let mut kept = Vec::new();
+    for piece in path.split('/') {
+        match piece {
+            "." => {}
+            ".." => drop(kept.pop()),
+            piece => kept.push(piece),
+        }
+    }
+    kept.join("/")
 }
 
 /// Names in a broadcast are plain, but a request may carry anything; a header may not.
@@ -506,7 +544,8 @@ fn attach(response: &mut Response, request: &Request<'_>, name: &str) {
 
 /// A plain list of links, for people.
 fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
-    let etag = format!("\"DirIndex-{cid}\"");
+    let look = env!("CARGO_PKG_VERSION");
+    let etag = format!("\"DirIndex-{look}_CID-{cid}\"");
     let mut fields = HeaderMap::new();
     let cache = if request.cache == IMMUTABLE {
         LISTING
@@ -515,7 +554,9 @@ fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
     };
     fields.insert(header::ETAG, header_value(&etag));
     fields.insert(header::CACHE_CONTROL, header_value(cache));
-    if matches_etag(request.headers, &etag) {
+    // Who knows the directory knows what is listed.
+    let known = [etag, format!("\"{cid}\"")];
+    if known.iter().any(|etag| matches_etag(request.headers, etag)) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
     let title = escape(&join(&request.namespace, &request.path));
@@ -632,6 +673,21 @@ mod tests {
             ),
         ] {
             check(query, accept, Err(why));
+        }
+    }
+
+    #[test]
+    fn dots_are_resolved_before_content_is_sought() {
+        for (path, expected) in [
+            ("", ""),
+            ("video/", "video/"),
+            ("a/../plain.txt", "plain.txt"),
+            ("./a/./b/../c", "a/c"),
+            ("../../a", "a"),
+            ("a/..", ""),
+            ("a/...", "a/..."),
+        ] {
+            assert_eq!(without_dots(path), expected, "{path}");
         }
     }
 

@@ -9,7 +9,8 @@ mod subdomain;
 
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use node::{Node, Resolved};
@@ -35,6 +36,18 @@ pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 /// A segment's name and bytes never change.
 const SEGMENT_CACHE: &str = "public, max-age=31536000, immutable";
+
+/// What scripts of other origins may do.
+const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
+/// What they may send.
+const HEADERS: [HeaderName; 6] = [
+    header::CACHE_CONTROL,
+    header::CONTENT_TYPE,
+    header::IF_NONE_MATCH,
+    header::RANGE,
+    header::USER_AGENT,
+    HeaderName::from_static("x-requested-with"),
+];
 
 #[derive(Clone)]
 pub(crate) struct Gateway {
@@ -63,25 +76,27 @@ pub(crate) async fn serve(
 fn router(gateway: Gateway) -> Router {
     let cors = CorsLayer::new()
         .allow_origin(Any)
-        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
-        .allow_headers([
-            header::CACHE_CONTROL,
-            header::CONTENT_TYPE,
-            header::IF_NONE_MATCH,
-            header::RANGE,
-            header::USER_AGENT,
-            header::HeaderName::from_static("x-requested-with"),
-        ])
+        .allow_methods(METHODS)
+        .allow_headers(HEADERS)
         .expose_headers([
             header::CONTENT_LENGTH,
             header::CONTENT_RANGE,
             header::ETAG,
             header::DATE,
-            header::HeaderName::from_static("x-chunked-output"),
-            header::HeaderName::from_static("x-stream-output"),
-            header::HeaderName::from_static("x-ipfs-path"),
-            header::HeaderName::from_static("x-ipfs-roots"),
+            HeaderName::from_static("x-chunked-output"),
+            HeaderName::from_static("x-stream-output"),
+            HeaderName::from_static("x-ipfs-path"),
+            HeaderName::from_static("x-ipfs-roots"),
+            HeaderName::from_static("ipfs-uri"),
         ]);
+    let content = Router::new()
+        .route("/ipfs/{cid}", get(ipfs::root))
+        .route("/ipfs/{cid}/", get(ipfs::root))
+        .route("/ipfs/{cid}/{*path}", get(ipfs::path))
+        .route("/ipns/{name}", get(ipfs::named_root))
+        .route("/ipns/{name}/", get(ipfs::named_root))
+        .route("/ipns/{name}/{*path}", get(ipfs::named_path))
+        .layer(map_response(say_what_is_allowed));
     Router::new()
         .route("/", get(async || web::page("watch.html", "'self'")))
         .route("/embed", get(async || web::page("embed.html", "*")))
@@ -91,18 +106,23 @@ fn router(gateway: Gateway) -> Router {
         .route("/api/v1/public", get(public))
         .route("/live/{name}", get(playlist))
         .route("/live/{rendition}/{file}", get(segment))
-        .route("/ipfs/{cid}", get(ipfs::root))
-        .route("/ipfs/{cid}/", get(ipfs::root))
-        .route("/ipfs/{cid}/{*path}", get(ipfs::path))
-        .route("/ipns/{name}", get(ipfs::named_root))
-        .route("/ipns/{name}/", get(ipfs::named_root))
-        .route("/ipns/{name}/{*path}", get(ipfs::named_path))
+        .merge(content)
         .route("/routing/v1/ipns/{name}", get(routing::ipns))
         .route("/routing/v1/providers/{cid}", get(routing::providers))
         .route("/routing/v1/peers/{id}", get(routing::peers))
         .layer(CompressionLayer::new().compress_when(is_text))
         .layer(cors)
         .with_state(gateway)
+}
+
+/// With every answer about content, as the gateways' conformance suite wants it, and not to a preflight only.
+async fn say_what_is_allowed(mut response: Response) -> Response {
+    let methods = METHODS.map(|method| method.to_string()).join(", ");
+    let sent = HEADERS.map(|header| header.to_string()).join(", ");
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, header_value(&methods));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, header_value(&sent));
+    response
 }
 
 /// Playlists and pages shrink to a fifth; media does not, and a compressed answer has no ranges.
