@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # rustup puts cargo there, and a shell older than its installation does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds` (`bench-oracle` and `fuzz` likewise).
+# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds` (`bench-oracle`, `bench-network` and `fuzz` likewise).
 ARGS ?=
 T ?=
 S ?=
@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-store bench-rig fuzz clean
+.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-network bench-store bench-rig fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,9 @@ bench-latency: build ## glass to player in Chromium, ten minutes for the box and
 bench-oracle: build ## the oracle against this box, ffmpeg + nginx and multimux, side by side: ten minutes, or S=seconds
 	@tests/setup/multimux
 	@cargo bench -q -p tests --profile dev --bench oracle -- $(S)
+
+bench-network: build ## how far followers are behind over links of 50 ms and 2 % loss (needs root): two minutes each, or S=seconds
+	@cargo bench -q -p tests --profile dev --bench network -- $(S)
 
 bench-rig: build-test ## on the rig, with nothing else on the machine: sync with clocks that run apart, slate and return of a card, a talk (T=name)
 	@tests/rig/kernel/build >/dev/null

@@ -97,13 +97,16 @@ pub fn packets(init: &[u8], segment: &[u8]) -> (Vec<Packet>, String) {
 ///
 /// ffmpeg reads `EXT-X-MAP` anew whenever a live playlist has changed and then complains that it knows the `moov` already. It
 /// does so with the playlists of its own muxer too (seen with 5.1), so that line alone says nothing about ours.
+///
+/// Without `-enc_time_base` it would round the times of pictures to a rate that it guesses, and complain of two in one place where a
+/// busy machine has left pictures out.
 pub fn decode(url: &str, seconds: Option<u32>) -> String {
     let limit = seconds.map(|seconds| seconds.to_string());
     let mut arguments = vec!["-v", "warning", "-nostdin", "-i", url];
     if let Some(limit) = &limit {
         arguments.extend(["-t", limit]);
     }
-    arguments.extend(["-f", "null", "-"]);
+    arguments.extend(["-enc_time_base:v", "-1", "-f", "null", "-"]);
     let (_, complaints) = run("ffmpeg", &arguments, &[]);
     complaints
         .lines()

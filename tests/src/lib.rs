@@ -3,11 +3,13 @@
 //! Nothing here depends on how fast the machine is: tests wait for events, and the deadlines are only there so that a
 //! test that waits for what never comes ends with a reason.
 
+pub mod follower;
 pub mod foreign;
 pub mod hls;
 pub mod http;
 pub mod judge;
 pub mod kubo;
+pub mod network;
 mod podium;
 
 pub use podium::{Config, Exit, Output, Podium, podium};

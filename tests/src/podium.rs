@@ -1,6 +1,7 @@
 //! One box: a process of the real binary on free ports, with its own data directory.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -20,6 +21,8 @@ pub struct Config {
     pub capture: String,
     /// `[viewer]` keys.
     pub viewer: String,
+    /// Where viewers and peers reach it. Default 127.0.0.1; the operator always comes from there.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// How a box ended.
@@ -80,12 +83,13 @@ impl Config {
     fn write(&self, dir: &Path) -> PathBuf {
         let data = dir.join("data");
         let path = dir.join("podium.toml");
+        let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST);
         let text = format!(
             "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
              [capture]\n{}\n\
-             [viewer]\nlisten = \"127.0.0.1:0\"\n{}\n\
+             [viewer]\nlisten = \"{address}:0\"\n{}\n\
              [operator]\nlisten = \"127.0.0.1:0\"\n\
-             [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]\n\
+             [node]\nmdns = false\nlisten = [\"/ip4/{address}/tcp/0\", \"/ip4/{address}/udp/0/quic-v1\", \"/ip4/{address}/tcp/0/ws\"]\n\
              {}\n",
             data.display(),
             self.capture,
@@ -197,6 +201,25 @@ impl Podium {
             .as_str()
             .expect("a state")
             .to_owned()
+    }
+
+    /// The channel's name, `k51…`.
+    pub fn name(&self) -> String {
+        self.ready["ipns"].as_str().expect("a name").to_owned()
+    }
+
+    /// The first address of its node that has this in it (`/tcp/`, `/quic-v1`).
+    pub fn address(&self, transport: &str) -> String {
+        let listen = self.ready["listen"].as_array().expect("addresses");
+        let mut addresses = listen.iter().filter_map(Value::as_str);
+        let found = addresses.find(|address| address.contains(transport));
+        found.expect("an address of this kind").to_owned()
+    }
+
+    /// `/ipfs/<root>`: what it says that its name means now.
+    pub fn root(&self) -> String {
+        let root = &self.status()["node"]["root"];
+        format!("/ipfs/{}", root.as_str().expect("a root"))
     }
 
     pub fn wait_for_state(&self, word: &str) {

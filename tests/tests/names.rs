@@ -8,24 +8,6 @@ use tests::{Config, Podium, hls, http, judge, wait_for};
 
 const FRAME: f64 = 1.0 / 30.0;
 
-fn name(podium: &Podium) -> String {
-    podium.ready["ipns"].as_str().unwrap().to_owned()
-}
-
-fn address(podium: &Podium, transport: &str) -> String {
-    let mut addresses = podium.ready["listen"].as_array().unwrap().iter();
-    let found = addresses.find(|address| address.as_str().unwrap().contains(transport));
-    found.unwrap().as_str().unwrap().to_owned()
-}
-
-/// `/ipfs/<root>`: what the box says that its name means now.
-fn path_now(podium: &Podium) -> String {
-    format!(
-        "/ipfs/{}",
-        podium.status()["node"]["root"].as_str().unwrap()
-    )
-}
-
 /// Reads each segment that the plain playlists below `path` name with `ipfs cat`; returns how many.
 fn read_all(kubo: &Kubo, podium: &Podium, path: &str) -> usize {
     let mut read = 0;
@@ -58,12 +40,12 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
         return;
     };
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     podium.go_live();
     kubo.configure("Pubsub.Enabled", "true");
     kubo.configure("Ipns.UsePubsub", "true");
     kubo.start();
-    kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+    kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
 
     // With no other routing, only PubSub can have told it.
     let mut seen = Vec::new();
@@ -73,16 +55,16 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
         seen.push(path);
         if seen.len() == 2 {
             // Links break; who comes back is served as before.
-            kubo.run(&["swarm", "disconnect", &address(&podium, "/tcp/")]);
-            kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+            kubo.run(&["swarm", "disconnect", &podium.address("/tcp/")]);
+            kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
         }
     }
     wait_for("the name to mean the newest root", || {
-        let now = path_now(&podium);
+        let now = podium.root();
         kubo.wait_for_name(&name, |_| true).eq(&now).then_some(())
     });
     podium.stop();
-    let finished = path_now(&podium);
+    let finished = podium.root();
     kubo.wait_for_name(&name, |path| path == finished);
     kubo.run(&["pin", "add", "--recursive", "--timeout=120s", &finished]);
 
@@ -93,7 +75,7 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
     late.configure("Pubsub.Enabled", "true");
     late.configure("Ipns.UsePubsub", "true");
     late.start();
-    late.run(&["swarm", "connect", &address(&podium, "/quic-v1/")]);
+    late.run(&["swarm", "connect", &podium.address("/quic-v1/")]);
     late.wait_for_name(&name, |path| path == finished);
 
     let segments = podium.status()["segments"].as_u64().unwrap();
@@ -120,7 +102,7 @@ fn kubo_finds_name_and_segments_by_http_alone() {
         return;
     };
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     podium.go_live();
     // Nobody tells Kubo where the box's node is: it asks the box's `/routing/v1` who has what.
     let here = json!({ "RouterName": "box" });
@@ -135,7 +117,7 @@ fn kubo_finds_name_and_segments_by_http_alone() {
     kubo.start();
     let first = kubo.wait_for_name(&name, |_| true);
     kubo.wait_for_name(&name, |path| path != first);
-    let path = kubo.wait_for_name(&name, |path| path == path_now(&podium));
+    let path = kubo.wait_for_name(&name, |path| path == podium.root());
     assert!(read_all(&kubo, &podium, &path) >= 2);
 }
 
@@ -143,7 +125,7 @@ fn kubo_finds_name_and_segments_by_http_alone() {
 fn the_record_and_the_key_are_such_as_kubo_makes() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     let record_at = [
         format!("/ipns/{name}?format=ipns-record"),
         format!("/ipns/{name}"),
@@ -204,7 +186,7 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
         (format!("/routing/v1/ipns/{other}"), 404),
         ("/routing/v1/ipns/nonsense".to_owned(), 400),
         (format!("/ipns/{name}/video?format=ipns-record"), 400),
-        (format!("{}?format=ipns-record", path_now(&podium)), 400),
+        (format!("{}?format=ipns-record", podium.root()), 400),
     ] {
         assert_eq!(get(&path).status, status, "{path}");
     }
@@ -279,7 +261,7 @@ fn helia_follows_the_name_by_http_alone() {
     podium.go_live();
     podium.wait_for_segments(2);
     let (file, origin) = ("video/0000/1.m4s", podium.live("video/1.m4s").body);
-    let found = judge::node("helia-name.mjs", &[&podium.viewer, &name(&podium), file]);
+    let found = judge::node("helia-name.mjs", &[&podium.viewer, &podium.name(), file]);
     assert_eq!(found["bytes"], origin.len(), "{found}");
     let hash = judge::sha256(&origin);
     assert_eq!(found["sha256"], hash, "{found}");

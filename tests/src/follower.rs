@@ -1,0 +1,269 @@
+//! Who follows the box from another machine over a bad network, and how far behind it is.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use crate::kubo::Kubo;
+use crate::network::{Host, Link, Network};
+use crate::{Config, Podium, hls, http, wait_for};
+
+/// A node that follows a box by its name, and serves what it has to viewers.
+///
+/// What it is told to do, it is told on its host.
+pub trait Follower: Send + Sync {
+    /// Where viewers find its gateway, `http://…`.
+    fn gateway(&self) -> String;
+
+    /// Fetches what it lacks of all below `/ipfs/<root>`, which its name means now, and keeps it.
+    fn keep(&self, root: &str);
+}
+
+impl Follower for Kubo {
+    fn gateway(&self) -> String {
+        Kubo::gateway(self)
+    }
+
+    fn keep(&self, root: &str) {
+        self.run(&["pin", "add", "--recursive", "--timeout=120s", root]);
+    }
+}
+
+/// The followers that there are.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Kubo with the recipe of README, and with the box among its peers to stay connected with.
+    Kubo,
+}
+
+impl Kind {
+    /// Starts it on this host. `None` if it cannot be had, as [`Kubo::new`].
+    fn start(self, dir: &Path, host: &Host, peer: &str) -> Option<Box<dyn Follower>> {
+        match self {
+            Kind::Kubo => {
+                let address = host.address();
+                let mut kubo = Kubo::new(dir.join("kubo"))?;
+                kubo.configure("Pubsub.Enabled", "true");
+                kubo.configure("Ipns.UsePubsub", "true");
+                kubo.configure("Addresses.Gateway", &format!("\"/ip4/{address}/tcp/0\""));
+                kubo.configure(
+                    "Addresses.Swarm",
+                    &format!("[\"/ip4/{address}/tcp/0\", \"/ip4/{address}/udp/0/quic-v1\"]"),
+                );
+                kubo.start();
+                kubo.run(&["swarm", "peering", "add", peer]);
+                Some(Box::new(kubo))
+            }
+        }
+    }
+}
+
+/// A box on air, its follower and a viewer, each on a machine of its own, with a link between any two.
+pub struct Scene {
+    pub podium: Podium,
+    pub follower: Box<dyn Follower>,
+    pub boxed: Host,
+    pub mirror: Host,
+    pub viewer: Host,
+    pub box_to_mirror: Link,
+    pub box_to_viewer: Link,
+    pub mirror_to_viewer: Link,
+    _network: Network,
+    _dir: TempDir,
+}
+
+/// A tenth of what one TCP connection gets through a link that loses 2 % at a round trip of 0.1 s, which is about 1 Mbit/s (Mathis
+/// et al., "The macroscopic behavior of the TCP congestion avoidance algorithm", 1997): the rest is for catching up.
+const STREAM: &str =
+    "[video]\nwidth = 320\nheight = 180\nbitrate_kbps = 100\n[audio]\nbitrate_kbps = 32\n";
+
+impl fmt::Debug for Scene {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scene").finish_non_exhaustive()
+    }
+}
+
+impl Scene {
+    /// Goes live and has the follower follow over `transport` (`/tcp/`, `/quic-v1`); each link takes 50 ms one way and loses
+    /// 2 %. `None` where machine or follower are missing, which was said loudly.
+    pub fn start(kind: Kind, transport: &str, seed: u64) -> Option<Scene> {
+        let mut network = Network::new(seed)?;
+        let [boxed, mirror, viewer] = ["box", "mirror", "viewer"].map(|name| network.host(name));
+        let mut link = |a, b| {
+            let link = network.link(a, b);
+            link.delay(Duration::from_millis(50)).loss(0.02);
+            link
+        };
+        let (box_to_mirror, box_to_viewer, mirror_to_viewer) = (
+            link(&boxed, &mirror),
+            link(&boxed, &viewer),
+            link(&mirror, &viewer),
+        );
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = Config {
+            address: Some(boxed.address()),
+            extra: STREAM.into(),
+            ..Config::default()
+        };
+        let podium = boxed.enter(|| {
+            let podium = Podium::start(dir.path(), &config);
+            podium.go_live();
+            podium
+        });
+        let peer = podium.address(transport);
+        let follower = mirror.enter(|| kind.start(dir.path(), &mirror, &peer))?;
+        let scene = Scene {
+            podium,
+            follower,
+            boxed,
+            mirror,
+            viewer,
+            box_to_mirror,
+            box_to_viewer,
+            mirror_to_viewer,
+            _network: network,
+            _dir: dir,
+        };
+        scene.catch_up();
+        Some(scene)
+    }
+
+    /// `/ipfs/<root>`: what the box says that its name means now.
+    pub fn root(&self) -> String {
+        self.boxed.enter(|| self.podium.root())
+    }
+
+    /// Waits until the follower's gateway serves, under the name, all that the box has listed by now; returns the root that
+    /// it takes the name for.
+    pub fn catch_up(&self) -> String {
+        let wanted = self
+            .boxed
+            .enter(|| last_number(&hls::live(&self.podium, "video")));
+        wait_for("the follower to have caught up", || {
+            let (root, playlist) = self.newest()?;
+            (last_number(&playlist) >= wanted).then_some(root)
+        })
+    }
+
+    /// Waits until the follower takes the name for this root.
+    pub fn wait_for_root(&self, wanted: &str) {
+        wait_for("the follower to have this root", || {
+            let (root, _) = self.newest()?;
+            (root == wanted).then_some(())
+        });
+    }
+
+    /// What the follower's gateway has under the name now.
+    fn newest(&self) -> Option<(String, m3u8_rs::MediaPlaylist)> {
+        let url = self.named("video/live.m3u8");
+        let answer = self.mirror.enter(|| http::try_get(&url, &[])).ok()?;
+        if answer.status != 200 {
+            return None;
+        }
+        // All CIDs on the path, from the root on (the path gateway's specification).
+        let root = answer.header("x-ipfs-roots")?.split(',').next()?;
+        Some((format!("/ipfs/{root}"), hls::media_playlist(&answer.body)))
+    }
+
+    fn named(&self, file: &str) -> String {
+        let gateway = self.mirror.enter(|| self.follower.gateway());
+        format!("{gateway}/ipns/{}/{file}", self.podium.name())
+    }
+
+    /// How long after the box lists a segment of `video` the follower's gateway has sent it whole, for each segment that the box
+    /// lists from now on, until `enough` have been read; asked on their own machines, by one clock, twenty times a second.
+    pub fn delays(&self, mut enough: impl FnMut(usize) -> bool + Send) -> Vec<Duration> {
+        let done = AtomicBool::new(false);
+        let (listed, readable) = std::thread::scope(|scope| {
+            let listed = scope.spawn(|| self.boxed.enter(|| self.listed_until(&done)));
+            let readable = scope.spawn(|| {
+                // Also where reading fails: the other must not wait for it for ever.
+                let _done = SetOnDrop(&done);
+                self.mirror.enter(|| self.readable_until(&mut enough))
+            });
+            let joined = (listed.join(), readable.join());
+            let all = |panic| resume_unwind(panic);
+            (joined.0.unwrap_or_else(all), joined.1.unwrap_or_else(all))
+        });
+        let delays = readable.iter().filter_map(|(number, at)| {
+            let listed = listed.get(number)?;
+            Some(at.duration_since(*listed))
+        });
+        delays.collect()
+    }
+
+    /// When the box listed each segment, by its number: blocking reloads are answered at that moment.
+    fn listed_until(&self, done: &AtomicBool) -> BTreeMap<u64, Instant> {
+        let mut listed = BTreeMap::new();
+        let mut next = last_number(&hls::live(&self.podium, "video")) + 1;
+        while !done.load(Ordering::Relaxed) {
+            let list = self.podium.live(&format!("video.m3u8?_HLS_msn={next}"));
+            let at = Instant::now();
+            let last = last_number(&hls::media_playlist(&list.body));
+            // More than one where this thread was late: the earlier ones' moment is not known.
+            listed.insert(last, at);
+            next = last + 1;
+        }
+        listed
+    }
+
+    fn readable_until(&self, enough: &mut impl FnMut(usize) -> bool) -> BTreeMap<u64, Instant> {
+        let mut readable = BTreeMap::new();
+        let mut next = None;
+        while !enough(readable.len()) {
+            wait_for("the next segment at the follower", || {
+                let (_, playlist) = self.newest()?;
+                let next = next.get_or_insert(last_number(&playlist) + 1);
+                let before = *next;
+                let numbers = playlist.media_sequence..;
+                for (number, segment) in numbers.zip(&playlist.segments) {
+                    if number < *next {
+                        continue;
+                    }
+                    let url = self.named(&format!("video/{}", segment.uri));
+                    assert_eq!(http::get(&url).status, 200, "{url}");
+                    readable.insert(number, Instant::now());
+                    *next = number + 1;
+                }
+                (*next > before).then_some(())
+            });
+        }
+        readable
+    }
+}
+
+/// The number of the last segment. The box lists one before it says that it is live.
+fn last_number(playlist: &m3u8_rs::MediaPlaylist) -> u64 {
+    (playlist.media_sequence + playlist.segments.len() as u64).saturating_sub(1)
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The value below which so many percent of `delays` lie (nearest rank). Seconds.
+pub fn percentile(delays: &[Duration], percent: usize) -> f64 {
+    let mut sorted = delays.to_vec();
+    sorted.sort();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted[rank - 1].as_secs_f64()
+}
+
+/// A row of the table of delays.
+pub fn row(name: &str, delays: &[Duration]) -> String {
+    let [p50, p95, max] = [50, 95, 100].map(|percent| percentile(delays, percent));
+    let count = delays.len();
+    format!("| {name} | {count} | {p50:.2} s | {p95:.2} s | {max:.2} s |")
+}
+
+/// The head of that table.
+pub const HEAD: &str = "| follower | segments | p50 | p95 | max |\n|---|---|---|---|---|";
