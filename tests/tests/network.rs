@@ -182,7 +182,8 @@ fn catches_up(kind: Kind, transport: &str) {
         drop(partitions);
         scene.catch_up();
         if let Some(player) = player {
-            // It may say that it could not connect meanwhile, and nothing else.
+            // It has shown more than there was before the cut, so it went on by itself. It may say that it could not connect
+            // meanwhile (this one leaves a segment out then, and has no option to ask again), and nothing else.
             let said = player.join().unwrap();
             let mut said = said.lines().filter(|line| {
                 let unreachable = ["[tcp @", "Failed to open segment", "Failed to reload"];
