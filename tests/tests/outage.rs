@@ -194,13 +194,10 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
     if let Some(player) = player {
         let seen = player.join().unwrap();
         assert_eq!(seen["played"], true, "{seen}");
-        // On a busy machine an answer may come late; all that was asked for was there.
-        let none = Value::Array(vec![]);
-        assert_eq!(
-            (&seen["failed"], &seen["bad_status"]),
-            (&none, &none),
-            "{seen}"
-        );
+        // On a busy machine the player may lose patience; all that it asked for was there.
+        assert_eq!(seen["bad_status"], Value::Array(vec![]), "{seen}");
+        let mut failed = seen["failed"].as_array().unwrap().iter();
+        assert!(failed.all(|it| it["error"] == "net::ERR_ABORTED"), "{seen}");
         let errors = seen["hls"]["errors"].as_array().unwrap();
         assert!(errors.iter().all(|it| it["fatal"] == false), "{seen}");
     }
