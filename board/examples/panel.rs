@@ -144,6 +144,8 @@ fn status() -> Status {
         },
         disk: Facts::healthy().disk,
         segments: 0,
+        unstored: 0,
+        outage: None,
         dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,

@@ -4,6 +4,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use stream::broadcast::Cause;
 use stream::{
     health::{self, Facts},
     screen::{self, MeterReading, Picture, View},
@@ -68,6 +69,8 @@ fn idle() -> Status {
             limit_bytes: 8_000_000_000,
         },
         segments: 0,
+        unstored: 0,
+        outage: None,
         dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
@@ -347,19 +350,16 @@ fn main_faults() {
     };
     check("retrying-on-air", &retrying, &silent(), 500);
 
-    let state = State::Halted {
-        cause: "card is full".to_owned(),
-    };
     let facts = Facts {
-        state: state.clone(),
+        state: State::Live,
+        outage: Some(Cause::DiskFull),
         ..Facts::healthy()
     };
-    let halted = Status {
-        state,
+    let unrecorded = Status {
         health: health::assess(&facts),
-        ..idle()
+        ..live()
     };
-    check("halted", &halted, &silent(), 0);
+    check("not-recording", &unrecorded, &silent(), 0);
 }
 
 #[test]

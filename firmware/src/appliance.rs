@@ -4,6 +4,7 @@ mod recovery;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use board::Board;
@@ -27,7 +28,7 @@ use crate::av_sync::{AvSync, SyncCommand};
 use crate::config::Config;
 use crate::health::Sample;
 use crate::kept::Kept;
-use crate::live::{Live, RecentFile};
+use crate::live::{Live, RecentFile, RecentFiles};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
 use crate::web;
@@ -57,10 +58,14 @@ enum Event {
         attempt: u64,
         result: Result<BroadcastId, StoreError>,
     },
-    Stored {
-        id: BroadcastId,
-        result: Result<Published, StoreError>,
-        files: Vec<RecentFile>,
+    /// An update has been stored, or not: then its files are in memory.
+    Answered {
+        broadcast: u64,
+        /// Whether it was to close the broadcast.
+        closes: bool,
+        /// Nothing where the store was not asked.
+        result: Result<Option<Published>, StoreError>,
+        files: Option<RecentFiles>,
     },
     Command(Command),
     Button(Edge),
@@ -112,9 +117,15 @@ pub(crate) struct Appliance {
     publication: Publication,
     /// The open broadcast in the store.
     id: Option<BroadcastId>,
+    /// What it says of itself.
+    meta: Vec<u8>,
+    /// Counts those that have begun in this life.
+    broadcasts: u64,
     /// Counts the requests to open one.
     openings: u64,
     mark: OnAirMark,
+    /// The last segment that viewers were told of is in memory only.
+    from_memory: bool,
     /// What the hold that is going on will do: it was begun on air.
     hold_ends: bool,
     run: Option<Run>,
@@ -159,7 +170,10 @@ impl Appliance {
             channels,
             answers: mpsc::channel(ANSWERS),
             id: None,
+            meta: Vec::new(),
+            broadcasts: 0,
             openings: 0,
+            from_memory: false,
             hold_ends: false,
             run: None,
             runs: 0,
@@ -237,7 +251,14 @@ impl Appliance {
         match event {
             Event::Media(event) => self.media_event(event),
             Event::Opened { attempt, result } => self.opened(attempt, result),
-            Event::Stored { id, result, files } => self.stored(id, result, files),
+            Event::Answered {
+                broadcast,
+                closes,
+                result,
+                files,
+            } if broadcast == self.broadcasts => self.answered(closes, result, files),
+            // Of a broadcast that is over.
+            Event::Answered { .. } => {}
             Event::Command(Command::Start) => self.step(BroadcastEvent::Start),
             Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
             Event::Command(Command::Mute(muted)) => {
@@ -469,18 +490,32 @@ impl Appliance {
         (self.channels.live).send_modify(|live| live.follow(publication));
     }
 
-    /// Gives the store the next update if it is idle.
+    /// Gives the store the next update if it is idle, or viewers alone if the store takes none.
     fn pump(&mut self) {
-        let Some(id) = self.id else { return };
+        // Until the store has opened the broadcast, or cannot, segments wait.
+        if self.publication.storing() && self.id.is_none() {
+            return;
+        }
         let Some(update) = self.publication.next_update() else {
             return;
         };
+        let id = self.id.filter(|_| update.store);
+        let (broadcast, closes) = (self.broadcasts, update.finish);
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
         tokio::spawn(async move {
-            let (update, files) = to_node(id, update).expect("rows are plain data");
-            let result = node.publish(update).await;
+            let (update, files) = to_node(update).expect("rows are plain data");
+            let result = match id {
+                Some(id) => node.publish(update.of(id)).await.map(Some),
+                None => Ok(None),
+            };
+            let answer = Event::Answered {
+                broadcast,
+                closes,
+                result,
+                files,
+            };
             // The loop may have ended; then nobody waits for the answer.
-            let _ = answers.send(Event::Stored { id, result, files }).await;
+            let _ = answers.send(answer).await;
         });
     }
 
@@ -497,12 +532,18 @@ impl Appliance {
                 ) {
                     self.unmark();
                 }
+                if self.from_memory {
+                    let mark = self.mark.clone();
+                    tokio::task::spawn_blocking(move || mark.set_from_memory(true));
+                }
                 self.step(BroadcastEvent::Opened);
                 self.pump();
             }
             Err(error) => {
-                tracing::error!(%error, "cannot open a broadcast");
+                tracing::error!(%error, "cannot open a broadcast: it goes on air from memory");
+                self.publication.keep_in_memory();
                 self.step(BroadcastEvent::NotOpened(store_cause(&error)));
+                self.pump();
             }
         }
     }
@@ -513,38 +554,48 @@ impl Appliance {
         tokio::task::spawn_blocking(move || mark.clear());
     }
 
-    fn stored(
+    /// A segment is published, from memory or stored.
+    fn mark_memory(&mut self, from_memory: bool) {
+        if std::mem::replace(&mut self.from_memory, from_memory) != from_memory {
+            let mark = self.mark.clone();
+            tokio::task::spawn_blocking(move || mark.set_from_memory(from_memory));
+        }
+    }
+
+    fn answered(
         &mut self,
-        id: BroadcastId,
-        result: Result<Published, StoreError>,
-        files: Vec<RecentFile>,
+        closes: bool,
+        result: Result<Option<Published>, StoreError>,
+        files: Option<RecentFiles>,
     ) {
-        if self.id != Some(id) {
-            return;
+        let root = result.as_ref().ok().and_then(|it| *it).map(|it| it.root);
+        let row = match root {
+            Some(_) => self.publication.stored(),
+            None => self.publication.failed(),
+        };
+        let publication = &self.publication;
+        (self.channels.live).send_modify(|live| live.update(publication, root, files));
+        if let Some(row) = &row {
+            self.mark_memory(root.is_none());
+            self.panel.published(row, Instant::now());
+            self.step(BroadcastEvent::Published);
         }
         match result {
-            Ok(published) => {
-                let row = self.publication.stored();
-                let publication = &self.publication;
-                self.channels
-                    .live
-                    .send_modify(|live| live.update(publication, published.root, files));
-                if let Some(row) = &row {
-                    self.panel.published(row, Instant::now());
-                    self.step(BroadcastEvent::Published);
-                }
-                if self.publication.finished() {
-                    self.id = None;
-                    tracing::info!(root = %published.root, "the broadcast is complete");
-                    self.step(BroadcastEvent::Finished);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "a segment is lost");
-                self.publication.failed();
-                self.follow();
+            Ok(Some(_)) => self.step(BroadcastEvent::Stored),
+            Ok(None) => {}
+            Err(error) if closes => {
+                tracing::error!(%error, "the broadcast cannot be closed");
                 self.step(BroadcastEvent::Failed(store_cause(&error)));
             }
+            Err(error) => {
+                tracing::error!(%error, "a segment is not recorded: viewers get it from memory");
+                self.step(BroadcastEvent::NotStored(store_cause(&error)));
+            }
+        }
+        if let Some(root) = root.filter(|_| self.publication.finished()) {
+            self.id = None;
+            tracing::info!(%root, "the broadcast is complete");
+            self.step(BroadcastEvent::Finished);
         }
         self.pump();
     }
@@ -567,6 +618,8 @@ impl Appliance {
     fn perform(&mut self, action: Action) {
         match action {
             Action::Begin => self.begin(),
+            Action::Open => self.open(),
+            Action::Store => self.publication.store_again(),
             Action::StartProgramme => {
                 self.runs += 1;
                 self.publication.begin_run();
@@ -594,6 +647,11 @@ impl Appliance {
                 self.follow();
                 self.pump();
             }
+            Action::Abandon => {
+                self.unmark();
+                self.publication.abandon();
+                self.follow();
+            }
         }
     }
 
@@ -603,7 +661,6 @@ impl Appliance {
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
         self.publication.attach(web::player());
-        self.channels.live.send_modify(Live::forget);
         self.keeper.keep(Some(self.wishes));
         self.id = None;
         self.since = wall_now();
@@ -614,9 +671,16 @@ impl Appliance {
             first,
             format: Format::of(&self.config),
         };
-        let meta = serde_json::to_vec(&meta).expect("plain data");
+        self.meta = serde_json::to_vec(&meta).expect("plain data");
+        self.broadcasts += 1;
+        self.from_memory = false;
+        self.open();
+    }
+
+    fn open(&mut self) {
         self.openings += 1;
         let attempt = self.openings;
+        let meta = self.meta.clone();
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
         let mark = self.mark.clone();
         tokio::spawn(async move {
@@ -638,7 +702,8 @@ impl Appliance {
             now,
             &self.broadcast,
             panel::Published {
-                segments: self.publication.rows().len() as u64,
+                segments: self.publication.rows().len() as u64 + self.publication.unstored(),
+                unstored: self.publication.unstored(),
                 dropped_units: self.dropped_units,
                 finished: self.publication.finished(),
                 aired: self.aired,
@@ -674,11 +739,27 @@ impl Appliance {
     }
 }
 
+/// An update in the node's words, but for the broadcast that it is of.
+pub(crate) struct ToNode {
+    row: Option<Vec<u8>>,
+    files: Vec<NewFile>,
+    finish: bool,
+}
+
+impl ToNode {
+    pub(crate) fn of(self, broadcast: BroadcastId) -> node::Update {
+        let ToNode { row, files, finish } = self;
+        node::Update {
+            broadcast,
+            row,
+            files,
+            finish,
+        }
+    }
+}
+
 /// Translates an update into the node's words; also says which of its files viewers will ask for next.
-fn to_node(
-    broadcast: BroadcastId,
-    update: Update,
-) -> anyhow::Result<(node::Update, Vec<RecentFile>)> {
+fn to_node(update: Update) -> anyhow::Result<(ToNode, Option<RecentFiles>)> {
     let mut recent = Vec::new();
     let files = update
         .files
@@ -686,12 +767,12 @@ fn to_node(
         .map(|file| {
             // A part is a leaf: hashed here once, never copied.
             let leaves: Vec<Leaf> = file.parts.iter().cloned().flat_map(Leaf::split).collect();
-            if file.path.ends_with(".m4s") {
-                recent.push(RecentFile {
+            if file.path.ends_with(".m4s") || file.path.ends_with(".mp4") {
+                recent.push(Arc::new(RecentFile {
                     path: file.path.clone(),
                     cid: node::file_cid(&leaves),
                     parts: file.parts,
-                });
+                }));
             }
             NewFile {
                 path: file.path,
@@ -705,14 +786,13 @@ fn to_node(
             keep: Some(tail.keep),
         }))
         .collect();
+    let recent = update.row.as_ref().map(|row| RecentFiles {
+        media_sequence: row.media_sequence,
+        files: recent,
+    });
     let row = update.row.map(|row| serde_json::to_vec(&row)).transpose()?;
-    let update = node::Update {
-        broadcast,
-        row,
-        files,
-        finish: update.finish,
-    };
-    Ok((update, recent))
+    let finish = update.finish;
+    Ok((ToNode { row, files, finish }, recent))
 }
 
 fn store_cause(error: &StoreError) -> Cause {

@@ -11,7 +11,7 @@ use crate::appliance::clock_sane;
 
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// With less than this a broadcast that was halted by a full disk stays halted: a few segments and the journal must fit.
+/// With less than this a full disk stays full: a few segments and the journal must fit.
 const ROOM_BYTES: u64 = 64 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +25,7 @@ pub(crate) struct Sample {
 }
 
 impl Sample {
-    /// Whether a broadcast that was halted by a full disk may go on.
+    /// Whether a store that found the disk full may be asked again.
     pub(crate) fn room(&self) -> bool {
         self.disk_free_bytes.is_none_or(|free| free >= ROOM_BYTES)
     }

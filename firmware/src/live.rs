@@ -1,7 +1,7 @@
 //! What viewers may see at one moment. The loop makes a new value with every part and every stored segment; the gateway only
 //! reads, and waits for the next one.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,9 +12,9 @@ use stream::media::Rendition;
 use stream::publication::{MAX_WAITING, PartName, Publication};
 use stream::status::Signal;
 
-/// Segments of each rendition that are kept in memory: what a player at the live edge asks for. Older ones are read from
-/// the store.
-const RECENT: usize = 8;
+/// Segments that are kept in memory: what a player at the live edge asks for. Older ones are read from the store, if they are
+/// there.
+const RECENT: u64 = 8;
 
 /// Segments of which parts are kept: twice as many as list them (rfc8216bis 6.2.2), and those that are not stored yet: under way,
 /// waiting, open.
@@ -27,6 +27,13 @@ pub(crate) struct RecentFile {
     pub(crate) path: String,
     pub(crate) cid: Cid,
     pub(crate) parts: Vec<Bytes>,
+}
+
+/// The files of one segment: of each rendition, with the init segment where that is not stored.
+#[derive(Debug, Clone)]
+pub(crate) struct RecentFiles {
+    pub(crate) media_sequence: u64,
+    pub(crate) files: Vec<Arc<RecentFile>>,
 }
 
 /// A playlist in the words that viewers get.
@@ -70,7 +77,8 @@ pub(crate) struct Live {
     pub(crate) index: Option<LiveText>,
     /// Of each [`Rendition`], where there is one.
     pub(crate) playlists: [Option<LivePlaylist>; Rendition::ALL.len()],
-    recent: VecDeque<Arc<RecentFile>>,
+    /// By media sequence number. Numbers are global, so those of another broadcast do no harm.
+    recent: BTreeMap<u64, Vec<Arc<RecentFile>>>,
     /// What was listed, or may be asked for next.
     parts: BTreeMap<(Rendition, PartName), Bytes>,
 }
@@ -93,14 +101,25 @@ pub(crate) struct Public {
 }
 
 impl Live {
-    /// Takes over what has become durable: the playlists, and the segments just stored.
-    pub(crate) fn update(&mut self, publication: &Publication, root: Cid, files: Vec<RecentFile>) {
-        self.root = Some(root);
+    /// Takes over what has been published: the playlists, and the files of the segment. `root` is the broadcast's directory, if
+    /// the store has taken them.
+    pub(crate) fn update(
+        &mut self,
+        publication: &Publication,
+        root: Option<Cid>,
+        files: Option<RecentFiles>,
+    ) {
+        self.root = root.or(self.root);
         let index = publication.origin_index();
         self.index = index.map(|index| LiveText::new(index.to_string()));
-        self.recent.extend(files.into_iter().map(Arc::new));
-        while self.recent.len() > RECENT * publication.renditions().len() {
-            self.recent.pop_front();
+        if let Some(RecentFiles {
+            media_sequence,
+            files,
+        }) = files
+        {
+            self.recent.insert(media_sequence, files);
+            (self.recent)
+                .retain(|number, _| number + RECENT > media_sequence || publication.keeps(*number));
         }
         self.follow(publication);
     }
@@ -108,7 +127,7 @@ impl Live {
     /// Takes over the parts that have come, and the playlists that list them.
     pub(crate) fn follow(&mut self, publication: &Publication) {
         // A broadcast that has no segment yet leaves the one before on show.
-        if publication.rows().is_empty() {
+        if !publication.on_show() {
             return;
         }
         for part in publication.origin_parts() {
@@ -139,14 +158,8 @@ impl Live {
 
     /// A file of the current broadcast, if it is among the newest.
     pub(crate) fn recent(&self, path: &str) -> Option<Arc<RecentFile>> {
-        (self.recent.iter().rev())
+        (self.recent.values().rev().flatten())
             .find(|file| file.path == path)
             .cloned()
-    }
-
-    /// Another broadcast begins: what was recent belongs to the one before. Its parts are listed until the first segment of the
-    /// new one is stored, and leave by their numbers.
-    pub(crate) fn forget(&mut self) {
-        self.recent.clear();
     }
 }

@@ -57,9 +57,6 @@ pub(crate) fn state(broadcast: &Broadcast) -> State {
             attempt: broadcast.attempt(),
         },
         BroadcastState::Stopping { .. } => State::Stopping,
-        BroadcastState::Halted { cause, .. } => State::Halted {
-            cause: cause.to_string(),
-        },
     }
 }
 
@@ -67,6 +64,8 @@ pub(crate) fn state(broadcast: &Broadcast) -> State {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
     pub(crate) segments: u64,
+    /// See [`Status::unstored`].
+    pub(crate) unstored: u64,
     /// See [`Status::dropped_units`].
     pub(crate) dropped_units: u64,
     pub(crate) finished: bool,
@@ -284,6 +283,7 @@ impl Panel {
             stored_bytes: store.stored_bytes,
             limit_bytes: store.limit_bytes,
         };
+        let outage = broadcast.outage().map(|outage| outage.cause.clone());
         let machine = self.sample.machine;
         let facts = Facts {
             state: state.clone(),
@@ -296,6 +296,7 @@ impl Panel {
             frozen: seen.frozen,
             oversize: oversize.map(|oversize| oversize.cause),
             disk,
+            outage: outage.clone(),
             segment_age,
             segment_duration: self.identity.segment,
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
@@ -341,6 +342,8 @@ impl Panel {
             },
             disk,
             segments: published.segments,
+            unstored: published.unstored,
+            outage: outage.map(|cause| cause.to_string()),
             dropped_units: published.dropped_units,
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),

@@ -13,6 +13,8 @@ const VIDEO_PART: usize = 125_000;
 const AUDIO_PART: usize = 5_333;
 /// A sliding playlist of 30 segments.
 const PLAYLIST: usize = 2600;
+/// A playlist of playlists.
+const INDEX: usize = 600;
 
 fn noise(length: usize, seed: u64) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -32,6 +34,16 @@ fn segment(rendition: &str, bytes: usize, index: u64) -> NewFile {
         path: format!("{rendition}/{:04}/{index}.m4s", index / 256),
         leaves: parts.flat_map(|part| Leaf::split(part.into())).collect(),
         keep: None,
+    }
+}
+
+/// A playlist that only grows, of leaves of 64 segments.
+fn event(path: &str, index: u64) -> NewFile {
+    let last = (index % 64 + 1) as usize * 90;
+    NewFile {
+        path: path.to_owned(),
+        leaves: Leaf::split(noise(last, index + path.len() as u64).into()),
+        keep: Some((index / 64) as usize),
     }
 }
 
@@ -56,13 +68,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut waits = Vec::new();
     let mut media = 0;
     for index in 0..SEGMENTS {
-        let playlist = |name: &str, seed| NewFile::new(name, noise(PLAYLIST, seed + index));
+        let text = |name: &str, bytes, seed| NewFile::new(name, noise(bytes, seed + index));
         let files = vec![
             segment("video", VIDEO_PART, index),
             segment("audio", AUDIO_PART, index),
-            playlist("video/live.m3u8", 1 << 32),
-            playlist("audio/live.m3u8", 1 << 33),
-            playlist("index.m3u8", 1 << 34),
+            text("video/live.m3u8", PLAYLIST, 1 << 32),
+            text("audio/live.m3u8", PLAYLIST, 1 << 33),
+            text("index.m3u8", INDEX, 1 << 34),
+            text("event.m3u8", INDEX, 1 << 35),
+            event("video/event.m3u8", index),
+            event("audio/event.m3u8", index),
         ];
         media += PARTS * (VIDEO_PART + AUDIO_PART) as u64;
         let update = Update {

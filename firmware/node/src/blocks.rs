@@ -71,6 +71,15 @@ impl Blocks {
         self.path(cid).try_exists()
     }
 
+    /// Bytes of a block's file, if it is there.
+    pub(crate) fn length(&self, cid: &Cid) -> Result<Option<u64>> {
+        match std::fs::metadata(self.path(cid)) {
+            Ok(file) => Ok(Some(file.len())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes blocks; one that is not there is no error. Who is reading one reads it to its end.
     pub(crate) fn remove(&self, cids: &[Cid]) -> Result<()> {
         for cid in cids {

@@ -380,11 +380,9 @@ impl Fsck<'_> {
 
     /// Reads every block that the journal names and returns those that are not there or not what they should be.
     fn verify_blocks(&mut self, journal: &Journal) -> Result<HashSet<Cid>, Failure> {
-        let mut named = Vec::new();
-        journal.for_each_block(|cid, references, _| named.push((cid, references)))?;
-        let known: HashSet<Cid> = named.iter().map(|(cid, _)| *cid).collect();
+        let named = journal.known()?;
         let mut useless: Vec<Cid> = (self.lengths.keys().copied())
-            .filter(|cid| !known.contains(cid))
+            .filter(|cid| !named.contains_key(cid))
             .collect();
         self.report.leftovers += useless.len();
         let mut bad = HashSet::new();
@@ -415,7 +413,7 @@ impl Fsck<'_> {
 
     fn broadcasts(&mut self, journal: &Journal, bad: &HashSet<Cid>) -> Result<(), Failure> {
         let mut lost: HashMap<BroadcastId, BTreeSet<String>> = HashMap::new();
-        journal.for_each_file(|broadcast, path, _, blocks| {
+        journal.for_each_file(|broadcast, path, blocks, _| {
             if blocks.iter().any(|block| bad.contains(block)) {
                 lost.entry(broadcast).or_default().insert(path);
             }

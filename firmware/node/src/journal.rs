@@ -6,22 +6,24 @@
 //! | `broadcasts` | id | meta, root, state |
 //! | `rows` | broadcast, index | opaque bytes |
 //! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of its leaves, of a node its content's bytes |
-//! | `blocks` | CID | references, length in bytes |
+//! | `blocks` | CID | references, length in bytes; of those that are not named exactly once |
 //! | `names` | IPNS name | its newest signed record |
 //! | `pins` | broadcast | nothing: it is never deleted to make room |
 //!
 //! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them.
 //!
-//! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. One with 0 references is
-//! garbage: it may still be on disk, and its row goes when it no longer is. A row exists for every block that was ever
-//! named by a commit, so a block on disk without a row is an orphan.
+//! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. Almost every block is named once,
+//! and has no row: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is known the store
+//! says ([`Held`]): blocks are there before they are named, and named until they are garbage. One with 0 references is garbage:
+//! it may still be on disk, and its row goes when it no longer is. A block on disk that nothing names and that has no row is an
+//! orphan.
 
 #[cfg(test)]
 mod check;
 pub(crate) mod repair;
 mod tree;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -32,8 +34,8 @@ use crate::names::{Name, NameRecord};
 use crate::{BroadcastId, JournalError, StoreError, Update, path};
 use tree::{Change, Counted, Tree};
 
-/// Version of the tables.
-const FORMAT: u64 = 1;
+/// Version of the tables. In version 1 every block had a row.
+const FORMAT: u64 = 2;
 /// redb's default is 1 GiB, a whole Raspberry Pi; the working set is a few directories and their blocks' rows.
 pub(crate) const CACHE_BYTES: usize = 8 << 20;
 
@@ -85,6 +87,9 @@ pub(crate) struct Broadcast {
     pub(crate) pinned: bool,
 }
 
+/// Bytes of a block in the store, if it is there.
+pub(crate) type Held<'a> = &'a dyn Fn(&Cid) -> std::io::Result<Option<u64>>;
+
 /// Opens the database: a file on the box; tests put something else beneath it.
 pub(crate) type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
 
@@ -113,7 +118,9 @@ pub(crate) struct Staged {
     transaction: WriteTransaction,
     /// Blocks that must be durable before the commit.
     pub(crate) blocks: Vec<(Cid, Bytes)>,
-    /// Bytes of those that the journal does not have yet.
+    /// Those that the store does not have yet.
+    pub(crate) new: Vec<Cid>,
+    /// Bytes of those that count as stored from now on.
     pub(crate) new_bytes: u64,
     pub(crate) root: Cid,
     /// Blocks that nothing names any more.
@@ -134,6 +141,11 @@ impl Journal {
             match format {
                 None => drop(meta.insert("format", FORMAT)?),
                 Some(FORMAT) => {}
+                Some(1) => {
+                    let mut blocks = transaction.open_table(BLOCKS)?;
+                    blocks.retain(|_, (references, _)| references != 1)?;
+                    meta.insert("format", FORMAT)?;
+                }
                 Some(other) => {
                     let reason = format!(
                         "its tables are of version {other}, and this podium knows version {FORMAT}"
@@ -191,15 +203,12 @@ impl Journal {
         Ok(())
     }
 
-    /// Bytes of all blocks that are on disk or may be.
-    pub(crate) fn stored_bytes(&self) -> Result<u64> {
+    /// Root of a broadcast.
+    pub(crate) fn root(&self, broadcast: BroadcastId) -> Result<Option<Cid>> {
         let transaction = self.database()?.begin_read()?;
-        let blocks = transaction.open_table(BLOCKS)?;
-        let mut sum = 0;
-        for row in blocks.iter()? {
-            sum += u64::from(row?.1.value().1);
-        }
-        Ok(sum)
+        let broadcasts = transaction.open_table(BROADCASTS)?;
+        let root = broadcasts.get(broadcast.0)?.and_then(|row| row.value().1);
+        Ok(root.map(|key| cid(&key)))
     }
 
     /// Oldest first.
@@ -286,7 +295,7 @@ impl Journal {
     }
 
     /// Prepares an update: the rows are written but not committed, and the directories on the changed paths encoded.
-    pub(crate) fn stage(&self, update: &Update) -> Result<Staged, StoreError> {
+    pub(crate) fn stage(&self, update: &Update, held: Held<'_>) -> Result<Staged, StoreError> {
         let files: Vec<_> = update
             .files
             .iter()
@@ -347,12 +356,14 @@ impl Journal {
         }
         let Counted {
             blocks,
+            new,
             new_bytes,
             garbage,
-        } = change.count(&transaction)?;
+        } = change.count(&transaction, held)?;
         Ok(Staged {
             transaction,
             blocks,
+            new,
             new_bytes,
             root,
             garbage,
@@ -377,9 +388,22 @@ impl Journal {
         &self,
         broadcast: BroadcastId,
         count: usize,
-    ) -> Result<(Vec<Cid>, bool)> {
+        held: Held<'_>,
+    ) -> Result<(Vec<Cid>, bool), StoreError> {
         let transaction = self.write()?;
         let mut change = Change::default();
+        let done = Self::take_entries(&transaction, broadcast, count, &mut change)?;
+        let counted = change.count(&transaction, held)?;
+        transaction.commit().map_err(JournalError::from)?;
+        Ok((counted.garbage, done))
+    }
+
+    fn take_entries(
+        transaction: &WriteTransaction,
+        broadcast: BroadcastId,
+        count: usize,
+        change: &mut Change,
+    ) -> Result<bool> {
         let done;
         {
             let mut entries = transaction.open_table(ENTRIES)?;
@@ -407,35 +431,34 @@ impl Journal {
                     .retain_in(rows, |_, _| false)?;
             }
         }
-        let counted = change.count(&transaction)?;
-        transaction.commit()?;
-        Ok((counted.garbage, done))
+        Ok(done)
     }
 
     /// Of these blocks, those that are garbage.
     pub(crate) fn still_garbage(&self, cids: &[Cid]) -> Result<Vec<Cid>> {
-        self.filter(cids, |row| matches!(row, Some((0, _))))
-    }
-
-    /// Of these blocks, those that no commit ever named.
-    pub(crate) fn unknown(&self, cids: &[Cid]) -> Result<Vec<Cid>> {
-        self.filter(cids, |row| row.is_none())
-    }
-
-    fn filter(&self, cids: &[Cid], keep: impl Fn(Option<(u64, u32)>) -> bool) -> Result<Vec<Cid>> {
         let transaction = self.database()?.begin_read()?;
         let blocks = transaction.open_table(BLOCKS)?;
         let mut kept = Vec::new();
         for cid in cids {
-            let row = match try_key(cid) {
-                Some(key) => blocks.get(key)?.map(|row| row.value()),
-                None => None,
-            };
-            if keep(row) {
+            if blocks.get(key(cid))?.is_some_and(|row| row.value().0 == 0) {
                 kept.push(*cid);
             }
         }
         Ok(kept)
+    }
+
+    /// Blocks that are named, or garbage, with their references. It is as long as the store.
+    pub(crate) fn known(&self) -> Result<HashMap<Cid, u64>> {
+        let transaction = self.database()?.begin_read()?;
+        let broadcasts = transaction.open_table(BROADCASTS)?;
+        let counted = references(&broadcasts, &transaction.open_table(ENTRIES)?)?;
+        let mut known: HashMap<Cid, u64> = (counted.into_iter())
+            .map(|(key, references)| (cid(&key), references))
+            .collect();
+        for row in transaction.open_table(BLOCKS)?.iter()? {
+            known.entry(cid(&row?.0.value())).or_insert(0);
+        }
+        Ok(known)
     }
 
     /// Drops the rows of garbage that is no longer on disk; returns their bytes.
@@ -456,36 +479,25 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Calls `visit` with every block: CID, references, length in bytes.
-    pub(crate) fn for_each_block(&self, mut visit: impl FnMut(Cid, u64, u32)) -> Result<()> {
-        let transaction = self.database()?.begin_read()?;
-        let blocks = transaction.open_table(BLOCKS)?;
-        for row in blocks.iter()? {
-            let (key, row) = row?;
-            let (references, length) = row.value();
-            visit(cid(&key.value()), references, length);
-        }
-        Ok(())
-    }
-
-    /// Calls `visit` with every file: broadcast, path, CID, its blocks.
+    /// Calls `visit` with every file: broadcast, path, its blocks, the first of which is its own, and the bytes of all together.
     pub(crate) fn for_each_file(
         &self,
-        mut visit: impl FnMut(BroadcastId, String, Cid, &[Cid]),
+        mut visit: impl FnMut(BroadcastId, String, &[Cid], u64),
     ) -> Result<()> {
         let transaction = self.database()?.begin_read()?;
         let entries = transaction.open_table(ENTRIES)?;
         for row in entries.iter()? {
             let (place, row) = row?;
-            let ((broadcast, dir, name), (kind, file, _, leaves)) = (place.value(), row.value());
+            let ((broadcast, dir, name), (kind, file, tsize, leaves)) =
+                (place.value(), row.value());
             if kind == FILE {
                 let mut blocks = vec![cid(&file)];
                 blocks.extend(leaf_cids(leaves));
                 visit(
                     BroadcastId(broadcast),
                     path::join(dir, name),
-                    cid(&file),
                     &blocks,
+                    tsize,
                 );
             }
         }
@@ -567,6 +579,27 @@ fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]
     Ok(())
 }
 
+/// The places in entries and broadcasts that name each block.
+fn references(
+    broadcasts: &impl ReadableTable<u64, BroadcastRow<'static>>,
+    entries: &impl ReadableTable<(u64, &'static str, &'static str), EntryRow<'static>>,
+) -> Result<HashMap<CidKey, u64>> {
+    let mut counted: HashMap<CidKey, u64> = HashMap::new();
+    for row in broadcasts.iter()? {
+        if let Some(root) = row?.1.value().1 {
+            *counted.entry(root).or_default() += 1;
+        }
+    }
+    for row in entries.iter()? {
+        let row = row?.1;
+        let (_, node, _, leaves) = row.value();
+        for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
+            *counted.entry(*key).or_default() += 1;
+        }
+    }
+    Ok(counted)
+}
+
 /// The keys of all entries of a broadcast.
 fn of(broadcast: BroadcastId) -> std::ops::Range<(u64, &'static str, &'static str)> {
     (broadcast.0, "", "")..(broadcast.0 + 1, "", "")
@@ -577,11 +610,8 @@ fn leaf_cids(leaves: &[u8]) -> impl Iterator<Item = Cid> {
 }
 
 fn key(cid: &Cid) -> CidKey {
-    try_key(cid).expect("our CIDs are version 1 with sha2-256")
-}
-
-fn try_key(cid: &Cid) -> Option<CidKey> {
-    cid.to_bytes().try_into().ok()
+    let bytes = cid.to_bytes().try_into();
+    bytes.expect("our CIDs are version 1 with sha2-256")
 }
 
 fn cid(key: &CidKey) -> Cid {

@@ -58,35 +58,53 @@ pub(crate) async fn reconcile(
     let mut recovered = Recovered::default();
 
     let found = in_journal(journal, move |journal| {
-        let cids: Vec<Cid> = listed.iter().map(|(cid, _)| *cid).collect();
-        let orphans = journal.unknown(&cids)?;
         let listed: HashMap<Cid, u64> = listed.into_iter().collect();
+        let known = journal.known()?;
+        let orphans: Vec<Cid> = (listed.keys().copied())
+            .filter(|cid| !known.contains_key(cid))
+            .collect();
+        let stored_bytes: u64 = (listed.iter())
+            .filter(|(cid, _)| known.contains_key(cid))
+            .map(|(_, length)| *length)
+            .sum();
         let (mut missing, mut garbage, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
-        journal.for_each_block(|cid, references, length| {
-            match (references, listed.get(&cid)) {
-                (0, Some(_)) => garbage.push(cid),
-                (0, None) => gone.push(cid),
-                (_, Some(there)) if *there == u64::from(length) => {}
-                // Cut off: as good as not there.
-                (_, _) => drop(missing.insert(cid)),
+        for (cid, references) in known {
+            match (references, listed.contains_key(&cid)) {
+                (0, true) => garbage.push(cid),
+                (0, false) => gone.push(cid),
+                (_, true) => {}
+                (_, false) => drop(missing.insert(cid)),
             }
-        })?;
+        }
         if !gone.is_empty() {
             journal.forget(&gone)?;
         }
+        // Of what a failed disk has left in doubt.
+        let wrong = journal.recount(&listed, true)?;
+        if wrong > 0 {
+            tracing::warn!(rows = wrong, "references counted anew");
+        }
+        // Cut off: as good as not there.
+        journal.for_each_file(|_, _, blocks, bytes| {
+            let lengths = blocks.iter().map(|block| listed.get(block));
+            if lengths.sum::<Option<u64>>().is_some_and(|sum| sum != bytes) {
+                missing.insert(blocks[0]);
+            }
+        })?;
         let directories = match missing.is_empty() {
             true => Vec::new(),
             false => journal.directories(|cid| missing.contains(cid))?,
         };
-        Ok((orphans, garbage, missing, directories))
+        Ok((orphans, garbage, missing, directories, stored_bytes))
     });
-    let (orphans, garbage, mut missing, directories) = found.await?;
+    let (orphans, garbage, mut missing, directories, mut stored_bytes) = found.await?;
 
     recovered.removed_orphans = orphans.len();
     store.remove(orphans).await?;
     recovered.repaired_directories = directories.len();
-    for (cid, _) in &directories {
+    for (cid, bytes) in &directories {
         missing.remove(cid);
+        stored_bytes += bytes.len() as u64;
     }
     if !directories.is_empty() {
         store.put(directories).await?;
@@ -96,14 +114,14 @@ pub(crate) async fn reconcile(
         let mut files = Vec::new();
         let mut count = 0;
         if !missing.is_empty() {
-            journal.for_each_file(|broadcast, path, cid, blocks| {
+            journal.for_each_file(|broadcast, path, blocks, _| {
                 if blocks.iter().any(|block| missing.contains(block)) {
                     count += 1;
                     if files.len() < MAX_REPORTED {
                         files.push(MissingFile {
                             broadcast,
                             path,
-                            cid,
+                            cid: blocks[0],
                         });
                     }
                 }
@@ -117,16 +135,9 @@ pub(crate) async fn reconcile(
             Some(newest) => journal.rows(newest.id)?,
             None => Vec::new(),
         };
-        Ok((
-            files,
-            count,
-            deleting,
-            kept,
-            newest,
-            journal.stored_bytes()?,
-        ))
+        Ok((files, count, deleting, kept, newest))
     });
-    let (files, count, deleting, kept, newest, stored_bytes) = summary.await?;
+    let (files, count, deleting, kept, newest) = summary.await?;
     if count > 0 {
         tracing::error!(
             files = count,

@@ -19,6 +19,8 @@ pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
+    /// Bytes of a block as it lies there.
+    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
     /// A block that is not there is no error.
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>>;
     /// Every block with its length in bytes.
@@ -58,6 +60,10 @@ impl BlockStore for Files {
 
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
         self.blocking(move |files| files.has(&cid))
+    }
+
+    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
+        self.blocks.length(cid)
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {
@@ -106,6 +112,10 @@ impl BlockStore for HostStore {
             None => self.files.has(cid),
             Some(_) => futures::future::ready(Ok(true)).boxed(),
         }
+    }
+
+    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
+        self.files.length(cid)
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {

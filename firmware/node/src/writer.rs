@@ -6,7 +6,7 @@
 //! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped. Blocks are
 //! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,6 +93,8 @@ pub(crate) struct Writer {
     garbage: VecDeque<Batch>,
     /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
     garbage_since: HashMap<Cid, u64>,
+    /// Blocks of failed updates that could not be removed: they are there, and nothing names them.
+    orphans: HashSet<Cid>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -144,6 +146,7 @@ impl Writer {
             updates: 0,
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
+            orphans: HashSet::new(),
             deleting: inherited.deleting.into(),
             removal: None,
             not_before: now,
@@ -251,10 +254,10 @@ impl Writer {
         }
 
         let blocks = std::mem::take(&mut staged.blocks);
-        let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
+        let new = std::mem::take(&mut staged.new);
         if let Err(error) = self.store.put(blocks).await {
             drop(staged);
-            self.remove_unnamed(cids).await;
+            self.remove_unnamed(new).await;
             return Err(error.into());
         }
         let garbage = std::mem::take(&mut staged.garbage);
@@ -267,8 +270,13 @@ impl Writer {
         });
         let record = match committed.await {
             Ok(record) => record,
-            Err(error) => return Err(self.not_committed(cids, error).await),
+            Err(error) => {
+                self.not_committed(update.broadcast, root, new, new_bytes)
+                    .await;
+                return Err(error);
+            }
         };
+        self.orphans.retain(|cid| !new.contains(cid));
         if names {
             self.newest = Some((update.broadcast, root));
         }
@@ -282,14 +290,23 @@ impl Writer {
         })
     }
 
-    async fn not_committed(&mut self, cids: Vec<Cid>, error: StoreError) -> StoreError {
-        // Whether it is on disk shows when the database is opened anew, and then the journal knows the blocks.
+    async fn not_committed(
+        &mut self,
+        broadcast: BroadcastId,
+        root: Cid,
+        new: Vec<Cid>,
+        new_bytes: u64,
+    ) {
+        // Whether it is on disk shows when the database is opened anew.
         self.journal.close();
-        self.remove_unnamed(cids).await;
-        if let Ok(bytes) = self.in_journal(|journal| Ok(journal.stored_bytes()?)).await {
-            self.stored_bytes = bytes;
+        let found = self.in_journal(move |journal| Ok(journal.root(broadcast)?));
+        match found.await {
+            Ok(found) if found == Some(root) => self.stored_bytes += new_bytes,
+            Ok(_) => self.remove_unnamed(new).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether the failed update is there: the next start will");
+            }
         }
-        error
     }
 
     /// Signs another record where the last one is about to expire, or could not be signed for want of a clock.
@@ -324,8 +341,16 @@ impl Writer {
     }
 
     async fn stage(&self, update: &Arc<Update>) -> Result<Staged, StoreError> {
-        let update = update.clone();
-        self.in_journal(move |journal| journal.stage(&update)).await
+        let (update, store) = (update.clone(), self.store.clone());
+        let orphans = self.orphans.clone();
+        self.in_journal(move |journal| {
+            let held = |cid: &Cid| match orphans.contains(cid) {
+                true => Ok(None),
+                false => store.length(cid),
+            };
+            journal.stage(&update, &held)
+        })
+        .await
     }
 
     /// Deletes the oldest finished broadcasts until so many bytes fit.
@@ -410,9 +435,11 @@ impl Writer {
         let Some(&broadcast) = self.deleting.front() else {
             return Ok(());
         };
-        let (garbage, done) = self
-            .in_journal(move |journal| Ok(journal.take_apart(broadcast, ENTRIES_AT_ONCE)?))
-            .await?;
+        let store = self.store.clone();
+        let taken = self.in_journal(move |journal| {
+            journal.take_apart(broadcast, ENTRIES_AT_ONCE, &|cid| store.length(cid))
+        });
+        let (garbage, done) = taken.await?;
         if done {
             self.deleting.pop_front();
         }
@@ -474,18 +501,10 @@ impl Writer {
     }
 
     /// After a failed update: its blocks must not stay as orphans until the next open.
-    async fn remove_unnamed(&mut self, cids: Vec<Cid>) {
-        let unnamed = match self
-            .in_journal(move |journal| Ok(journal.unknown(&cids)?))
-            .await
-        {
-            Ok(unnamed) => unnamed,
-            Err(error) => {
-                return tracing::warn!(%error, "cannot tell which blocks of the failed update to remove");
-            }
-        };
-        if let Err(error) = self.store.remove(unnamed).await {
+    async fn remove_unnamed(&mut self, new: Vec<Cid>) {
+        if let Err(error) = self.store.remove(new.clone()).await {
             tracing::warn!(%error, "blocks of the failed update stay until the next start");
+            self.orphans.extend(new);
         }
     }
 

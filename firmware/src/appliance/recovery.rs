@@ -16,6 +16,9 @@ use crate::numbers;
 use crate::web;
 use crate::wishes::Wishes;
 
+/// Nobody broadcasts for longer without a clock and a disk.
+const A_DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// What the journal keeps of a broadcast beside its rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Meta {
@@ -81,7 +84,7 @@ pub(crate) async fn close(
     let Some(update) = publication.next_update() else {
         return Ok(None);
     };
-    match node.publish(to_node(id, update)?.0).await {
+    match node.publish(to_node(update)?.0.of(id)).await {
         Ok(published) => {
             publication.stored();
             Ok(Some(published.root))
@@ -136,6 +139,13 @@ impl Appliance {
         let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
         publication.attach(web::player());
+        if newest && !finished && self.mark.was_from_memory() {
+            let past = self.past(&meta, publication.rows().last());
+            match resume {
+                true => publication.leap(past),
+                false => publication.raise_numbers(past),
+            }
+        }
         let mut closed = Ok(());
         if !finished && !resume {
             tracing::info!(%id, "closing the broadcast that was cut off");
@@ -149,7 +159,7 @@ impl Appliance {
                 let publication = &publication;
                 self.channels
                     .live
-                    .send_modify(|live| live.update(publication, root, vec![]));
+                    .send_modify(|live| live.update(publication, Some(root), None));
             }
             self.aired = (publication.rows().iter())
                 .filter_map(|row| Some(row.durations.first()?.duration()))
@@ -186,6 +196,22 @@ impl Appliance {
             .context(other_version)?;
         publication::check_rows(meta.first, &rows)?;
         Ok((meta, rows))
+    }
+
+    /// Numbers behind all that viewers can have been told of from memory since the last row: nobody has counted them.
+    fn past(&self, meta: &Meta, last: Option<&Row>) -> Numbers {
+        let since = last.map_or(meta.started_ms, |row| row.program_date_time_ms);
+        let elapsed = (since.map(from_unix_ms).zip(wall_now()))
+            .and_then(|(since, now)| now.duration_since(since).ok());
+        let segment = self.config.hls.segment();
+        // Runs end with short segments, and may be many.
+        let most = 2 * elapsed.unwrap_or(A_DAY).as_millis() / segment.as_millis().max(1);
+        let most = most as u64 + publication::MAX_WAITING as u64;
+        let next = last.map_or(meta.first, Numbers::after);
+        Numbers {
+            media_sequence: next.media_sequence + most,
+            run: next.run + most,
+        }
     }
 
     /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.

@@ -307,7 +307,7 @@ async fn metrics(State(console): State<Console>) -> Response {
         ),
     ];
     let truth = |it: bool| f64::from(u8::from(it));
-    let rows: [(&str, &str, f64); 17] = [
+    let rows: [(&str, &str, f64); 19] = [
         (
             "podium_av_trim_seconds",
             "Pictures shown later than captured",
@@ -323,6 +323,16 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_segments",
             "Segments of this broadcast",
             status.segments as f64,
+        ),
+        (
+            "podium_unstored_segments",
+            "Segments of this broadcast that are missing in the recording",
+            status.unstored as f64,
+        ),
+        (
+            "podium_store_refuses",
+            "1 while the store takes nothing and the stream goes on from memory",
+            truth(status.outage.is_some()),
         ),
         (
             "podium_dropped_units",

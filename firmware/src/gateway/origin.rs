@@ -272,7 +272,8 @@ mod tests {
         fn stored(&mut self) {
             self.publication.next_update().expect("something to store");
             self.publication.stored();
-            (self.live).send_modify(|live| live.update(&self.publication, Cid::default(), vec![]));
+            (self.live)
+                .send_modify(|live| live.update(&self.publication, Some(Cid::default()), None));
         }
 
         fn lost(&mut self) {

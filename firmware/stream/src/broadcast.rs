@@ -4,11 +4,11 @@
 //! Idle ──Start──▶ Starting ──Published──▶ Live
 //! Starting, Live ──Failed(cause), or nothing published in time──▶ Retrying ──deadline──▶ Starting
 //! Starting, Live ──Stop──▶ Stopping(draining) ──Drained──▶ Stopping(closing) ──Finished──▶ Idle
-//! Retrying, Halted ──Stop──▶ Stopping(closing)
+//! Retrying ──Stop──▶ Stopping(closing)
 //! Stopping(closing) ──Failed──▶ Stopping(pausing) ──deadline──▶ Stopping(closing), at most [`CLOSINGS`] times
-//! Starting, Live, Retrying ──Failed(no room)──▶ Halted ──Start, once there is room──▶ Starting
 //! ```
-//! A lost signal is not a failure: the slate runs and the state stays Live.
+//! A lost signal is not a failure: the slate runs and the state stays Live. Neither is a store that takes nothing: the stream
+//! goes on from memory, the [`Outage`] is told beside the state, and the store is asked again from time to time.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -25,15 +25,8 @@ pub enum Cause {
     /// Nothing was published in time.
     Stalled,
     DiskFull,
-    /// This broadcast alone has reached the store's limit.
+    /// The store has reached its limit, and nothing in it may go.
     StoreFull,
-}
-
-impl Cause {
-    /// Whether trying again is of no use until somebody makes room.
-    fn no_room(&self) -> bool {
-        matches!(self, Cause::DiskFull | Cause::StoreFull)
-    }
 }
 
 impl fmt::Display for Cause {
@@ -43,13 +36,20 @@ impl fmt::Display for Cause {
             Cause::Store(why) => write!(f, "store: {why}"),
             Cause::Stalled => f.write_str("no segment in time"),
             Cause::DiskFull => f.write_str("disk full"),
-            Cause::StoreFull => f.write_str(STORE_FULL),
+            Cause::StoreFull => f.write_str("store full"),
         }
     }
 }
 
-/// [`Cause::StoreFull`] in words.
-pub const STORE_FULL: &str = "store full";
+/// The store does not take what is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outage {
+    pub cause: Cause,
+    /// When the store is asked again.
+    until: Instant,
+    /// How often it has been asked in vain.
+    attempts: u32,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
@@ -58,7 +58,6 @@ pub enum State {
     Live { since: Instant, published: Instant },
     Retrying { cause: Cause, until: Instant },
     Stopping { stage: Stage, until: Instant },
-    Halted { cause: Cause, cleared: bool },
 }
 
 /// How far a broadcast that ends has come.
@@ -92,12 +91,17 @@ pub enum Event {
     Opened,
     /// The store cannot open it.
     NotOpened(Cause),
-    /// A segment of every rendition is durable and in the playlists.
+    /// A segment of every rendition is in the playlists.
     Published,
+    /// A segment is durable.
+    Stored,
+    /// A segment could not be stored; it is published from memory.
+    NotStored(Cause),
     /// The programme has delivered its last segment after `EndProgramme`.
     Drained,
     /// The broadcast is closed: ENDLIST and VOD are published.
     Finished,
+    /// The programme has failed, or closing has.
     Failed(Cause),
     /// There is room on the disk again.
     Cleared,
@@ -107,8 +111,12 @@ pub enum Event {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Open a new broadcast in the store.
+    /// Begin a new broadcast, and open it in the store.
     Begin,
+    /// The store could not open it: ask again.
+    Open,
+    /// Offer the next segment to the store again.
+    Store,
     /// Build the programme pipeline and a new continuity run.
     StartProgramme,
     /// Let the programme play out what it has and end.
@@ -117,6 +125,8 @@ pub enum Action {
     DropProgramme,
     /// Publish ENDLIST and VOD.
     Finish,
+    /// Tell viewers of the end; the store cannot be told.
+    Abandon,
 }
 
 /// Nothing published for this long is a failure, or for four segments where these are long. Long enough for a machine that
@@ -136,6 +146,11 @@ pub const CLOSINGS: u32 = 5;
 const BACKOFF: Duration = Duration::from_millis(500);
 const MAX_BACKOFF: Duration = Duration::from_secs(8);
 
+/// First pause before a store that took nothing is asked again; doubles up to [`MAX_STORE_BACKOFF`]. To ask costs viewers the
+/// time that the disk takes to refuse.
+const STORE_BACKOFF: Duration = Duration::from_secs(2);
+const MAX_STORE_BACKOFF: Duration = Duration::from_secs(30);
+
 /// One box has one of these.
 #[derive(Debug)]
 pub struct Broadcast {
@@ -146,6 +161,7 @@ pub struct Broadcast {
     attempt: u32,
     /// When the first segment of the broadcast was published.
     on_air: Option<Instant>,
+    outage: Option<Outage>,
     unclosed: bool,
 }
 
@@ -158,6 +174,7 @@ impl Broadcast {
             stall: STALL.max(segment * 4),
             attempt: 0,
             on_air: None,
+            outage: None,
             unclosed: false,
         }
     }
@@ -176,6 +193,11 @@ impl Broadcast {
         self.on_air
     }
 
+    /// Why what is published is not stored.
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_ref()
+    }
+
     /// Whether a broadcast is open, on air or trying to be.
     pub fn active(&self) -> bool {
         self.state != State::Idle
@@ -188,7 +210,7 @@ impl Broadcast {
 
     pub fn tally(&self) -> Tally {
         match self.state {
-            State::Idle | State::Halted { .. } => Tally::Off,
+            State::Idle => Tally::Off,
             State::Starting { .. } | State::Retrying { .. } => Tally::Blinking,
             // Until the last frame is out, what is said in the room is on air.
             State::Live { .. } | State::Stopping { .. } => Tally::On,
@@ -197,32 +219,119 @@ impl Broadcast {
 
     /// When `Event::Tick` is due.
     pub fn deadline(&self) -> Option<Instant> {
+        let again = (self.outage.as_ref()).filter(|_| self.publishes());
+        let again = again.map(|outage| outage.until);
+        [self.due(), again].into_iter().flatten().min()
+    }
+
+    /// When the state's own time is over.
+    fn due(&self) -> Option<Instant> {
         match &self.state {
-            State::Idle | State::Halted { .. } => None,
+            State::Idle => None,
             State::Starting { since } => Some(*since + self.stall),
             State::Live { published, .. } => Some(*published + self.stall),
             State::Retrying { until, .. } | State::Stopping { until, .. } => Some(*until),
         }
     }
 
-    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
-        use Action::{DropProgramme, EndProgramme, Finish};
-        let due = self.deadline().is_some_and(|deadline| deadline <= now);
-        match &event {
-            Event::Opened if self.opened == Opened::UnderWay => self.opened = Opened::Yes,
-            Event::NotOpened(_) if self.opened == Opened::UnderWay => self.opened = Opened::No,
-            Event::Opened | Event::NotOpened(_) => return vec![],
-            _ => {}
+    /// Segments come, or will again.
+    fn publishes(&self) -> bool {
+        match self.state {
+            State::Starting { .. } | State::Live { .. } | State::Retrying { .. } => true,
+            State::Stopping { stage, .. } => stage == Stage::Draining,
+            State::Idle => false,
         }
+    }
+
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        let mut actions = self.store(now, &event);
+        actions.extend(self.stream(now, event));
+        actions
+    }
+
+    /// What the store says, and when it is asked again.
+    fn store(&mut self, now: Instant, event: &Event) -> Vec<Action> {
+        match event {
+            Event::Opened if self.opened == Opened::UnderWay => {
+                self.opened = Opened::Yes;
+                match self.outage.take() {
+                    Some(_) => vec![Action::Store],
+                    None => vec![],
+                }
+            }
+            Event::NotOpened(cause) if self.opened == Opened::UnderWay => {
+                self.opened = Opened::No;
+                self.failed(now, cause);
+                vec![]
+            }
+            Event::NotStored(cause) => {
+                self.failed(now, cause);
+                vec![]
+            }
+            Event::Stored => {
+                self.outage = None;
+                vec![]
+            }
+            Event::Cleared => {
+                let full = |outage: &&mut Outage| outage.cause == Cause::DiskFull;
+                match self.outage.as_mut().filter(full) {
+                    Some(outage) => {
+                        outage.until = now;
+                        self.ask(now)
+                    }
+                    None => vec![],
+                }
+            }
+            Event::Tick => self.ask(now),
+            _ => vec![],
+        }
+    }
+
+    fn failed(&mut self, now: Instant, cause: &Cause) {
+        if !self.publishes() {
+            return;
+        }
+        let attempts = self.outage.as_ref().map_or(0, |outage| outage.attempts);
+        let pause = STORE_BACKOFF * 2u32.saturating_pow(attempts.min(8));
+        self.outage = Some(Outage {
+            cause: cause.clone(),
+            until: now + pause.min(MAX_STORE_BACKOFF),
+            attempts: attempts + 1,
+        });
+    }
+
+    fn ask(&mut self, now: Instant) -> Vec<Action> {
+        let publishes = self.publishes();
+        let Some(outage) = (self.outage.as_mut()).filter(|it| publishes && it.until <= now) else {
+            return vec![];
+        };
+        // The answer comes with the next segment, or says when to ask again.
+        outage.until = now + MAX_STORE_BACKOFF;
+        match self.opened {
+            Opened::No => {
+                self.opened = Opened::UnderWay;
+                vec![Action::Open]
+            }
+            Opened::UnderWay => vec![],
+            Opened::Yes => vec![Action::Store],
+        }
+    }
+
+    /// What becomes of the programme and the broadcast.
+    fn stream(&mut self, now: Instant, event: Event) -> Vec<Action> {
+        use Action::{DropProgramme, EndProgramme, Finish};
+        let due = self.due().is_some_and(|due| due <= now);
         let (next, actions) = match (&self.state, event) {
             (State::Idle, Event::Start) => {
                 self.attempt = 0;
                 self.unclosed = false;
-                self.start(now)
+                self.opened = Opened::UnderWay;
+                let starting = State::Starting { since: now };
+                (starting, vec![Action::Begin, Action::StartProgramme])
             }
             (State::Idle, Event::Resume) => {
                 self.opened = Opened::Yes;
-                self.start(now)
+                Broadcast::start(now)
             }
 
             (State::Starting { .. } | State::Live { .. }, Event::Published) => {
@@ -236,26 +345,18 @@ impl Broadcast {
                 let (stage, until) = (Stage::Draining, now + DRAIN);
                 (State::Stopping { stage, until }, vec![EndProgramme])
             }
-            (State::Retrying { .. } | State::Halted { .. }, Event::Stop) => {
+            (State::Retrying { .. }, Event::Stop) => {
                 self.attempt = 0;
                 self.close(now)
             }
 
-            (
-                State::Starting { .. } | State::Live { .. } | State::Retrying { .. },
-                Event::Failed(cause) | Event::NotOpened(cause),
-            ) if cause.no_room() => {
-                let cleared = false;
-                (State::Halted { cause, cleared }, vec![DropProgramme])
+            (State::Starting { .. } | State::Live { .. }, Event::Failed(cause)) => {
+                (self.retry(now, cause), vec![DropProgramme])
             }
-            (
-                State::Starting { .. } | State::Live { .. },
-                Event::Failed(cause) | Event::NotOpened(cause),
-            ) => (self.retry(now, cause), vec![DropProgramme]),
             (State::Starting { .. } | State::Live { .. }, Event::Tick) if due => {
                 (self.retry(now, Cause::Stalled), vec![DropProgramme])
             }
-            (State::Retrying { .. }, Event::Tick) if due => self.start(now),
+            (State::Retrying { .. }, Event::Tick) if due => Broadcast::start(now),
 
             (
                 State::Stopping {
@@ -272,7 +373,7 @@ impl Broadcast {
                     stage: Stage::Draining,
                     ..
                 },
-                Event::Failed(_) | Event::NotOpened(_),
+                Event::Failed(_),
             ) => {
                 self.attempt = 0;
                 let (state, actions) = self.close(now);
@@ -300,7 +401,13 @@ impl Broadcast {
                 (State::Idle, vec![])
             }
             // Nothing was opened, so nothing is to be closed.
-            (State::Stopping { .. }, Event::NotOpened(_)) => (State::Idle, vec![]),
+            (
+                State::Stopping {
+                    stage: Stage::Closing | Stage::Pausing,
+                    ..
+                },
+                Event::NotOpened(_),
+            ) if self.opened == Opened::No => (State::Idle, vec![Action::Abandon]),
             (
                 State::Stopping {
                     stage: Stage::Closing,
@@ -333,41 +440,25 @@ impl Broadcast {
                 },
                 Event::Tick,
             ) if due => self.give_up(),
-
-            (
-                State::Halted {
-                    cause: Cause::DiskFull,
-                    ..
-                },
-                Event::Cleared,
-            ) => {
-                let (cause, cleared) = (Cause::DiskFull, true);
-                (State::Halted { cause, cleared }, vec![])
-            }
-            (State::Halted { cleared: true, .. }, Event::Start) => self.start(now),
             _ => return vec![],
         };
         self.state = next;
         if self.state == State::Idle {
             self.on_air = None;
+            self.outage = None;
             self.attempt = 0;
         }
         actions
     }
 
-    /// A new life of the programme, in a broadcast that the store has opened or has to open.
-    fn start(&mut self, now: Instant) -> (State, Vec<Action>) {
-        let mut actions = vec![Action::StartProgramme];
-        if self.opened == Opened::No {
-            self.opened = Opened::UnderWay;
-            actions.insert(0, Action::Begin);
-        }
-        (State::Starting { since: now }, actions)
+    /// A new life of the programme.
+    fn start(now: Instant) -> (State, Vec<Action>) {
+        (State::Starting { since: now }, vec![Action::StartProgramme])
     }
 
     fn close(&mut self, now: Instant) -> (State, Vec<Action>) {
         if self.opened == Opened::No {
-            return (State::Idle, vec![]);
+            return (State::Idle, vec![Action::Abandon]);
         }
         let (stage, until) = (Stage::Closing, now + CLOSE);
         (State::Stopping { stage, until }, vec![Action::Finish])
@@ -376,7 +467,7 @@ impl Broadcast {
     fn give_up(&mut self) -> (State, Vec<Action>) {
         self.unclosed = true;
         self.opened = Opened::No;
-        (State::Idle, vec![])
+        (State::Idle, vec![Action::Abandon])
     }
 
     fn retry(&mut self, now: Instant, cause: Cause) -> State {

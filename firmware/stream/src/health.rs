@@ -15,7 +15,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use serde::Serialize;
 
-use crate::broadcast::STORE_FULL;
+use crate::broadcast;
 use crate::rate;
 use crate::status::{Disk, Health, HealthWord, Signal, State};
 
@@ -65,6 +65,8 @@ pub struct Facts {
     /// Why a segment of the last half minute was larger than promised.
     pub oversize: Option<rate::Cause>,
     pub disk: Disk,
+    /// Why nothing is stored of what is published.
+    pub outage: Option<broadcast::Cause>,
     /// Time since the last segment was published, or since the start if there is none yet; absent off air.
     pub segment_age: Option<Duration>,
     /// Target duration of a segment.
@@ -115,6 +117,7 @@ impl Facts {
                 stored_bytes: 0,
                 limit_bytes: 8_000_000_000,
             },
+            outage: None,
             segment_age: None,
             segment_duration: Duration::from_secs(2),
             dropped_frames: 0,
@@ -173,15 +176,9 @@ use Says::{Cause, Lines};
 /// Worst first; within a word, what to do first comes first.
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
-    Rule { word: HealthWord::Dead, applies: |f| matches!(&f.state, State::Halted { cause } if cause == STORE_FULL),
-           says: Lines("Store is full", "Hold STOP, go live") },
-    Rule { word: HealthWord::Dead, applies: |f| matches!(f.state, State::Halted { .. }),
-           says: Cause("Fix it, press GO LIVE") },
     Rule { word: HealthWord::Dead, applies: |f| f.late(DEAD_SEGMENTS),
            says: Lines("Nothing goes out", "Stop, then GO LIVE") },
 
-    Rule { word: HealthWord::Emergency, applies: |f| f.disk.free_bytes < DISK_FULL_BYTES,
-           says: Lines("Card is full", "Put in a new card") },
     Rule { word: HealthWord::Emergency, applies: |f| f.temperature_c.is_some_and(|c| c >= OVERHEATED_C),
            says: Lines("Box is overheating", "Cool it, free vents") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_picture() && f.signal == Signal::Lost,
@@ -195,6 +192,15 @@ const RULES: &[Rule] = &[
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && !f.network_up,
            says: Lines("No network", "Check network cable") },
 
+    // Viewers have what they came for; what is not recorded is gone for ever.
+    Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::DiskFull),
+           says: Lines("Full: not recording", "Make room on the card") },
+    Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::StoreFull),
+           says: Lines("Full: not recording", "Unpin old recordings") },
+    Rule { word: HealthWord::Warning, applies: |f| f.outage.is_some(),
+           says: Lines("Not recording: card", "cannot be written to") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < DISK_FULL_BYTES,
+           says: Lines("Card is full", "Put in a new card") },
     Rule { word: HealthWord::Warning, applies: |f| f.undervoltage == Some(Seen::Now),
            says: Lines("Power is too weak", "Use box's own supply") },
     Rule { word: HealthWord::Warning, applies: |f| f.temperature_c.is_some_and(|c| c >= HOT_C),
@@ -273,7 +279,7 @@ pub fn assess(facts: &Facts) -> Health {
         Lines(what, action) => [what.to_owned(), action.to_owned()],
         Cause(action) => {
             let cause = match &facts.state {
-                State::Retrying { cause, .. } | State::Halted { cause } => cause.as_str(),
+                State::Retrying { cause, .. } => cause.as_str(),
                 State::Idle | State::Starting | State::Live | State::Stopping => "",
             };
             [line(cause), action.to_owned()]
@@ -432,12 +438,13 @@ mod tests {
             cause: cause.to_owned(),
             attempt: 2,
         };
-        let halted = |cause: &str| State::Halted {
-            cause: cause.to_owned(),
-        };
         let lost = |secs_: u64| Facts {
             signal: Signal::Lost,
             signal_for: secs(secs_),
+            ..live()
+        };
+        let out = |cause| Facts {
+            outage: Some(cause),
             ..live()
         };
         let age = |secs_: u64| Facts {
@@ -494,7 +501,11 @@ mod tests {
             (Facts { disk: disk(400_000_000, 0), ..live() }, expect!["Warning: Card is nearly full | Have a new card ready"]),
             // The store is at its limit and needs no more than what it frees.
             (Facts { disk: disk(400_000_000, 7_900_000_000), ..live() }, expect!["Excellent: "]),
-            (Facts { disk: disk(40_000_000, 8_000_000_000), ..live() }, expect!["Emergency: Card is full | Put in a new card"]),
+            (Facts { disk: disk(40_000_000, 8_000_000_000), ..live() }, expect!["Warning: Card is full | Put in a new card"]),
+            (out(broadcast::Cause::DiskFull), expect!["Warning: Full: not recording | Make room on the card"]),
+            (Facts { disk: disk(40_000_000, 0), ..out(broadcast::Cause::DiskFull) }, expect!["Warning: Full: not recording | Make room on the card"]),
+            (out(broadcast::Cause::StoreFull), expect!["Warning: Full: not recording | Unpin old recordings"]),
+            (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
             (Facts { network_up: false, ..Facts::healthy() }, expect!["Warning: No network | Check network cable"]),
             (Facts { network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
             (Facts { state: State::Starting, segment_age: Some(secs(9)), ..Facts::healthy() }, expect!["Excellent: "]),
@@ -504,7 +515,7 @@ mod tests {
             (Facts { state: retrying("naïve\ncause"), ..live() }, expect!["Emergency: na?ve cause | Wait, it tries again"]),
             (Facts { state: retrying(""), ..live() }, expect!["Emergency: Wait, it tries again"]),
             // The worst speaks.
-            (Facts { state: halted("disk full"), clipping: true, ..lost(9) }, expect!["Dead: disk full | Fix it, press GO LIVE"]),
+            (Facts { state: retrying("x264"), clipping: true, ..lost(9) }, expect!["Emergency: Picture is lost | Check HDMI cable"]),
             (Facts { clipping: true, network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
             (Facts { clipping: true, peers: 0, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),
         ];

@@ -2,15 +2,18 @@
 //!
 //! Segments come from the [segmenter](crate::segmenter) and leave as [`Update`]s: the files of one segment of every
 //! rendition with the playlists that name it, to be stored in one durable step. One update is under way at a time, and
-//! a playlist for viewers is made only from rows that have been confirmed with [`Publication::stored`]. Hence no
-//! playlist names what is not stored, whatever the order of events.
+//! a playlist for viewers is made only from rows that have been answered. Hence no playlist names what cannot be had,
+//! whatever the order of events.
 //!
-//! Viewers of the HTTP origin get the parts of the one segment that follows the last stored one, too
-//! ([`Publication::origin`]). A part's address says its run, so that one of a segment that could not be stored never shares
-//! it with its successor; the segment itself is named only once it is durable.
+//! What could not be stored ([`Publication::failed`]) goes on air from memory: the HTTP origin ([`Publication::origin`]) lists
+//! it for as long as [`Publication::keeps`] it, with its number, as if nothing had happened. The IPFS copy leaves its number
+//! out. Until [`Publication::store_again`] the store is not asked for the segments that follow.
+//!
+//! Viewers of the HTTP origin get the parts of the one segment that follows the last published one, too. A part's address
+//! says its run, so that one of a segment that was left out never shares it with its successor.
 //!
 //! If storing lags behind, whole segments are left out and the next one carries a discontinuity. A segment goes on from
-//! the stored one before it only if the segmenter made them one after the other; otherwise it opens a run with a number
+//! the published one before it only if the segmenter made them one after the other; otherwise it opens a run with a number
 //! and init segments of its own. Run numbers have no holes within a broadcast, because players count discontinuities.
 
 use std::collections::VecDeque;
@@ -32,6 +35,10 @@ use crate::segmenter::{InitSegment, MediaSegment, Output};
 
 /// Segments that may wait to be stored, in memory. At 2 s a segment this is a card that hangs for 8 s.
 pub const MAX_WAITING: usize = 4;
+
+/// Segments that the origin lists, at least, while some of them are in memory only. What has left the list stays in memory for
+/// as long again (RFC 8216 section 6.2.2), so it may not be long.
+const FROM_MEMORY: usize = 8;
 
 /// Directory entries per directory: a block of a directory is written anew with every segment (see `DESIGN`, decision 4).
 const DIRECTORY: u64 = 256;
@@ -74,7 +81,7 @@ pub struct Row {
     pub media_sequence: u64,
     /// Number of the continuity run: the discontinuity sequence number of its segments.
     pub run: u64,
-    /// First of its run, and not the first of the broadcast.
+    /// First of its run, and not the first of the broadcast. A playlist has a discontinuity also where numbers are missing.
     pub discontinuity: bool,
     /// RFC 6381 codecs of the run.
     pub codecs: Vec<String>,
@@ -121,17 +128,14 @@ pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
         if row.media_sequence < next.media_sequence || row.media_sequence >= ABSURD {
             return fault("its media sequence number is not the next");
         }
-        // Where segments were lost, so may have been whole runs.
+        // Where segments were lost or not stored, so may have been whole runs.
         let hole = row.media_sequence > next.media_sequence;
         let begins = index > 0 && row.discontinuity;
         let follows = row.run == next.run + u64::from(begins && !hole);
         if !(follows || hole && row.run > next.run) || row.run >= ABSURD {
             return fault("its run is not the next");
         }
-        if hole && index > 0 && !row.discontinuity {
-            return fault("numbers are missing before it, and it has no discontinuity");
-        }
-        if index == 0 && row.discontinuity {
+        if index == 0 && !hole && row.discontinuity {
             return fault("nothing is before its discontinuity");
         }
         if row.renditions().len() < 2 {
@@ -159,16 +163,9 @@ pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
 
 /// The rows of which `lost` does not say that their segments are gone: [`check_rows`] accepts them if it accepted all.
 pub fn rows_without(rows: Vec<Row>, lost: impl Fn(&Row) -> bool) -> Vec<Row> {
-    let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
-    for mut row in rows {
-        if lost(&row) {
-            continue;
-        }
-        let before = kept.last();
-        row.discontinuity = before.is_some_and(|before| {
-            row.discontinuity || row.media_sequence != before.media_sequence + 1
-        });
-        kept.push(row);
+    let mut kept: Vec<Row> = rows.into_iter().filter(|row| !lost(row)).collect();
+    if let Some(first) = kept.first_mut() {
+        first.discontinuity = false;
     }
     kept
 }
@@ -201,6 +198,8 @@ impl Numbers {
 /// What has to be stored together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
+    /// Otherwise the store is not asked: the files go to memory, and the answer is [`Publication::failed`].
+    pub store: bool,
     /// For the journal; absent if the update only closes the broadcast.
     pub row: Option<Row>,
     pub files: Vec<File>,
@@ -280,7 +279,7 @@ struct Part {
     independent: bool,
 }
 
-/// A segment that may follow the last stored one: what there is of it.
+/// A segment that may follow the last published one: what there is of it.
 struct Coming<'a> {
     place: Place,
     media_sequence: u64,
@@ -375,19 +374,26 @@ fn listed(
         .collect()
 }
 
-fn listed_segment(
+/// Segments of rows in order. `before` is what the playlist has before them.
+fn listed_segments<'a>(
     rendition: Rendition,
-    row: &Row,
-    uri: &impl Fn(&Row) -> String,
-    init: &impl Fn(u64) -> String,
-) -> PlaylistSegment {
-    PlaylistSegment {
-        uri: uri(row),
-        duration: row.durations[rendition as usize],
-        discontinuity: row.discontinuity,
-        map: init(row.run),
-        program_date_time: row.program_date_time_ms.map(from_milliseconds),
-    }
+    mut before: Option<&'a Row>,
+    rows: impl Iterator<Item = &'a Row>,
+    uri: impl Fn(&Row) -> String,
+    init: impl Fn(u64) -> String,
+) -> Vec<PlaylistSegment> {
+    rows.map(|row| {
+        let hole = (before.replace(row))
+            .is_some_and(|before| before.media_sequence + 1 != row.media_sequence);
+        PlaylistSegment {
+            uri: uri(row),
+            duration: row.durations[rendition as usize],
+            discontinuity: row.discontinuity || hole,
+            map: init(row.run),
+            program_date_time: row.program_date_time_ms.map(from_milliseconds),
+        }
+    })
+    .collect()
 }
 
 fn from_milliseconds(since: u64) -> SystemTime {
@@ -433,6 +439,7 @@ struct ReadyTrack {
 #[derive(Debug)]
 struct UnderWay {
     segment: Option<SegmentUnderWay>,
+    store: bool,
     finish: bool,
 }
 
@@ -453,6 +460,8 @@ pub struct Publication {
     first: Numbers,
     /// What a later broadcast may begin with at the earliest.
     least: Numbers,
+    /// What this one goes on with at the earliest.
+    leap: Option<Numbers>,
     run: u64,
     /// What the segmenter of this run said first.
     inits: PerRendition<Option<InitSegment>>,
@@ -463,10 +472,18 @@ pub struct Publication {
     /// Complete, to be stored, in order.
     waiting: VecDeque<Ready>,
     under_way: Option<UnderWay>,
-    /// Parts of the last rows, unless they are from an earlier life.
+    /// What the origin lists, in order and without holes.
+    shown: VecDeque<Shown>,
+    /// Segments in memory only that have left the list, and the newest number with which they may go.
+    leaving: VecDeque<(u64, u64)>,
+    /// Parts of the last segments shown, unless they are from an earlier life.
     recent: VecDeque<PerRendition<Vec<Part>>>,
-    /// Of the last row, unless it is from an earlier life.
+    /// Of the last segment shown, unless it is from an earlier life.
     last: Option<Place>,
+    /// The store is asked for what comes next.
+    storing: bool,
+    /// Segments that were published from memory and never stored.
+    unstored: u64,
     /// Segments left out because storing lagged or failed.
     lost: u64,
     /// Files that lie beside the playlists.
@@ -475,6 +492,16 @@ pub struct Publication {
     going_on: bool,
     finishing: bool,
     finished: bool,
+    /// No more is published, and nothing will be closed.
+    abandoned: bool,
+}
+
+/// A segment that the origin lists.
+#[derive(Debug)]
+struct Shown {
+    row: Row,
+    /// Otherwise it is in memory only.
+    stored: bool,
 }
 
 impl Publication {
@@ -487,19 +514,25 @@ impl Publication {
             totals: Totals::default(),
             first,
             least: Numbers::default(),
+            leap: None,
             run: 0,
             inits: PerRendition::default(),
             begun: None,
             open: VecDeque::new(),
             waiting: VecDeque::new(),
             under_way: None,
+            shown: VecDeque::new(),
+            leaving: VecDeque::new(),
             recent: VecDeque::new(),
             last: None,
+            storing: true,
+            unstored: 0,
             lost: 0,
             attached: Vec::new(),
             going_on: false,
             finishing: false,
             finished: false,
+            abandoned: false,
         }
     }
 
@@ -523,13 +556,17 @@ impl Publication {
         let renditions = shared
             .chain([settings.renditions()])
             .min_by_key(|it| it.len());
-        Publication {
+        let mut publication = Publication {
             renditions: renditions.unwrap_or_default(),
-            rows,
             totals,
             finished,
             ..Publication::new(settings, first)
+        };
+        for row in &rows {
+            publication.list(row.clone(), true);
         }
+        publication.rows = rows;
+        publication
     }
 
     /// Starts a continuity run; what was open of the one before is left out, what is complete is still published.
@@ -616,6 +653,30 @@ impl Publication {
     pub fn finish(&mut self) {
         self.end_run();
         self.finishing = true;
+        self.storing = true;
+    }
+
+    /// Viewers see the end, and the store does not: it has never opened the broadcast, or cannot close it.
+    pub fn abandon(&mut self) {
+        self.end_run();
+        self.finishing = false;
+        self.storing = false;
+        self.abandoned = true;
+    }
+
+    /// The store cannot take segments yet: they are published from memory.
+    pub fn keep_in_memory(&mut self) {
+        self.storing = false;
+    }
+
+    /// The next segment is offered to the store again.
+    pub fn store_again(&mut self) {
+        self.storing = !self.abandoned;
+    }
+
+    /// Whether the store is asked for what comes next.
+    pub fn storing(&self) -> bool {
+        self.storing
     }
 
     /// What to store next, if nothing is under way. The answer must be [`stored`](Self::stored) or [`failed`](Self::failed).
@@ -630,6 +691,7 @@ impl Publication {
             }
             None if self.finishing => {
                 let update = Update {
+                    store: true,
                     row: None,
                     files: self.playlists(None, true),
                     tails: self.tails(None, true),
@@ -641,6 +703,7 @@ impl Publication {
         };
         self.under_way = Some(UnderWay {
             segment,
+            store: update.store,
             finish: update.finish,
         });
         Some(update)
@@ -648,10 +711,22 @@ impl Publication {
 
     fn update(&self, ready: Ready) -> (Update, SegmentUnderWay) {
         let goes_on = (self.last).is_some_and(|last| ready.place == last.next());
-        let last = self.rows.last();
+        let last = self.newest();
+        let next = match last {
+            Some(last) if goes_on => Numbers {
+                media_sequence: last.media_sequence + 1,
+                run: last.run,
+            },
+            Some(last) => Numbers::after(last),
+            None => self.first,
+        };
+        let Numbers {
+            media_sequence,
+            run,
+        } = self.leap.map_or(next, |leap| leap.max(next));
         let row = Row {
-            media_sequence: last.map_or(self.first.media_sequence, |last| last.media_sequence + 1),
-            run: last.map_or(self.first.run, |last| last.run + u64::from(!goes_on)),
+            media_sequence,
+            run,
             discontinuity: last.is_some() && !goes_on,
             codecs: (ready.tracks.iter())
                 .map(|track| track.init.codec.clone())
@@ -664,8 +739,9 @@ impl Publication {
         };
         let mut files = Vec::new();
         for (ReadyTrack { init, .. }, parts) in ready.tracks.into_iter().zip(&ready.parts) {
-            if !goes_on {
-                // Each run has its init segment at its own address, even if the same encoder goes on.
+            if self.rows.last().is_none_or(|last| last.run != row.run) {
+                // Each run has its init segment at its own address, even if the same encoder goes on. In memory each segment
+                // of the run has it, until it is stored.
                 files.push(File {
                     path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
                     parts: vec![init.bytes],
@@ -676,15 +752,20 @@ impl Publication {
                 parts: parts.iter().map(|part| part.bytes.clone()).collect(),
             });
         }
-        let finish = self.finishing && self.waiting.is_empty();
-        files.extend(self.playlists(Some(&row), finish));
-        let tails = self.tails(Some(&row), finish);
+        let store = self.storing;
+        let finish = store && self.finishing && self.waiting.is_empty();
+        let mut tails = Vec::new();
+        if store {
+            files.extend(self.playlists(Some(&row), finish));
+            tails = self.tails(Some(&row), finish);
+        }
         let segment = SegmentUnderWay {
             row: row.clone(),
             place: ready.place,
             parts: ready.parts,
         };
         let update = Update {
+            store,
             row: Some(row),
             files,
             tails,
@@ -699,22 +780,25 @@ impl Publication {
             path,
             parts: vec![content.into()],
         };
-        let uri = |row: &Row| relative_path(row.media_sequence);
         let mut files = match self.going_on {
             true => Vec::new(),
             false => self.attached.clone(),
         };
         for &rendition in self.renditions {
-            let list = self.list(rendition, row, self.settings.window, finish, uri, init_name);
+            let list = self.copied(rendition, row, self.settings.window, finish);
             let path = |name| format!("{}/{name}", rendition.name());
             files.push(text(path("live.m3u8"), list.to_string()));
             if finish {
                 let vod = MediaPlaylist {
                     playlist_type: PlaylistType::Vod,
-                    ..self.list(rendition, row, usize::MAX, true, uri, init_name)
+                    ..self.copied(rendition, row, usize::MAX, true)
                 };
                 files.push(text(path("vod.m3u8"), vod.to_string()));
             }
+        }
+        let mut totals = self.totals;
+        if let Some(row) = row {
+            totals.add(row, self.settings.segment);
         }
         let kinds = [
             Some(("index.m3u8", "live.m3u8")),
@@ -722,7 +806,8 @@ impl Publication {
             finish.then_some(("vod.m3u8", "vod.m3u8")),
         ];
         for (path, name) in kinds.into_iter().flatten() {
-            let index = self.multivariant(row, |rendition| format!("{}/{name}", rendition.name()));
+            let uri = |rendition: Rendition| format!("{}/{name}", rendition.name());
+            let index = self.multivariant(row.or(self.rows.last()), totals, uri);
             files.extend(index.map(|index| text(path.into(), index.to_string())));
         }
         files
@@ -757,17 +842,10 @@ impl Publication {
         let first = leaf * SEGMENTS_A_LEAF;
         let before = first.checked_sub(1).map(|index| &self.rows[index]);
         let rows = self.rows[first.min(self.rows.len())..].iter().chain(row);
-        let uri = |row: &Row| relative_path(row.media_sequence);
         let playlist = MediaPlaylist {
             playlist_type: PlaylistType::Event,
-            target_duration: self.target_duration(),
-            media_sequence: self.first.media_sequence,
-            discontinuity_sequence: self.first.run,
-            segments: rows
-                .take(SEGMENTS_A_LEAF)
-                .map(|row| listed_segment(rendition, row, &uri, &init_name))
-                .collect(),
             ended,
+            ..self.copied_rows(rendition, before, rows.take(SEGMENTS_A_LEAF))
         };
         match before {
             None => playlist.to_string(),
@@ -787,25 +865,77 @@ impl Publication {
         if update.finish {
             self.finished = true;
         }
-        let SegmentUnderWay { row, place, parts } = update.segment?;
+        let segment = update.segment?;
+        self.rows.push(segment.row.clone());
+        Some(self.show(segment, true))
+    }
+
+    /// The update under way is not stored. Its files are in memory, and viewers get its segment from there; the next ones, too,
+    /// until the store is asked [again](Self::store_again). A broadcast that cannot be closed stays open until it is
+    /// [finished](Self::finish) again, here or by a later life. Returns its row.
+    pub fn failed(&mut self) -> Option<Row> {
+        let update = self.under_way.take()?;
+        if update.store {
+            self.storing = false;
+        }
+        if update.finish {
+            self.finishing = false;
+        }
+        let segment = update.segment?;
+        self.unstored += 1;
+        Some(self.show(segment, false))
+    }
+
+    fn show(&mut self, segment: SegmentUnderWay, stored: bool) -> Row {
+        let SegmentUnderWay { row, place, parts } = segment;
         self.last = Some(place);
         self.recent.push_back(parts);
         if self.recent.len() > SEGMENTS_WITH_PARTS {
             self.recent.pop_front();
         }
         self.totals.add(&row, self.settings.segment);
-        self.rows.push(row.clone());
-        Some(row)
+        self.list(row.clone(), stored);
+        row
     }
 
-    /// The update under way could not be stored: its segment is left out. A broadcast that cannot be closed stays open, and
-    /// [`recovered`](Self::recovered) closes it.
-    pub fn failed(&mut self) {
-        match self.under_way.take() {
-            Some(update) if update.segment.is_some() => self.lost += 1,
-            Some(_) => self.finishing = false,
-            None => {}
+    /// Puts a segment at the end of the origin's list, and takes from its beginning what it need not have any more.
+    fn list(&mut self, row: Row, stored: bool) {
+        let number = row.media_sequence;
+        // Numbers in a sliding playlist have no holes: behind one it begins anew.
+        if (self.newest()).is_some_and(|newest| newest.media_sequence + 1 != number) {
+            self.shown.clear();
         }
+        self.shown.push_back(Shown { row, stored });
+        self.leaving.retain(|(_, until)| *until > number);
+        loop {
+            let listed = self.shown.len();
+            let window = match self.shown.iter().all(|it| it.stored) {
+                true => self.settings.window,
+                false => self.settings.window.min(FROM_MEMORY),
+            };
+            let rest = self.shown.iter().skip(1);
+            let rest: f64 = rest.map(|it| self.shortest(&it.row)).sum();
+            if listed <= window || rest < self.least_seconds() {
+                return;
+            }
+            let first = self.shown.pop_front();
+            if let Some(Shown { row, stored: false }) = first {
+                let until = number + listed.max(FROM_MEMORY) as u64 + 1;
+                self.leaving.push_back((row.media_sequence, until));
+            }
+        }
+    }
+
+    /// Whether a segment must stay in memory: viewers may ask for it, and the store does not have it.
+    pub fn keeps(&self, media_sequence: u64) -> bool {
+        let mut shown = self.shown.iter().filter(|it| !it.stored);
+        shown.any(|it| it.row.media_sequence == media_sequence)
+            || (self.leaving.iter()).any(|(number, _)| *number == media_sequence)
+    }
+
+    /// The last segment that viewers of the origin were told of.
+    fn newest(&self) -> Option<&Row> {
+        self.shown.back().map(|it| &it.row)
     }
 
     /// Another nominal bitrate of the video (bits per second) from the next playlist on. What was published at the one before
@@ -842,7 +972,19 @@ impl Publication {
         );
         assert!(!self.finished || self.under_way.is_none());
         let next = self.numbers();
-        let last = self.rows.last();
+        let numbers = self.shown.iter().map(|it| it.row.media_sequence);
+        assert!(
+            numbers
+                .clone()
+                .zip(numbers.skip(1))
+                .all(|(before, after)| after == before + 1),
+            "the origin's list has a hole"
+        );
+        assert!(
+            self.leaving.len() <= 4 * FROM_MEMORY + self.shown.len(),
+            "memory without bound"
+        );
+        let last = self.newest();
         assert!(
             last.is_none_or(|row| row.media_sequence < next.media_sequence && row.run < next.run)
         );
@@ -852,28 +994,46 @@ impl Publication {
                 media_sequence: last.media_sequence + 1,
                 run: last.run + u64::from(row.discontinuity),
             });
-            assert_eq!(
-                (row.media_sequence, row.run),
-                (follows.media_sequence, follows.run)
+            assert!(
+                self.leap.is_some()
+                    || (row.media_sequence, row.run) == (follows.media_sequence, follows.run)
             );
         }
     }
 
+    /// What is stored.
     pub fn rows(&self) -> &[Row] {
         &self.rows
+    }
+
+    /// Segments of this life that viewers got from memory, and that were never stored.
+    pub fn unstored(&self) -> u64 {
+        self.unstored
+    }
+
+    /// Whether there is a segment for viewers of the origin.
+    pub fn on_show(&self) -> bool {
+        !self.shown.is_empty()
     }
 
     /// Numbers that a later broadcast starts with, whatever becomes of the update under way.
     pub fn numbers(&self) -> Numbers {
         let under_way = self.under_way.as_ref().and_then(|it| it.segment.as_ref());
         let under_way = under_way.map(|segment| &segment.row);
-        let next = (under_way.or(self.rows.last())).map_or(self.first, Numbers::after);
-        next.max(self.least)
+        let next = (under_way.or(self.newest())).map_or(self.first, Numbers::after);
+        next.max(self.least).max(self.leap.unwrap_or_default())
     }
 
     /// A later broadcast starts with no lower numbers: others that nobody can read any more have had them.
     pub fn raise_numbers(&mut self, least: Numbers) {
-        self.least = least;
+        self.least = self.least.max(least);
+    }
+
+    /// Viewers have seen up to these numbers of the life before, from memory: the origin's list begins anew behind them.
+    pub fn leap(&mut self, past: Numbers) {
+        self.raise_numbers(past);
+        self.leap = Some(past);
+        self.shown.clear();
     }
 
     /// Segments that were left out.
@@ -894,11 +1054,16 @@ impl Publication {
     /// The HTTP origin's playlist of one rendition: `/live/video.m3u8`. `None` before the first segment, and for a rendition
     /// that there is not.
     pub fn origin(&self, rendition: Rendition) -> Option<LowLatencyPlaylist> {
-        let last = (self.rows.last()).filter(|_| self.renditions.contains(&rendition))?;
+        let last = (self.newest()).filter(|_| self.renditions.contains(&rendition))?;
         let uri = |row: &Row| format!("{}/{}", rendition.name(), segment_name(row.media_sequence));
         let init = |run| format!("{}/{}", rendition.name(), init_name(run));
-        let window = self.settings.window;
-        let playlist = self.list(rendition, None, window, self.finished, uri, init);
+        let first = self.shown.front().map(|it| &it.row);
+        let rows = self.shown.iter().map(|it| &it.row);
+        let playlist = MediaPlaylist {
+            segments: listed_segments(rendition, None, rows, uri, init),
+            ended: self.finished || self.abandoned && self.drained(),
+            ..self.empty_from(first)
+        };
         let mut coming = self.coming();
         let open = coming.next();
         let hint = self.next_part(rendition, last, open.as_ref(), coming.next().as_ref());
@@ -920,7 +1085,7 @@ impl Publication {
         })
     }
 
-    /// Parts of the last stored segments and of those that follow, in order: what may be asked for under its name.
+    /// Parts of the last published segments and of those that follow, in order: what may be asked for under its name.
     pub fn origin_parts(&self) -> impl Iterator<Item = NamedPart<'_>> {
         let stored = (self.with_parts()).map(|(row, parts)| {
             (
@@ -947,12 +1112,13 @@ impl Publication {
 
     /// The last rows with their parts.
     fn with_parts(&self) -> impl Iterator<Item = (&Row, &PerRendition<Vec<Part>>)> {
-        let first = self.rows.len() - self.recent.len();
-        self.rows[first..].iter().zip(&self.recent)
+        let first = self.shown.len().saturating_sub(self.recent.len());
+        let rows = self.shown.iter().skip(first).map(|it| &it.row);
+        rows.zip(&self.recent)
     }
 
-    /// The segments that go on from the last stored one without a gap, as far as they have come. Where one between is lost or
-    /// another run begins, nobody knows yet under which numbers the next will be stored.
+    /// The segments that go on from the last published one without a gap, as far as they have come. Where one between is lost or
+    /// another run begins, nobody knows yet under which numbers the next will be published.
     fn coming(&self) -> impl Iterator<Item = Coming<'_>> {
         const WHOLE: PerRendition<bool> = [true; Rendition::ALL.len()];
         let under_way = self.under_way.iter().filter_map(|it| it.segment.as_ref());
@@ -967,13 +1133,13 @@ impl Publication {
             let complete = it.shares.each_ref().map(|share| share.end.is_some());
             (it.place, it.date, parts, complete)
         });
-        let last = self.last.zip(self.rows.last());
+        let last = self.last.zip(self.newest());
         (under_way.chain(waiting).chain(open).zip(1..)).map_while(
             move |((place, date, parts, complete), ahead)| {
-                let (stored, row) = last?;
+                let (published, row) = last?;
                 let expected = Place {
-                    ordinal: stored.ordinal + ahead,
-                    ..stored
+                    ordinal: published.ordinal + ahead,
+                    ..published
                 };
                 (place == expected).then(|| Coming {
                     place,
@@ -1028,19 +1194,18 @@ impl Publication {
 
     /// The HTTP origin's multivariant playlist: `/live/index.m3u8`. `None` before the first segment.
     pub fn origin_index(&self) -> Option<MultivariantPlaylist> {
-        self.multivariant(None, |rendition| format!("{}.m3u8", rendition.name()))
+        let uri = |rendition: Rendition| format!("{}.m3u8", rendition.name());
+        self.multivariant(self.newest(), self.totals, uri)
     }
 
-    fn list(
+    /// A sliding playlist of the IPFS copy, or with a boundless window the whole of it, with `row` at the end.
+    fn copied(
         &self,
         rendition: Rendition,
         row: Option<&Row>,
         window: usize,
         ended: bool,
-        uri: impl Fn(&Row) -> String,
-        init: impl Fn(u64) -> String,
     ) -> MediaPlaylist {
-        let target_duration = self.target_duration();
         // No less than three target durations may stay (RFC 8216 section 6.2.2), however short the segments are. All
         // renditions count with the shortest one, so that their playlists begin with the same segment.
         let (mut kept, mut length) = (0, 0.0);
@@ -1048,45 +1213,73 @@ impl Publication {
         for row in self.rows.iter().chain(row).rev() {
             // Numbers in a sliding playlist have no holes: behind one it begins anew.
             let hole = after.is_some_and(|after| row.media_sequence + 1 != after.media_sequence);
-            let enough = kept >= window && length >= 3.0 * target_duration as f64;
+            let enough = kept >= window && length >= self.least_seconds();
             if enough || hole && window != usize::MAX {
                 break;
             }
             after = Some(row);
             kept += 1;
-            let lengths = self.renditions.iter().zip(&row.durations);
-            let lengths = lengths.map(|(_, duration)| duration.seconds());
-            length += lengths.fold(f64::INFINITY, f64::min);
+            length += self.shortest(row);
         }
         let removed = self.rows.len() + usize::from(row.is_some()) - kept;
-        let mut rows = self.rows.iter().chain(row).skip(removed).peekable();
-        let first = rows.peek().copied();
+        let rows = self.rows.iter().chain(row).skip(removed);
         MediaPlaylist {
-            playlist_type: PlaylistType::Sliding,
-            target_duration,
-            media_sequence: first.map_or(self.first.media_sequence, |row| row.media_sequence),
-            // The number of the first segment, less the tag that stands before it in this very playlist. Behind lost segments
-            // there is a tag in the very first run, too.
-            discontinuity_sequence: first.map_or(self.first.run, |row| {
-                row.run.saturating_sub(u64::from(row.discontinuity))
-            }),
-            segments: rows
-                .map(|row| listed_segment(rendition, row, &uri, &init))
-                .collect(),
             ended,
+            ..self.copied_rows(rendition, None, rows)
         }
     }
 
+    /// `before` is what the playlist has before these rows.
+    fn copied_rows<'a>(
+        &self,
+        rendition: Rendition,
+        before: Option<&'a Row>,
+        rows: impl Iterator<Item = &'a Row>,
+    ) -> MediaPlaylist {
+        let mut rows = rows.peekable();
+        let first = rows.peek().copied();
+        let uri = |row: &Row| relative_path(row.media_sequence);
+        MediaPlaylist {
+            segments: listed_segments(rendition, before, rows, uri, init_name),
+            ..self.empty_from(first)
+        }
+    }
+
+    /// A playlist that begins with `first`.
+    fn empty_from(&self, first: Option<&Row>) -> MediaPlaylist {
+        MediaPlaylist {
+            playlist_type: PlaylistType::Sliding,
+            target_duration: self.target_duration(),
+            media_sequence: first.map_or(self.first.media_sequence, |row| row.media_sequence),
+            // The number of the first segment, less the tag that stands before it in this very playlist.
+            discontinuity_sequence: first.map_or(self.first.run, |row| {
+                row.run.saturating_sub(u64::from(row.discontinuity))
+            }),
+            segments: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// What a sliding playlist has at least.
+    fn least_seconds(&self) -> f64 {
+        3.0 * self.target_duration() as f64
+    }
+
+    /// Seconds of the segment in the rendition in which it is shortest.
+    fn shortest(&self, row: &Row) -> f64 {
+        let lengths = self.renditions.iter().zip(&row.durations);
+        let lengths = lengths.map(|(_, duration)| duration.seconds());
+        lengths.fold(f64::INFINITY, f64::min)
+    }
+
+    /// `last` is the last segment of the playlists that it names.
     fn multivariant(
         &self,
-        row: Option<&Row>,
+        last: Option<&Row>,
+        totals: Totals,
         uri: impl Fn(Rendition) -> String,
     ) -> Option<MultivariantPlaylist> {
-        let last = row.or(self.rows.last())?;
-        let mut totals = self.totals;
-        if let Some(row) = row {
-            totals.add(row, self.settings.segment);
-        }
+        let last = last?;
         let variant = |rendition: Rendition, nominal: u64, bound: f64, picture| {
             let i = rendition as usize;
             let average = totals.bytes[i] as f64 * 8.0 / totals.seconds[i];

@@ -186,7 +186,6 @@ fn word(state: &State) -> &'static str {
         State::Live => "LIVE",
         State::Retrying { .. } => "RETRYING",
         State::Stopping => "STOPPING",
-        State::Halted { .. } => "HALTED",
     }
 }
 

@@ -36,6 +36,10 @@ pub struct Status {
     pub disk: Disk,
     /// Number of segments of the current or last broadcast.
     pub segments: u64,
+    /// Segments of them that the store did not take: viewers got them from memory, and the recording has gaps.
+    pub unstored: u64,
+    /// Why the store takes none at the moment.
+    pub outage: Option<String>,
     /// Pictures and AAC frames that the encoder gave damaged, empty, twice or without a time: left out since the box started.
     pub dropped_units: u64,
     /// Milliseconds since the last segment was published; absent off air.
@@ -59,7 +63,6 @@ pub enum State {
     Live,
     Retrying { cause: String, attempt: u32 },
     Stopping,
-    Halted { cause: String },
 }
 
 impl State {
@@ -71,7 +74,6 @@ impl State {
             State::Live => "live",
             State::Retrying { .. } => "retrying",
             State::Stopping => "stopping",
-            State::Halted { .. } => "halted",
         }
     }
 }

@@ -14,11 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn alive(state: &State, segment_age: Option<Duration>, segment: Duration) -> bool {
     match state {
         State::Live => segment_age.is_some_and(|age| age < PATIENCE.max(segment * SEGMENTS)),
-        State::Idle
-        | State::Starting
-        | State::Retrying { .. }
-        | State::Stopping
-        | State::Halted { .. } => true,
+        State::Idle | State::Starting | State::Retrying { .. } | State::Stopping => true,
     }
 }
 
@@ -30,7 +26,7 @@ mod tests {
     fn on_air_only_segments_count() {
         let secs = Duration::from_secs;
         let retrying = State::Retrying {
-            cause: "disk full".into(),
+            cause: "no segment in time".into(),
             attempt: 7,
         };
         for (state, age, segment, expected) in [

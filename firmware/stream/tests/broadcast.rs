@@ -17,6 +17,10 @@ fn store() -> Event {
     Event::Failed(Cause::Store("read-only".into()))
 }
 
+fn not_stored() -> Event {
+    Event::NotStored(Cause::Store("read-only".into()))
+}
+
 fn disk_full() -> Event {
     Event::Failed(Cause::DiskFull)
 }
@@ -24,7 +28,7 @@ fn disk_full() -> Event {
 /// States with times as milliseconds since the start of the test.
 fn told(broadcast: &Broadcast, epoch: Instant) -> String {
     let ms = |at: &Instant| at.duration_since(epoch).as_millis();
-    match broadcast.state() {
+    let state = match broadcast.state() {
         State::Idle => "Idle".into(),
         State::Starting { since } => format!("Starting since {}", ms(since)),
         State::Live { since, published } => {
@@ -42,10 +46,10 @@ fn told(broadcast: &Broadcast, epoch: Instant) -> String {
             ..
         } => format!("Stopping, Pausing, attempt {}", broadcast.attempt()),
         State::Stopping { stage, .. } => format!("Stopping, {stage:?}"),
-        State::Halted { cause, cleared } => {
-            let cleared = if *cleared { ", cleared" } else { "" };
-            format!("Halted ({cause}){cleared}")
-        }
+    };
+    match broadcast.outage() {
+        Some(outage) => format!("{state}; not stored ({})", outage.cause),
+        None => state,
     }
 }
 
@@ -116,7 +120,7 @@ fn a_broadcast_goes_live_and_ends_properly() {
             5300 Start → ignored · due 15000
             6000 Drained → Stopping, Closing · Finish · due 36000
             6100 Stop → ignored · due 36000
-            60000 Tick → Idle
+            60000 Tick → Idle · Abandon
             60100 Finished → ignored
             61000 Start → Starting since 61000 · Begin · StartProgramme · due 76000
         "#]],
@@ -279,55 +283,105 @@ fn a_retry_waits_whatever_else_is_said() {
 }
 
 #[test]
-fn a_full_disk_halts_until_there_is_room_and_the_operator_says_so() {
+fn a_store_that_takes_nothing_is_asked_again_and_the_stream_goes_on() {
+    let mut events = vec![
+        (0, Event::Start),
+        (1000, Event::Published),
+        (1000, Event::Stored),
+        (3000, Event::Published),
+        (3000, not_stored()),
+    ];
+    let mut at = 3000;
+    for pause in [2000, 4000, 8000] {
+        at += pause;
+        events.push((at - 1, Event::Published));
+        events.push((at, Event::Tick));
+        events.push((at, not_stored()));
+    }
+    events.push((at + 1, Event::Start));
+    events.push((at + 14_000, Event::Published));
+    events.push((at + 16_000, Event::Tick));
+    events.push((at + 17_000, Event::Published));
+    events.push((at + 17_000, Event::Stored));
+    check(
+        &events,
+        expect![[r#"
+        0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+        1000 Published → Live since 1000, published 1000 · due 16000
+        1000 Stored → ignored · due 16000
+        3000 Published → Live since 1000, published 3000 · due 18000
+        3000 NotStored(Store("read-only")) → Live since 1000, published 3000; not stored (store: read-only) · due 5000
+        4999 Published → Live since 1000, published 4999; not stored (store: read-only) · due 5000
+        5000 Tick → Live since 1000, published 4999; not stored (store: read-only) · Store · due 19999
+        5000 NotStored(Store("read-only")) → ignored · due 9000
+        8999 Published → Live since 1000, published 8999; not stored (store: read-only) · due 9000
+        9000 Tick → Live since 1000, published 8999; not stored (store: read-only) · Store · due 23999
+        9000 NotStored(Store("read-only")) → ignored · due 17000
+        16999 Published → Live since 1000, published 16999; not stored (store: read-only) · due 17000
+        17000 Tick → Live since 1000, published 16999; not stored (store: read-only) · Store · due 31999
+        17000 NotStored(Store("read-only")) → ignored · due 31999
+        17001 Start → ignored · due 31999
+        31000 Published → Live since 1000, published 31000; not stored (store: read-only) · due 33000
+        33000 Tick → Live since 1000, published 31000; not stored (store: read-only) · Store · due 46000
+        34000 Published → Live since 1000, published 34000; not stored (store: read-only) · due 49000
+        34000 Stored → Live since 1000, published 34000 · due 49000
+    "#]],
+    );
+}
+
+#[test]
+fn room_on_the_disk_is_used_at_once() {
     check(
         &[
             (0, Event::Start),
             (1000, Event::Published),
-            (3000, disk_full()),
-            (3001, Event::Start),
-            (3002, encoder()),
-            (3003, Event::Published),
-            (90_000, Event::Tick),
-            (90_001, Event::Cleared),
-            (90_002, Event::Cleared),
-            (90_003, Event::Start),
-            (91_000, Event::Published),
+            (1000, Event::NotStored(Cause::DiskFull)),
+            (1500, Event::Cleared),
+            (3000, Event::Published),
+            (3000, Event::Stored),
+            (3500, Event::Cleared),
+            // Room on the disk says nothing of another trouble.
+            (5000, Event::NotStored(Cause::StoreFull)),
+            (5500, Event::Cleared),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
             1000 Published → Live since 1000, published 1000 · due 16000
-            3000 Failed(DiskFull) → Halted (disk full) · DropProgramme
-            3001 Start → ignored
-            3002 Failed(Encoder("x264")) → ignored
-            3003 Published → ignored
-            90000 Tick → ignored
-            90001 Cleared → Halted (disk full), cleared
-            90002 Cleared → ignored
-            90003 Start → Starting since 90003 · StartProgramme · due 105003
-            91000 Published → Live since 1000, published 91000 · due 106000
+            1000 NotStored(DiskFull) → Live since 1000, published 1000; not stored (disk full) · due 3000
+            1500 Cleared → Live since 1000, published 1000; not stored (disk full) · Store · due 16000
+            3000 Published → Live since 1000, published 3000; not stored (disk full) · due 18000
+            3000 Stored → Live since 1000, published 3000 · due 18000
+            3500 Cleared → ignored · due 18000
+            5000 NotStored(StoreFull) → Live since 1000, published 3000; not stored (store full) · due 7000
+            5500 Cleared → ignored · due 7000
         "#]],
     );
 }
 
 #[test]
-fn a_full_disk_halts_from_every_state_that_publishes() {
+fn an_encoder_that_fails_meanwhile_begins_no_other_broadcast() {
     check(
         &[
             (0, Event::Start),
-            (1, disk_full()),
-            (2, Event::Cleared),
-            (3, Event::Start),
-            (4, encoder()),
-            (5, disk_full()),
+            (1, Event::NotOpened(Cause::DiskFull)),
+            (1000, Event::Published),
+            (1500, encoder()),
+            (2000, Event::Tick),
+            (2001, Event::Tick),
+            (2002, Event::Opened),
+            (3000, Event::Published),
+            (3000, Event::Stored),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
-            2 Cleared → Halted (disk full), cleared
-            3 Start → Starting since 3 · StartProgramme · due 15003
-            4 Failed(Encoder("x264")) → Retrying until 504 (encoder: x264), attempt 1 · DropProgramme · due 504
-            5 Failed(DiskFull) → Halted (disk full) · DropProgramme
+            1 NotOpened(DiskFull) → Starting since 0; not stored (disk full) · due 2001
+            1000 Published → Live since 1000, published 1000; not stored (disk full) · due 2001
+            1500 Failed(Encoder("x264")) → Retrying until 2000 (encoder: x264), attempt 1; not stored (disk full) · DropProgramme · due 2000
+            2000 Tick → Starting since 2000; not stored (disk full) · StartProgramme · due 2001
+            2001 Tick → Starting since 2000; not stored (disk full) · Open · due 17000
+            2002 Opened → Starting since 2000 · Store · due 17000
+            3000 Published → Live since 1000, published 3000 · due 18000
+            3000 Stored → ignored · due 18000
         "#]],
     );
 }
@@ -351,35 +405,25 @@ fn stop_works_from_every_state() {
             2 Stop → Stopping, Closing · Finish · due 30002
         "#]],
     );
-    // From Halted, cleared or not.
+    // While nothing is stored.
     check(
         &[
             (0, Event::Start),
-            (1, disk_full()),
-            (2, Event::Stop),
-            (3, Event::Finished),
+            (1000, Event::Published),
+            (1000, Event::NotStored(Cause::DiskFull)),
+            (1500, Event::Stop),
+            (2000, Event::NotStored(Cause::DiskFull)),
+            (2500, Event::Drained),
+            (2600, Event::Finished),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
-            2 Stop → Stopping, Closing · Finish · due 30002
-            3 Finished → Idle
-        "#]],
-    );
-    check(
-        &[
-            (0, Event::Start),
-            (1, disk_full()),
-            (2, Event::Cleared),
-            (3, Event::Stop),
-            (4, Event::Cleared),
-        ],
-        expect![[r#"
-            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 Failed(DiskFull) → Halted (disk full) · DropProgramme
-            2 Cleared → Halted (disk full), cleared
-            3 Stop → Stopping, Closing · Finish · due 30003
-            4 Cleared → ignored · due 30003
+            1000 Published → Live since 1000, published 1000 · due 16000
+            1000 NotStored(DiskFull) → Live since 1000, published 1000; not stored (disk full) · due 3000
+            1500 Stop → Stopping, Draining; not stored (disk full) · EndProgramme · due 3000
+            2000 NotStored(DiskFull) → ignored · due 6000
+            2500 Drained → Stopping, Closing; not stored (disk full) · Finish · due 32500
+            2600 Finished → Idle
         "#]],
     );
 }
@@ -443,20 +487,20 @@ fn closing_is_tried_again_and_then_left_to_the_next_start() {
     check(
         &events,
         expect![[r#"
-        0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-        1000 Stop → Stopping, Draining · EndProgramme · due 11000
-        1500 Drained → Stopping, Closing · Finish · due 31500
-        1500 Failed(DiskFull) → Stopping, Pausing, attempt 1 · due 2500
-        2500 Tick → Stopping, Closing · Finish · due 32500
-        2500 Failed(DiskFull) → Stopping, Pausing, attempt 2 · due 4500
-        4500 Tick → Stopping, Closing · Finish · due 34500
-        4500 Failed(DiskFull) → Stopping, Pausing, attempt 3 · due 8500
-        8500 Tick → Stopping, Closing · Finish · due 38500
-        8500 Failed(DiskFull) → Stopping, Pausing, attempt 4 · due 16500
-        16500 Tick → Stopping, Closing · Finish · due 46500
-        16500 Failed(DiskFull) → Idle
-        16500 Finished → ignored
-    "#]],
+            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
+            1000 Stop → Stopping, Draining · EndProgramme · due 11000
+            1500 Drained → Stopping, Closing · Finish · due 31500
+            1500 Failed(DiskFull) → Stopping, Pausing, attempt 1 · due 2500
+            2500 Tick → Stopping, Closing · Finish · due 32500
+            2500 Failed(DiskFull) → Stopping, Pausing, attempt 2 · due 4500
+            4500 Tick → Stopping, Closing · Finish · due 34500
+            4500 Failed(DiskFull) → Stopping, Pausing, attempt 3 · due 8500
+            8500 Tick → Stopping, Closing · Finish · due 38500
+            8500 Failed(DiskFull) → Stopping, Pausing, attempt 4 · due 16500
+            16500 Tick → Stopping, Closing · Finish · due 46500
+            16500 Failed(DiskFull) → Idle · Abandon
+            16500 Finished → ignored
+        "#]],
     );
     // The store hangs.
     check(
@@ -472,46 +516,38 @@ fn closing_is_tried_again_and_then_left_to_the_next_start() {
             1000 Stop → Stopping, Draining · EndProgramme · due 11000
             1500 Drained → Stopping, Closing · Finish · due 31500
             31499 Tick → ignored · due 31500
-            31500 Tick → Idle
+            31500 Tick → Idle · Abandon
         "#]],
     );
 }
 
 #[test]
-fn a_broadcast_that_the_store_could_not_open_is_opened_by_the_next_try() {
+fn a_broadcast_that_the_store_could_not_open_goes_on_air_and_is_opened_by_the_next_try() {
     let not_opened = || Event::NotOpened(Cause::DiskFull);
     check(
         &[
             (0, Event::Start),
             (1, not_opened()),
-            (2, Event::Cleared),
-            (3, Event::Start),
-            (4, Event::Opened),
-            (5, Event::Opened),
             (1000, Event::Published),
+            (2001, Event::Tick),
+            (2002, not_opened()),
+            (3000, Event::Cleared),
+            (3001, Event::Opened),
+            (3002, Event::Opened),
+            (4000, Event::Published),
+            (4000, Event::Stored),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 NotOpened(DiskFull) → Halted (disk full) · DropProgramme
-            2 Cleared → Halted (disk full), cleared
-            3 Start → Starting since 3 · Begin · StartProgramme · due 15003
-            4 Opened → ignored · due 15003
-            5 Opened → ignored · due 15003
-            1000 Published → Live since 1000, published 1000 · due 16000
-        "#]],
-    );
-    check(
-        &[
-            (0, Event::Start),
-            (1, Event::NotOpened(Cause::Store("busy".into()))),
-            (501, Event::Tick),
-            (502, Event::Opened),
-        ],
-        expect![[r#"
-            0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 NotOpened(Store("busy")) → Retrying until 501 (store: busy), attempt 1 · DropProgramme · due 501
-            501 Tick → Starting since 501 · Begin · StartProgramme · due 15501
-            502 Opened → ignored · due 15501
+            1 NotOpened(DiskFull) → Starting since 0; not stored (disk full) · due 2001
+            1000 Published → Live since 1000, published 1000; not stored (disk full) · due 2001
+            2001 Tick → Live since 1000, published 1000; not stored (disk full) · Open · due 16000
+            2002 NotOpened(DiskFull) → ignored · due 6002
+            3000 Cleared → Live since 1000, published 1000; not stored (disk full) · Open · due 16000
+            3001 Opened → Live since 1000, published 1000 · Store · due 16000
+            3002 Opened → ignored · due 16000
+            4000 Published → Live since 1000, published 4000 · due 19000
+            4000 Stored → ignored · due 19000
         "#]],
     );
     // The encoder fails while the store still opens: it is not opened twice.
@@ -533,43 +569,37 @@ fn a_broadcast_that_the_store_could_not_open_is_opened_by_the_next_try() {
     check(
         &[
             (0, Event::Start),
-            (1, Event::NotOpened(Cause::Store("busy".into()))),
-            (2, Event::Stop),
-            (3, Event::Start),
-            (4, Event::NotOpened(Cause::DiskFull)),
+            (1, not_opened()),
+            (1000, Event::Published),
+            (2000, Event::Stop),
+            (2001, Event::Drained),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1 NotOpened(Store("busy")) → Retrying until 501 (store: busy), attempt 1 · DropProgramme · due 501
-            2 Stop → Idle
-            3 Start → Starting since 3 · Begin · StartProgramme · due 15003
-            4 NotOpened(DiskFull) → Halted (disk full) · DropProgramme
+            1 NotOpened(DiskFull) → Starting since 0; not stored (disk full) · due 2001
+            1000 Published → Live since 1000, published 1000; not stored (disk full) · due 2001
+            2000 Stop → Stopping, Draining; not stored (disk full) · EndProgramme · due 2001
+            2001 Drained → Idle · Abandon
         "#]],
     );
-}
-
-#[test]
-fn a_full_store_halts_until_the_operator_stops() {
     check(
         &[
             (0, Event::Start),
+            (1, not_opened()),
             (1000, Event::Published),
-            (2000, Event::Failed(Cause::StoreFull)),
-            (3000, Event::Cleared),
-            (4000, Event::Start),
-            (5000, Event::Stop),
-            (5100, Event::Finished),
-            (6000, Event::Start),
+            (2001, Event::Tick),
+            (2002, Event::Stop),
+            (2003, Event::Drained),
+            (2004, not_opened()),
         ],
         expect![[r#"
             0 Start → Starting since 0 · Begin · StartProgramme · due 15000
-            1000 Published → Live since 1000, published 1000 · due 16000
-            2000 Failed(StoreFull) → Halted (store full) · DropProgramme
-            3000 Cleared → ignored
-            4000 Start → ignored
-            5000 Stop → Stopping, Closing · Finish · due 35000
-            5100 Finished → Idle
-            6000 Start → Starting since 6000 · Begin · StartProgramme · due 21000
+            1 NotOpened(DiskFull) → Starting since 0; not stored (disk full) · due 2001
+            1000 Published → Live since 1000, published 1000; not stored (disk full) · due 2001
+            2001 Tick → Live since 1000, published 1000; not stored (disk full) · Open · due 16000
+            2002 Stop → Stopping, Draining; not stored (disk full) · EndProgramme · due 12002
+            2003 Drained → Stopping, Closing; not stored (disk full) · Finish · due 32003
+            2004 NotOpened(DiskFull) → Idle · Abandon
         "#]],
     );
 }
@@ -611,6 +641,9 @@ fn any_event() -> impl Strategy<Value = Event> {
         2 => Just(Event::Opened),
         1 => Just(Event::NotOpened(Cause::Store("read-only".into()))),
         3 => Just(Event::Published),
+        1 => Just(Event::Stored),
+        1 => Just(not_stored()),
+        1 => Just(Event::NotStored(Cause::DiskFull)),
         1 => Just(Event::Drained),
         1 => Just(Event::Finished),
         1 => Just(encoder()),
@@ -625,15 +658,17 @@ fn any_event() -> impl Strategy<Value = Event> {
 #[derive(Debug, Default)]
 struct Edges {
     programme: bool,
+    /// Begun, and perhaps in memory only.
     broadcast: bool,
     opening: bool,
+    opened: bool,
 }
 
 impl Edges {
     fn perform(&mut self, event: &Event, actions: &[Action]) {
         if self.opening && matches!(event, Event::Opened | Event::NotOpened(_)) {
             self.opening = false;
-            self.broadcast = *event == Event::Opened;
+            self.opened = *event == Event::Opened;
         }
         for action in actions {
             match action {
@@ -642,9 +677,15 @@ impl Edges {
                     self.broadcast = true;
                     self.opening = true;
                 }
+                Action::Open => {
+                    assert!(self.broadcast && !self.opening && !self.opened);
+                    self.opening = true;
+                }
+                Action::Store => assert!(self.opened, "it has not opened the broadcast"),
                 Action::StartProgramme => {
                     // What is resumed was begun by an earlier life.
                     self.broadcast |= *event == Event::Resume;
+                    self.opened |= *event == Event::Resume;
                     assert!(self.broadcast, "no broadcast is open");
                     assert!(!self.programme, "a programme runs already");
                     self.programme = true;
@@ -652,8 +693,9 @@ impl Edges {
                 Action::EndProgramme | Action::DropProgramme => self.programme = false,
                 Action::Finish => {
                     assert!(!self.programme, "the programme still runs");
-                    assert!(self.broadcast, "no broadcast is open");
+                    assert!(self.opening || self.opened, "no broadcast is open");
                 }
+                Action::Abandon => assert!(!self.programme, "the programme still runs"),
             }
         }
     }
@@ -669,9 +711,9 @@ impl Edges {
         );
         assert_eq!(broadcast.active(), *broadcast.state() != State::Idle);
         if !broadcast.active() {
-            self.broadcast = false;
-            self.opening = false;
+            (self.broadcast, self.opening, self.opened) = (false, false, false);
             assert_eq!((broadcast.on_air(), broadcast.attempt()), (None, 0));
+            assert_eq!(broadcast.outage(), None);
         }
         if let Some(deadline) = broadcast.deadline() {
             assert!(deadline <= now + STALL * 2);

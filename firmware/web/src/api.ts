@@ -1,6 +1,6 @@
 // What the box answers, as it says it on the wire. `Status` mirrors `firmware/stream/src/status.rs`.
 
-export type StateWord = "idle" | "starting" | "live" | "retrying" | "stopping" | "halted";
+export type StateWord = "idle" | "starting" | "live" | "retrying" | "stopping";
 export type Signal = "ok" | "lost" | "none";
 export type HealthWord = "Excellent" | "Good" | "Warning" | "Emergency" | "Dead";
 export type Button = "go_live" | "page" | "mode";
@@ -76,6 +76,10 @@ export interface Status {
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
   disk: { free_bytes: number; stored_bytes: number; limit_bytes: number };
   segments: number;
+  /** Of them, what is missing in the recording. */
+  unstored: number;
+  /** Why nothing is being stored. */
+  outage: string | null;
   dropped_units: number;
   segment_age_ms: number | null;
   tally: "off" | "blinking" | "on";

@@ -238,7 +238,6 @@ const STATES: Record<Status["state"]["word"], string> = {
   live: "Live",
   retrying: "Retrying",
   stopping: "Ending",
-  halted: "Halted",
 };
 const TALLIES = { off: "Off air", blinking: "Stand by", on: "On air" };
 
@@ -306,6 +305,9 @@ function render(next: Status): void {
   const sizes = next.videos.map((it) => `${it.width} × ${it.height} at ${bitrate(it.bitrate_kbps)}`);
   write("videos", [...sizes, "sound alone"].join(", "));
   write("segments", String(next.segments));
+  byId("outage-row").hidden = next.outage === null && next.unstored === 0;
+  const missing = `${next.unstored} segments are missing in the recording`;
+  write("outage", next.outage === null ? missing : `not recording (${next.outage}), viewers get the stream from memory; ${missing}`);
   write("segment-age", next.segment_age_ms === null ? "–" : `${(next.segment_age_ms / 1000).toFixed(1)} s ago`);
   byId<HTMLMeterElement>("disk").value = disk.limit_bytes > 0 ? disk.stored_bytes / disk.limit_bytes : 0;
   write("disk-text", `${bytes(disk.stored_bytes)} of ${bytes(disk.limit_bytes)} kept, ${bytes(disk.free_bytes)} free on the card`);

@@ -94,7 +94,7 @@ export function hasRecording(viewer: Viewer): boolean {
 }
 
 function offAir(box: Public): boolean {
-  return !box.live && (box.state === "idle" || box.state === "halted");
+  return !box.live && box.state === "idle";
 }
 
 function load(viewer: Viewer, now: number, source: Source): [Viewer, Action[]] {

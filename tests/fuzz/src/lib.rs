@@ -285,12 +285,15 @@ fn lie_to_publication(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let mut publication = Publication::new(settings, first);
     while !u.is_empty() {
-        match u.int_in_range(0..=12)? {
+        match u.int_in_range(0..=13)? {
             0 => publication.begin_run(),
+            13 => publication.store_again(),
             1 => {
                 publication.stored();
             }
-            2 => publication.failed(),
+            2 => {
+                publication.failed();
+            }
             3 if u.ratio(1, 8)? => publication.finish(),
             4 => {
                 let mut rows = publication.rows().to_vec();

@@ -55,17 +55,13 @@ impl Journal {
         for row in transaction.open_table(BLOCKS).unwrap().iter().unwrap() {
             let (key, row) = row.unwrap();
             let expected = counted.remove(&key.value()).unwrap_or(0);
-            assert_eq!(
-                row.value().0,
-                expected,
-                "references of {}",
-                cid(&key.value())
-            );
+            let of = cid(&key.value());
+            assert_eq!(row.value().0, expected, "references of {of}");
+            assert_ne!(expected, 1, "{of} needs no row");
         }
         assert!(
-            counted.is_empty(),
-            "blocks without a row: {}",
-            counted.len()
+            counted.values().all(|references| *references == 1),
+            "shared blocks without a row"
         );
     }
 }

@@ -7,7 +7,7 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 use super::tree::{Change, Tree};
 use super::{
     BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result,
-    Staged, State, cid, key,
+    Staged, State, cid, key, references,
 };
 use crate::{BroadcastId, Cid, StoreError, path};
 
@@ -34,28 +34,7 @@ impl Journal {
     pub(crate) fn recount(&self, lengths: &HashMap<Cid, u64>, repair: bool) -> Result<usize> {
         let transaction = self.write()?;
         let mut wrong = drop_strays(&transaction)?;
-        let mut counted = references(&transaction)?;
-        {
-            let mut blocks = transaction.open_table(BLOCKS)?;
-            let mut rows = Vec::new();
-            for row in blocks.iter()? {
-                let (key, row) = row?;
-                let (references, length) = row.value();
-                let expected = counted.remove(&key.value()).unwrap_or(0);
-                if references != expected {
-                    rows.push((key.value(), (expected, length)));
-                }
-            }
-            // A block without a row: its length is that of what is there.
-            rows.extend(counted.into_iter().map(|(key, references)| {
-                let length = lengths.get(&cid(&key)).copied().unwrap_or(0);
-                (key, (references, length as u32))
-            }));
-            wrong += rows.len();
-            for (key, row) in rows {
-                blocks.insert(key, row)?;
-            }
-        }
+        wrong += recount(&transaction, lengths)?;
         match repair && wrong > 0 {
             true => transaction.commit()?,
             false => transaction.abort()?,
@@ -107,6 +86,9 @@ impl Journal {
         broadcast: BroadcastId,
         without: &BTreeSet<String>,
     ) -> Result<Staged, StoreError> {
+        let known = self.known()?;
+        // What else lies in the store nothing names yet.
+        let held = |cid: &Cid| Ok(known.get(cid).filter(|it| **it > 0).map(|_| 0));
         let transaction = self.write()?;
         let mut change = Change::default();
         let root = {
@@ -151,7 +133,7 @@ impl Journal {
             };
             tree.encode_directories(&directories, &mut change)?
         };
-        let finish = || -> Result<Staged> {
+        let mut finish = || -> Result<()> {
             {
                 let mut broadcasts = transaction.open_table(BROADCASTS)?;
                 let (meta, old, state) = {
@@ -168,16 +150,18 @@ impl Journal {
                 change.drop_reference(old);
                 broadcasts.insert(broadcast.0, (meta.as_slice(), Some(key(&root)), state))?;
             }
-            let counted = change.count(&transaction)?;
-            Ok(Staged {
-                transaction,
-                blocks: counted.blocks,
-                new_bytes: counted.new_bytes,
-                root,
-                garbage: counted.garbage,
-            })
+            Ok(())
         };
-        Ok(finish()?)
+        finish()?;
+        let counted = change.count(&transaction, &held)?;
+        Ok(Staged {
+            transaction,
+            blocks: counted.blocks,
+            new: counted.new,
+            new_bytes: counted.new_bytes,
+            root,
+            garbage: counted.garbage,
+        })
     }
 
     /// Puts other rows in place of a broadcast's.
@@ -198,27 +182,24 @@ impl Journal {
     /// Adds a finished broadcast of which only the files are known; its tree is to be stored and committed.
     pub(crate) fn adopt(&self, files: &[FoundFile]) -> Result<Staged, StoreError> {
         let broadcast = self.begin(&[])?;
-        let inner = || -> Result<()> {
+        let mut lengths = HashMap::new();
+        let mut inner = || -> Result<()> {
             let transaction = self.write()?;
             {
                 let mut entries = transaction.open_table(ENTRIES)?;
-                let mut blocks = transaction.open_table(BLOCKS)?;
                 for file in files {
                     let leaves: Vec<u8> = file.leaves.iter().flat_map(key).collect();
                     let (dir, name) = path::parent(&file.path);
                     let row = (FILE, key(&file.cid), file.tsize, leaves.as_slice());
                     entries.insert((broadcast.0, dir, name), row)?;
-                    for (cid, length) in std::iter::once(&file.cid)
-                        .chain(&file.leaves)
-                        .zip(&file.lengths)
-                    {
-                        let known = blocks.get(key(cid))?.map_or(0, |row| row.value().0);
-                        blocks.insert(key(cid), (known + 1, *length))?;
-                    }
+                    let blocks = std::iter::once(&file.cid).chain(&file.leaves);
+                    let told = file.lengths.iter().map(|length| u64::from(*length));
+                    lengths.extend(blocks.copied().zip(told));
                 }
                 let mut broadcasts = transaction.open_table(BROADCASTS)?;
                 broadcasts.insert(broadcast.0, ([].as_slice(), None, State::Finished as u8))?;
             }
+            recount(&transaction, &lengths)?;
             transaction.commit()?;
             Ok(())
         };
@@ -268,20 +249,35 @@ fn drop_strays(transaction: &WriteTransaction) -> Result<usize> {
     Ok(count)
 }
 
-/// The places in entries and broadcasts that name each block.
-fn references(transaction: &WriteTransaction) -> Result<HashMap<CidKey, u64>> {
-    let mut counted: HashMap<CidKey, u64> = HashMap::new();
-    for row in transaction.open_table(BROADCASTS)?.iter()? {
-        if let Some(root) = row?.1.value().1 {
-            *counted.entry(root).or_default() += 1;
+/// Puts the rows of blocks right; returns how many were wrong. The length of a block without one is that of what is there.
+fn recount(transaction: &WriteTransaction, lengths: &HashMap<Cid, u64>) -> Result<usize> {
+    let mut counted = references(
+        &transaction.open_table(BROADCASTS)?,
+        &transaction.open_table(ENTRIES)?,
+    )?;
+    let mut blocks = transaction.open_table(BLOCKS)?;
+    let mut rows = Vec::new();
+    for row in blocks.iter()? {
+        let (key, row) = row?;
+        let (key, (references, length)) = (key.value(), row.value());
+        let expected = counted.remove(&key).unwrap_or(0);
+        if references != expected || references == 1 {
+            rows.push((key, (expected, length)));
         }
     }
-    for row in transaction.open_table(ENTRIES)?.iter()? {
-        let row = row?.1;
-        let (_, node, _, leaves) = row.value();
-        for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
-            *counted.entry(*key).or_default() += 1;
+    let shared = counted
+        .into_iter()
+        .filter(|(_, references)| *references > 1);
+    rows.extend(shared.map(|(key, references)| {
+        let length = lengths.get(&cid(&key)).copied().unwrap_or(0);
+        (key, (references, length as u32))
+    }));
+    let wrong = rows.len();
+    for (key, row) in rows {
+        match row.0 {
+            1 => drop(blocks.remove(key)?),
+            _ => drop(blocks.insert(key, row)?),
         }
     }
-    Ok(counted)
+    Ok(wrong)
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use cid::Cid;
 use redb::{ReadableTable, WriteTransaction};
 
-use super::{BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, NODE, Result, cid, key};
+use node_host::HostError;
+
+use super::{BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, cid, key};
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
 
@@ -222,6 +224,7 @@ pub(super) struct Change {
 
 pub(super) struct Counted {
     pub(super) blocks: Vec<(Cid, Bytes)>,
+    pub(super) new: Vec<Cid>,
     pub(super) new_bytes: u64,
     pub(super) garbage: Vec<Cid>,
 }
@@ -246,37 +249,58 @@ impl Change {
         }
     }
 
-    /// Writes the new counts of references.
-    pub(super) fn count(mut self, transaction: &WriteTransaction) -> Result<Counted> {
-        let mut table = transaction.open_table(BLOCKS)?;
+    /// Writes the new counts of references. What has no row is named once if it lies in the store, else not at all: only what is
+    /// shared, and garbage, has one.
+    pub(super) fn count(
+        mut self,
+        transaction: &WriteTransaction,
+        held: Held<'_>,
+    ) -> Result<Counted, StoreError> {
+        let table_error = |error: redb::TableError| StoreError::from(JournalError::from(error));
+        let mut table = transaction.open_table(BLOCKS).map_err(table_error)?;
         let mut counted = Counted {
             blocks: Vec::new(),
+            new: Vec::new(),
             new_bytes: 0,
             garbage: Vec::new(),
         };
         for (key, delta) in self.delta {
-            let row = table.get(key)?.map(|row| row.value());
+            let block = cid(&key);
             let bytes = self.bytes.remove(&key);
+            let row = table.get(key).map_err(JournalError::from)?;
+            let row = row.map(|row| row.value());
+            let there = held(&block).map_err(HostError::Io)?;
             let (old, length) = match (row, &bytes) {
                 (Some(row), _) => row,
-                (None, Some(bytes)) => (0, bytes.len() as u32),
-                (None, None) => continue,
+                (None, Some(bytes)) => (u64::from(there.is_some()), bytes.len() as u32),
+                (None, None) => (1, there.unwrap_or(0) as u32),
             };
             let references = old.saturating_add_signed(delta);
             match references {
                 // Named and replaced within one update.
-                0 if row.is_none() => continue,
-                0 if old > 0 => counted.garbage.push(cid(&key)),
+                0 if old == 0 && row.is_none() => continue,
+                0 if old > 0 => counted.garbage.push(block),
                 0 => {}
                 _ => {
-                    if row.is_none() {
-                        counted.new_bytes += u64::from(length);
+                    if there.is_none() && bytes.is_some() {
+                        counted.new.push(block);
+                        if row.is_none() {
+                            counted.new_bytes += u64::from(length);
+                        }
                     }
                     // Also when it is known: it may be garbage that is half removed, or missing.
-                    counted.blocks.extend(bytes.map(|bytes| (cid(&key), bytes)));
+                    counted.blocks.extend(bytes.map(|bytes| (block, bytes)));
                 }
             }
-            table.insert(key, (references, length))?;
+            match references {
+                1 if row.is_none() => {}
+                1 => drop(table.remove(key).map_err(JournalError::from)?),
+                _ => drop(
+                    table
+                        .insert(key, (references, length))
+                        .map_err(JournalError::from)?,
+                ),
+            }
         }
         Ok(counted)
     }

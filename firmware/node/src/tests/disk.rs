@@ -318,6 +318,12 @@ impl BlockStore for Disk {
         .boxed()
     }
 
+    fn length(&self, cid: &Cid) -> Result<Option<u64>> {
+        let state = self.state();
+        state.alive()?;
+        Ok(state.blocks.get(cid).map(|bytes| bytes.len() as u64))
+    }
+
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, std::result::Result<(), HostError>> {
         let disk = self.clone();
         async move {

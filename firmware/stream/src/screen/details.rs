@@ -66,7 +66,7 @@ pub(super) fn paint_head<C: Canvas>(canvas: &mut C, name: &str, status: &Status,
     let lit = match status.state {
         State::Live => true,
         State::Starting | State::Retrying { .. } => blink(now),
-        State::Idle | State::Stopping | State::Halted { .. } => false,
+        State::Idle | State::Stopping => false,
     };
     if lit {
         fill(canvas, (WIDTH - badge, 0), (badge, HEAD_HEIGHT - 1), On);

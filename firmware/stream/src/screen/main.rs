@@ -51,7 +51,7 @@ fn paint_state<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     let lit = match status.state {
         State::Live => true,
         State::Starting | State::Retrying { .. } => blink(now),
-        State::Idle | State::Stopping | State::Halted { .. } => false,
+        State::Idle | State::Stopping => false,
     };
     let ink = if lit { Off } else { On };
     if lit {
@@ -73,7 +73,6 @@ fn paint_state<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
 
     let (beside, font) = match (&status.state, status.on_air_ms) {
         (State::Idle, _) => ("press GO LIVE".to_owned(), font::BESIDE),
-        (State::Halted { .. }, _) => return,
         (_, Some(ms)) => (clock(ms), font::STATE),
         (State::Retrying { attempt, .. }, None) => (format!("try {attempt}"), font::BESIDE),
         (_, None) => return,
@@ -240,9 +239,7 @@ fn paint_health<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
 fn advice(state: &State, health: &Health) -> Vec<String> {
     match state {
         _ if !health.action.is_empty() => health.action.iter().take(2).cloned().collect(),
-        State::Retrying { cause, .. } | State::Halted { cause } => {
-            wrap(cause, fits(WIDTH, font::BODY), 2, &WORDS)
-        }
+        State::Retrying { cause, .. } => wrap(cause, fits(WIDTH, font::BODY), 2, &WORDS),
         State::Stopping => vec!["Finishing the stream".to_owned()],
         State::Idle | State::Starting | State::Live => Vec::new(),
     }

@@ -74,7 +74,7 @@ fn paint_foot<C: Canvas>(canvas: &mut C, status: &Status, now: Duration, x: i32,
     let lit = match status.state {
         State::Live => true,
         State::Starting | State::Retrying { .. } => blink(now),
-        State::Idle | State::Stopping | State::Halted { .. } => false,
+        State::Idle | State::Stopping => false,
     };
     let word = word(&status.state);
     let (badge, ink) = (width(word, font::BODY) + 3, if lit { Off } else { On });
