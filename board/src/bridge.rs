@@ -68,12 +68,12 @@ fn chip(text: &str) -> Option<String> {
         let name = line.split_once(opening)?.1;
         name.split_whitespace().next()
     };
-    // An input is called after what is behind it ("tc358743 10-000f"), if that is a chip and not a socket; the entity of a
-    // subdevice too.
+    // An input is called after what is behind it ("tc358743 10-000f"), if that is a chip and not a socket. A subdevice is no card, and
+    // its entity is called so.
     let is_chip = |name: &&str| name.contains(|c: char| c.is_ascii_digit());
     let name = word("Video input", "(").filter(is_chip);
-    let name = name.or_else(|| word("Name", ": ").filter(is_chip));
     let name = name.or_else(|| word("Card type", ": "));
+    let name = name.or_else(|| word("Name", ": "));
     name.map(str::to_ascii_uppercase)
 }
 

@@ -1,6 +1,7 @@
 //! The capture cards of this machine: the glue between `board`, which finds them, and `media`, which captures from them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use board::bridge::{self, Bridges, Timings};
 use board::cards::{self, Wanted};
@@ -29,6 +30,8 @@ pub(crate) struct Devices {
     height: u32,
     fps: u32,
     bridges: Bridges,
+    /// The bridge that was given the EDID.
+    told: Mutex<Option<PathBuf>>,
 }
 
 impl Devices {
@@ -38,14 +41,20 @@ impl Devices {
             height: config.video.height.into(),
             fps: config.video.fps,
             bridges: Bridges::default(),
+            told: Mutex::default(),
         }
     }
 
     /// Tells the source what it may send, and takes what it sends.
     fn prepare(&self, device: &Path) -> Result<Bridge, String> {
-        if let Err(why) = bridge::tell(device, self.height, self.fps) {
-            // What it sends without being told may do as well.
-            tracing::warn!(device = %device.display(), %why, "the HDMI bridge takes no EDID");
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once: a source begins anew whenever it is told.
+        if told.as_deref() != Some(device) {
+            if let Err(why) = bridge::tell(device, self.height, self.fps) {
+                // What it sends without being told may do as well.
+                tracing::warn!(device = %device.display(), %why, "the HDMI bridge takes no EDID");
+            }
+            *told = Some(device.into());
         }
         Ok(of(device, bridge::take(device)?))
     }
