@@ -174,9 +174,9 @@ fn on_board(
     let of = |device: PathBuf| chips(&device).map(|chip| (device, chip));
     let subdevices = || {
         let receives = RECEIVERS.iter().any(|receiver| name.starts_with(receiver));
-        let all = class(sysfs, "video4linux", "v4l-subdev");
-        let subdevices = receives.then_some(all).unwrap_or_default().into_iter();
-        subdevices.map(|(node, _)| Path::new("/dev").join(node))
+        let all = class(sysfs, "video4linux", "v4l-subdev").into_iter();
+        all.filter(move |_| receives)
+            .map(|(node, _)| Path::new("/dev").join(node))
     };
     let Some((bridge, chip)) = of(video.clone()).or_else(|| subdevices().find_map(of)) else {
         return Card {
@@ -291,13 +291,13 @@ pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, S
         }
         (Some(video), Some(audio)) => {
             let card = find(&cards, video)?;
-            if !wanted.separate_clocks {
-                if !sound(sysfs, audio)?.is_some_and(|sound| sound.belongs_to(card)) {
-                    return Err(format!(
-                        "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
-                        video.display()
-                    ));
-                }
+            if !wanted.separate_clocks
+                && !sound(sysfs, audio)?.is_some_and(|sound| sound.belongs_to(card))
+            {
+                return Err(format!(
+                    "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
+                    video.display()
+                ));
             }
             Ok(pair(card, audio))
         }

@@ -415,7 +415,7 @@ fn settle_formats(
 }
 
 /// Gives sound that a card calls mono at twice its rate its true name.
-const STEREO_CALLED_MONO: &str = "audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
+const STEREO_CALLED_MONO: &str = "capsfilter caps=audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
      caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
 
 /// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
@@ -684,4 +684,27 @@ pub(crate) fn check_clip(path: &Path) -> Result<(), StartError> {
     })();
     let _ = pipeline.set_state(gst::State::Null);
     result.map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_that_is_called_mono_gets_its_true_name() {
+        gst::init().unwrap();
+        let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true).unwrap();
+        let pipeline = launch("audiotestsrc name=in num-buffers=1 fakesink name=out").unwrap();
+        let element = |name| pipeline.by_name(name).unwrap();
+        pipeline.add(&fix).unwrap();
+        gst::Element::link_many([&element("in"), fix.upcast_ref(), &element("out")]).unwrap();
+        pipeline.set_state(gst::State::Paused).unwrap();
+        pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
+        let caps = element("out").static_pad("sink").unwrap().current_caps();
+        let caps = caps.unwrap();
+        let is = caps.structure(0).unwrap();
+        assert_eq!(is.get::<i32>("rate"), Ok(48_000));
+        assert_eq!(is.get::<i32>("channels"), Ok(2));
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
 }
