@@ -113,7 +113,9 @@ fn forty_times_out_and_in_again() {
     assert_eq!(rig.status()["state"]["word"], "live");
     let (threads, files) = first.expect("forty");
     // An old pipeline is taken down beside the new one, so it may take a moment. GStreamer's v4l2src (1.22) keeps five files of a
-    // device that vanished while it streamed: the buffer pool that it cannot stop. That much and no more.
+    // device that vanished while it streamed: it gives its buffer pool to the kernel ("orphans" it), which fails without the device,
+    // and forgets the pool, with a descriptor of the device and two pairs of sockets. With GST_V4L2_FORCE_DRAIN=1 in the box's
+    // environment it does not try, and keeps none (seen here). That much and no more.
     wait_for("what forty cards held to be let go", || {
         let now = held(&mut rig);
         (now.0 <= threads + 4 && now.1 <= files + 5 * 40).then_some(())
@@ -251,13 +253,12 @@ fn cards_are_listed_and_a_pair_without_a_common_clock_is_refused() {
             .ends_with("source = \"device\" waits: no capture card: plug one in\n")
     );
     rig.plug(&small_card());
-    let listed = wait_for("the card", || {
-        Some(rig.podium(&["devices"])).filter(|list| list.contains("hw:CARD=MS2109"))
+    // Its sound comes a moment after its picture.
+    wait_for("the card with its sound", || {
+        let listed = rig.podium(&["devices"]);
+        let line = "  HDMI stick MS2109 on USB 2  hw:CARD=MS2109\n";
+        listed.contains(line).then_some(())
     });
-    assert!(
-        listed.contains("  HDMI stick MS2109 on USB 2  hw:CARD=MS2109\n"),
-        "{listed}"
-    );
     // The kernel's test driver gives pictures too, and is another device.
     rig.start(&format!(
         "{SMALL}video_device = \"/dev/video0\"\naudio_device = \"hw:CARD=MS2109\"\n"
