@@ -1,7 +1,8 @@
 //! Capture cards, found in sysfs: which picture and which sound belong to one device.
 //!
-//! Picture and sound share a clock if they come from one USB device: both are paced by its crystal. Anything else drifts apart by a
-//! picture or more an hour, so such a pair is refused unless somebody insists.
+//! Picture and sound share a clock if they come from one USB device: both are paced by its crystal. A bridge on the board and its I2S
+//! card are both paced by the source's. Anything else drifts apart by a picture or more an hour, so such a pair is refused unless
+//! somebody insists.
 
 use std::fs;
 use std::io;
@@ -22,9 +23,14 @@ pub struct Card {
     pub audio: Option<String>,
     /// The USB device in sysfs; absent for a bridge on the board and for the kernel's test drivers.
     pub usb: Option<PathBuf>,
+    /// Of a bridge on the board, the device that takes its EDID and timings: the same as `video`, or a subdevice.
+    pub bridge: Option<PathBuf>,
     /// What could be better, and how.
     pub advice: Vec<String>,
 }
+
+/// What tells a bridge: the chip behind a V4L2 device that has DV timings, in capitals.
+pub type Chips<'a> = &'a dyn Fn(&Path) -> Option<String>;
 
 /// What `[capture]` wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +48,8 @@ pub struct Pair {
     pub video: PathBuf,
     pub audio: String,
     pub usb: Option<PathBuf>,
+    /// See [`Card::bridge`].
+    pub bridge: Option<PathBuf>,
     /// What could be better, and how.
     pub advice: Vec<String>,
 }
@@ -84,48 +92,113 @@ fn usb_parent(path: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Sound cards that can record: ALSA's name, number and sysfs entry.
-fn sounds(sysfs: &Path) -> Vec<(String, String, PathBuf)> {
+/// A sound card that can record.
+#[derive(Debug)]
+struct Sound {
+    /// ALSA's name of the card.
+    id: String,
+    number: String,
+    /// Its entry in sysfs.
+    path: PathBuf,
+}
+
+impl Sound {
+    fn name(&self) -> String {
+        format!("hw:CARD={}", self.id)
+    }
+
+    /// What shares this card's clock: the USB device, or the bridge of that name.
+    fn belongs_to(&self, card: &Card) -> bool {
+        match usb_parent(&self.path) {
+            Some(usb) => card.usb.as_ref() == Some(&usb),
+            None => card.bridge.is_some() && card.audio == Some(self.name()),
+        }
+    }
+}
+
+fn sounds(sysfs: &Path) -> Vec<Sound> {
     let records = |number: &str| sysfs.join(format!("class/sound/pcmC{number}D0c")).exists();
     class(sysfs, "sound", "card")
         .into_iter()
         .filter_map(|(name, path)| {
             let number = name.strip_prefix("card")?.to_owned();
             let id = read(&path, "id").unwrap_or_else(|| number.clone());
-            records(&number).then_some((id, number, path))
+            records(&number).then_some(Sound { id, number, path })
         })
         .collect()
 }
 
 /// All that gives pictures, in the order of the kernel's numbers. `sysfs` is `/sys` but for tests.
-pub fn list(sysfs: &Path) -> Vec<Card> {
+pub fn list(sysfs: &Path, chips: Chips<'_>) -> Vec<Card> {
     let sounds = sounds(sysfs);
     class(sysfs, "video4linux", "video")
         .into_iter()
         // A device's further nodes carry metadata.
         .filter(|(_, path)| read(path, "index").is_none_or(|index| index == "0"))
         .map(|(node, path)| {
-            let usb = usb_parent(&path);
-            let audio = usb.as_ref().and_then(|usb| {
-                sounds
-                    .iter()
-                    .find(|(_, _, path)| usb_parent(path).as_ref() == Some(usb))
-                    .map(|(id, _, _)| format!("hw:CARD={id}"))
-            });
-            let own = || read(&path, "name").unwrap_or_else(|| node.clone());
-            let name = usb.as_deref().and_then(usb_name).unwrap_or_else(own);
-            let slow = usb.as_deref().is_some_and(slower_than_it_could);
-            let advice = slow
-                .then(|| format!("{name} could be on USB 3: use a blue socket, or another cable"));
-            Card {
-                advice: advice.into_iter().collect(),
-                name,
-                video: Path::new("/dev").join(&node),
-                audio,
-                usb,
+            let video = Path::new("/dev").join(&node);
+            let name = read(&path, "name").unwrap_or(node);
+            match usb_parent(&path) {
+                Some(usb) => on_usb(video, usb, name, &sounds),
+                None => on_board(sysfs, video, name, &sounds, chips),
             }
         })
         .collect()
+}
+
+fn on_usb(video: PathBuf, usb: PathBuf, name: String, sounds: &[Sound]) -> Card {
+    let own = |sound: &&Sound| usb_parent(&sound.path).as_ref() == Some(&usb);
+    let name = usb_name(&usb).unwrap_or(name);
+    let advice = slower_than_it_could(&usb)
+        .then(|| format!("{name} could be on USB 3: use a blue socket, or another cable"));
+    Card {
+        advice: advice.into_iter().collect(),
+        name,
+        video,
+        audio: sounds.iter().find(own).map(Sound::name),
+        usb: Some(usb),
+        bridge: None,
+    }
+}
+
+/// Drivers of the camera's connector. Since Linux 6.x their video nodes leave the timings to the subdevice of the chip.
+const RECEIVERS: [&str; 2] = ["unicam", "rp1-cfe"];
+
+fn on_board(
+    sysfs: &Path,
+    video: PathBuf,
+    name: String,
+    sounds: &[Sound],
+    chips: Chips<'_>,
+) -> Card {
+    let of = |device: PathBuf| chips(&device).map(|chip| (device, chip));
+    let subdevices = || {
+        let receives = RECEIVERS.iter().any(|receiver| name.starts_with(receiver));
+        let all = class(sysfs, "video4linux", "v4l-subdev").into_iter();
+        all.filter(move |_| receives)
+            .map(|(node, _)| Path::new("/dev").join(node))
+    };
+    let Some((bridge, chip)) = of(video.clone()).or_else(|| subdevices().find_map(of)) else {
+        return Card {
+            name,
+            video,
+            audio: None,
+            usb: None,
+            bridge: None,
+            advice: Vec::new(),
+        };
+    };
+    // Its I2S card has the chip's name in the device tree (the overlay `tc358743-audio`), and the source's clock as the pictures have.
+    let own =
+        |sound: &&Sound| sound.id.eq_ignore_ascii_case(&chip) && usb_parent(&sound.path).is_none();
+    Card {
+        name: format!("HDMI bridge {chip}"),
+        video,
+        audio: sounds.iter().find(own).map(Sound::name),
+        usb: None,
+        bridge: Some(bridge),
+        advice: Vec::new(),
+    }
 }
 
 fn usb_name(usb: &Path) -> Option<String> {
@@ -184,13 +257,13 @@ fn offers_superspeed(bos: &[u8]) -> bool {
 ///
 /// # Errors
 /// One line for people: what is missing or does not fit, and what to do.
-pub fn choose(sysfs: &Path, wanted: &Wanted) -> Result<Pair, String> {
-    let cards = list(sysfs);
+pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, String> {
+    let cards = list(sysfs, chips);
     match (&wanted.video, &wanted.audio) {
         (None, None) => cards
             .iter()
             .find_map(paired)
-            .ok_or_else(|| match cards.iter().find(|card| card.usb.is_some()) {
+            .ok_or_else(|| match cards.iter().find(|card| card.usb.is_some() || card.bridge.is_some()) {
                 Some(card) => format!(
                     "{} has no sound: name another card in [capture] audio_device and set separate_clocks = true",
                     card.name
@@ -208,8 +281,9 @@ pub fn choose(sysfs: &Path, wanted: &Wanted) -> Result<Pair, String> {
             })
         }
         (None, Some(audio)) => {
-            let usb = sound_parent(sysfs, audio)?;
-            let card = cards.iter().find(|card| usb.is_some() && card.usb == usb);
+            let sound = sound(sysfs, audio)?;
+            let own = |card: &&Card| sound.as_ref().is_some_and(|sound| sound.belongs_to(card));
+            let card = cards.iter().find(own);
             let card = card.ok_or_else(|| {
                 format!("{audio} belongs to no capture card: name [capture] video_device too")
             })?;
@@ -217,14 +291,13 @@ pub fn choose(sysfs: &Path, wanted: &Wanted) -> Result<Pair, String> {
         }
         (Some(video), Some(audio)) => {
             let card = find(&cards, video)?;
-            if !wanted.separate_clocks {
-                let usb = sound_parent(sysfs, audio)?;
-                if usb.is_none() || usb != card.usb {
-                    return Err(format!(
-                        "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
-                        video.display()
-                    ));
-                }
+            if !wanted.separate_clocks
+                && !sound(sysfs, audio)?.is_some_and(|sound| sound.belongs_to(card))
+            {
+                return Err(format!(
+                    "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
+                    video.display()
+                ));
             }
             Ok(pair(card, audio))
         }
@@ -237,6 +310,7 @@ fn pair(card: &Card, audio: &str) -> Pair {
         video: card.video.clone(),
         audio: audio.to_owned(),
         usb: card.usb.clone(),
+        bridge: card.bridge.clone(),
         advice: card.advice.clone(),
     }
 }
@@ -252,20 +326,17 @@ fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, String> {
     card.ok_or_else(|| format!("{} is not there: plug the card in", video.display()))
 }
 
-/// The USB device behind an ALSA name like `hw:1`, `plughw:CARD=MS2109,DEV=0`; `None` where there is none or it cannot be told.
-fn sound_parent(sysfs: &Path, audio: &str) -> Result<Option<PathBuf>, String> {
+/// The card behind an ALSA name like `hw:1`, `plughw:CARD=MS2109,DEV=0`; `None` where it cannot be told.
+fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, String> {
     let Some((_, arguments)) = audio.split_once(':') else {
         return Ok(None);
     };
     let first = arguments.split(',').next().unwrap_or_default();
     let card = first.strip_prefix("CARD=").unwrap_or(first);
-    let known = sounds(sysfs);
-    let found = known
-        .iter()
-        .find(|(id, number, _)| id == card || number == card);
-    let (_, _, path) = found
-        .ok_or_else(|| format!("{audio} is not there: plug the card in (arecord -L lists them)"))?;
-    Ok(usb_parent(path))
+    let known = sounds(sysfs).into_iter();
+    let mut found = known.filter(|sound| sound.id == card || sound.number == card);
+    let missing = || format!("{audio} is not there: plug the card in (arecord -L lists them)");
+    found.next().map(Some).ok_or_else(missing)
 }
 
 /// Takes the device away from its drivers and gives it back: it is enumerated anew, as if it had been plugged.
@@ -349,10 +420,82 @@ mod tests {
         dir
     }
 
+    fn no_chip(_: &Path) -> Option<String> {
+        None
+    }
+
+    #[test]
+    fn a_bridge_on_the_board_has_the_sound_of_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let entry = |class: &str, node: &str, attribute: &str, text: &str| {
+            let path = dir.path().join("class").join(class).join(node);
+            fs::create_dir_all(&path).unwrap();
+            fs::write(path.join(attribute), format!("{text}\n")).unwrap();
+        };
+        // A Raspberry Pi: decoder, receiver, and behind it a chip and a lens that has no timings.
+        entry("video4linux", "video0", "name", "rp1-cfe-csi2_ch0");
+        entry("video4linux", "video10", "name", "bcm2835-codec-decode");
+        entry("video4linux", "v4l-subdev0", "name", "csi2");
+        entry("video4linux", "v4l-subdev1", "name", "tc358743 10-000f");
+        entry("sound", "card0", "id", "vc4hdmi");
+        entry("sound", "pcmC0D0c", "dev", "116:24");
+        entry("sound", "card1", "id", "tc358743");
+        entry("sound", "pcmC1D0c", "dev", "116:56");
+        let behind = |device: &'static str| {
+            move |asked: &Path| (asked == Path::new(device)).then(|| "TC358743".to_owned())
+        };
+        let check = |device: &'static str, audio: Option<&str>, expected: &str| {
+            let wanted = Wanted {
+                audio: audio.map(String::from),
+                ..Wanted::default()
+            };
+            let found = match choose(dir.path(), &wanted, &behind(device)) {
+                Ok(Pair {
+                    name,
+                    video,
+                    audio,
+                    bridge: Some(bridge),
+                    ..
+                }) => format!("{name} {} {audio} {}", video.display(), bridge.display()),
+                Ok(pair) => format!("{pair:?}"),
+                Err(why) => why,
+            };
+            assert_eq!(found, expected);
+        };
+        // The node has the timings, as with older kernels; the chip has.
+        check(
+            "/dev/video0",
+            None,
+            "HDMI bridge TC358743 /dev/video0 hw:CARD=tc358743 /dev/video0",
+        );
+        check(
+            "/dev/v4l-subdev1",
+            None,
+            "HDMI bridge TC358743 /dev/video0 hw:CARD=tc358743 /dev/v4l-subdev1",
+        );
+        check(
+            "/dev/video0",
+            Some("plughw:1"),
+            "HDMI bridge TC358743 /dev/video0 plughw:1 /dev/video0",
+        );
+        check(
+            "/dev/video0",
+            Some("hw:0"),
+            "hw:0 belongs to no capture card: name [capture] video_device too",
+        );
+        check("none", None, "no capture card: plug one in");
+        fs::remove_dir_all(dir.path().join("class/sound/pcmC1D0c")).unwrap();
+        check(
+            "/dev/video0",
+            None,
+            "HDMI bridge TC358743 has no sound: name another card in [capture] audio_device and set separate_clocks = true",
+        );
+    }
+
     #[test]
     fn cards_are_named_as_people_do_and_have_their_own_sound() {
         let sysfs = sysfs();
-        let found: Vec<_> = list(sysfs.path())
+        let found: Vec<_> = list(sysfs.path(), &no_chip)
             .into_iter()
             .map(|card| {
                 format!(
@@ -411,7 +554,7 @@ mod tests {
                 audio: audio.map(String::from),
                 separate_clocks,
             };
-            let found = match choose(dir.path(), &wanted) {
+            let found = match choose(dir.path(), &wanted, &no_chip) {
                 Ok(pair) => format!("{} {}", pair.video.display(), pair.audio),
                 Err(why) => why,
             };
@@ -469,7 +612,7 @@ mod tests {
         );
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(
-            choose(empty.path(), &Wanted::default()),
+            choose(empty.path(), &Wanted::default(), &no_chip),
             Err("no capture card: plug one in".into())
         );
     }

@@ -11,6 +11,7 @@
 //! Hardware hangs, is missing and comes back. So nothing here makes its caller wait: each device is kept at the latest of
 //! what is wanted by a thread of its own (`keeper`), and what does not work is told by [`Faults`].
 
+pub mod bridge;
 pub mod cards;
 mod config;
 mod faults;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use board::bridge::{self, Bridges, Timings};
 use board::{Board, Kind, cards, machine, watchdog};
 use stream::health::{HOT_C, Seen};
 
@@ -136,7 +137,10 @@ fn encoder(config: &Config) -> Line {
 }
 
 fn capture(config: &Config) -> Vec<Line> {
-    let pair = match cards::choose(Path::new(SYSFS), &wanted(config)) {
+    let bridges = Bridges::default();
+    let pair = match cards::choose(Path::new(SYSFS), &wanted(config), &|device| {
+        bridges.chip(device)
+    }) {
         Ok(pair) => pair,
         Err(why) => return vec![line("capture card", Absent, why)],
     };
@@ -146,6 +150,19 @@ fn capture(config: &Config) -> Vec<Line> {
             .iter()
             .map(|advice| line("capture card", Failed, advice)),
     );
+    if let Some(device) = &pair.bridge {
+        let told = bridge::tell(device, config.video.height.into(), config.video.fps);
+        lines.push(match told {
+            Ok(()) => line("EDID", Fine, "the source knows what to send"),
+            Err(why) => line("EDID", Failed, why),
+        });
+        lines.push(match bridge::incoming(device) {
+            Ok(Timings { width, height, fps }) => {
+                line("signal", Fine, format!("{width}×{height} at {fps:.2}"))
+            }
+            Err(why) => line("signal", Failed, why.to_string()),
+        });
+    }
     lines.push(match pair.usb {
         Some(usb) if usb.join("port/disable").exists() => {
             line("port power", Fine, "this port can be switched off and on")

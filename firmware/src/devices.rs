@@ -1,10 +1,12 @@
 //! The capture cards of this machine: the glue between `board`, which finds them, and `media`, which captures from them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use board::bridge::{self, Bridges, Timings};
 use board::cards::{self, Wanted};
 use board::mixer;
-use media::cards::{Card, Cards, Revival};
+use media::cards::{Bridge, Card, Cards, Revival};
 
 use crate::config::Config;
 
@@ -23,11 +25,59 @@ pub(crate) fn wanted(config: &Config) -> Wanted {
 
 /// Looks for what the configuration wants.
 #[derive(Debug)]
-pub(crate) struct Devices(pub(crate) Wanted);
+pub(crate) struct Devices {
+    wanted: Wanted,
+    height: u32,
+    fps: u32,
+    bridges: Bridges,
+    /// The bridge that was given the EDID.
+    told: Mutex<Option<PathBuf>>,
+}
+
+impl Devices {
+    pub(crate) fn new(config: &Config) -> Devices {
+        Devices {
+            wanted: wanted(config),
+            height: config.video.height.into(),
+            fps: config.video.fps,
+            bridges: Bridges::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    /// Tells the source what it may send, and takes what it sends.
+    fn prepare(&self, device: &Path) -> Result<Bridge, String> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        // Once: a source begins anew whenever it is told.
+        if told.as_deref() != Some(device) {
+            if let Err(why) = bridge::tell(device, self.height, self.fps) {
+                // What it sends without being told may do as well.
+                tracing::warn!(device = %device.display(), %why, "the HDMI bridge takes no EDID");
+            }
+            *told = Some(device.into());
+        }
+        Ok(of(device, bridge::take(device)?))
+    }
+}
+
+fn of(device: &Path, timings: Timings) -> Bridge {
+    Bridge {
+        device: device.into(),
+        width: timings.width,
+        height: timings.height,
+        rate: (timings.fps * 1000.0).round() as u32,
+    }
+}
 
 impl Cards for Devices {
     fn find(&self) -> Result<Card, String> {
-        let pair = cards::choose(Path::new(SYSFS), &self.0)?;
+        let pair = cards::choose(Path::new(SYSFS), &self.wanted, &|device| {
+            self.bridges.chip(device)
+        })?;
+        let bridge = pair.bridge.as_deref().map(|device| self.prepare(device));
+        let bridge = bridge
+            .transpose()
+            .map_err(|why| format!("{}: {why}", pair.name))?;
         mixer::open(&pair.audio);
         Ok(Card {
             name: pair.name,
@@ -35,7 +85,20 @@ impl Cards for Devices {
             audio: pair.audio,
             advice: pair.advice,
             place: pair.usb,
+            bridge,
         })
+    }
+
+    fn changed(&self, card: &Card) -> Option<String> {
+        let bridge = card.bridge.as_ref()?;
+        let name = &card.name;
+        match bridge::incoming(&bridge.device) {
+            Err(why) => Some(format!("{name}: {why}")),
+            Ok(timings) if of(&bridge.device, timings) == *bridge => None,
+            Ok(Timings { width, height, fps }) => Some(format!(
+                "{name}: the source sends {width}×{height} at {fps:.2} now"
+            )),
+        }
     }
 
     fn revive(&self, card: &Card, step: Revival) -> Result<(), String> {
@@ -52,14 +115,16 @@ impl Cards for Devices {
 pub(crate) fn list() -> String {
     let sysfs = Path::new(SYSFS);
     let mut text = String::new();
-    for card in cards::list(sysfs) {
+    let bridges = Bridges::default();
+    let chips = |device: &Path| bridges.chip(device);
+    for card in cards::list(sysfs, &chips) {
         let sound = card.audio.as_deref().unwrap_or("no sound");
         text += &format!("{}  {}  {sound}\n", card.video.display(), card.name);
         for advice in card.advice {
             text += &format!("  {advice}\n");
         }
     }
-    text + &match cards::choose(sysfs, &Wanted::default()) {
+    text + &match cards::choose(sysfs, &Wanted::default(), &chips) {
         Ok(pair) => format!(
             "source = \"device\" takes {} with {}\n",
             pair.video.display(),

@@ -24,7 +24,7 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 use crate::appliance::{Appliance, Channels, wall_now};
 use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
-use crate::devices::{Devices, wanted};
+use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
@@ -308,7 +308,7 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         source: match config.capture.source {
             Source::Test => media::Source::Test,
             Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
-            Source::Device => media::Source::Card(Arc::new(Devices(wanted(config)))),
+            Source::Device => media::Source::Card(Arc::new(Devices::new(config))),
         },
         width: config.video.width,
         height: config.video.height,

@@ -10,7 +10,7 @@ use stream::input::{self, Pixels};
 use stream::status::{FLOOR_DBFS, VideoFormat};
 use tokio::sync::mpsc;
 
-use crate::cards::{self, Card, Finder};
+use crate::cards::{self, Bridge, Card, Finder};
 use crate::conductor::Input;
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
@@ -26,6 +26,9 @@ const MAX_STALL: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(250);
 /// A capture that fails for the same reason again is said again after this.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+/// How often a bridge is asked what comes in. Its driver may announce a change by an event on one of its two devices, or on none;
+/// asking works with all of them, and pictures that do not come are slate before that.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often the loop looks at `stop` and at the stall clock.
 const POLL: Duration = Duration::from_millis(100);
 /// A clip that shows nothing within this time is broken.
@@ -172,6 +175,7 @@ fn run_once(
         signal.open(&capture.pipeline)?;
     }
     let mut seen = (0, Instant::now());
+    let mut asked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         let count = capture.video_count.load(Ordering::Relaxed);
         if count != seen.0 {
@@ -189,6 +193,14 @@ fn run_once(
                 *patience = (*patience * 2).min(MAX_STALL);
             }
             return Err(end);
+        }
+        if let (Source::Card(finder), Some(card)) = (&config.source, card)
+            && asked.elapsed() > ASK_AGAIN
+        {
+            if let Some(why) = finder.changed(card) {
+                return Err(why.into());
+            }
+            asked = Instant::now();
         }
         let timeout = gst::ClockTime::try_from(POLL).unwrap_or(gst::ClockTime::SECOND);
         let Some(message) = bus.timed_pop(timeout) else {
@@ -260,7 +272,7 @@ impl Capture {
         if let Some(card) = card {
             set(pipeline, "card", "device", &card.video.to_string_lossy())?;
             set(pipeline, "sound", "device", &card.audio)?;
-            settle_formats(pipeline, config)?;
+            settle_formats(pipeline, config, card.bridge.as_ref())?;
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
@@ -375,11 +387,16 @@ fn description(config: &Config) -> String {
 
 /// Opens the card, asks what it has, and settles on a format each. It stays open for the pipeline: a stick takes its time to tell
 /// its table.
-fn settle_formats(pipeline: &gst::Pipeline, config: &Config) -> Result<(), String> {
+fn settle_formats(
+    pipeline: &gst::Pipeline,
+    config: &Config,
+    bridge: Option<&Bridge>,
+) -> Result<(), String> {
     let element = |name| pipeline.by_name(name).ok_or("element is missing");
     let offered = opened_caps(&element("card")?);
     let offers = offered.map(|caps| cards::offers(&caps)).unwrap_or_default();
-    let format: gst::Caps = input_caps(config, &offers)
+    let format: gst::Caps = bridge
+        .map_or_else(|| input_caps(config, &offers), bridged_caps)
         .parse()
         .map_err(|_| "the card's format has no name")?;
     element("format")?.set_property("caps", format);
@@ -398,7 +415,7 @@ fn settle_formats(pipeline: &gst::Pipeline, config: &Config) -> Result<(), Strin
 }
 
 /// Gives sound that a card calls mono at twice its rate its true name.
-const STEREO_CALLED_MONO: &str = "audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
+const STEREO_CALLED_MONO: &str = "capsfilter caps=audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
      caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
 
 /// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
@@ -422,6 +439,14 @@ fn input_caps(config: &Config, offers: &[input::Offer]) -> String {
         (rate - 20).max(1),
         rate + 20
     )
+}
+
+/// What a bridge gives is what it was set to. Packed as the usual bus does it (UYVY), or as another driver can.
+fn bridged_caps(bridge: &Bridge) -> String {
+    let (width, height) = (bridge.width, bridge.height);
+    ["UYVY", "YUY2", "NV12", "BGR", "RGB"]
+        .map(|format| format!("video/x-raw,format={format},width={width},height={height}"))
+        .join(";")
 }
 
 /// Opens a source's device, and what it can do then, from its driver. A device that cannot be opened says why when the pipeline starts.
@@ -659,4 +684,27 @@ pub(crate) fn check_clip(path: &Path) -> Result<(), StartError> {
     })();
     let _ = pipeline.set_state(gst::State::Null);
     result.map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_that_is_called_mono_gets_its_true_name() {
+        gst::init().unwrap();
+        let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true).unwrap();
+        let pipeline = launch("audiotestsrc name=in num-buffers=1 fakesink name=out").unwrap();
+        let element = |name| pipeline.by_name(name).unwrap();
+        pipeline.add(&fix).unwrap();
+        gst::Element::link_many([&element("in"), fix.upcast_ref(), &element("out")]).unwrap();
+        pipeline.set_state(gst::State::Paused).unwrap();
+        pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
+        let caps = element("out").static_pad("sink").unwrap().current_caps();
+        let caps = caps.unwrap();
+        let is = caps.structure(0).unwrap();
+        assert_eq!(is.get::<i32>("rate"), Ok(48_000));
+        assert_eq!(is.get::<i32>("channels"), Ok(2));
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
 }

@@ -19,6 +19,19 @@ pub struct Card {
     pub advice: Vec<String>,
     /// What [`Cards::revive`] needs to find it again; empty where it cannot be revived.
     pub place: Option<PathBuf>,
+    /// What a bridge on the board was set to; empty where the card takes what comes in by itself.
+    pub bridge: Option<Bridge>,
+}
+
+/// A bridge on the board, and the size that it was set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// The device that has its timings.
+    pub device: PathBuf,
+    pub width: u32,
+    pub height: u32,
+    /// Thousandths of pictures a second.
+    pub rate: u32,
 }
 
 /// How to bring back a card that is there and gives no pictures, from gentle to rough. Opening it again comes before.
@@ -43,6 +56,9 @@ impl fmt::Display for Revival {
 pub trait Cards: fmt::Debug + Send + Sync {
     /// The card to capture from, at this moment. The error says what to do.
     fn find(&self) -> Result<Card, String>;
+
+    /// Why a card has to be opened anew, if it has: another signal comes in than it was set to. Asked now and then while it runs.
+    fn changed(&self, card: &Card) -> Option<String>;
 
     /// One step on a card. The error says why it is not possible.
     fn revive(&self, card: &Card, step: Revival) -> Result<(), String>;

@@ -251,7 +251,9 @@ impl Conductor {
     fn failed(&self, run: u64, why: String) {
         // The loop may be waiting for the conductor at this moment, so the conductor does not wait for the loop.
         let events = self.events.clone();
-        std::thread::spawn(move || events.blocking_send(Event::ProgrammeFailed { run, why }));
+        std::thread::spawn(move || {
+            let _ = events.blocking_send(Event::ProgrammeFailed { run, why });
+        });
     }
 
     fn frame(&self) -> Duration {

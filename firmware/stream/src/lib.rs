@@ -6,6 +6,7 @@ pub mod broadcast;
 pub mod buttons;
 pub mod clock;
 pub mod dates;
+pub mod edid;
 pub mod encoder;
 pub mod fmp4;
 pub mod health;

@@ -32,6 +32,7 @@ pub const MARK: &str = "rig>";
 struct Hardware {
     gpio: Chip,
     bridge: Bridge,
+    chip: oled::Chip,
     card: Option<Plugged>,
     podium: Option<(Child, Receiver<String>)>,
     answers: u32,
@@ -49,6 +50,12 @@ pub fn main() {
         .split_whitespace()
         .find_map(|word| word.strip_prefix("rig.scratch="))
         .expect("the test names its scratch directory");
+    let sh1106 = format!("rig.oled={}", oled::Chip::Sh1106.name());
+    let chip = if arguments.split_whitespace().any(|word| word == sh1106) {
+        oled::Chip::Sh1106
+    } else {
+        oled::Chip::Ssd1306
+    };
     mount("sysfs", "sys", "/sys", "defaults");
     mount("tmpfs", "run", "/run", "defaults");
     mount("configfs", "config", "/sys/kernel/config", "defaults");
@@ -65,7 +72,8 @@ pub fn main() {
 
     let mut hardware = Hardware {
         gpio: Chip::new().expect("the kernel has gpio-sim"),
-        bridge: Bridge::new(Oled::new(oled::Chip::Ssd1306), ADDRESS).expect("the kernel has uhid"),
+        bridge: Bridge::new(Oled::new(chip), ADDRESS).expect("the kernel has uhid"),
+        chip,
         card: None,
         podium: None,
         answers: 0,
@@ -137,7 +145,7 @@ impl Hardware {
                 self.bridge.set(bus)?;
                 if bus == Bus::Gone {
                     // Its power comes from the bridge.
-                    self.bridge.replace(Oled::new(oled::Chip::Ssd1306));
+                    self.bridge.replace(Oled::new(self.chip));
                 }
             }
             Request::Line { line, pressed } => self.gpio.press(line, pressed)?,

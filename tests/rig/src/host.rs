@@ -17,6 +17,7 @@ use tests::{PATIENCE, judge, wait_for};
 
 use crate::card::{Card, Incoming, Mode, Pixels, Source};
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
+use crate::oled::Chip;
 use crate::protocol::{Bus, GO_LIVE, LAMP, Moments, PAGE, Reply, Request, Streams};
 use crate::published::Published;
 use crate::reading::reads;
@@ -64,6 +65,17 @@ impl Default for Disk {
     }
 }
 
+/// What a machine is put together from.
+#[derive(Debug, Default)]
+pub struct Machine {
+    pub disk: Disk,
+    /// The controller behind the display's glass.
+    pub oled: Chip,
+    /// Whether an HDMI bridge is on the board: the kernel's test drivers, `vivid` with nothing but an HDMI input, and `snd-aloop` as the
+    /// sound card of its name. Without it `vivid` is a webcam.
+    pub bridge: bool,
+}
+
 /// A machine that runs. Dropping it cuts its power.
 #[derive(Debug)]
 pub struct Rig {
@@ -73,7 +85,18 @@ pub struct Rig {
     scratch: TempDir,
     disk: Option<Disk>,
     ready: Value,
+    oled: Chip,
 }
+
+/// The kernel's options for an HDMI bridge on the board, and for none.
+const BRIDGE: [&str; 5] = [
+    "vivid.node_types=0x1",
+    "vivid.num_inputs=1",
+    "vivid.input_types=0x3",
+    "snd_aloop.pcm_substreams=1",
+    "snd_aloop.id=vivid",
+];
+const NO_BRIDGE: [&str; 1] = ["snd_aloop.enable=0"];
 
 /// The kernel, built on first use.
 fn kernel() -> &'static Path {
@@ -101,11 +124,20 @@ fn program(name: &str) -> PathBuf {
 impl Rig {
     /// Switches a machine on with an empty disk and no card in its socket.
     pub fn boot() -> Rig {
-        Rig::boot_with(Disk::new())
+        Rig::boot_as(Machine::default())
     }
 
     /// Switches a machine on with a disk that has been used before.
     pub fn boot_with(disk: Disk) -> Rig {
+        Rig::boot_as(Machine {
+            disk,
+            ..Machine::default()
+        })
+    }
+
+    /// Switches a machine on with the parts that a test wants.
+    pub fn boot_as(machine: Machine) -> Rig {
+        let Machine { disk, oled, bridge } = machine;
         let scratch = tempfile::tempdir().expect("a temporary directory can be made");
         let log = fs::File::create(scratch.path().join("kernel.log")).expect("it can be written");
         let mut kernel = Command::new(kernel())
@@ -127,6 +159,8 @@ impl Rig {
                 "panic=-1",
                 WATCHDOG,
             ])
+            .args(if bridge { &BRIDGE[..] } else { &NO_BRIDGE })
+            .arg(format!("rig.oled={}", oled.name()))
             // The kernel hands what it does not know to its first process, as environment.
             .args(std::env::var("GST_DEBUG").map(|debug| format!("GST_DEBUG={debug}")))
             .stdin(Stdio::piped())
@@ -162,6 +196,7 @@ impl Rig {
             scratch,
             disk: Some(disk),
             ready: Value::Null,
+            oled,
         };
         assert!(matches!(rig.reply(), Reply::Up));
         rig
@@ -313,7 +348,7 @@ impl Rig {
         }
     }
 
-    /// Waits until a line of text stands on the glass, in the font of the panel's sentences.
+    /// Waits until a line of text stands on the glass, in the font of the panel's sentences or of its small print.
     pub fn wait_to_read(&mut self, line: &str) {
         wait_for(&format!("\"{line}\" on the glass"), || {
             reads(&self.glass()?, line).then_some(())
@@ -371,11 +406,17 @@ impl Rig {
 
     /// Starts the box with the `linux` board wired to this machine, and `toml` on top. Returns when it is ready.
     pub fn start(&mut self, toml: &str) {
+        self.start_with("", toml);
+    }
+
+    /// The same, with more keys for `[board]`.
+    pub fn start_with(&mut self, board: &str, toml: &str) {
         let bus = self.bus_device();
+        let oled = self.oled.name();
         let config = format!(
             "name = \"Rig\"\ndata_dir = \"{DISK}/podium\"\n\
              [board]\nkind = \"linux\"\ni2c_bus = \"{bus}\"\ni2c_address = {ADDRESS}\n\
-             go_live_line = {GO_LIVE}\npage_line = {PAGE}\ntally_line = {LAMP}\n\
+             go_live_line = {GO_LIVE}\npage_line = {PAGE}\ntally_line = {LAMP}\ndisplay = \"{oled}\"\n{board}\n\
              [viewer]\nlisten = \"127.0.0.1:8080\"\n[operator]\nlisten = \"127.0.0.1:8081\"\n\
              [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/4001\"]\n{toml}\n"
         );

@@ -9,14 +9,23 @@ use stream::screen::{HEIGHT, WIDTH};
 const PAGES: usize = (HEIGHT / 8) as usize;
 
 /// Which controller it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Chip {
+    #[default]
     Ssd1306,
     /// 132 columns, of which the glass shows 2 to 129; page addressing only.
     Sh1106,
 }
 
 impl Chip {
+    /// As `[board] display` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Chip::Ssd1306 => "ssd1306",
+            Chip::Sh1106 => "sh1106",
+        }
+    }
+
     fn columns(self) -> usize {
         match self {
             Chip::Ssd1306 => 128,

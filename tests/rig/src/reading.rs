@@ -2,21 +2,27 @@
 
 use embedded_graphics::Drawable as _;
 use embedded_graphics::geometry::Point;
-use embedded_graphics::mono_font::MonoTextStyle;
-use embedded_graphics::mono_font::iso_8859_1::FONT_6X9;
+use embedded_graphics::mono_font::iso_8859_1::{FONT_4X6, FONT_6X9};
+use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::text::{Baseline, Text};
 use stream::screen::Frame;
 
-/// Whether a line of text stands somewhere on a glass (rows of `#` and `.`), in the font of the panel's sentences.
+/// Whether a line of text stands somewhere on a glass (rows of `#` and `.`), in the font of the panel's sentences or of its small print.
 pub(crate) fn reads(glass: &[String], line: &str) -> bool {
+    [&FONT_6X9, &FONT_4X6]
+        .into_iter()
+        .any(|font| reads_in(glass, line, font))
+}
+
+fn reads_in(glass: &[String], line: &str, font: &MonoFont<'_>) -> bool {
     let mut drawn = Frame::default();
-    let style = MonoTextStyle::new(&FONT_6X9, BinaryColor::On);
+    let style = MonoTextStyle::new(font, BinaryColor::On);
     let end = Text::with_baseline(line, Point::zero(), style, Baseline::Top)
         .draw(&mut drawn)
         .unwrap_or_else(|never| match never {});
     let width = end.x.unsigned_abs();
-    let shape: Vec<String> = (0..FONT_6X9.character_size.height)
+    let shape: Vec<String> = (0..font.character_size.height)
         .map(|y| {
             let pixel = |x| if drawn.get(x, y) { '#' } else { '.' };
             (0..width).map(pixel).collect()

@@ -5,11 +5,13 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use rig::Rig;
 use rig::card::{Card, Incoming, Sound};
+use rig::oled::Chip;
 use rig::protocol::Bus;
+use rig::{Machine, Rig};
+use rustix::process::Signal;
 use serde_json::Value;
-use tests::wait_for;
+use tests::{judge, wait_for};
 
 /// Waits until the glass shows what the box has drawn.
 fn glass_shows_the_picture(rig: &mut Rig) {
@@ -111,7 +113,9 @@ fn forty_times_out_and_in_again() {
     assert_eq!(rig.status()["state"]["word"], "live");
     let (threads, files) = first.expect("forty");
     // An old pipeline is taken down beside the new one, so it may take a moment. GStreamer's v4l2src (1.22) keeps five files of a
-    // device that vanished while it streamed: the buffer pool that it cannot stop. That much and no more.
+    // device that vanished while it streamed: it gives its buffer pool to the kernel ("orphans" it), which fails without the device,
+    // and forgets the pool, with a descriptor of the device and two pairs of sockets. With GST_V4L2_FORCE_DRAIN=1 in the box's
+    // environment it does not try, and keeps none (seen here). That much and no more.
     wait_for("what forty cards held to be let go", || {
         let now = held(&mut rig);
         (now.0 <= threads + 4 && now.1 <= files + 5 * 40).then_some(())
@@ -190,6 +194,39 @@ fn a_display_that_is_gone_or_hangs_costs_nothing_but_itself() {
 }
 
 #[test]
+fn an_sh1106_shows_the_same_picture() {
+    let mut rig = Rig::boot_as(Machine {
+        oled: Chip::Sh1106,
+        ..Machine::default()
+    });
+    rig.start(SMALL);
+    glass_shows_the_picture(&mut rig);
+    rig.tap_page();
+    rig.wait_for_status("the watch page", |status| status["page"] == "watch");
+    glass_shows_the_picture(&mut rig);
+    assert_eq!(rig.terminate(), Some(0));
+    assert_eq!(rig.glass(), None, "a box that is off looks off");
+}
+
+#[test]
+fn what_could_be_better_about_a_card_stands_in_small_print() {
+    let mut rig = Rig::boot();
+    // On USB 2, where its chip can do USB 3, and at a rate that does not fit.
+    let mut card = Card::stick(&[(320, 180, 12, 0)]);
+    (card.vendor, card.product) = (0x345f, 0x2130);
+    rig.plug(&card);
+    rig.start(SMALL);
+    rig.wait_for_signal("ok");
+    let mut at = rig.status()["page"].clone();
+    while at != "hardware" {
+        rig.tap_page();
+        at = rig.wait_for_status("another page", |status| status["page"] != at)["page"].clone();
+    }
+    rig.wait_to_read("HDMI stick MS2130 on USB 2");
+    rig.wait_to_read("12 pictures a second do not go");
+}
+
+#[test]
 fn a_power_cut_on_air_is_survived() {
     let mut rig = on_air();
     rig.wait_for_status("three segments", |status| {
@@ -216,13 +253,12 @@ fn cards_are_listed_and_a_pair_without_a_common_clock_is_refused() {
             .ends_with("source = \"device\" waits: no capture card: plug one in\n")
     );
     rig.plug(&small_card());
-    let listed = wait_for("the card", || {
-        Some(rig.podium(&["devices"])).filter(|list| list.contains("hw:CARD=MS2109"))
+    // Its sound comes a moment after its picture.
+    wait_for("the card with its sound", || {
+        let listed = rig.podium(&["devices"]);
+        let line = "  HDMI stick MS2109 on USB 2  hw:CARD=MS2109\n";
+        listed.contains(line).then_some(())
     });
-    assert!(
-        listed.contains("  HDMI stick MS2109 on USB 2  hw:CARD=MS2109\n"),
-        "{listed}"
-    );
     // The kernel's test driver gives pictures too, and is another device.
     rig.start(&format!(
         "{SMALL}video_device = \"/dev/video0\"\naudio_device = \"hw:CARD=MS2109\"\n"
@@ -303,4 +339,98 @@ fn the_watchdog_bites_who_does_not_feed_it_and_nobody_else() {
     assert!(!rig.lamp(), "the machine is there");
     rig.wait_for_bite();
     assert_eq!(rig.run("ls", &["/dev/watchdog"]), "/dev/watchdog\n");
+}
+
+#[test]
+fn a_box_that_stands_still_is_bitten_and_goes_on() {
+    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
+    let mut rig = Rig::boot();
+    rig.plug(&small_card());
+    rig.start_with(WATCHED, SMALL);
+    rig.wait_for_signal("ok");
+    rig.tap_go_live();
+    // For longer than the watchdog waits: it does not bite who lives.
+    rig.wait_for_status("sixteen seconds", |status| {
+        status["segments"].as_u64() >= Some(8)
+    });
+    rig.signal_box(Signal::STOP);
+    rig.wait_for_bite();
+    rig.plug(&small_card());
+    rig.start_with(WATCHED, SMALL);
+    rig.wait_for_state("live");
+    stream_goes_on(&mut rig);
+    assert_eq!(rig.terminate(), Some(0));
+}
+
+/// Sets what the bridge's source sends: one of the kernel's timings, or nothing.
+fn source_sends(rig: &mut Rig, timings: Option<&str>) {
+    let device = ["-d", "/dev/video0"];
+    let mode = match timings {
+        None => "dv_timings_signal_mode=1".to_owned(),
+        Some(timings) => {
+            let menus = rig.run("v4l2-ctl", &[&device[..], &["--list-ctrls-menus"]].concat());
+            let number = menus.lines().find_map(|line| {
+                let (number, name) = line.trim().split_once(": ")?;
+                (name.split(' ').next() == Some(timings)).then_some(number)
+            });
+            let number = number.unwrap_or_else(|| panic!("no {timings} in {menus}"));
+            format!("dv_timings={number},dv_timings_signal_mode=4")
+        }
+    };
+    let said = rig.run("v4l2-ctl", &[&device[..], &["-c", &mode]].concat());
+    assert_eq!(said, "");
+}
+
+#[test]
+fn the_source_of_a_bridge_is_told_what_to_send_and_followed() {
+    let mut rig = Rig::boot_as(Machine {
+        bridge: true,
+        ..Machine::default()
+    });
+    source_sends(&mut rig, Some("640x480p59"));
+    // What comes out at the other end of the loop is what the sound card hears.
+    let sound = "gst-launch-1.0 -q audiotestsrc volume=0.5 ! audio/x-raw,format=S16LE,rate=48000,channels=2 \
+        ! alsasink device=hw:CARD=vivid,DEV=1 >/dev/null 2>&1 &";
+    rig.run("sh", &["-c", sound]);
+    let listed = rig.podium(&["devices"]);
+    assert!(
+        listed.contains("/dev/video0  HDMI bridge VIVID  hw:CARD=vivid\n"),
+        "{listed}"
+    );
+    rig.start(SMALL);
+    let sends = |height: u64| {
+        move |status: &Value| {
+            status["input"]["signal"] == "ok" && status["input"]["format"]["height"] == height
+        }
+    };
+    let status = rig.wait_for_status("the signal", sends(480));
+    assert_eq!(status["input"]["source"], "HDMI bridge VIVID");
+    rig.wait_for_status("its sound", |status| {
+        // Half of full scale.
+        let peak = status["audio"]["peak_dbfs"][1].as_f64();
+        peak.is_some_and(|peak| (-7.0..-5.0).contains(&peak))
+    });
+    if judge::have("edid-decode") {
+        let edid = rig.run("v4l2-ctl", &["-d", "/dev/video0", "--get-edid=format=hex"]);
+        let (said, _) = judge::run("edid-decode", &["--check"], edid.as_bytes());
+        assert!(said.contains("Display Product Name: 'Podium'"), "{said}");
+        assert!(said.contains("EDID conformity: PASS"), "{said}");
+    }
+    rig.tap_go_live();
+    rig.wait_for_state("live");
+    source_sends(&mut rig, None);
+    rig.wait_for_signal("lost");
+    rig.wait_to_read("Picture is lost");
+    wait_for("the reason", || {
+        rig.log()
+            .contains("HDMI bridge VIVID: no HDMI signal")
+            .then_some(())
+    });
+    stream_goes_on(&mut rig);
+    // Back with another size, and from one to the next without a pause.
+    for (timings, height) in [("720x576p50", 576), ("640x480p59", 480)] {
+        source_sends(&mut rig, Some(timings));
+        rig.wait_for_status("the other size", sends(height));
+        stream_goes_on(&mut rig);
+    }
 }
