@@ -9,6 +9,7 @@ pub mod http;
 pub mod judge;
 pub mod kubo;
 mod podium;
+pub mod proc;
 
 pub use podium::{Config, Exit, Output, Podium, podium};
 
