@@ -3,24 +3,22 @@
 //!
 //! `make bench-ipfs` prints one table; the first argument is for how many seconds it measures.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use tests::follow::{Arrival, Listed, POLL, follow, gaps, of_podium, quantile, read};
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
-use tests::{Config, Podium, hls, judge, wait_for};
+use tests::{Config, Podium, hls, judge};
 
 const SECONDS: u64 = 120;
 /// A segment's, which both are told.
 const SEGMENT: u64 = 2;
 /// What is played before and after the measurement: nodes find each other, and the last segments arrive.
 const MARGIN: u64 = 40;
-/// How often the second node is asked. The delay of both sides is as much too long on average as half of it.
-const POLL: Duration = Duration::from_millis(20);
 
 fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
@@ -60,13 +58,13 @@ fn main() {
     }
 
     let stop = AtomicBool::new(false);
-    let (sides, delays) = std::thread::scope(|scope| {
+    let (sides, arrivals) = std::thread::scope(|scope| {
         let (second, stop, old) = (&second, &stop, &old);
         let [ours, theirs] = names;
-        let delays = [
-            scope.spawn(move || follow(second, &ours, stop, |path| of_podium(second, path))),
-            scope
-                .spawn(move || follow(second, &theirs, stop, |path| of_old_way(second, path, old))),
+        let stopped = move |_: &[Arrival]| stop.load(Ordering::Relaxed);
+        let followers = [
+            scope.spawn(move || follow(second, &ours, |at| of_podium(second, at), stopped)),
+            scope.spawn(move || follow(second, &theirs, |at| of_old_way(second, at, old), stopped)),
         ];
         let mut sides = [
             Side::new(vec![podium.pid()]),
@@ -78,10 +76,10 @@ fn main() {
         }
         sides.iter_mut().for_each(Side::end);
         stop.store(true, Ordering::Relaxed);
-        let delays = delays.map(|it| it.join().expect("a follower does not panic"));
-        (sides, delays)
+        let arrivals = followers.map(|it| it.join().expect("a follower does not panic"));
+        (sides, arrivals)
     });
-    print(seconds, bitrate, &sides, &delays);
+    print(seconds, bitrate, &sides, &arrivals);
 }
 
 /// A talk, 1080p30, without B-frames and with a keyframe a segment; returns its bits a second.
@@ -157,82 +155,13 @@ impl OldWay {
     }
 }
 
-/// Segments by their number, each with when it was complete and the paths of its bytes.
-type Listed = BTreeMap<u64, (SystemTime, Vec<String>)>;
-
-fn read(kubo: &Kubo, path: &str) -> Option<Vec<u8>> {
-    kubo.ask("cat", &[("arg", path), ("timeout", "10s")]).ok()
-}
-
-fn resolve(kubo: &Kubo, name: &str) -> Option<String> {
-    let name = format!("/ipns/{name}");
-    let arguments = [("arg", &name[..]), ("nocache", "true"), ("timeout", "5s")];
-    let answer = kubo.ask("name/resolve", &arguments).ok()?;
-    let answer: serde_json::Value = serde_json::from_slice(&answer).ok()?;
-    Some(answer["Path"].as_str()?.to_owned())
-}
-
-/// What the box lists below a root. A segment is complete when the next one begins: its date and its length say when, by this
-/// machine's clock.
-fn of_podium(kubo: &Kubo, root: &str) -> Option<Listed> {
-    let mut listed = Listed::new();
-    for rendition in ["video", "audio"] {
-        let playlist = hls::media_playlist(&read(kubo, &format!("{root}/{rendition}/live.m3u8"))?);
-        let mut end: Option<SystemTime> = None;
-        for (number, segment) in (playlist.media_sequence..).zip(&playlist.segments) {
-            let begin = segment.program_date_time.map(SystemTime::from).or(end)?;
-            let complete = begin + Duration::from_secs_f32(segment.duration);
-            end = Some(complete);
-            let path = format!("{root}/{rendition}/{}", segment.uri);
-            listed
-                .entry(number)
-                .or_insert((complete, Vec::new()))
-                .1
-                .push(path);
-        }
-    }
-    Some(listed)
-}
-
-/// The same of the old way: a segment is complete when ffmpeg has written it.
+/// What the old way lists. A segment is complete when ffmpeg has written it.
 fn of_old_way(kubo: &Kubo, path: &str, old: &OldWay) -> Option<Listed> {
     let playlist = hls::media_playlist(&read(kubo, path)?);
     let segments = (playlist.media_sequence..).zip(&playlist.segments);
     segments
         .map(|(number, segment)| Some((number, (old.complete(number)?, vec![segment.uri.clone()]))))
         .collect()
-}
-
-/// Seconds from complete to read of every segment that comes until `stop`.
-fn follow(
-    kubo: &Kubo,
-    name: &str,
-    stop: &AtomicBool,
-    list: impl Fn(&str) -> Option<Listed>,
-) -> Vec<f64> {
-    let mut last = String::new();
-    // What was there before is not measured: nobody waited for it.
-    let mut newest = None;
-    let mut delays = Vec::new();
-    while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(POLL);
-        let Some(now) = resolve(kubo, name).filter(|now| *now != last) else {
-            continue;
-        };
-        let Some(listed) = list(&now) else { continue };
-        last = now;
-        let known = *newest.get_or_insert_with(|| listed.keys().last().copied().unwrap_or(0));
-        for (number, (complete, paths)) in listed.into_iter().filter(|(it, _)| *it > known) {
-            for path in &paths {
-                let bytes = wait_for(path, || read(kubo, path));
-                assert!(!bytes.is_empty(), "{path}");
-            }
-            let late = SystemTime::now().duration_since(complete);
-            delays.push(late.map_or(0.0, |it| it.as_secs_f64()));
-            newest = Some(number);
-        }
-    }
-    delays
 }
 
 /// What the processes of one side cost.
@@ -266,19 +195,8 @@ impl Side {
     }
 }
 
-/// What there is of `values` below and at this share of them.
-fn share(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted
-        .get(at.min(sorted.len().saturating_sub(1)))
-        .copied()
-        .unwrap_or(f64::NAN)
-}
-
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], delays: &[Vec<f64>; 2]) {
+fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>; 2]) {
     let media = bitrate / 8.0 * seconds as f64;
     println!(
         "{seconds} s of one recording, 1080p30, {:.1} Mbit/s, segments of {SEGMENT} s, published twice at the same time on {}; a Kubo \
@@ -301,30 +219,30 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], delays: &[Vec<f64>; 2]) 
     row("processor time per second of stream, ms", 1, &|side| {
         sides[side].cost.cpu / seconds as f64 * 1e3
     });
-    let memory = |side: usize| {
-        sides[side]
-            .memory
-            .iter()
-            .map(|it| *it as f64 / 1e6)
-            .collect::<Vec<_>>()
-    };
+    let memory = |side: usize| sides[side].memory.iter().map(|it| *it as f64 / 1e6);
     row("resident memory, median, MB", 0, &|side| {
-        share(&memory(side), 0.5)
+        quantile(memory(side), 0.5)
     });
     row("resident memory, most, MB", 0, &|side| {
-        share(&memory(side), 1.0)
+        quantile(memory(side), 1.0)
     });
+    let named = |side: usize| arrivals[side].iter().map(|it| it.named * 1e3);
+    let read = |side: usize| arrivals[side].iter().map(|it| it.read * 1e3);
     row(
-        "segment complete to readable by the second node, median, ms",
+        "segment complete until its name means it, median, ms",
         0,
-        &|side| share(&delays[side], 0.5) * 1e3,
+        &|side| quantile(named(side), 0.5),
     );
-    row("the same, 95 %, ms", 0, &|side| {
-        share(&delays[side], 0.95) * 1e3
-    });
+    row(
+        "segment complete until the second node has read it, median, ms",
+        0,
+        &|side| quantile(read(side), 0.5),
+    );
+    row("the same, 95 %, ms", 0, &|side| quantile(read(side), 0.95));
     row("segments read by the second node", 0, &|side| {
-        delays[side].len() as f64
+        arrivals[side].len() as f64
     });
+    row("segments missed", 0, &|side| gaps(&arrivals[side]) as f64);
     row(
         "bytes to be written to the disk per byte of media",
         2,

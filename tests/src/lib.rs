@@ -3,6 +3,7 @@
 //! Nothing here depends on how fast the machine is: tests wait for events, and the deadlines are only there so that a
 //! test that waits for what never comes ends with a reason.
 
+pub mod follow;
 pub mod foreign;
 pub mod hls;
 pub mod http;

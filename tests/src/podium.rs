@@ -1,6 +1,7 @@
 //! One box: a process of the real binary on free ports, with its own data directory.
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -20,6 +21,8 @@ pub struct Config {
     pub capture: String,
     /// `[viewer]` keys.
     pub viewer: String,
+    /// Where viewers and peers reach it. Default 127.0.0.1; the operator always comes from there.
+    pub address: Option<Ipv4Addr>,
 }
 
 /// How a box ended.
@@ -80,12 +83,13 @@ impl Config {
     fn write(&self, dir: &Path) -> PathBuf {
         let data = dir.join("data");
         let path = dir.join("podium.toml");
+        let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST);
         let text = format!(
             "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
              [capture]\n{}\n\
-             [viewer]\nlisten = \"127.0.0.1:0\"\n{}\n\
+             [viewer]\nlisten = \"{address}:0\"\n{}\n\
              [operator]\nlisten = \"127.0.0.1:0\"\n\
-             [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/0\", \"/ip4/127.0.0.1/udp/0/quic-v1\", \"/ip4/127.0.0.1/tcp/0/ws\"]\n\
+             [node]\nmdns = false\nlisten = [\"/ip4/{address}/tcp/0\", \"/ip4/{address}/udp/0/quic-v1\", \"/ip4/{address}/tcp/0/ws\"]\n\
              {}\n",
             data.display(),
             self.capture,
