@@ -16,7 +16,7 @@ const LOOKS: usize = 5;
 fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
     let seconds = Duration::from_secs(seconds.unwrap_or(SECONDS));
-    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let dir = tests::on_disk();
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };

@@ -26,8 +26,7 @@ fn main() {
     if !judge::have("ffmpeg") {
         return;
     }
-    // Not in /tmp, which may be memory: what is written shall be written to a disk.
-    let dir = tempfile::tempdir_in(".").expect("a directory");
+    let dir = tests::on_disk();
     let node = |name: &str| Kubo::new(dir.path().join(name));
     let (Some(mut publisher), Some(mut second)) = (node("publisher"), node("second")) else {
         return;

@@ -35,6 +35,13 @@ pub fn artifact(name: &str) -> PathBuf {
     dir.join(name)
 }
 
+/// A directory for what shall be written to a disk: /tmp may be memory, and what the tests were built on is not.
+pub fn on_disk() -> tempfile::TempDir {
+    let program = std::env::current_exe().expect("a test is a program");
+    let dir = program.parent().expect("it is in a directory");
+    tempfile::tempdir_in(dir).expect("a temporary directory")
+}
+
 /// Asks `probe` until it has an answer.
 ///
 /// # Panics

@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn what_children_cost_counts_when_they_are_waited_for() {
-        let dir = tempfile::tempdir_in(".").unwrap();
+        let dir = crate::on_disk();
         let file = dir.path().join("file");
         let before = cost(std::process::id());
         let script = format!("head -c 5000000 /dev/zero > {}", file.display());
