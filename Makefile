@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 # rustup puts cargo there, and a shell older than its installation does not know it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds` (`bench-oracle`, `bench-network` and `fuzz` likewise).
+# Extra arguments: `make run ARGS="--config my.toml"`, `make test T=name`, `make bench T=name`, `make bench-latency S=seconds` (`bench-oracle`, `-network`, `-cost`, `-ipfs`, `-follow` and `fuzz` likewise).
 ARGS ?=
 T ?=
 S ?=
@@ -16,7 +16,7 @@ SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
 SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
 
-.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-network bench-store bench-rig fuzz clean
+.PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-network bench-store bench-cost bench-ipfs bench-follow bench-rig fuzz clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
@@ -103,6 +103,25 @@ bench-network: build ## how far followers are behind over links of 50 ms and 2 %
 bench-rig: build-test ## on the rig, with nothing else on the machine: sync with clocks that run apart, slate and return of a card, a talk (T=name)
 	@tests/rig/kernel/build >/dev/null
 	@cargo test --workspace --test timing -- --test-threads=1 --nocapture $(T)
+
+# With one set of features, as for the tests, and optimised: what something costs is not seen in a debug build.
+MEASURED := cargo build --profile measure --workspace --bins --examples
+MEASURE := cargo bench -q --workspace --profile measure --bench
+
+bench-cost: ## what all but the encoder costs, stage by stage, in the optimised build: eight minutes, or S=seconds for each number
+	@$(SAY) "building podium, optimised; the first time takes a quarter of an hour"
+	@$(MEASURED)
+	@$(MEASURE) cost -- $(S)
+
+bench-ipfs: ## this box against ffmpeg, a script and Kubo with the same input at the same time: two minutes, or S=seconds
+	@$(SAY) "building podium, optimised; the first time takes a quarter of an hour"
+	@$(MEASURED)
+	@$(MEASURE) ipfs -- $(S)
+
+bench-follow: ## a Kubo that follows a broadcast by IPNS over PubSub, in the optimised build: ten minutes, or S=seconds
+	@$(SAY) "building podium, optimised; the first time takes a quarter of an hour"
+	@$(MEASURED)
+	@$(MEASURE) follow -- $(S)
 
 bench-store: ## what the store writes for each byte of media, and how often it syncs
 	@cargo build -q --workspace --examples

@@ -135,7 +135,9 @@ fn input(capture: &config::Capture) -> String {
     };
     match capture.source {
         config::Source::Test => "test".into(),
-        config::Source::File => format!("file {}", path(&capture.file)),
+        config::Source::File | config::Source::Encoded => {
+            format!("file {}", path(&capture.file))
+        }
         config::Source::Device => {
             let audio = capture.audio_device.as_deref().unwrap_or_default();
             format!("device {} {audio}", path(&capture.video_device))

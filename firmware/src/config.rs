@@ -85,14 +85,18 @@ pub(crate) enum Source {
     File,
     /// A capture device.
     Device,
+    /// A recording that is published as it is encoded, for measurements: `make bench-ipfs`. H.264 without B-frames, with a keyframe
+    /// wherever a segment shall begin, and AAC-LC, 48 kHz stereo, in an MP4; `[video]` and `[audio]` say what it has. Mute, bitrate,
+    /// slate and levels need what is not encoded yet.
+    Encoded,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Capture {
-    /// `test`, `file` or `device`. Default `test`.
+    /// `test`, `file`, `device` or `encoded`. Default `test`.
     pub(crate) source: Source,
-    /// The recording for `source = "file"`.
+    /// The recording for `source = "file"` or `"encoded"`.
     pub(crate) file: Option<PathBuf>,
     /// V4L2 device for `source = "device"`. Default: the first card that has picture and sound; `podium devices` lists them.
     pub(crate) video_device: Option<PathBuf>,
@@ -440,11 +444,12 @@ impl Config {
                 accepted: "-500 to 500",
             });
         }
-        if self.capture.source == Source::File && self.capture.file.is_none() {
+        let recording = matches!(self.capture.source, Source::File | Source::Encoded);
+        if recording && self.capture.file.is_none() {
             return Err(ConfigError::Value {
                 key: "[capture] file",
                 value: "nothing".into(),
-                accepted: "the path of a recording, because source = \"file\"",
+                accepted: "the path of a recording, because source = \"file\" or \"encoded\"",
             });
         }
         Ok(())
@@ -591,7 +596,7 @@ segment_ms = 2000
         );
         check(
             "[capture]\nsource = \"webcam\"\n",
-            "FILE:2: unknown variant `webcam`, expected one of `test`, `file`, `device`",
+            "FILE:2: unknown variant `webcam`, expected one of `test`, `file`, `device`, `encoded`",
         );
         check(
             "[viewer]\nlisten = \"8080\"\n",
@@ -625,7 +630,7 @@ segment_ms = 2000
         );
         check(
             "[capture]\nsource = \"file\"\n",
-            "[capture] file = nothing: must be the path of a recording, because source = \"file\"",
+            "[capture] file = nothing: must be the path of a recording, because source = \"file\" or \"encoded\"",
         );
     }
 }

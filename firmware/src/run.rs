@@ -109,8 +109,12 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
-    let media =
-        tokio::task::spawn_blocking(move || Media::start(media_config, media_sender)).await??;
+    let source = config.capture.source;
+    let media = tokio::task::spawn_blocking(move || match (source, &media_config.source) {
+        (Source::Encoded, media::Source::File(file)) => Media::start_encoded(file, media_sender),
+        _ => Media::start(media_config, media_sender),
+    });
+    let media = media.await??;
 
     let background = CancellationToken::new();
     let samples = health::spawn(
@@ -307,7 +311,9 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
         name: config.name.clone(),
         source: match config.capture.source {
             Source::Test => media::Source::Test,
-            Source::File => media::Source::File(config.capture.file.clone().unwrap_or_default()),
+            Source::File | Source::Encoded => {
+                media::Source::File(config.capture.file.clone().unwrap_or_default())
+            }
             Source::Device => media::Source::Card(Arc::new(Devices::new(config))),
         },
         width: config.video.width,

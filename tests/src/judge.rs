@@ -280,6 +280,26 @@ pub fn node(script: &str, arguments: &[&str]) -> Value {
         .unwrap_or_else(|_| panic!("{script} could not judge: {out}{complaints}"))
 }
 
+/// Whether programs can be started in a network of their own; see [`have`].
+pub fn have_namespaces() -> bool {
+    let tried = Command::new("unshare")
+        .args(["--net", "--map-root-user", "ip", "link"])
+        .stdout(Stdio::null())
+        .status();
+    let found = tried.is_ok_and(|status| status.success());
+    assert!(
+        found || std::env::var_os("PODIUM_NO_SKIP").is_none(),
+        "no network namespaces: run as root, or install iproute2 and allow them to users"
+    );
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    if !found {
+        eprintln!(
+            "SKIPPED: no network namespaces; run as root, or install iproute2 and allow them to users"
+        );
+    }
+    found
+}
+
 /// Whether Chromium and the judges' packages are there; see [`have`].
 pub fn have_chromium() -> bool {
     let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());

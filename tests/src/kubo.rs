@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use crate::{PATIENCE, root, wait_for};
+use crate::{PATIENCE, http, root, wait_for};
 
 /// A repository of Kubo, with a daemon if one has been started. Dropping it ends the daemon.
 #[derive(Debug)]
@@ -94,6 +94,29 @@ impl Kubo {
         }
     }
 
+    /// The daemon's process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Asks the daemon by its RPC API, as the command line does, without a process for each question.
+    pub fn ask(&self, command: &str, arguments: &[(&str, &str)]) -> Result<Vec<u8>, String> {
+        let api = std::fs::read_to_string(self.repo.join("api")).expect("the daemon runs");
+        // `/ip4/127.0.0.1/tcp/5001`
+        let mut parts = api.trim().split('/').skip(2).step_by(2);
+        let (host, port) = (parts.next().expect("a host"), parts.next().expect("a port"));
+        let query = arguments
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"));
+        let query = query.collect::<Vec<_>>().join("&");
+        let url = format!("http://{host}:{port}/api/v0/{command}?{query}");
+        let answer = http::request("POST", &url, &[]);
+        match answer.status {
+            200 => Ok(answer.body),
+            _ => Err(String::from_utf8_lossy(&answer.body).into_owned()),
+        }
+    }
+
     /// The gateway's address, `http://127.0.0.1:…`.
     pub fn gateway(&self) -> String {
         let address = std::fs::read_to_string(self.repo.join("gateway"));
@@ -130,6 +153,18 @@ impl Kubo {
             let found = String::from_utf8(found.ok()?).ok()?.trim().to_owned();
             wanted(&found).then_some(found)
         })
+    }
+
+    /// The program, for a script that runs it.
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Such a script, with this repository.
+    pub fn script(&self, script: &Path) -> Command {
+        let mut command = Command::new(script);
+        command.env("IPFS_PATH", &self.repo);
+        command
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

@@ -3,6 +3,7 @@
 //! Nothing here depends on how fast the machine is: tests wait for events, and the deadlines are only there so that a
 //! test that waits for what never comes ends with a reason.
 
+pub mod follow;
 pub mod follower;
 pub mod foreign;
 pub mod hls;
@@ -11,6 +12,7 @@ pub mod judge;
 pub mod kubo;
 pub mod network;
 mod podium;
+pub mod proc;
 
 pub use podium::{Config, Exit, Output, Podium, podium};
 
@@ -33,6 +35,13 @@ pub fn artifact(name: &str) -> PathBuf {
     let dir = root().join("tests/artifacts");
     std::fs::create_dir_all(&dir).expect("tests/artifacts can be made");
     dir.join(name)
+}
+
+/// A directory for what shall be written to a disk: /tmp may be memory, and what the tests were built on is not.
+pub fn on_disk() -> tempfile::TempDir {
+    let program = std::env::current_exe().expect("a test is a program");
+    let dir = program.parent().expect("it is in a directory");
+    tempfile::tempdir_in(dir).expect("a temporary directory")
 }
 
 /// Asks `probe` until it has an answer.

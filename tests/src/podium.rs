@@ -279,6 +279,11 @@ impl Podium {
         http::get(&format!("{}/live/{name}", self.viewer))
     }
 
+    /// Of the process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the box runs");

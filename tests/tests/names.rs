@@ -1,10 +1,12 @@
 //! Kubo and Helia follow the box by its name; Kubo keeps what it publishes, and serves it when the box is gone.
 
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
 
 use serde_json::{Value, json};
 use tests::kubo::{Kubo, text};
-use tests::{Config, Podium, hls, http, judge, wait_for};
+use tests::{Config, Podium, follow, hls, http, judge, wait_for};
 
 const FRAME: f64 = 1.0 / 30.0;
 
@@ -59,6 +61,10 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
             kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
         }
     }
+    // The newest segments as they come, none left out; `make bench-follow` does so for ten minutes.
+    let list = |root: &str| follow::of_podium(&kubo, root);
+    let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 3);
+    assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
     wait_for("the name to mean the newest root", || {
         let now = podium.root();
         kubo.wait_for_name(&name, |_| true).eq(&now).then_some(())
@@ -119,6 +125,56 @@ fn kubo_finds_name_and_segments_by_http_alone() {
     kubo.wait_for_name(&name, |path| path != first);
     let path = kubo.wait_for_name(&name, |path| path == podium.root());
     assert!(read_all(&kubo, &podium, &path) >= 2);
+}
+
+/// Set where the test below runs in a network of its own.
+const INTERNET: &str = "PODIUM_TESTS_INTERNET";
+
+/// Kubo keeps to DHT servers with public addresses (go-libp2p-kad-dht, `PublicRoutingTableFilter`), and so the test calls itself in a
+/// network namespace that has one.
+#[test]
+fn kubo_finds_the_name_in_the_dht_whose_server_is_the_box() {
+    const TEST: &str = "kubo_finds_the_name_in_the_dht_whose_server_is_the_box";
+    let public = Ipv4Addr::new(5, 5, 5, 5);
+    if std::env::var_os(INTERNET).is_none() {
+        if !judge::have_namespaces() {
+            return;
+        }
+        let enter = format!(
+            "ip link set lo up && ip address add {public}/32 dev lo && exec \"$0\" --exact {TEST} --nocapture"
+        );
+        let passed = Command::new("unshare")
+            .args(["--net", "--map-root-user", "sh", "-c", &enter])
+            .arg(std::env::current_exe().unwrap())
+            .env(INTERNET, "")
+            .status();
+        assert!(passed.unwrap().success());
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    let config = Config {
+        address: Some(public),
+        extra: "dht = \"server\"\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    let name = name(&podium);
+    podium.go_live();
+    // As a new Kubo is configured, but for the nodes that it knows: without PubSub and without an HTTP router.
+    kubo.configure("Routing", r#"{"Type": "dhtclient"}"#);
+    kubo.configure("Bootstrap", &json!([address(&podium, "/tcp/")]).to_string());
+    kubo.start();
+    let first = kubo.wait_for_name(&name, |path| path.starts_with("/ipfs/"));
+    // Since 0.36 a Kubo asks strangers on the internet for blocks only where routing names them as providers, or where they are
+    // peers to stay connected with (config.md, `Internal.Bitswap.BroadcastControl`).
+    kubo.run(&["swarm", "peering", "add", &address(&podium, "/tcp/")]);
+    assert!(read_all(&kubo, &podium, &first) >= 2);
+    let key = format!("/ipns/{name}");
+    let record = kubo.run(&["routing", "get", &key]);
+    assert!(!record.is_empty());
 }
 
 #[test]

@@ -359,7 +359,7 @@ fn description(config: &Config) -> String {
             let (big, small) = (height / 12, height / 24);
             format!(
                 "videotestsrc is-live=true pattern=smpte horizontal-speed=2 \
-                 ! video/x-raw,format=NV12,width={width},height={height},framerate={fps}/1,colorimetry=bt709 \
+                 ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1,colorimetry=bt709 \
                  ! identity name=stamp ! clockoverlay time-format=\"%H:%M:%S\" halignment=center valignment=center shaded-background=true font-desc=\"Monospace {big}px\" \
                  ! timeoverlay halignment=center valignment=bottom shaded-background=true font-desc=\"Monospace {small}px\" \
                  ! {video} \
@@ -455,7 +455,7 @@ fn opened_caps(source: &gst::Element) -> Option<gst::Caps> {
     source.static_pad("src").map(|pad| pad.query_caps(None))
 }
 
-fn launch(description: &str) -> Result<gst::Pipeline, String> {
+pub(crate) fn launch(description: &str) -> Result<gst::Pipeline, String> {
     gst::parse::launch(description)
         .map_err(|error| error.message().to_owned())?
         .downcast()

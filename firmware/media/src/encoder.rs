@@ -145,7 +145,7 @@ fn run(encoder: Encoder, element: &str, job: &Job, pictures: u32) -> Result<(), 
         width, height, fps, ..
     } = job;
     let pipeline = gst::parse::launch(&format!(
-        "appsrc name=in format=time max-bytes=0 caps=\"video/x-raw,format=NV12,width={width},height={height},framerate={fps}/1,pixel-aspect-ratio=1/1,colorimetry=bt709,interlace-mode=progressive\" \
+        "appsrc name=in format=time max-bytes=0 caps=\"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1,pixel-aspect-ratio=1/1,colorimetry=bt709,interlace-mode=progressive\" \
          ! {element} ! {} ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=out sync=false",
         caps(encoder, job)
     ))

@@ -8,6 +8,7 @@
 mod capture;
 pub mod cards;
 mod conductor;
+mod encoded;
 pub mod encoder;
 mod observer;
 pub mod picture;
@@ -16,7 +17,7 @@ pub mod signal;
 mod slate;
 mod timecode;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -201,8 +202,7 @@ const CONDUCTOR_QUEUE: usize = 64;
 pub struct Media {
     control: SyncSender<conductor::Input>,
     stop: Arc<AtomicBool>,
-    capture: JoinHandle<()>,
-    conductor: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Media {
@@ -238,8 +238,28 @@ impl Media {
         Ok(Media {
             control,
             stop,
-            capture,
-            conductor,
+            threads: vec![capture, conductor],
+        })
+    }
+
+    /// In place of [`start`](Self::start): publishes an MP4 as it is encoded, in real time, from its beginning with each programme.
+    /// H.264 without B-frames and with a keyframe wherever a segment shall begin, and AAC-LC, 48 kHz stereo.
+    pub fn start_encoded(file: &Path, events: mpsc::Sender<Event>) -> Result<Media, StartError> {
+        gst::init().map_err(|error| StartError::Init(error.to_string()))?;
+        check(&[("qtdemux", GOOD), ("h264parse", BAD), ("aacparse", GOOD)])?;
+        capture::check_clip(file)?;
+        let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
+        let stop = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (file, stop) = (file.to_owned(), stop.clone());
+            std::thread::Builder::new()
+                .name("encoded".into())
+                .spawn(move || encoded::run(&file, &inputs, &events, &stop))?
+        };
+        Ok(Media {
+            control,
+            stop,
+            threads: vec![thread],
         })
     }
 
@@ -293,15 +313,18 @@ impl Media {
     pub fn shutdown(self) {
         self.stop.store(true, Ordering::Relaxed);
         drop(self.control);
-        let _ = self.capture.join();
-        let _ = self.conductor.join();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
     }
 }
 
+const BASE: &str = "gstreamer1.0-plugins-base";
+const GOOD: &str = "gstreamer1.0-plugins-good";
+const BAD: &str = "gstreamer1.0-plugins-bad";
+
 /// Elements by source with the Debian package that has them.
 fn check_elements(config: &Config) -> Result<(), StartError> {
-    const BASE: &str = "gstreamer1.0-plugins-base";
-    const GOOD: &str = "gstreamer1.0-plugins-good";
     let mut needed = vec![
         ("appsrc", BASE),
         ("videoconvert", BASE),
@@ -313,7 +336,7 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
         ("level", GOOD),
         ("textoverlay", "gstreamer1.0-x"),
         ("x264enc", "gstreamer1.0-plugins-ugly"),
-        ("h264parse", "gstreamer1.0-plugins-bad"),
+        ("h264parse", BAD),
         ("aacparse", GOOD),
     ];
     match config.source {
@@ -327,11 +350,7 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
             ("decodebin", BASE),
         ]),
     }
-    for (element, package) in needed {
-        if gst::ElementFactory::find(element).is_none() {
-            return Err(StartError::MissingElement { element, package });
-        }
-    }
+    check(&needed)?;
     if programme::AacEncoder::find().is_none() {
         return Err(StartError::MissingElement {
             element: "avenc_aac",
@@ -339,4 +358,12 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
         });
     }
     Ok(())
+}
+
+fn check(needed: &[(&'static str, &'static str)]) -> Result<(), StartError> {
+    let missing = |(element, _): &&(&str, _)| gst::ElementFactory::find(element).is_none();
+    match needed.iter().find(missing) {
+        Some(&(element, package)) => Err(StartError::MissingElement { element, package }),
+        None => Ok(()),
+    }
 }

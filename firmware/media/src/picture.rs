@@ -35,7 +35,7 @@ pub fn luma_grid(buffer: &gst::BufferRef, info: &gst_video::VideoInfo) -> Option
 /// What [`luma_grid`] needs to know of the pictures between capture and programme.
 pub(crate) fn raw_video_info(width: u16, height: u16) -> Result<gst_video::VideoInfo, String> {
     gst_video::VideoInfo::builder(
-        gst_video::VideoFormat::Nv12,
+        gst_video::VideoFormat::I420,
         u32::from(width),
         u32::from(height),
     )
@@ -51,7 +51,7 @@ mod tests {
     fn picture(pattern: &str, width: u16, height: u16) -> LumaGrid {
         gst::init().unwrap();
         let pipeline = gst::parse::launch(&format!(
-            "videotestsrc num-buffers=1 pattern={pattern} ! video/x-raw,format=NV12,width={width},height={height} ! appsink name=sink"
+            "videotestsrc num-buffers=1 pattern={pattern} ! video/x-raw,format=I420,width={width},height={height} ! appsink name=sink"
         ))
         .unwrap()
         .downcast::<gst::Pipeline>()

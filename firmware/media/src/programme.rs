@@ -102,11 +102,15 @@ impl AacEncoder {
             .into_iter()
             .find(|encoder| gst::ElementFactory::find(encoder.element).is_some())
     }
+
+    fn priming(self) -> Duration {
+        Duration::from_nanos(self.priming * 1_000_000_000 / u64::from(SAMPLE_RATE))
+    }
 }
 
 /// How far one encoder has come, as its two ends see it.
 #[derive(Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     given: AtomicU64,
     made: AtomicU64,
     held: AtomicBool,
@@ -177,9 +181,9 @@ impl Programme {
         let aac = AacEncoder::find().ok_or("no AAC encoder")?;
         let queue = queue_pictures(config);
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=video-in format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
+            "appsrc name=video-feed format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
              ! {} \
-             appsrc name=audio-in format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
+             appsrc name=audio-feed format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
              ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
             raw_video_caps(config),
             config.fps,
@@ -194,14 +198,17 @@ impl Programme {
             let element = pipeline.by_name(name).ok_or("no appsrc")?;
             element.downcast().map_err(|_| "not an appsrc".to_owned())
         };
-        let (video, audio) = (source("video-in")?, source("audio-in")?);
+        let (video, audio) = (source("video-feed")?, source("audio-feed")?);
         let mut encoders = vec![Watched::new(&pipeline, Rendition::Video)];
         encoders.extend((config.low).map(|_| Watched::new(&pipeline, Rendition::Low)));
         for encoder in &encoders {
-            connect_video(&pipeline, run, encoder, events)?;
+            let counts = encoder.counts.clone();
+            connect_video(&pipeline, run, encoder.rendition, counts, events)?;
         }
         let sound = Watched::new(&pipeline, Rendition::Audio);
-        connect_audio(&pipeline, run, config, aac, &sound.counts, events)?;
+        let bitrate = config.audio_bitrate_kbps * 1000;
+        let counts = sound.counts.clone();
+        connect_audio(&pipeline, run, bitrate, aac.priming(), counts, events)?;
         encoders.push(sound);
         let encoder = pipeline
             .by_name(&format!("{}-encoder", Rendition::Video.name()))
@@ -353,14 +360,14 @@ fn send(events: &mpsc::Sender<Event>, counts: &Counts, event: Event) -> Result<(
     sent
 }
 
-fn connect_video(
+pub(crate) fn connect_video(
     pipeline: &gst::Pipeline,
     run: u64,
-    encoder: &Watched,
+    rendition: Rendition,
+    counts: Arc<Counts>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
-    let (events, counts) = (events.clone(), encoder.counts.clone());
-    let rendition = encoder.rendition;
+    let events = events.clone();
     let mut known: Option<gst::Caps> = None;
     sink(pipeline, &format!("{}-out", rendition.name()))?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
@@ -407,17 +414,16 @@ fn video_config(caps: &gst::CapsRef) -> Option<VideoConfig> {
     })
 }
 
-fn connect_audio(
+/// `bitrate` is in bits a second; `priming` is how much later what is heard is than what was given.
+pub(crate) fn connect_audio(
     pipeline: &gst::Pipeline,
     run: u64,
-    config: &Config,
-    aac: AacEncoder,
-    counts: &Arc<Counts>,
+    bitrate: u32,
+    priming: Duration,
+    counts: Arc<Counts>,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
-    let (events, counts) = (events.clone(), counts.clone());
-    let bitrate = config.audio_bitrate_kbps * 1000;
-    let priming = Duration::from_nanos(aac.priming * 1_000_000_000 / u64::from(SAMPLE_RATE));
+    let events = events.clone();
     let mut configured = false;
     let mut next: Option<Duration> = None;
     sink(pipeline, "audio-out")?.set_callbacks(

@@ -42,10 +42,12 @@ pub(crate) fn draw(config: &Config) -> Result<gst::Buffer, String> {
     result
 }
 
-/// Caps of the raw pictures between capture, conductor and programme.
+/// Caps of the raw pictures between capture, conductor and programme. I420, because GStreamer has a short way to it from what cards
+/// give: 1080p30 of YUY2 cost 0.9 % of a core, and 8.4 % to NV12 (`make bench-cost`). x264 takes both alike, and so does the Raspberry
+/// Pi's encoder.
 pub(crate) fn raw_video_caps(config: &Config) -> String {
     format!(
-        "video/x-raw,format=NV12,width={},height={},pixel-aspect-ratio=1/1,colorimetry=bt709,interlace-mode=progressive",
+        "video/x-raw,format=I420,width={},height={},pixel-aspect-ratio=1/1,colorimetry=bt709,interlace-mode=progressive",
         config.width, config.height
     )
 }

@@ -29,17 +29,19 @@ pub(crate) fn stamp(element: &gst::Element) -> Result<(), String> {
                 gst_video::VideoFrameRef::from_buffer_ref_writable(buffer.make_mut(), &picture);
             if let Ok(mut frame) = frame {
                 let (width, height) = (frame.width() as usize, frame.height() as usize);
-                let [luma, chroma] = [0, 1].map(|plane: usize| {
+                let [luma, blue, red] = [0, 1, 2].map(|plane: usize| {
                     let stride = frame.plane_stride().get(plane);
                     stride.map_or(0, |stride| stride.unsigned_abs() as usize)
                 });
                 if let Ok(samples) = frame.plane_data_mut(0) {
                     paint(samples, luma, width, height, milliseconds());
                 }
-                // NV12: both colours in one plane of half the rows.
-                if let Ok(samples) = frame.plane_data_mut(1) {
-                    for row in samples.chunks_mut(chroma.max(1)).take(rows(height) / 2) {
-                        row.fill(GREY);
+                // I420: a plane of half the rows for each colour.
+                for (plane, stride) in [(1, blue), (2, red)] {
+                    if let Ok(samples) = frame.plane_data_mut(plane) {
+                        for row in samples.chunks_mut(stride.max(1)).take(rows(height) / 2) {
+                            row.fill(GREY);
+                        }
                     }
                 }
             }

@@ -1,13 +1,14 @@
 //! Which of a card's formats to take.
 //!
 //! First what the viewers see counts, the rate before the size; then what it costs the processor. The costs are per cent of one
-//! core at 1080p30, measured on the machine that the tests run on: JPEG decoding 17, YUY2 to NV12 8, scaling 7. On a Raspberry Pi
-//! all are about four times that, in the same order.
+//! core at 1080p30, measured on the machine that the tests run on (`make bench-cost`) with the colours that cards mostly claim
+//! (BT.601, which is computed anew for BT.709): JPEG 18, of which decoding is 7.5, YUY2 17, NV12 11, scaling 7. On a Raspberry Pi all
+//! are a few times that, in the same order.
 
 /// How a card packs its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pixels {
-    /// As the encoder takes them.
+    /// Half the lines of colour, as the encoder takes them.
     Nv12,
     /// Another raw format, usually YUY2.
     Raw,
@@ -45,9 +46,9 @@ impl Offer {
         let wanted = f64::from(width) * f64::from(height);
         let small = (wanted - self.pixels_a_picture()).max(0.0);
         let convert = match self.pixels {
-            Pixels::Nv12 => 0.0,
-            Pixels::Raw => 8.0,
-            Pixels::Mjpeg => 17.0 + 4.5,
+            Pixels::Nv12 => 11.0,
+            Pixels::Raw => 17.0,
+            Pixels::Mjpeg => 7.5 + 10.5,
         };
         let scale = if (self.width, self.height) == (width, height) {
             0.0

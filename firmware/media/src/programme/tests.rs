@@ -15,7 +15,7 @@ use super::*;
 
 const FPS: u32 = 30;
 
-/// Draws picture `number` into an NV12 buffer that holds the one before; `width` is that of its luma.
+/// Draws picture `number` into an I420 buffer that holds the one before; `width` is that of its luma.
 type Pattern = fn(number: u64, width: usize, picture: &mut [u8]);
 
 /// Xorshift, from a seed that may be any number.

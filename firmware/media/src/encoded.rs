@@ -1,0 +1,128 @@
+//! What is encoded already, published as it is: a recording's access units and AAC frames at the speed of the clock, without
+//! capture, conductor and encoder. It takes their place behind [`Media`](crate::Media), and is there for measurements: what the box
+//! costs without its encoder, and against others that get the same file.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use gst::prelude::*;
+use stream::media::Rendition;
+use stream::status::Signal;
+use tokio::sync::mpsc;
+
+use crate::capture::{describe, launch};
+use crate::conductor::Input;
+use crate::programme::{self, Counts};
+use crate::{Control, Event};
+
+/// How often the thread looks at `stop` and at the bus.
+const POLL: Duration = Duration::from_millis(50);
+
+/// One playing of the file.
+struct Playing {
+    pipeline: gst::Pipeline,
+    run: u64,
+    /// Its end was asked for.
+    ending: bool,
+}
+
+impl Drop for Playing {
+    fn drop(&mut self) {
+        // Callbacks may be waiting for a busy loop; this thread must not wait with them.
+        let pipeline = self.pipeline.clone();
+        std::thread::spawn(move || {
+            let _ = pipeline.set_state(gst::State::Null);
+        });
+    }
+}
+
+/// Obeys until `stop`. Mute, bitrate and trim have nothing to act on.
+pub(crate) fn run(
+    file: &Path,
+    inputs: &Receiver<Input>,
+    events: &mpsc::Sender<Event>,
+    stop: &AtomicBool,
+) {
+    let _ = events.blocking_send(Event::Signal(Signal::Ok));
+    let mut playing: Option<Playing> = None;
+    while !stop.load(Ordering::Relaxed) {
+        match inputs.recv_timeout(POLL) {
+            Ok(Input::Control(Control::Start { run })) => {
+                playing = None;
+                match start(file, run, events) {
+                    Ok(started) => playing = Some(started),
+                    Err(why) => failed(events, run, why),
+                }
+            }
+            Ok(Input::Control(Control::End)) => {
+                if let Some(playing) = &mut playing {
+                    playing.ending = true;
+                    playing.pipeline.send_event(gst::event::Eos::new());
+                }
+            }
+            Ok(Input::Control(Control::Drop)) => playing = None,
+            Ok(_) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        if let Some(over) = playing.take_if(|playing| finished(playing, events)) {
+            drop(over);
+        }
+    }
+}
+
+/// Whether it is over, which the loop has been told then.
+fn finished(playing: &Playing, events: &mpsc::Sender<Event>) -> bool {
+    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
+    let message = (playing.pipeline.bus()).and_then(|bus| bus.pop_filtered(&kinds));
+    let run = playing.run;
+    match message.as_ref().map(|message| message.view()) {
+        None => return false,
+        Some(gst::MessageView::Error(error)) => failed(events, run, describe(error)),
+        Some(_) if playing.ending => {
+            let events = events.clone();
+            std::thread::spawn(move || events.blocking_send(Event::ProgrammeEnded { run }));
+        }
+        // From its beginning again, as after every failure.
+        Some(_) => failed(events, run, "the recording has ended".into()),
+    }
+    true
+}
+
+fn failed(events: &mpsc::Sender<Event>, run: u64, why: String) {
+    // The loop may be waiting for this thread at this moment.
+    let events = events.clone();
+    std::thread::spawn(move || events.blocking_send(Event::ProgrammeFailed { run, why }));
+}
+
+fn start(file: &Path, run: u64, events: &mpsc::Sender<Event>) -> Result<Playing, String> {
+    let pipeline = launch(
+        "filesrc name=file ! qtdemux name=streams \
+         streams.video_0 ! queue name=video-feed ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out max-buffers=60 \
+         streams.audio_0 ! queue name=audio-feed ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out max-buffers=200",
+    )?;
+    let playing = Playing {
+        pipeline,
+        run,
+        ending: false,
+    };
+    let pipeline = &playing.pipeline;
+    let source = pipeline.by_name("file").ok_or("element is missing")?;
+    source.set_property("location", &*file.to_string_lossy());
+    let counts = || Arc::new(Counts::default());
+    programme::connect_video(pipeline, run, Rendition::Video, counts(), events)?;
+    // The demuxer leaves the encoder's delay out already, as the file's edit list tells.
+    programme::connect_audio(pipeline, run, BITRATE, Duration::ZERO, counts(), events)?;
+    pipeline
+        .set_state(gst::State::Playing)
+        .map_err(|_| "the recording cannot be opened".to_owned())?;
+    Ok(playing)
+}
+
+/// Of the sound, as its configuration says it; players do not look.
+const BITRATE: u32 = 128_000;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,331 @@
+//! What the box costs without its encoder, stage by stage: the real process, with the processor time of its threads by their names.
+//!
+//! Each input is a recording at the speed of the clock. What the box does for viewers is the difference between ten of them and none.
+//! `make bench-cost` prints one table; the first argument is for how many seconds each of its numbers is measured.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tests::proc::{self, Threads};
+use tests::{Config, Podium, judge, wait_for};
+
+const SECONDS: u64 = 30;
+const VIEWERS: usize = 10;
+/// After something has begun: what comes once is over.
+const SETTLE: Duration = Duration::from_secs(6);
+/// Of a recording that is played in a loop. Raw, it has 124 MB a second, which stay in the page cache.
+const LOOP: u64 = 2;
+
+/// How much slower one core of a Raspberry Pi 4 is, as an estimate: see `PI_SOURCE`.
+const PI_FACTOR: f64 = 4.0;
+const PI_SOURCE: &str = "by 7-Zip (one thread, per processor time) this machine is 2.7 times a core of a Raspberry Pi 4 at 1.8 GHz, by memcpy \
+     3.4 times (8.0 GB/s against sbc-bench's 2.2 to 2.6; its 7-Zip is 5700 MIPS on four cores, \
+     github.com/ThomasKaiser/sbc-bench, Results.md), and NEON is narrower; four is taken";
+
+fn main() {
+    let seconds = std::env::args().find_map(|it| it.parse().ok());
+    let seconds = seconds.unwrap_or(SECONDS);
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tests::on_disk();
+    let inputs = INPUTS.map(|input| {
+        let file = input.make(dir.path(), seconds);
+        let finding = measure(&dir.path().join(input.name), &input, &file, seconds);
+        std::fs::remove_file(file).expect("it was made");
+        finding
+    });
+    tell(seconds, &inputs);
+}
+
+/// What the box gets.
+#[derive(Debug, Clone, Copy)]
+struct Input {
+    name: &'static str,
+    what: &'static str,
+    source: &'static str,
+    /// For ffmpeg.
+    encoding: &'static str,
+}
+
+const INPUTS: [Input; 4] = [
+    Input {
+        name: "yuy2",
+        what: "YUY2",
+        source: "file",
+        encoding: "-c:v rawvideo -pix_fmt yuyv422 -colorspace bt709 -color_primaries bt709 -color_trc bt709 -c:a pcm_s16le -f matroska",
+    },
+    Input {
+        name: "yuy2-601",
+        what: "YUY2 that says BT.601",
+        source: "file",
+        encoding: "-c:v rawvideo -pix_fmt yuyv422 -colorspace smpte170m -color_primaries bt709 -color_trc iec61966-2-1 -c:a pcm_s16le -f matroska",
+    },
+    Input {
+        name: "mjpeg",
+        what: "MJPEG",
+        source: "file",
+        encoding: "-c:v mjpeg -q:v 4 -pix_fmt yuvj422p -c:a pcm_s16le -f matroska",
+    },
+    Input {
+        name: "encoded",
+        what: "H.264 and AAC",
+        source: "encoded",
+        encoding: "-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -sc_threshold 0 -b:v 5000k -maxrate 5000k -bufsize 2500k -c:a aac -b:a 128k -f mp4",
+    },
+];
+
+impl Input {
+    /// A talk, 1080p30, and its sound.
+    fn make(&self, dir: &Path, seconds: u64) -> PathBuf {
+        let file = dir.join(format!("{}.recording", self.name));
+        // What is encoded is not played in a loop: two measurements, three settlings, and some time to start.
+        let length = match self.source {
+            "encoded" => 2 * seconds + 3 * SETTLE.as_secs() + 30,
+            _ => LOOP,
+        };
+        let done = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
+            .arg(tests::root().join("tests/media/talk.mp4"))
+            .args(["-t", &length.to_string()])
+            .args("-vf scale=1920:1080,fps=30 -ar 48000 -ac 2".split(' '))
+            .args(self.encoding.split(' '))
+            .arg(&file)
+            .status();
+        assert!(done.expect("ffmpeg").success());
+        file
+    }
+}
+
+/// Shares of one core.
+#[derive(Debug)]
+struct Finding {
+    input: Input,
+    /// Off air, by thread.
+    idle: BTreeMap<String, f64>,
+    /// On air, by thread.
+    live: BTreeMap<String, f64>,
+    /// On air, by the kernel's count for the whole process.
+    process: f64,
+    /// With ten viewers, by the same count.
+    watched: f64,
+    /// Bytes that these got, a second.
+    viewed: f64,
+    /// Resident at the end, bytes.
+    memory: u64,
+    /// What the box says of itself: one that had no time for every picture did less than it should.
+    health: String,
+}
+
+fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
+    std::fs::create_dir(dir).expect("a directory");
+    let config = Config {
+        capture: format!("source = \"{}\"\nfile = \"{}\"\n", input.source, file.display()),
+        extra: "[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = 5000\nx264_preset = \"ultrafast\"\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir, &config);
+    wait_for("a picture", || {
+        (podium.status()["input"]["signal"] == "ok").then_some(())
+    });
+    let (idle, _) = spend(&podium, seconds);
+    podium.go_live();
+    let (live, process) = spend(&podium, seconds);
+    let (stop, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (watched, viewed) = std::thread::scope(|scope| {
+        for rendition in ["video", "audio"] {
+            for _ in 0..VIEWERS {
+                scope.spawn(|| watch(&podium.viewer, rendition, &stop, &bytes));
+            }
+        }
+        std::thread::sleep(SETTLE);
+        let before = bytes.load(Ordering::Relaxed);
+        let (_, watched) = spend(&podium, seconds);
+        let got = bytes.load(Ordering::Relaxed) - before;
+        stop.store(true, Ordering::Relaxed);
+        (watched, got as f64 / (seconds + SETTLE.as_secs()) as f64)
+    });
+    let status = podium.status();
+    assert_eq!(status["state"]["word"], "live", "{}", input.what);
+    // Slate would cost less than pictures.
+    assert_eq!(status["input"]["signal"], "ok", "{}", input.what);
+    Finding {
+        input: *input,
+        idle,
+        live,
+        process,
+        watched,
+        viewed,
+        memory: proc::memory(podium.pid()),
+        health: status["health"].to_string(),
+    }
+}
+
+/// Shares of a core that each thread and the whole process take, when what was begun before has settled.
+fn spend(podium: &Podium, seconds: u64) -> (BTreeMap<String, f64>, f64) {
+    std::thread::sleep(SETTLE);
+    let before = proc::cost(podium.pid()).cpu;
+    let mut threads = Threads::new(podium.pid());
+    for _ in 0..2 * seconds {
+        std::thread::sleep(Duration::from_millis(500));
+        threads.look();
+    }
+    let share = |time: f64| time / seconds as f64;
+    let spent = (threads.spent.into_iter()).map(|(name, time)| (name, share(time)));
+    (
+        spent.collect(),
+        share(proc::cost(podium.pid()).cpu - before),
+    )
+}
+
+/// Follows a rendition as hls.js does: blocking reloads of compressed delta updates, and every part.
+fn watch(viewer: &str, rendition: &str, stop: &AtomicBool, bytes: &AtomicU64) {
+    let agent = ureq::Agent::new_with_defaults();
+    let get = |url: &str| {
+        let answer = agent.get(url).header("accept-encoding", "gzip").call();
+        let mut answer = answer.unwrap_or_else(|error| panic!("{url}: {error}"));
+        let zipped = answer.headers().get("content-encoding").is_some();
+        let body = answer.body_mut().read_to_vec().expect("a body");
+        bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+        if !zipped {
+            return body;
+        }
+        let mut plain = Vec::new();
+        let mut reader = flate2::read::GzDecoder::new(&body[..]);
+        reader.read_to_end(&mut plain).expect("gzip");
+        plain
+    };
+    let mut next = None;
+    while !stop.load(Ordering::Relaxed) {
+        let query = next.map_or(String::new(), |(segment, part)| {
+            format!("?_HLS_msn={segment}&_HLS_part={part}&_HLS_skip=YES")
+        });
+        let playlist = get(&format!("{viewer}/live/{rendition}.m3u8{query}"));
+        let parts = parts(&String::from_utf8(playlist).expect("UTF-8"));
+        let last = parts.last().expect("parts at the live edge");
+        let new = next.unwrap_or(last.0);
+        for (_, uri) in parts.iter().filter(|(place, _)| *place >= new) {
+            get(&format!("{viewer}/live/{uri}"));
+        }
+        let (segment, part) = last.0;
+        // Where that was the segment's last part, this means the next one's first (rfc8216bis 6.2.5.2).
+        next = Some((segment, part + 1));
+    }
+}
+
+/// The parts that a playlist lists, by the numbers of their segment and in it.
+fn parts(playlist: &str) -> Vec<((u64, u64), String)> {
+    let (mut segment, mut part) = (0, 0);
+    let mut found = Vec::new();
+    let number = |text: &str| text.trim().parse::<u64>().expect("a number");
+    for line in playlist.lines() {
+        if let Some(sequence) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
+            segment = number(sequence);
+        } else if let Some(skipped) = line.strip_prefix("#EXT-X-SKIP:SKIPPED-SEGMENTS=") {
+            segment += number(skipped.split(',').next().unwrap_or_default());
+        } else if let Some(attributes) = line.strip_prefix("#EXT-X-PART:") {
+            let uri = attributes.split("URI=\"").nth(1).expect("a URI");
+            found.push((
+                (segment, part),
+                uri.split('"').next().unwrap_or_default().to_owned(),
+            ));
+            part += 1;
+        } else if !line.starts_with('#') && !line.is_empty() {
+            (segment, part) = (segment + 1, 0);
+        }
+    }
+    found
+}
+
+/// A row of the table, and the names of the threads that do this, or how they begin: the kernel keeps 15 letters.
+const STAGES: [(&str, &[&str]); 8] = [
+    (
+        "reading the recording, in the card's place",
+        &["matroskademux", "streams:sink", "typefind:sink"],
+    ),
+    ("JPEG; raw pictures are only passed on", &["multiqueue"]),
+    (
+        "conversion, and handing over",
+        &["video-in:src", "queue0:src"],
+    ),
+    ("sound: conversion and levels", &["audio-in:src"]),
+    ("conductor", &["conductor"]),
+    ("AAC", &["audio-feed:src"]),
+    ("the loop: segmenter, publication, panel", &["main"]),
+    ("hashing, storing, node, servers", &["tokio-rt-worker"]),
+];
+
+/// x264 and its workers, and `h264parse` behind it.
+const ENCODER: &str = "video-feed:src";
+
+impl Finding {
+    fn stage(&self, threads: &[&str]) -> f64 {
+        let of = |(name, share): (&String, &f64)| {
+            let named = threads.iter().any(|prefix| name.starts_with(prefix));
+            if named { *share } else { 0.0 }
+        };
+        self.live.iter().map(of).sum()
+    }
+
+    fn encoder(&self) -> f64 {
+        // Here is no encoder: what has its place is h264parse alone.
+        if self.input.source == "encoded" {
+            return 0.0;
+        }
+        self.stage(&[ENCODER])
+    }
+
+    /// On air, what has no stage of its own.
+    fn rest(&self) -> f64 {
+        let known: f64 = STAGES.iter().map(|(_, threads)| self.stage(threads)).sum();
+        self.process - known - self.encoder()
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+fn tell(seconds: u64, findings: &[Finding]) {
+    println!(
+        "1080p30 on {}; per cent of one core, which is 10 ms of processor time per second of stream; {seconds} s each. By the \
+         processor time of the threads of the real process on air. A recording takes the card's place; to read it is a copy of each \
+         picture, as the kernel makes one of a card's. h264parse runs in the encoder's thread, and is seen in the rest of the last column.",
+        proc::machine()
+    );
+    let header = findings.iter().map(|it| format!(" {} |", it.input.what));
+    println!("| |{}", header.collect::<String>());
+    println!("|---|{}", "---|".repeat(findings.len()));
+    let row = |name: &str, scale: f64, of: &dyn Fn(&Finding) -> f64| {
+        let cells = findings
+            .iter()
+            .map(|it| format!(" {:.1} |", of(it) * scale));
+        println!("| {name} |{}", cells.collect::<String>());
+    };
+    for (name, threads) in STAGES {
+        row(name, 100.0, &|it| it.stage(threads));
+    }
+    row("the rest", 100.0, &Finding::rest);
+    let sum = |it: &Finding| it.process - it.encoder();
+    row("all but the encoder", 100.0, &sum);
+    row(
+        "the same on a Raspberry Pi 4, estimated",
+        100.0 * PI_FACTOR,
+        &sum,
+    );
+    row("ten viewers on top", 100.0, &|it| it.watched - it.process);
+    row("off air", 100.0, &|it| it.idle.values().sum());
+    row(
+        "the encoder, x264 ultrafast, not counted",
+        100.0,
+        &Finding::encoder,
+    );
+    row("resident memory, MB", 1e-6, &|it| it.memory as f64);
+    row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
+    println!("The Raspberry Pi is an estimate: {PI_SOURCE}.");
+    // Whatever spoils a measurement, and the threads that have no row.
+    for it in findings {
+        println!("{}: {} {:.4?}", it.input.what, it.health, it.live);
+    }
+}

@@ -1,0 +1,113 @@
+//! A Kubo follows a broadcast of the box by IPNS over PubSub for ten minutes, and reads every segment. What the box's memory makes
+//! of such a follower, and how late the segments are.
+//!
+//! `make bench-follow` prints one table; the first argument is for how many seconds. Its short form is among the tests.
+
+use std::time::{Duration, Instant};
+
+use tests::follow::{follow, gaps, of_podium, quantile};
+use tests::kubo::{Kubo, text};
+use tests::{Config, Podium, http, proc};
+
+const SECONDS: u64 = 600;
+/// Of the box's memory at the beginning and the end: it goes up and down with what is under way.
+const LOOKS: usize = 5;
+
+fn main() {
+    let seconds = std::env::args().find_map(|it| it.parse().ok());
+    let seconds = Duration::from_secs(seconds.unwrap_or(SECONDS));
+    let dir = tests::on_disk();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    kubo.configure("Pubsub.Enabled", "true");
+    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.start();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = podium.ready["ipns"].as_str().expect("a name");
+    podium.go_live();
+    let to = podium.ready["listen"][0].as_str().expect("an address");
+    kubo.run(&["swarm", "connect", to]);
+    kubo.wait_for_name(name, |_| true);
+
+    let record = dir.path().join("record");
+    let sequence = || {
+        let url = format!("{}/routing/v1/ipns/{name}", podium.viewer);
+        std::fs::write(&record, http::get(&url).body).expect("the record can be written");
+        let found = kubo.run(&["name", "inspect", "--enc=json", text(&record)]);
+        let found: serde_json::Value = serde_json::from_slice(&found).expect("JSON");
+        found["Entry"]["Sequence"].as_u64().expect("a sequence")
+    };
+    let (began, mut seen, mut sequences) = (Instant::now(), 0, vec![sequence()]);
+    let mut memory = Vec::new();
+    let before = proc::cost(podium.pid());
+    let arrivals = follow(
+        &kubo,
+        name,
+        |root| of_podium(&kubo, root),
+        |arrivals| {
+            if arrivals.len() > seen {
+                seen = arrivals.len();
+                sequences.push(sequence());
+                memory.push(proc::memory(podium.pid()) as f64 / 1e6);
+            }
+            began.elapsed() >= seconds
+        },
+    );
+    let cost = proc::cost(podium.pid()) - before;
+    assert!(
+        arrivals.len() > LOOKS,
+        "only {} segments came",
+        arrivals.len()
+    );
+    let falls = sequences.windows(2).filter(|it| it[1] < it[0]).count();
+    let read = || arrivals.iter().map(|it| it.read * 1e3);
+    let named = arrivals.iter().map(|it| it.named * 1e3);
+    let bytes: u64 = arrivals.iter().map(|it| it.bytes).sum();
+    let rows = [
+        ("segments read", arrivals.len() as f64, 0),
+        ("segments missed", gaps(&arrivals) as f64, 0),
+        ("times that the record's sequence fell", falls as f64, 0),
+        (
+            "segment complete until the name means it, median, ms",
+            quantile(named, 0.5),
+            0,
+        ),
+        (
+            "segment complete until it is read, median, ms",
+            quantile(read(), 0.5),
+            0,
+        ),
+        ("the same, 95 %, ms", quantile(read(), 0.95), 0),
+        ("the same, most, ms", quantile(read(), 1.0), 0),
+        ("bytes read, MB", bytes as f64 / 1e6, 1),
+        (
+            "the box's resident memory, first segments, MB",
+            quantile(memory[..LOOKS].to_vec(), 0.5),
+            1,
+        ),
+        (
+            "the same, last segments, MB",
+            quantile(memory[memory.len() - LOOKS..].to_vec(), 0.5),
+            1,
+        ),
+        (
+            "the box's processor time, per cent of one core",
+            cost.cpu / seconds.as_secs_f64() * 100.0,
+            1,
+        ),
+    ];
+    #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+    {
+        println!(
+            "a Kubo on the same machine ({}) follows the test picture, 720p30, segments of 2 s, for {} s by IPNS over PubSub",
+            proc::machine(),
+            seconds.as_secs()
+        );
+        println!("| | |");
+        println!("|---|---|");
+        for (what, value, digits) in rows {
+            println!("| {what} | {value:.digits$} |");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The box against the old way of streaming over IPFS brought up to date (`old-way.sh`): the same recording, at the same time, and a
+//! second node that follows both by their names. Neither encodes: the box publishes the recording as it is, as `ffmpeg -c copy` does.
+//!
+//! `make bench-ipfs` prints one table; the first argument is for how many seconds it measures.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use tests::follow::{Arrival, Listed, POLL, follow, gaps, of_podium, quantile, read};
+use tests::kubo::Kubo;
+use tests::proc::{self, Cost};
+use tests::{Config, Podium, hls, judge};
+
+const SECONDS: u64 = 120;
+/// A segment's, which both are told.
+const SEGMENT: u64 = 2;
+/// What is played before and after the measurement: nodes find each other, and the last segments arrive.
+const MARGIN: u64 = 40;
+
+fn main() {
+    let seconds = std::env::args().find_map(|it| it.parse().ok());
+    let seconds = seconds.unwrap_or(SECONDS);
+    if !judge::have("ffmpeg") {
+        return;
+    }
+    let dir = tests::on_disk();
+    let node = |name: &str| Kubo::new(dir.path().join(name));
+    let (Some(mut publisher), Some(mut second)) = (node("publisher"), node("second")) else {
+        return;
+    };
+    for kubo in [&mut publisher, &mut second] {
+        kubo.configure("Pubsub.Enabled", "true");
+        kubo.configure("Ipns.UsePubsub", "true");
+        kubo.start();
+    }
+    let input = dir.path().join("input.mp4");
+    let bitrate = encode(&input, seconds + MARGIN);
+
+    let podium = Podium::start(dir.path(), &config(&input));
+    let to = podium.ready["listen"][0].as_str().expect("an address");
+    second.run(&["swarm", "connect", to]);
+    let to = publisher.line(&["id", "-f", "<addrs>"]);
+    second.run(&["swarm", "connect", to.lines().next().expect("an address")]);
+
+    let old = OldWay::start(&dir.path().join("old"), &input, &publisher);
+    podium.go_live();
+    let names = [
+        podium.ready["ipns"].as_str().expect("a name").to_owned(),
+        publisher.line(&["id", "-f", "<id>", "--peerid-base=base36"]),
+    ];
+    // The first question subscribes to the name's topic.
+    for name in &names {
+        second.wait_for_name(name, |_| true);
+    }
+
+    let stop = AtomicBool::new(false);
+    let (sides, arrivals) = std::thread::scope(|scope| {
+        let (second, stop, old) = (&second, &stop, &old);
+        let [ours, theirs] = names;
+        let stopped = move |_: &[Arrival]| stop.load(Ordering::Relaxed);
+        let followers = [
+            scope.spawn(move || follow(second, &ours, |at| of_podium(second, at), stopped)),
+            scope.spawn(move || follow(second, &theirs, |at| of_old_way(second, at, old), stopped)),
+        ];
+        let mut sides = [
+            Side::new(vec![podium.pid()]),
+            Side::new(vec![old.ffmpeg.id(), old.script.id(), publisher.pid()]),
+        ];
+        for _ in 0..seconds {
+            std::thread::sleep(Duration::from_secs(1));
+            sides.iter_mut().for_each(Side::look);
+        }
+        sides.iter_mut().for_each(Side::end);
+        stop.store(true, Ordering::Relaxed);
+        let arrivals = followers.map(|it| it.join().expect("a follower does not panic"));
+        (sides, arrivals)
+    });
+    print(seconds, bitrate, &sides, &arrivals);
+}
+
+/// A talk, 1080p30, without B-frames and with a keyframe a segment; returns its bits a second.
+fn encode(file: &Path, seconds: u64) -> f64 {
+    let talk = tests::root().join("tests/media/talk.mp4");
+    let done = Command::new("ffmpeg")
+        .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
+        .arg(talk)
+        .args(["-t", &seconds.to_string()])
+        .args("-vf scale=1920:1080,fps=30,noise=alls=8:allf=t -c:v libx264 -preset ultrafast -tune zerolatency -g 60 -sc_threshold 0".split(' '))
+        .args("-b:v 4500k -maxrate 4500k -bufsize 2250k -c:a aac -b:a 128k -ar 48000 -ac 2 -movflags +faststart".split(' '))
+        .arg(file)
+        .status();
+    assert!(done.expect("ffmpeg").success());
+    let size = std::fs::metadata(file).expect("the recording").len();
+    size as f64 * 8.0 / seconds as f64
+}
+
+fn config(input: &Path) -> Config {
+    Config {
+        capture: format!("source = \"encoded\"\nfile = \"{}\"\n", input.display()),
+        extra: "[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = 4500\n".into(),
+        ..Config::default()
+    }
+}
+
+/// `ffmpeg -c copy`, the script and their directory. Kubo is the caller's.
+struct OldWay {
+    ffmpeg: Child,
+    script: Child,
+    dir: PathBuf,
+}
+
+impl Drop for OldWay {
+    fn drop(&mut self) {
+        for child in [&mut self.ffmpeg, &mut self.script] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl OldWay {
+    fn start(dir: &Path, input: &Path, kubo: &Kubo) -> OldWay {
+        std::fs::create_dir(dir).expect("a directory");
+        let script = kubo
+            .script(&tests::root().join("tests/benches/old-way.sh"))
+            .arg(dir)
+            .arg(kubo.program())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(dir.join("log")).expect("a log"))
+            .spawn();
+        let ffmpeg = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-re", "-i"])
+            .arg(input)
+            .args(["-c", "copy", "-f", "hls", "-hls_time", &SEGMENT.to_string()])
+            .args("-hls_list_size 30 -hls_flags temp_file -hls_segment_type fmp4 -hls_segment_filename segment-%d.m4s live.m3u8".split(' '))
+            .current_dir(dir)
+            .stdout(Stdio::null())
+            .spawn();
+        OldWay {
+            ffmpeg: ffmpeg.expect("ffmpeg starts"),
+            script: script.expect("bash starts"),
+            dir: dir.to_owned(),
+        }
+    }
+
+    /// When ffmpeg had written the last of a segment.
+    fn complete(&self, number: u64) -> Option<SystemTime> {
+        let file = self.dir.join(format!("segment-{number}.m4s"));
+        std::fs::metadata(file).and_then(|it| it.modified()).ok()
+    }
+}
+
+/// What the old way lists. A segment is complete when ffmpeg has written it.
+fn of_old_way(kubo: &Kubo, path: &str, old: &OldWay) -> Option<Listed> {
+    let playlist = hls::media_playlist(&read(kubo, path)?);
+    let segments = (playlist.media_sequence..).zip(&playlist.segments);
+    segments
+        .map(|(number, segment)| Some((number, (old.complete(number)?, vec![segment.uri.clone()]))))
+        .collect()
+}
+
+/// What the processes of one side cost.
+struct Side {
+    pids: Vec<u32>,
+    cost: Cost,
+    /// All that are resident at a time.
+    memory: Vec<u64>,
+}
+
+impl Side {
+    fn new(pids: Vec<u32>) -> Side {
+        Side {
+            cost: Side::sum(&pids),
+            pids,
+            memory: Vec::new(),
+        }
+    }
+
+    fn sum(pids: &[u32]) -> Cost {
+        (pids.iter()).fold(Cost::default(), |sum, pid| sum + proc::cost(*pid))
+    }
+
+    fn look(&mut self) {
+        self.memory
+            .push(self.pids.iter().copied().map(proc::memory).sum());
+    }
+
+    fn end(&mut self) {
+        self.cost = Side::sum(&self.pids) - self.cost;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
+fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>; 2]) {
+    let media = bitrate / 8.0 * seconds as f64;
+    println!(
+        "{seconds} s of one recording, 1080p30, {:.1} Mbit/s, segments of {SEGMENT} s, published twice at the same time on {}; a Kubo \
+         that follows both by IPNS over PubSub, asked every {} ms, is counted on neither side.\n\
+         podium: the whole process, with source = \"encoded\". The old way: ffmpeg -c copy, the script and its `ipfs` processes, and Kubo \
+         with Pubsub and without routing. Readable: the name means it, the playlist lists it, and all its bytes were read there.",
+        bitrate / 1e6,
+        proc::machine(),
+        POLL.as_millis(),
+    );
+    println!("| | podium | the old way | ratio |");
+    println!("|---|---|---|---|");
+    let row = |name: &str, digits: usize, of: &dyn Fn(usize) -> f64| {
+        let (ours, theirs) = (of(0), of(1));
+        println!(
+            "| {name} | {ours:.digits$} | {theirs:.digits$} | {:.3} |",
+            ours / theirs
+        );
+    };
+    row("processor time per second of stream, ms", 1, &|side| {
+        sides[side].cost.cpu / seconds as f64 * 1e3
+    });
+    let memory = |side: usize| sides[side].memory.iter().map(|it| *it as f64 / 1e6);
+    row("resident memory, median, MB", 0, &|side| {
+        quantile(memory(side), 0.5)
+    });
+    row("resident memory, most, MB", 0, &|side| {
+        quantile(memory(side), 1.0)
+    });
+    let named = |side: usize| arrivals[side].iter().map(|it| it.named * 1e3);
+    let read = |side: usize| arrivals[side].iter().map(|it| it.read * 1e3);
+    row(
+        "segment complete until its name means it, median, ms",
+        0,
+        &|side| quantile(named(side), 0.5),
+    );
+    row(
+        "segment complete until the second node has read it, median, ms",
+        0,
+        &|side| quantile(read(side), 0.5),
+    );
+    row("the same, 95 %, ms", 0, &|side| quantile(read(side), 0.95));
+    row("segments read by the second node", 0, &|side| {
+        arrivals[side].len() as f64
+    });
+    row("segments missed", 0, &|side| gaps(&arrivals[side]) as f64);
+    row(
+        "bytes to be written to the disk per byte of media",
+        2,
+        &|side| sides[side].cost.written as f64 / media,
+    );
+    row("bytes given to write() per byte of media", 2, &|side| {
+        sides[side].cost.given as f64 / media
+    });
+}
