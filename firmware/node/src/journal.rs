@@ -5,17 +5,19 @@
 //! | `meta` | name | number; `format` is the version of these tables |
 //! | `broadcasts` | id | meta, root, state |
 //! | `rows` | broadcast, index | opaque bytes |
-//! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of its leaves, of a node its content's bytes |
+//! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of all blocks below it, of a node its content's bytes |
 //! | `blocks` | CID | references, length in bytes |
 //! | `names` | IPNS name | its newest signed record |
 //! | `pins` | broadcast | nothing: it is never deleted to make room |
 //!
-//! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them.
+//! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them. What a mirror has been
+//! told of and does not keep is an entry without blocks.
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. One with 0 references is
 //! garbage: it may still be on disk, and its row goes when it no longer is. A row exists for every block that was ever
 //! named by a commit, so a block on disk without a row is an orphan.
 
+pub(crate) mod adopt;
 #[cfg(test)]
 mod check;
 pub(crate) mod repair;
@@ -57,6 +59,8 @@ const FILE: u8 = 0;
 const DIRECTORY: u8 = 1;
 /// Of a file that grows.
 const NODE: u8 = 2;
+/// Named by its directory, and not kept here: no block of it counts.
+const ABSENT: u8 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -513,7 +517,7 @@ impl Journal {
             for row in tree.entries.iter()? {
                 let (place, row) = row?;
                 let ((broadcast, dir, name), (kind, node, ..)) = (place.value(), row.value());
-                if kind != FILE {
+                if matches!(kind, DIRECTORY | NODE) {
                     places.push((broadcast, path::join(dir, name), kind, cid(&node)));
                 }
             }

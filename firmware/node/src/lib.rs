@@ -15,6 +15,7 @@ mod announce;
 mod blocks;
 mod car;
 mod error;
+mod follow;
 mod fsck;
 mod journal;
 mod keys;
@@ -42,8 +43,10 @@ use futures::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use car::{CarOptions, DagScope, EntityBytes};
-pub use error::{JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use follow::{Fetch, Heard, Tree, Whence};
 pub use fsck::{Damaged, Finding, Report, fsck};
+pub use journal::adopt::Place;
 pub use keys::{export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{DhtMode, HostError, Limits, OpenError as ListenError};
@@ -189,6 +192,8 @@ struct Shared {
     peer_id: String,
     listen: Vec<String>,
     channel: Name,
+    /// Absent offline.
+    host: Option<node_host::Host>,
     store: Arc<dyn BlockStore>,
     journal: Arc<Journal>,
     commands: mpsc::Sender<Command>,
@@ -199,17 +204,25 @@ struct Shared {
 impl Node {
     /// Opens the data directory, makes journal and blocks agree, and binds the addresses.
     pub async fn open(config: Config) -> Result<(Node, Recovered), OpenError> {
+        Node::open_as(config, None).await
+    }
+
+    async fn open_as(
+        config: Config,
+        follow: Option<follow::Following>,
+    ) -> Result<(Node, Recovered), OpenError> {
+        let following = follow.as_ref().map(|follow| follow.name);
         let dir = config.dir.clone();
         let opened = blocking(move || {
             let lock = lock(&dir)?;
             let identity = keys::load_or_create(&dir, IDENTITY_FILE)?;
-            let channel = keys::load_or_create(&dir, CHANNEL_FILE)?;
-            Ok((lock, identity, channel))
+            let signer = follow::signer(&dir, following, Arc::new(config.wall_clock))?;
+            Ok((lock, identity, signer))
         });
-        let (lock, identity, channel) = opened.await?;
+        let (lock, identity, signer) = opened.await?;
         let peers = config.peers.into_iter().map(Peer::parse);
         let peers: Vec<Peer> = peers.collect::<Result<_, _>>().map_err(OpenError::Peer)?;
-        let signer = Arc::new(Signer::new(channel, Arc::new(config.wall_clock)));
+        let signer = Arc::new(signer);
         let host = node_host::Host::open(node_host::Config {
             repo: config.dir.join(REPO_DIR),
             identity: keys::encoded(&identity),
@@ -239,10 +252,12 @@ impl Node {
         let shared = Shared {
             peer_id: host.peer_id(),
             listen,
+            host: Some(host.clone()),
             ..shared
         };
         let record = shared.record.clone();
-        tokio::spawn(announce::run(host.clone(), channel, record));
+        let listener = follow.map(|follow| follow.heard);
+        tokio::spawn(announce::run(host.clone(), channel, record, listener));
         for peer in peers {
             tokio::spawn(peer.keep(host.clone()));
         }
@@ -286,19 +301,17 @@ impl Node {
             let dir = dir.to_owned();
             blocking(move || {
                 let lock = lock(&dir)?;
-                Ok((
-                    lock,
-                    keys::load_or_create(&dir, CHANNEL_FILE)?,
-                    files(&dir)?,
-                ))
+                let following = follow::followed(&dir)?;
+                let signer = follow::signer(&dir, following, Arc::new(wall_clock))?;
+                Ok((lock, signer, files(&dir)?))
             })
         };
-        let (lock, channel, files) = opened.await?;
+        let (lock, signer, files) = opened.await?;
         if !dir.join(JOURNAL_FILE).exists() {
             require_empty(dir, &files).await?;
             create_journal(dir)?;
         }
-        let signer = Arc::new(Signer::new(channel, Arc::new(wall_clock)));
+        let signer = Arc::new(signer);
         let opener = opener(dir.join(JOURNAL_FILE));
         let started = start(
             dir,
@@ -587,6 +600,7 @@ async fn start(
         peer_id: String::new(),
         listen: Vec::new(),
         channel,
+        host: None,
         store,
         journal,
         commands,

@@ -4,6 +4,7 @@
 //! [`Files`], and tests have another that fails at a chosen operation.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -19,6 +20,8 @@ pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
+    /// Reads a block from here or, failing that, from connected peers; it may then be stored, too, and no commit names it.
+    fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>>;
     /// A block that is not there is no error.
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>>;
     /// Every block with its length in bytes.
@@ -58,6 +61,11 @@ impl BlockStore for Files {
 
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
         self.blocking(move |files| files.has(&cid))
+    }
+
+    fn fetch(&self, _: Cid, _: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
+        let error = HostError::Network("nobody is connected without a host".to_owned());
+        futures::future::ready(Err(error)).boxed()
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {
@@ -100,6 +108,10 @@ impl BlockStore for HostStore {
 
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
         self.files.has(cid)
+    }
+
+    fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
+        self.host.fetch(cid, timeout)
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {

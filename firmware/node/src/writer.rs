@@ -6,7 +6,9 @@
 //! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped. Blocks are
 //! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
 
-use std::collections::{HashMap, VecDeque};
+mod adopt;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use crate::journal::{Journal, Staged, State};
 use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Published, Stats, StoreError, Update};
+pub(crate) use adopt::Follow;
 
 /// A follower of the last root may still be walking it: what an update replaced stays for so long,
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
@@ -61,6 +64,7 @@ pub(crate) enum Command {
         pinned: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    Follow(Follow),
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -93,6 +97,8 @@ pub(crate) struct Writer {
     garbage: VecDeque<Batch>,
     /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
     garbage_since: HashMap<Cid, u64>,
+    /// Of a mirror: blocks that a fetch has brought, counted and not named yet.
+    held: HashSet<Cid>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -144,6 +150,7 @@ impl Writer {
             updates: 0,
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
+            held: HashSet::new(),
             deleting: inherited.deleting.into(),
             removal: None,
             not_before: now,
@@ -171,6 +178,7 @@ impl Writer {
                     Some(Command::Begin { meta, reply }) => drop(reply.send(self.begin(meta).await)),
                     Some(Command::Publish { update, reply }) => drop(reply.send(self.publish(update).await)),
                     Some(Command::Pin { broadcast, pinned, reply }) => drop(reply.send(self.pin(broadcast, pinned).await)),
+                    Some(Command::Follow(command)) => self.follow(command).await,
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     None => break None,
                 },
@@ -349,7 +357,8 @@ impl Writer {
                 // Better than no room: what was replaced goes before its grace is over.
                 let cids = Vec::from(batch.cids);
                 let garbage = self.in_journal(move |journal| Ok(journal.still_garbage(&cids)?));
-                let garbage = garbage.await?;
+                let mut garbage = garbage.await?;
+                garbage.retain(|cid| !self.held.contains(cid));
                 self.remove(garbage);
             } else {
                 break;

@@ -6,8 +6,8 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::tree::{Change, Tree};
 use super::{
-    BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result,
-    Staged, State, cid, key,
+    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS,
+    Result, Staged, State, cid, key,
 };
 use crate::{BroadcastId, Cid, StoreError, path};
 
@@ -85,7 +85,7 @@ impl Journal {
             for row in tree.entries.range(super::of(broadcast))? {
                 let (place, row) = row?;
                 let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
-                if kind != FILE {
+                if matches!(kind, DIRECTORY | NODE) {
                     places.push((path::join(dir, name), kind, node));
                 }
             }
@@ -278,7 +278,10 @@ fn references(transaction: &WriteTransaction) -> Result<HashMap<CidKey, u64>> {
     }
     for row in transaction.open_table(ENTRIES)?.iter()? {
         let row = row?.1;
-        let (_, node, _, leaves) = row.value();
+        let (kind, node, _, leaves) = row.value();
+        if kind == ABSENT {
+            continue;
+        }
         for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
             *counted.entry(*key).or_default() += 1;
         }

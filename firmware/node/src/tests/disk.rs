@@ -78,6 +78,8 @@ struct State {
     free_bytes: u64,
     clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
+    /// What peers have.
+    remote: BTreeMap<Cid, Bytes>,
     /// Blocks put, and bytes of the journal written, since the last look.
     put: Vec<Bytes>,
     journal_written: u64,
@@ -201,6 +203,10 @@ impl Disk {
         self.state().blocks.clone()
     }
 
+    pub(super) fn set_remote(&self, blocks: BTreeMap<Cid, Bytes>) {
+        self.state().remote = blocks;
+    }
+
     pub(super) fn block_bytes(&self) -> u64 {
         self.state()
             .blocks
@@ -266,6 +272,7 @@ impl Disk {
             free_bytes: u64::MAX,
             clock: state.clock,
             blocks: state.blocks.clone(),
+            remote: state.remote.clone(),
             synced: journal.clone(),
             journal,
             ..State::default()
@@ -314,6 +321,27 @@ impl BlockStore for Disk {
         async move {
             disk.state().alive()?;
             Ok(disk.state().blocks.contains_key(&cid))
+        }
+        .boxed()
+    }
+
+    fn fetch(
+        &self,
+        cid: Cid,
+        timeout: Duration,
+    ) -> BoxFuture<'static, std::result::Result<Bytes, HostError>> {
+        let disk = self.clone();
+        async move {
+            if let Some(bytes) = disk.get(cid).await? {
+                return Ok(bytes);
+            }
+            let found = disk.state().remote.get(&cid).cloned();
+            let bytes = found.ok_or(HostError::Timeout(timeout))?;
+            let mut state = disk.state();
+            state.operation()?;
+            // As the host does, which knows nothing of a journal.
+            state.blocks.insert(cid, bytes.clone());
+            Ok(bytes)
         }
         .boxed()
     }
