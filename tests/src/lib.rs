@@ -8,8 +8,11 @@ pub mod hls;
 pub mod http;
 pub mod judge;
 pub mod kubo;
+mod mirror;
 mod podium;
+pub mod relay;
 
+pub use mirror::Mirror;
 pub use podium::{Config, Exit, Output, Podium, podium};
 
 use std::path::PathBuf;

@@ -59,7 +59,7 @@ impl Drop for Podium {
 }
 
 /// The binary that `make build` has made, beside the tests' own.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("a test is a program");
     let path = tests
         .ancestors()

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,15 +55,12 @@ pub(crate) struct Following {
     pub(crate) heard: mpsc::Sender<Heard>,
 }
 
-/// What a fetch is for.
+/// The stored broadcast that a tree goes on from.
 #[derive(Debug, Clone, Copy)]
-pub struct Whence {
-    /// The stored broadcast that it goes on from.
-    pub broadcast: Option<BroadcastId>,
-    /// Whether older broadcasts are deleted to make room for it.
-    pub make_room: bool,
-    /// Whether a directory that is stored is known to have all that is wanted of it.
-    pub trust_known: bool,
+struct Before {
+    broadcast: BroadcastId,
+    /// A directory that is stored has all that is wanted of it.
+    trust: bool,
 }
 
 /// The name that a data directory mirrors, if it is a mirror's.
@@ -175,12 +171,14 @@ impl Node {
         blocking(move || Ok(journal.files_of(broadcast)?)).await
     }
 
-    /// Begins to fetch a tree from peers. Dropping it gives up; what it has brought stays for ten minutes.
-    pub fn fetch(&self, root: Cid, whence: Whence) -> Fetch {
+    /// Begins to fetch a tree from peers. Dropping it gives up; what it has brought stays for ten minutes. With `make_room` older
+    /// broadcasts are deleted where the store is full.
+    pub fn fetch(&self, root: Cid, make_room: bool) -> Fetch {
         Fetch {
             node: self.clone(),
             root,
-            whence,
+            make_room,
+            before: None,
             blocks: HashMap::new(),
             in_memory: 0,
             fetched_bytes: 0,
@@ -195,7 +193,8 @@ impl Node {
 pub struct Fetch {
     node: Node,
     root: Cid,
-    whence: Whence,
+    make_room: bool,
+    before: Option<Before>,
     /// Not stored by the writer yet.
     blocks: HashMap<Cid, Bytes>,
     in_memory: usize,
@@ -220,9 +219,9 @@ impl Tree {
         self.files.iter().map(|file| file.path.as_str())
     }
 
-    /// Files that the broadcast had with other bytes, or has no longer.
-    pub fn changed(&self) -> impl Iterator<Item = &str> {
-        (self.replaced.iter().map(String::as_str)).chain(self.gone.iter().map(String::as_str))
+    /// Files that the broadcast had with other bytes.
+    pub fn replaced(&self) -> impl Iterator<Item = &str> {
+        self.replaced.iter().map(String::as_str)
     }
 }
 
@@ -251,6 +250,12 @@ impl Item {
 }
 
 impl Fetch {
+    /// The tree goes on from that of a stored broadcast. With `trust` a directory that is stored is taken to have all that is
+    /// wanted of it.
+    pub fn goes_on_from(&mut self, broadcast: BroadcastId, trust: bool) {
+        self.before = Some(Before { broadcast, trust });
+    }
+
     /// Reads a file of the tree of at most so many bytes; nothing if there is none at this path.
     pub async fn file(&mut self, path: &str, most_bytes: u64) -> Result<Option<Bytes>, AdoptError> {
         let mut cid = self.root;
@@ -318,7 +323,7 @@ impl Fetch {
             self.in_memory = 0;
             let blocks: Vec<_> = self.blocks.drain().collect();
             self.held.extend(blocks.iter().map(|(cid, _)| *cid));
-            let make_room = self.whence.make_room;
+            let make_room = self.make_room;
             let held = self.node.ask(|reply| {
                 Command::Follow(Follow::Hold {
                     blocks,
@@ -338,18 +343,6 @@ impl Fetch {
         wanted: &(dyn Fn(&str) -> bool + Send + Sync),
     ) -> Result<Tree, AdoptError> {
         let mut tree = Tree::default();
-        let stored = match self.whence.broadcast {
-            Some(id) => self
-                .node
-                .broadcasts()
-                .await?
-                .into_iter()
-                .find(|b| b.id == id),
-            None => None,
-        };
-        if self.whence.trust_known && stored.is_some_and(|stored| stored.root == Some(self.root)) {
-            return Ok(tree);
-        }
         let mut pending = vec![Item::Entry {
             path: String::new(),
             cid: self.root,
@@ -484,8 +477,9 @@ impl Fetch {
             ));
         }
         self.count_links(entries.len())?;
-        let mut before = match self.whence.broadcast {
-            Some(broadcast) => {
+        let trust = self.before.is_some_and(|before| before.trust);
+        let mut before = match self.before {
+            Some(Before { broadcast, .. }) => {
                 let (journal, dir) = (self.node.shared.journal.clone(), dir.clone());
                 blocking(move || journal.entries_in(broadcast, &dir)).await?
             }
@@ -506,7 +500,7 @@ impl Fetch {
             match before {
                 Some(Entry::File(old)) if old == cid && wanted => continue,
                 Some(Entry::Absent(old)) if old == cid && !wanted => continue,
-                Some(Entry::Directory(old)) if old == cid && self.whence.trust_known => continue,
+                Some(Entry::Directory(old)) if old == cid && trust => continue,
                 _ => {}
             }
             if !wanted {
@@ -575,7 +569,7 @@ impl Fetch {
             blocks: std::mem::take(&mut self.blocks),
             record,
         });
-        let make_room = self.whence.make_room;
+        let make_room = self.make_room;
         let adopted = self.node.ask(|reply| {
             Command::Follow(Follow::Adopt {
                 adoption,

@@ -44,7 +44,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use car::{CarOptions, DagScope, EntityBytes};
 pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
-pub use follow::{Fetch, Heard, Tree, Whence};
+pub use follow::{Fetch, Heard, Tree};
 pub use fsck::{Damaged, Finding, Report, fsck};
 pub use journal::adopt::Place;
 pub use keys::{export_channel, import_channel};
