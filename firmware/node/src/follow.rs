@@ -41,8 +41,8 @@ const MOST_IN_MEMORY: usize = 8 << 20;
 const MAX_DEPTH: usize = 4;
 /// Entries of one directory; podium makes 256 segments, and the playlists beside them.
 const MAX_ENTRIES: usize = 4096;
-/// Links in a whole tree: a week of two renditions with seven leaves to a segment.
-const MAX_LINKS: usize = 6_000_000;
+/// Links in a whole tree: two days of two renditions with seven leaves to a segment.
+const MAX_LINKS: usize = 1_500_000;
 /// Sizes that links state are summed up, and nobody checks them.
 const ABSURD: u64 = 1 << 48;
 
@@ -183,7 +183,7 @@ impl Node {
             in_memory: 0,
             fetched_bytes: 0,
             links: 0,
-            held: Vec::new(),
+            held: HashSet::new(),
         }
     }
 }
@@ -200,7 +200,7 @@ pub struct Fetch {
     in_memory: usize,
     fetched_bytes: u64,
     links: usize,
-    held: Vec<Cid>,
+    held: HashSet<Cid>,
 }
 
 /// How a tree differs from the broadcast that is stored.
@@ -606,7 +606,7 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         let blocks: Vec<_> = self.blocks.drain().collect();
-        let held = std::mem::take(&mut self.held);
+        let held: Vec<Cid> = self.held.drain().collect();
         if blocks.is_empty() && held.is_empty() {
             return;
         }
