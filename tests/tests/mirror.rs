@@ -22,7 +22,10 @@ fn tcp(podium: &Podium) -> (SocketAddr, String) {
     let found = listen.find(|it| it.contains("/tcp/") && !it.contains("/ws"));
     let parts: Vec<&str> = found.unwrap().split('/').collect();
     let address = format!("{}:{}", parts[2], parts[4]).parse().unwrap();
-    (address, podium.ready["peer_id"].as_str().unwrap().to_owned())
+    (
+        address,
+        podium.ready["peer_id"].as_str().unwrap().to_owned(),
+    )
 }
 
 fn multiaddress(address: SocketAddr, peer: &str) -> String {
@@ -95,7 +98,11 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
     let name = name(&podium);
-    let mirror = Mirror::start(&dir.path().join("mirror"), &name, &["--peer", &peer(&podium)]);
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &name,
+        &["--peer", &peer(&podium)],
+    );
     assert_eq!(mirror.get("/live/video.m3u8").status, 404);
     podium.go_live();
     let mut seen = Vec::new();
@@ -139,7 +146,9 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     podium.signal(Signal::KILL);
     podium.join();
     wait_for("the mirror to say that the box is gone", || {
-        mirror.public()["mirror"]["gone"].as_bool().filter(|gone| *gone)
+        mirror.public()["mirror"]["gone"]
+            .as_bool()
+            .filter(|gone| *gone)
     });
     assert!(mirror.status()["gone_s"].as_u64() >= Some(15));
     let named = mirror.get(&format!("/ipns/{name}/video/vod.m3u8"));
@@ -152,15 +161,30 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     let fsck = tests::podium(&["fsck", "--data-dir", data]);
     assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
     let list = tests::podium(&["list", "--data-dir", data]);
-    assert!(list.stdout.contains(&last), "{}{}", list.stdout, list.stderr);
+    assert!(
+        list.stdout.contains(&last),
+        "{}{}",
+        list.stdout,
+        list.stderr
+    );
     // Nobody takes one for the other.
     let other = dir.path().join("data");
-    let refused = tests::podium(&["mirror", &name, "--data-dir", other.to_str().unwrap()]);
+    let free = ["--viewer", "127.0.0.1:0", "--operator", "127.0.0.1:0"];
+    let command = ["mirror", &name, "--data-dir", other.to_str().unwrap()];
+    let refused = tests::podium(&[&command[..], &free].concat());
     assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("a name of its own"), "{}", refused.stderr);
-    let refused = tests::podium(&["run", "--plain", "--data-dir", data]);
+    assert!(
+        refused.stderr.contains("a name of its own"),
+        "{}",
+        refused.stderr
+    );
+    let refused = Podium::refuse(&dir.path().join("mirror"), &Config::default());
     assert_eq!(refused.code, Some(2));
-    assert!(refused.stderr.contains("of a mirror of"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("of a mirror of"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
@@ -264,16 +288,23 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     podium.signal(Signal::KILL);
     podium.join();
     wait_for("the mirror to say that the box is gone", || {
-        mirror.public()["mirror"]["gone"].as_bool().filter(|gone| *gone)
+        mirror.public()["mirror"]["gone"]
+            .as_bool()
+            .filter(|gone| *gone)
     });
     let public = mirror.public();
-    assert_eq!((&public["live"], &public["state"]), (&true.into(), &"retrying".into()));
+    assert_eq!(
+        (&public["live"], &public["state"]),
+        (&true.into(), &"retrying".into())
+    );
     same_live_alone(&mirror);
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
     podium.wait_for_state("live");
     wait_for("the mirror to see the box again", || {
-        mirror.public()["mirror"]["gone"].as_bool().filter(|gone| !*gone)
+        mirror.public()["mirror"]["gone"]
+            .as_bool()
+            .filter(|gone| !*gone)
     });
     podium.stop();
     let last = caught_up(&podium, &mirror);
@@ -450,7 +481,9 @@ fn kubo_mirrors_by_the_recipe_of_the_readme() {
     podium.wait_for_segments(3);
     podium.stop();
     let last = root(&podium);
-    wait_for("the pin of the whole broadcast", || pinned(&last).then_some(()));
+    wait_for("the pin of the whole broadcast", || {
+        pinned(&last).then_some(())
+    });
     let _ = follows.kill();
     let _ = follows.wait();
     let there = car(&podium.viewer, &last);

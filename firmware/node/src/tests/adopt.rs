@@ -33,7 +33,11 @@ async fn published() -> Published {
         crash::begin(&node, &mut told).await.unwrap();
         for row in 1..=4 {
             crash::publish(&node, &mut told, row == 4).await.unwrap();
-            roots.push((broadcast, row, told.broadcasts.last().unwrap().root.unwrap()));
+            roots.push((
+                broadcast,
+                row,
+                told.broadcasts.last().unwrap().root.unwrap(),
+            ));
             blocks.extend(disk.blocks());
         }
     }
@@ -129,12 +133,19 @@ async fn check(disk: &Disk, from: &Published, kept: &Kept) {
     node.shared.journal.check_invariants();
     counted(&node, disk).await;
     for (broadcast, (rows, root)) in &kept.rows {
-        let found = recovered.broadcasts.iter().find(|it| it.id == kept.ids[broadcast]);
+        let found = recovered
+            .broadcasts
+            .iter()
+            .find(|it| it.id == kept.ids[broadcast]);
         let found = found.unwrap().root.unwrap();
         let told = read_all(&node, *root).await.unwrap();
         assert_eq!(told, expected(*broadcast, *rows));
         // What was under way may have been committed without its answer.
-        let now = from.roots.iter().find(|(_, _, root)| *root == found).unwrap();
+        let now = from
+            .roots
+            .iter()
+            .find(|(_, _, root)| *root == found)
+            .unwrap();
         assert!(now.0 == *broadcast && now.1 >= *rows);
     }
     let newest = match recovered.broadcasts.last() {
@@ -211,7 +222,10 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     let mut fetch = node.fetch(next, true);
     fetch.goes_on_from(id, false);
     let tree = fetch.tree(&all).await.unwrap();
-    fetch.adopt(id, tree, &[], vec![], true, None).await.unwrap();
+    fetch
+        .adopt(id, tree, &[], vec![], true, None)
+        .await
+        .unwrap();
     assert_eq!(read_all(&node, next).await.unwrap(), expected(1, 4));
     node.shared.journal.check_invariants();
     node.shutdown().await;
@@ -262,13 +276,19 @@ async fn what_a_hostile_box_offers_is_refused_and_leaves_nothing() {
     let id = node.begin_at(Place::Newest, vec![]).await.unwrap().unwrap();
     for (i, root) in roots.into_iter().enumerate() {
         let adopted = adopt(&node, id, root, true, &all).await;
-        assert!(matches!(adopted, Err(AdoptError::Refused(_))), "{i}: {adopted:?}");
+        assert!(
+            matches!(adopted, Err(AdoptError::Refused(_))),
+            "{i}: {adopted:?}"
+        );
         node.shared.journal.check_invariants();
     }
     // What nobody has does not come, and what is larger than the store does not go in.
     let nobody = Leaf::split(Bytes::from_static(b"nobody has it"))[0].cid();
     let adopted = adopt(&node, id, nobody, true, &all).await;
-    assert!(matches!(adopted, Err(AdoptError::Fetch { .. })), "{adopted:?}");
+    assert!(
+        matches!(adopted, Err(AdoptError::Fetch { .. })),
+        "{adopted:?}"
+    );
     tokio::time::sleep(Duration::from_secs(2000)).await;
     counted(&node, &disk).await;
     assert_eq!(node.stats().borrow().stored_bytes, 0);
