@@ -30,10 +30,20 @@ const FOLLOWS_FILE: &str = "follows";
 
 /// Blocks asked for at a time: 16 MiB on a fast link, and enough for one that takes a second to answer.
 const AT_ONCE: usize = 16;
-/// No peer has it, or the link carries less than 150 kbit/s.
-const BLOCK_TIMEOUT: Duration = Duration::from_secs(60);
-/// The first block of a tree tells whether anybody has it.
-const ROOT_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long each asking for a block waits. What is asked while a connection comes or breaks may be lost, and rust-ipfs does not
+/// ask again by itself; the last one is for a link that carries 150 kbit/s.
+const ASKINGS: [Duration; 4] = [
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(60),
+];
+/// The first block of a tree is small, and tells whether anybody has it.
+const ROOT_ASKINGS: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
 /// Held in memory before it is stored.
 const MOST_IN_MEMORY: usize = 8 << 20;
 
@@ -291,11 +301,11 @@ impl Fetch {
     }
 
     async fn node(&mut self, cid: Cid) -> Result<unixfs::Node, AdoptError> {
-        let timeout = self.timeout(&cid);
+        let askings = self.askings(&cid);
         let bytes = match self.blocks.get(&cid) {
             Some(bytes) => bytes.clone(),
             None => {
-                let bytes = fetch(&*self.node.shared.store.clone(), cid, timeout).await?;
+                let bytes = fetch(&*self.node.shared.store.clone(), cid, askings).await?;
                 self.brought(cid, bytes.clone()).await?;
                 bytes
             }
@@ -303,11 +313,10 @@ impl Fetch {
         decode(&cid, bytes)
     }
 
-    fn timeout(&self, cid: &Cid) -> Duration {
-        if *cid == self.root {
-            ROOT_TIMEOUT
-        } else {
-            BLOCK_TIMEOUT
+    fn askings(&self, cid: &Cid) -> &'static [Duration] {
+        match *cid == self.root {
+            true => &ROOT_ASKINGS,
+            false => &ASKINGS,
         }
     }
 
@@ -361,12 +370,12 @@ impl Fetch {
                         .await?;
                     continue;
                 }
-                let (store, timeout) = (self.node.shared.store.clone(), self.timeout(&cid));
+                let (store, askings) = (self.node.shared.store.clone(), self.askings(&cid));
                 let at_hand = self.blocks.get(&cid).cloned();
                 asked.push(async move {
                     match at_hand {
                         Some(bytes) => (item, Ok(bytes)),
-                        None => (item, fetch(&*store, cid, timeout).await),
+                        None => (item, fetch(&*store, cid, askings).await),
                     }
                 });
             }
@@ -629,9 +638,19 @@ fn check_cid(cid: &Cid) -> Result<(), AdoptError> {
     }
 }
 
-async fn fetch(store: &dyn BlockStore, cid: Cid, timeout: Duration) -> Result<Bytes, AdoptError> {
+async fn fetch(
+    store: &dyn BlockStore,
+    cid: Cid,
+    askings: &[Duration],
+) -> Result<Bytes, AdoptError> {
     check_cid(&cid)?;
-    let fetched = store.fetch(cid, timeout).await;
+    let mut fetched = Err(HostError::Timeout(Duration::ZERO));
+    for timeout in askings {
+        fetched = store.fetch(cid, *timeout).await;
+        if !matches!(fetched, Err(HostError::Timeout(_))) {
+            break;
+        }
+    }
     let bytes = fetched.map_err(|source| AdoptError::Fetch { cid, source })?;
     match bytes.len() <= unixfs::MAX_LEAF && unixfs::verifies(&cid, &bytes) {
         true => Ok(bytes),
