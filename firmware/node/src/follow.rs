@@ -30,8 +30,8 @@ const FOLLOWS_FILE: &str = "follows";
 
 /// Blocks asked for at a time: 16 MiB on a fast link, and enough for one that takes a second to answer.
 const AT_ONCE: usize = 16;
-/// How long each asking for a block waits. What is asked while a connection comes or breaks may be lost, and rust-ipfs does not
-/// ask again by itself; the last one is for a link that carries 150 kbit/s.
+/// How long each asking for a block waits. What is asked while a connection comes or breaks may be lost, and by itself rust-ipfs
+/// asks again after 30 s (0.16.0); the last one is for a link that carries 150 kbit/s.
 const ASKINGS: [Duration; 4] = [
     Duration::from_secs(4),
     Duration::from_secs(8),
