@@ -1,14 +1,12 @@
 //! A mirror: a process of the real binary that follows a box.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::{PATIENCE, http, podium, wait_for};
+use crate::{http, podium, wait_for};
 
 /// A running mirror. Dropping it kills it.
 #[derive(Debug)]
@@ -24,18 +22,7 @@ impl Drop for Mirror {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
-            #[expect(
-                clippy::print_stderr,
-                reason = "a failed test shows what the mirror said"
-            )]
-            {
-                eprintln!("--- the mirror's log, its last lines ---\n{tail}");
-            }
-        }
+        podium::show_log("mirror", &self.log);
     }
 }
 
@@ -64,18 +51,7 @@ impl Mirror {
             .stderr(stderr)
             .spawn()
             .expect("podium starts");
-        let (sender, line) = mpsc::channel();
-        let stdout = child.stdout.take().expect("standard output is a pipe");
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = line.recv_timeout(PATIENCE).unwrap_or_default();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
-            panic!("the mirror is not ready; it printed {line:?} and logged\n{log}")
-        });
+        let ready = podium::ready(&mut child, &log);
         let address = |key: &str| ready[key].as_str().expect("an address").to_owned();
         Mirror {
             viewer: address("viewer"),
@@ -93,6 +69,13 @@ impl Mirror {
     /// `/api/v1/public`, as viewers get it.
     pub fn public(&self) -> Value {
         http::get(&format!("{}/api/v1/public", self.viewer)).json()
+    }
+
+    /// Waits until it says that the box is gone, or that it is there.
+    pub fn wait_for_gone(&self, gone: bool) {
+        wait_for(&format!("gone = {gone} of the mirror"), || {
+            (self.public()["mirror"]["gone"] == gone).then_some(())
+        });
     }
 
     pub fn get(&self, path: &str) -> http::Answer {

@@ -147,11 +147,7 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
 
     podium.signal(Signal::KILL);
     podium.join();
-    wait_for("the mirror to say that the box is gone", || {
-        mirror.public()["mirror"]["gone"]
-            .as_bool()
-            .filter(|gone| *gone)
-    });
+    mirror.wait_for_gone(true);
     assert!(mirror.status()["gone_s"].as_u64() >= Some(15));
     let named = mirror.get(&format!("/ipns/{name}/video/vod.m3u8"));
     assert_eq!(named.status, 200);
@@ -290,11 +286,7 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     // The box loses its power in the middle of a broadcast, and comes back with it.
     podium.signal(Signal::KILL);
     podium.join();
-    wait_for("the mirror to say that the box is gone", || {
-        mirror.public()["mirror"]["gone"]
-            .as_bool()
-            .filter(|gone| *gone)
-    });
+    mirror.wait_for_gone(true);
     let public = mirror.public();
     assert_eq!(
         (&public["live"], &public["state"]),
@@ -304,11 +296,7 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
     podium.wait_for_state("live");
-    wait_for("the mirror to see the box again", || {
-        mirror.public()["mirror"]["gone"]
-            .as_bool()
-            .filter(|gone| !*gone)
-    });
+    mirror.wait_for_gone(false);
     podium.stop();
     let last = caught_up(&podium, &mirror);
     same(&podium, &mirror, &last);

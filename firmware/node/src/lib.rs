@@ -6,8 +6,8 @@
 //! room. This crate knows files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is
 //! its caller's.
 //!
-//! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing here reads
-//! from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
+//! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing but a
+//! mirror's fetch reads from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
 //!
 //! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
