@@ -1,5 +1,6 @@
 //! The loop: next event, `broadcast.step`, perform the actions. It owns all state; everything else talks to it by channel.
 
+mod description;
 mod recovery;
 #[cfg(test)]
 mod tests;
@@ -660,7 +661,7 @@ impl Appliance {
         let mut settings = settings(&self.config);
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
-        self.publication.attach(web::player());
+        let previous = self.channels.live.borrow().root;
         self.keeper.keep(Some(self.wishes));
         self.id = None;
         self.since = wall_now();
@@ -670,7 +671,11 @@ impl Appliance {
             started_ms: self.since.map(unix_ms),
             first,
             format: Format::of(&self.config),
+            previous: previous.map(|root| root.to_string()),
         };
+        let mut beside = web::player();
+        beside.push(description::file(&meta, meta.previous.clone()));
+        self.publication.attach(beside);
         self.meta = serde_json::to_vec(&meta).expect("plain data");
         self.broadcasts += 1;
         self.from_memory = false;

@@ -45,7 +45,7 @@ pub(crate) struct LiveText {
 }
 
 impl LiveText {
-    fn new(text: String) -> LiveText {
+    pub(crate) fn new(text: String) -> LiveText {
         let bytes = Bytes::from(text);
         let leaves = node::Leaf::split(bytes.clone());
         LiveText {
@@ -98,6 +98,26 @@ pub(crate) struct Public {
     pub(crate) root: Option<String>,
     pub(crate) root_is_vod: bool,
     pub(crate) signal: Option<Signal>,
+    /// Of a mirror only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mirror: Option<Mirroring>,
+}
+
+/// What a mirror says of the box that it follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Mirroring {
+    /// The box's name.
+    pub(crate) of: String,
+    /// Nothing has come from the box for a quarter of a minute, although it is on air; or, off air, nobody is connected.
+    pub(crate) gone: bool,
+    /// For how long something newer has been known than what is served; 0 if nothing is.
+    pub(crate) behind_ms: u64,
+    /// Start of the newest segment, RFC 3339.
+    pub(crate) newest: Option<String>,
+    /// Earlier broadcasts that are still to come.
+    pub(crate) catching_up: bool,
+    /// Roots of earlier broadcasts that the box no longer has, or that do not fit here.
+    pub(crate) missing: Vec<String>,
 }
 
 impl Live {

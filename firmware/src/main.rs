@@ -14,6 +14,7 @@ mod kept;
 mod key;
 mod listener;
 mod live;
+mod mirror;
 mod numbers;
 mod on_air;
 mod panel;
@@ -39,6 +40,8 @@ struct Arguments {
 enum Command {
     /// Run the box. Without a config it is simulated: a test picture, and the panel in the terminal.
     Run(RunArguments),
+    /// Follow a box by its name: keep what it publishes, and serve it to viewers as the box does.
+    Mirror(mirror::Arguments),
     /// Back up the channel's key, which is its name, or restore it on another box.
     Key {
         #[command(subcommand)]
@@ -99,6 +102,7 @@ pub(crate) struct RunArguments {
 fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Mirror(arguments) => mirror::main_command(&arguments),
         Command::Key { command } => key::main_command(&command),
         Command::Check { config, hardware } => check::main_command(config.as_deref(), hardware),
         Command::TryEncoders { trial } => encoder::main_command(&trial),

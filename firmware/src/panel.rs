@@ -411,6 +411,7 @@ impl Panel {
             root: status.node.root.clone(),
             root_is_vod: status.node.root_is_vod,
             signal: Some(status.input.signal),
+            mirror: None,
         }
     }
 }

@@ -10,10 +10,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use axum::Json;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use node::{BroadcastId, Node, OpenError, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::appliance::{Meta, from_unix_ms, wall_now};
+use crate::appliance::{from_unix_ms, wall_now};
 use crate::run::{configure, refuse};
 
 /// Where the operator's port of the running box is.
@@ -62,11 +65,18 @@ pub(crate) struct Pin {
     pub(crate) pinned: bool,
 }
 
+/// What a box and a mirror both keep of a broadcast.
+#[derive(Debug, Deserialize)]
+struct Label {
+    name: String,
+    started_ms: Option<u64>,
+}
+
 /// All that is recorded, oldest first: in the order in which it would be deleted.
 pub(crate) async fn recordings(node: &Node) -> Result<Vec<Recording>, StoreError> {
     let stored = node.broadcasts().await?.into_iter();
     let recordings = stored.map(|stored| {
-        let meta: Option<Meta> = serde_json::from_slice(&stored.meta).ok();
+        let meta: Option<Label> = serde_json::from_slice(&stored.meta).ok();
         let started = meta.as_ref().and_then(|meta| meta.started_ms);
         Recording {
             id: stored.id.into(),
@@ -80,6 +90,25 @@ pub(crate) async fn recordings(node: &Node) -> Result<Vec<Recording>, StoreError
         }
     });
     Ok(recordings.collect())
+}
+
+/// The list over HTTP, oldest first: in the order in which they are deleted.
+pub(crate) async fn answer(node: &Node) -> Response {
+    match recordings(node).await {
+        Ok(recordings) => ([(header::CACHE_CONTROL, "no-store")], Json(recordings)).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
+}
+
+/// Pins or unpins; durable when it is answered.
+pub(crate) async fn answer_pin(node: &Node, id: u64, Pin { pinned }: Pin) -> Response {
+    match node.pin(id.into(), pinned).await {
+        Ok(()) => StatusCode::NO_CONTENT.into_response(),
+        Err(error @ StoreError::UnknownBroadcast(_)) => {
+            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
+        }
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    }
 }
 
 /// Says where the operator's port is, for commands on this machine.

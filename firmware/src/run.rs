@@ -42,7 +42,7 @@ const MEDIA_EVENTS: usize = 256;
 const COMMANDS: usize = 16;
 
 /// How long viewers' last requests may take at the end.
-const GOODBYE: Duration = Duration::from_millis(500);
+pub(crate) const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Lines of the log that the terminal shows below the panel.
 const LOG_LINES: usize = 200;
@@ -195,7 +195,7 @@ pub(crate) fn configure(file: Option<&Path>, data_dir: Option<&Path>) -> Result<
     Ok(config)
 }
 
-fn log_to(tail: Option<LogTail>) {
+pub(crate) fn log_to(tail: Option<LogTail>) {
     let filter = || EnvFilter::try_from_default_env().unwrap_or_else(|_| LOG_DEFAULT.into());
     let builder = || tracing_subscriber::fmt().with_env_filter(filter());
     let installed = match tail {
@@ -270,7 +270,7 @@ fn watch_signals(shutdown: Shutdown) -> Result<()> {
     Ok(())
 }
 
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
+pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
         let todo = match error.kind() {
             ErrorKind::AddrInUse => "stop what uses it, or choose another port in",
@@ -393,19 +393,21 @@ fn network(viewer: SocketAddr, operator: SocketAddr) -> Network {
     }
 }
 
+/// The address by which this machine reaches a listener of its own.
+pub(crate) fn local(address: SocketAddr) -> SocketAddr {
+    let ip = if address.ip().is_unspecified() {
+        [127, 0, 0, 1].into()
+    } else {
+        address.ip()
+    };
+    SocketAddr::new(ip, address.port())
+}
+
 /// For tests and scripts: where everything is, as one JSON object.
 fn ready_line(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAddr) -> String {
-    let local = |address: SocketAddr| {
-        let ip = if address.ip().is_unspecified() {
-            [127, 0, 0, 1].into()
-        } else {
-            address.ip()
-        };
-        format!("http://{}", SocketAddr::new(ip, address.port()))
-    };
     serde_json::json!({
-        "viewer": local(viewer),
-        "operator": local(operator),
+        "viewer": format!("http://{}", local(viewer)),
+        "operator": format!("http://{}", local(operator)),
         "peer_id": node.peer_id(),
         "listen": node.listen(),
         "ipns": node.channel().to_string(),

@@ -167,6 +167,26 @@ impl Kubo {
         command
     }
 
+    /// Runs a script of a shell in which `ipfs` is this Kubo with this repository.
+    pub fn shell(&self, script: &str, variables: &[(&str, &str)]) {
+        let status = self.spawn_shell(script, variables).wait();
+        assert!(status.is_ok_and(|status| status.success()), "{script}");
+    }
+
+    /// The same without waiting for its end.
+    pub fn spawn_shell(&self, script: &str, variables: &[(&str, &str)]) -> Child {
+        let programs = self.program.parent().expect("a program is in a directory");
+        let path = std::env::var("PATH").unwrap_or_default();
+        Command::new("sh")
+            .args(["-euc", script])
+            .env("PATH", format!("{}:{path}", programs.display()))
+            .env("IPFS_PATH", &self.repo)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("there is a shell")
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("IPFS_PATH", &self.repo);

@@ -10,10 +10,13 @@ pub mod hls;
 pub mod http;
 pub mod judge;
 pub mod kubo;
+mod mirror;
 pub mod network;
 mod podium;
 pub mod proc;
+pub mod relay;
 
+pub use mirror::Mirror;
 pub use podium::{Config, Exit, Output, Podium, podium};
 
 use std::path::PathBuf;

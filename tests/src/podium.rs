@@ -48,21 +48,12 @@ impl Drop for Podium {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking()
-            && let Ok(log) = std::fs::read_to_string(&self.log)
-        {
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines[lines.len().saturating_sub(40)..].join("\n");
-            #[expect(clippy::print_stderr, reason = "a failed test shows what the box said")]
-            {
-                eprintln!("--- the box's log, its last lines ---\n{tail}");
-            }
-        }
+        show_log("box", &self.log);
     }
 }
 
 /// The binary that `make build` has made, beside the tests' own.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     let tests = std::env::current_exe().expect("a test is a program");
     let path = tests
         .ancestors()
@@ -148,18 +139,7 @@ impl Podium {
             .stderr(stderr)
             .spawn()
             .expect("podium starts");
-        let (sender, line) = mpsc::channel();
-        let stdout = child.stdout.take().expect("standard output is a pipe");
-        std::thread::spawn(move || {
-            let mut line = String::new();
-            let _ = BufReader::new(stdout).read_line(&mut line);
-            let _ = sender.send(line);
-        });
-        let line = line.recv_timeout(PATIENCE).unwrap_or_default();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
-            let log = std::fs::read_to_string(&log).unwrap_or_default();
-            panic!("the box is not ready; it printed {line:?} and logged\n{log}")
-        });
+        let ready = ready(&mut child, &log);
         let address = |key: &str| ready[key].as_str().expect("an address").to_owned();
         Podium {
             viewer: address("viewer"),
@@ -299,6 +279,36 @@ impl Podium {
         let code = exit_code(&mut self.child);
         let stderr = std::fs::read_to_string(&self.log).unwrap_or_default();
         Exit { code, stderr }
+    }
+}
+
+/// The line that a process prints when it is ready.
+pub(crate) fn ready(child: &mut Child, log: &Path) -> Value {
+    let (sender, line) = mpsc::channel();
+    let stdout = child.stdout.take().expect("standard output is a pipe");
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        let _ = BufReader::new(stdout).read_line(&mut line);
+        let _ = sender.send(line);
+    });
+    let line = line.recv_timeout(PATIENCE).unwrap_or_default();
+    serde_json::from_str(&line).unwrap_or_else(|_| {
+        let log = std::fs::read_to_string(log).unwrap_or_default();
+        panic!("it is not ready; it printed {line:?} and logged\n{log}")
+    })
+}
+
+/// Shows a failed test what a process said last.
+pub(crate) fn show_log(whose: &str, log: &Path) {
+    if std::thread::panicking()
+        && let Ok(log) = std::fs::read_to_string(log)
+    {
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+        #[expect(clippy::print_stderr, reason = "a failed test shows what was said")]
+        {
+            eprintln!("--- the {whose}'s log, its last lines ---\n{tail}");
+        }
     }
 }
 

@@ -161,16 +161,16 @@ fn kubo_finds_the_name_in_the_dht_whose_server_is_the_box() {
         ..Config::default()
     };
     let podium = Podium::start(dir.path(), &config);
-    let name = name(&podium);
+    let name = podium.name();
     podium.go_live();
     // As a new Kubo is configured, but for the nodes that it knows: without PubSub and without an HTTP router.
     kubo.configure("Routing", r#"{"Type": "dhtclient"}"#);
-    kubo.configure("Bootstrap", &json!([address(&podium, "/tcp/")]).to_string());
+    kubo.configure("Bootstrap", &json!([podium.address("/tcp/")]).to_string());
     kubo.start();
     let first = kubo.wait_for_name(&name, |path| path.starts_with("/ipfs/"));
     // Since 0.36 a Kubo asks strangers on the internet for blocks only where routing names them as providers, or where they are
     // peers to stay connected with (config.md, `Internal.Bitswap.BroadcastControl`).
-    kubo.run(&["swarm", "peering", "add", &address(&podium, "/tcp/")]);
+    kubo.run(&["swarm", "peering", "add", &podium.address("/tcp/")]);
     assert!(read_all(&kubo, &podium, &first) >= 2);
     let key = format!("/ipns/{name}");
     let record = kubo.run(&["routing", "get", &key]);

@@ -6,9 +6,10 @@ use std::time::Duration;
 use futures::future::{BoxFuture, OptionFuture};
 use futures::stream::{self, BoxStream, StreamExt};
 use node_host::{Host, HostError, TopicEvent};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::follow::Heard;
 use crate::names::{Name, NameRecord};
 
 /// A put walks the DHT and takes tens of seconds; resolvers ask it for a name, not for the live edge.
@@ -25,6 +26,8 @@ struct Announcer {
     name: Name,
     record: watch::Receiver<Option<NameRecord>>,
     heard: BoxStream<'static, TopicEvent>,
+    /// Where a mirror hears of what others publish.
+    listener: Option<mpsc::Sender<Heard>>,
     /// When to tell new subscribers.
     greet_at: Option<Instant>,
     /// When the DHT may be told next.
@@ -35,7 +38,12 @@ struct Announcer {
 }
 
 /// Until the writer, which signs the records, is gone.
-pub(crate) async fn run(host: Host, name: Name, record: watch::Receiver<Option<NameRecord>>) {
+pub(crate) async fn run(
+    host: Host,
+    name: Name,
+    record: watch::Receiver<Option<NameRecord>>,
+    listener: Option<mpsc::Sender<Heard>>,
+) {
     let heard = match host.subscribe(name.topic()).await {
         Ok(heard) => heard,
         Err(error) => {
@@ -48,6 +56,7 @@ pub(crate) async fn run(host: Host, name: Name, record: watch::Receiver<Option<N
         name,
         record,
         heard,
+        listener,
         greet_at: None,
         dht_at: Instant::now(),
         dht_owed: false,
@@ -69,8 +78,14 @@ impl Announcer {
                     }
                     Err(_) => return,
                 },
-                Some(event) = self.heard.next() => if event == TopicEvent::Joined {
-                    self.greet_at.get_or_insert_with(|| Instant::now() + GREET_AFTER);
+                Some(event) = self.heard.next() => match event {
+                    TopicEvent::Joined => {
+                        self.greet_at.get_or_insert_with(|| Instant::now() + GREET_AFTER);
+                    }
+                    TopicEvent::Message(bytes) => if let Some(listener) = &self.listener {
+                        // Who floods the topic floods this queue, and the next record comes with the next segment.
+                        let _ = listener.try_send(NameRecord::verify(&self.name, bytes));
+                    },
                 },
                 () = tokio::time::sleep_until(greet_at), if self.greet_at.is_some() => self.tell().await,
                 () = tokio::time::sleep_until(self.dht_at), if self.dht_owed => self.put(),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use cid::Cid;
 use node_host::HostError;
 
-use crate::BroadcastId;
+use crate::{BroadcastId, Name};
 
 /// Why the node did not open. Each is one line that says what to do; nothing that was stored has been changed.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +33,10 @@ pub enum OpenError {
     JournalMissing { dir: PathBuf },
     #[error("there is no store in {}: name the box's data directory with --data-dir", dir.display())]
     NoStore { dir: PathBuf },
+    #[error("{} is the data directory of a mirror of {name}: set another data_dir, or run `podium mirror {name}` on it", dir.display())]
+    Mirror { dir: PathBuf, name: Name },
+    #[error("{} is the data directory of a box with a name of its own: give the mirror another --data-dir", dir.display())]
+    NotAMirror { dir: PathBuf },
     #[error("[node] peers: {0}")]
     Peer(HostError),
     /// An address is in use or is none.
@@ -156,6 +160,30 @@ impl From<HostError> for StoreError {
             HostError::Io(source) if is_full(&source) => StoreError::DiskFull,
             error => StoreError::Blocks(error),
         }
+    }
+}
+
+/// Why a tree that another box has made was not taken over. What was there is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    /// It is not such as podium makes it, or too large for anything: asking again does not help.
+    #[error("it is refused: {0}")]
+    Refused(&'static str),
+    /// It was deleted meanwhile, and has to be fetched again.
+    #[error("block {0} is no longer stored")]
+    Vanished(Cid),
+    #[error("broadcast {0} is no longer stored")]
+    Gone(BroadcastId),
+    /// No peer gave the block.
+    #[error("block {cid} does not come: {source}")]
+    Fetch { cid: Cid, source: HostError },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<JournalError> for AdoptError {
+    fn from(error: JournalError) -> AdoptError {
+        AdoptError::Store(error.into())
     }
 }
 

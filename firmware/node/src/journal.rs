@@ -5,12 +5,13 @@
 //! | `meta` | name | number; `format` is the version of these tables |
 //! | `broadcasts` | id | meta, root, state |
 //! | `rows` | broadcast, index | opaque bytes |
-//! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of its leaves, of a node its content's bytes |
+//! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of all blocks below it, of a node its content's bytes |
 //! | `blocks` | CID | references, length in bytes; of those that are not named exactly once |
 //! | `names` | IPNS name | its newest signed record |
 //! | `pins` | broadcast | nothing: it is never deleted to make room |
 //!
-//! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them.
+//! A file that grows at its end is kept like a directory, of numbered nodes with numbered leaves in them. What a mirror has been
+//! told of and does not keep is an entry without blocks.
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. Almost every block is named once,
 //! and has no row: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is known the store
@@ -18,6 +19,7 @@
 //! it may still be on disk, and its row goes when it no longer is. A block on disk that nothing names and that has no row is an
 //! orphan.
 
+pub(crate) mod adopt;
 #[cfg(test)]
 mod check;
 pub(crate) mod repair;
@@ -59,6 +61,8 @@ const FILE: u8 = 0;
 const DIRECTORY: u8 = 1;
 /// Of a file that grows.
 const NODE: u8 = 2;
+/// Named by its directory, and not kept here: no block of it counts.
+const ABSENT: u8 = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -525,7 +529,7 @@ impl Journal {
             for row in tree.entries.iter()? {
                 let (place, row) = row?;
                 let ((broadcast, dir, name), (kind, node, ..)) = (place.value(), row.value());
-                if kind != FILE {
+                if matches!(kind, DIRECTORY | NODE) {
                     places.push((broadcast, path::join(dir, name), kind, cid(&node)));
                 }
             }
@@ -592,7 +596,10 @@ fn references(
     }
     for row in entries.iter()? {
         let row = row?.1;
-        let (_, node, _, leaves) = row.value();
+        let (kind, node, _, leaves) = row.value();
+        if kind == ABSENT {
+            continue;
+        }
         for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
             *counted.entry(*key).or_default() += 1;
         }

@@ -6,8 +6,8 @@
 //! room. This crate knows files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is
 //! its caller's.
 //!
-//! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing here reads
-//! from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
+//! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing but a
+//! mirror's fetch reads from the network; stored bytes never exceed the limit; work per update does not grow with the broadcast.
 //!
 //! In the data directory: `lock`, `identity.key`, `channel.key`, `journal.redb`, and `ipfs/`, which is rust-ipfs's.
 
@@ -15,6 +15,7 @@ mod announce;
 mod blocks;
 mod car;
 mod error;
+mod follow;
 mod fsck;
 mod journal;
 mod keys;
@@ -42,8 +43,10 @@ use futures::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use car::{CarOptions, DagScope, EntityBytes};
-pub use error::{JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
+pub use follow::{Fetch, Heard, Tree};
 pub use fsck::{Damaged, Finding, Report, fsck};
+pub use journal::adopt::Place;
 pub use keys::{export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{DhtMode, HostError, Limits, OpenError as ListenError};
@@ -189,6 +192,8 @@ struct Shared {
     peer_id: String,
     listen: Vec<String>,
     channel: Name,
+    /// Absent offline.
+    host: Option<node_host::Host>,
     store: Arc<dyn BlockStore>,
     journal: Arc<Journal>,
     commands: mpsc::Sender<Command>,
@@ -199,17 +204,25 @@ struct Shared {
 impl Node {
     /// Opens the data directory, makes journal and blocks agree, and binds the addresses.
     pub async fn open(config: Config) -> Result<(Node, Recovered), OpenError> {
+        Node::open_as(config, None).await
+    }
+
+    async fn open_as(
+        config: Config,
+        follow: Option<follow::Following>,
+    ) -> Result<(Node, Recovered), OpenError> {
+        let following = follow.as_ref().map(|follow| follow.name);
         let dir = config.dir.clone();
         let opened = blocking(move || {
             let lock = lock(&dir)?;
             let identity = keys::load_or_create(&dir, IDENTITY_FILE)?;
-            let channel = keys::load_or_create(&dir, CHANNEL_FILE)?;
-            Ok((lock, identity, channel))
+            let signer = follow::signer(&dir, following, Arc::new(config.wall_clock))?;
+            Ok((lock, identity, signer))
         });
-        let (lock, identity, channel) = opened.await?;
+        let (lock, identity, signer) = opened.await?;
         let peers = config.peers.into_iter().map(Peer::parse);
         let peers: Vec<Peer> = peers.collect::<Result<_, _>>().map_err(OpenError::Peer)?;
-        let signer = Arc::new(Signer::new(channel, Arc::new(config.wall_clock)));
+        let signer = Arc::new(signer);
         let host = node_host::Host::open(node_host::Config {
             repo: config.dir.join(REPO_DIR),
             identity: keys::encoded(&identity),
@@ -239,10 +252,12 @@ impl Node {
         let shared = Shared {
             peer_id: host.peer_id(),
             listen,
+            host: Some(host.clone()),
             ..shared
         };
         let record = shared.record.clone();
-        tokio::spawn(announce::run(host.clone(), channel, record));
+        let listener = follow.map(|follow| follow.heard);
+        tokio::spawn(announce::run(host.clone(), channel, record, listener));
         for peer in peers {
             tokio::spawn(peer.keep(host.clone()));
         }
@@ -286,19 +301,17 @@ impl Node {
             let dir = dir.to_owned();
             blocking(move || {
                 let lock = lock(&dir)?;
-                Ok((
-                    lock,
-                    keys::load_or_create(&dir, CHANNEL_FILE)?,
-                    files(&dir)?,
-                ))
+                let following = follow::followed(&dir)?;
+                let signer = follow::signer(&dir, following, Arc::new(wall_clock))?;
+                Ok((lock, signer, files(&dir)?))
             })
         };
-        let (lock, channel, files) = opened.await?;
+        let (lock, signer, files) = opened.await?;
         if !dir.join(JOURNAL_FILE).exists() {
             require_empty(dir, &files).await?;
             create_journal(dir)?;
         }
-        let signer = Arc::new(Signer::new(channel, Arc::new(wall_clock)));
+        let signer = Arc::new(signer);
         let opener = opener(dir.join(JOURNAL_FILE));
         let started = start(
             dir,
@@ -489,10 +502,7 @@ pub fn has_store(dir: &Path) -> bool {
 /// The files of the blocks in a data directory.
 fn files(dir: &Path) -> Result<Files, OpenError> {
     let blocks = Blocks::open(&dir.join(REPO_DIR)).map_err(|error| OpenError::io(dir, error))?;
-    Ok(Files {
-        blocks,
-        dir: dir.to_owned(),
-    })
+    Ok(Files::new(blocks, dir.to_owned()))
 }
 
 /// Opens a journal that exists. One that is empty or gone must not be taken for a new one: its blocks would be orphans.
@@ -587,6 +597,7 @@ async fn start(
         peer_id: String::new(),
         listen: Vec::new(),
         channel,
+        host: None,
         store,
         journal,
         commands,

@@ -122,7 +122,8 @@ pub(crate) type Clock = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
 
 /// Signs the channel's records.
 pub(crate) struct Signer {
-    key: Keypair,
+    /// A mirror has none: the name is another box's.
+    key: Option<Keypair>,
     name: Name,
     clock: Clock,
 }
@@ -130,7 +131,20 @@ pub(crate) struct Signer {
 impl Signer {
     pub(crate) fn new(key: Keypair, clock: Clock) -> Signer {
         let name = Name::of(&key);
-        Signer { key, name, clock }
+        Signer {
+            key: Some(key),
+            name,
+            clock,
+        }
+    }
+
+    /// Signs nothing: a mirror passes on what the name's own key has signed.
+    pub(crate) fn following(name: Name) -> Signer {
+        Signer {
+            key: None,
+            name,
+            clock: Arc::new(|| None),
+        }
     }
 
     pub(crate) fn name(&self) -> Name {
@@ -143,6 +157,7 @@ impl Signer {
     /// The sequence is the wall time in milliseconds, or one more than the last where that is not higher. So it goes on
     /// rising where the key has moved to a box that does not know the last one.
     pub(crate) fn next(&self, root: Cid, last: Option<&NameRecord>) -> Option<NameRecord> {
+        let key = self.key.as_ref()?;
         let now = (self.clock)()?;
         if last.is_some_and(|last| last.root == root && last.expires >= now + SIGN_AGAIN) {
             return None;
@@ -152,7 +167,7 @@ impl Signer {
         let sequence = sequence.max(since_epoch.as_millis() as u64);
         let expires = now + LIFETIME;
         let (value, eol) = (format!("/ipfs/{root}"), DateTime::<Utc>::from(expires));
-        let signed = Record::new(&self.key, value, eol, sequence, TTL);
+        let signed = Record::new(key, value, eol, sequence, TTL);
         match signed.and_then(|record| record.encode()) {
             Ok(bytes) => Some(NameRecord {
                 root,

@@ -68,6 +68,8 @@ pub(crate) async fn resolve_with_way(
         way.push(cid);
         // A raw leaf need not be read to know its size: a media segment would be read twice.
         node = match unixfs::is_raw(&cid) {
+            // A mirror may have left it out.
+            true if !store.has(cid).await? => return Err(ReadError::Missing { cid }),
             true => Node::File {
                 size: tsize,
                 inline: Bytes::new(),

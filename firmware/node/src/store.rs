@@ -3,7 +3,10 @@
 //! [`BlockStore`] is a test seam: the box has [`HostStore`], commands on a data directory on which no box is running have
 //! [`Files`], and tests have another that fails at a chosen operation.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -19,8 +22,12 @@ pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
-    /// Bytes of a block as it lies there.
+    /// Bytes of a block that was put here. None of one that only a fetch has brought, or that was disowned.
     fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
+    /// No commit names these, wherever they lie: as if they had never been put.
+    fn disown(&self, cids: &[Cid]);
+    /// Reads a block from here or, failing that, from connected peers; it may then lie here, too, without having been put.
+    fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>>;
     /// A block that is not there is no error.
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>>;
     /// Every block with its length in bytes.
@@ -37,9 +44,38 @@ pub(crate) struct Files {
     pub(crate) blocks: Blocks,
     /// A directory on the file system that they are on.
     pub(crate) dir: PathBuf,
+    /// Blocks that may lie here without having been put. Those of an earlier process went when it was opened.
+    nameless: Arc<Mutex<HashSet<Cid>>>,
 }
 
 impl Files {
+    pub(crate) fn new(blocks: Blocks, dir: PathBuf) -> Files {
+        Files {
+            blocks,
+            dir,
+            nameless: Arc::default(),
+        }
+    }
+
+    fn nameless(&self) -> MutexGuard<'_, HashSet<Cid>> {
+        (self.nameless.lock()).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note that a block may come here by itself, unless it is here.
+    fn expect(&self, cid: Cid) -> std::io::Result<()> {
+        // In this order: what is put meanwhile is found.
+        let first = self.nameless().insert(cid);
+        if first && self.blocks.has(&cid)? {
+            self.nameless().remove(&cid);
+        }
+        Ok(())
+    }
+
+    /// These have been put, or are gone.
+    fn own(&self, cids: &[Cid]) {
+        self.nameless().retain(|cid| !cids.contains(cid));
+    }
+
     fn blocking<T: Send + 'static>(
         &self,
         f: impl FnOnce(&Blocks) -> std::io::Result<T> + Send + 'static,
@@ -51,7 +87,13 @@ impl Files {
 
 impl BlockStore for Files {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>> {
-        self.blocking(move |files| files.put(&blocks))
+        let this = self.clone();
+        let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
+        self.blocking(move |files| {
+            files.put(&blocks)?;
+            this.own(&cids);
+            Ok(())
+        })
     }
 
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>> {
@@ -63,11 +105,28 @@ impl BlockStore for Files {
     }
 
     fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
-        self.blocks.length(cid)
+        match self.nameless().contains(cid) {
+            true => Ok(None),
+            false => self.blocks.length(cid),
+        }
+    }
+
+    fn disown(&self, cids: &[Cid]) {
+        self.nameless().extend(cids);
+    }
+
+    fn fetch(&self, _: Cid, _: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
+        let error = HostError::Network("nobody is connected without a host".to_owned());
+        futures::future::ready(Err(error)).boxed()
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {
-        self.blocking(move |files| files.remove(&cids))
+        let this = self.clone();
+        self.blocking(move |files| {
+            files.remove(&cids)?;
+            this.own(&cids);
+            Ok(())
+        })
     }
 
     fn list(&self) -> BoxFuture<'static, Result<Vec<(Cid, u64)>, HostError>> {
@@ -116,6 +175,20 @@ impl BlockStore for HostStore {
 
     fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
         self.files.length(cid)
+    }
+
+    fn disown(&self, cids: &[Cid]) {
+        self.files.disown(cids);
+    }
+
+    fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
+        let (files, host) = (self.files.clone(), self.host.clone());
+        let expected = self.files.blocking(move |_| files.expect(cid));
+        async move {
+            expected.await?;
+            host.fetch(cid, timeout).await
+        }
+        .boxed()
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>> {

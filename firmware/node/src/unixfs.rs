@@ -146,6 +146,14 @@ pub(crate) fn is_raw(cid: &Cid) -> bool {
     cid.codec() == RAW
 }
 
+/// Whether it is such a CID as is made here.
+pub(crate) fn is_ours(cid: &Cid) -> bool {
+    cid.version() == cid::Version::V1
+        && matches!(cid.codec(), RAW | DAG_PB)
+        && cid.hash().code() == SHA2_256
+        && cid.hash().size() == 32
+}
+
 /// Whether bytes are what a CID of our kind says.
 pub(crate) fn verifies(cid: &Cid, bytes: &[u8]) -> bool {
     cid_of(cid.codec(), bytes) == *cid

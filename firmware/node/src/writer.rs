@@ -6,6 +6,8 @@
 //! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped. Blocks are
 //! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
 
+mod adopt;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use crate::journal::{Journal, Staged, State};
 use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Published, Stats, StoreError, Update};
+pub(crate) use adopt::Follow;
 
 /// A follower of the last root may still be walking it: what an update replaced stays for so long,
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
@@ -61,6 +64,7 @@ pub(crate) enum Command {
         pinned: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    Follow(Follow),
     Shutdown {
         reply: oneshot::Sender<()>,
     },
@@ -93,8 +97,8 @@ pub(crate) struct Writer {
     garbage: VecDeque<Batch>,
     /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
     garbage_since: HashMap<Cid, u64>,
-    /// Blocks of failed updates that could not be removed: they are there, and nothing names them.
-    orphans: HashSet<Cid>,
+    /// Of a mirror: blocks that a fetch has brought, counted and not named yet.
+    held: HashSet<Cid>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -146,7 +150,7 @@ impl Writer {
             updates: 0,
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
-            orphans: HashSet::new(),
+            held: HashSet::new(),
             deleting: inherited.deleting.into(),
             removal: None,
             not_before: now,
@@ -174,6 +178,7 @@ impl Writer {
                     Some(Command::Begin { meta, reply }) => drop(reply.send(self.begin(meta).await)),
                     Some(Command::Publish { update, reply }) => drop(reply.send(self.publish(update).await)),
                     Some(Command::Pin { broadcast, pinned, reply }) => drop(reply.send(self.pin(broadcast, pinned).await)),
+                    Some(Command::Follow(command)) => self.follow(command).await,
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     None => break None,
                 },
@@ -276,7 +281,6 @@ impl Writer {
                 return Err(error);
             }
         };
-        self.orphans.retain(|cid| !new.contains(cid));
         if names {
             self.newest = Some((update.broadcast, root));
         }
@@ -342,15 +346,8 @@ impl Writer {
 
     async fn stage(&self, update: &Arc<Update>) -> Result<Staged, StoreError> {
         let (update, store) = (update.clone(), self.store.clone());
-        let orphans = self.orphans.clone();
-        self.in_journal(move |journal| {
-            let held = |cid: &Cid| match orphans.contains(cid) {
-                true => Ok(None),
-                false => store.length(cid),
-            };
-            journal.stage(&update, &held)
-        })
-        .await
+        self.in_journal(move |journal| journal.stage(&update, &|cid| store.length(cid)))
+            .await
     }
 
     /// Deletes the oldest finished broadcasts until so many bytes fit.
@@ -374,7 +371,8 @@ impl Writer {
                 // Better than no room: what was replaced goes before its grace is over.
                 let cids = Vec::from(batch.cids);
                 let garbage = self.in_journal(move |journal| Ok(journal.still_garbage(&cids)?));
-                let garbage = garbage.await?;
+                let mut garbage = garbage.await?;
+                garbage.retain(|cid| !self.held.contains(cid));
                 self.remove(garbage);
             } else {
                 break;
@@ -504,7 +502,7 @@ impl Writer {
     async fn remove_unnamed(&mut self, new: Vec<Cid>) {
         if let Err(error) = self.store.remove(new.clone()).await {
             tracing::warn!(%error, "blocks of the failed update stay until the next start");
-            self.orphans.extend(new);
+            self.store.disown(&new);
         }
     }
 

@@ -7,10 +7,11 @@ use cid::Cid;
 use node::{BroadcastId, Node, Recovered, RecoveredBroadcast};
 use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
+use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
-use stream::publication::{self, Numbers, Publication, Row};
+use stream::publication::{self, File, Numbers, Publication, Row};
 
-use super::{Appliance, from_unix_ms, to_node, wall_now};
+use super::{Appliance, description, from_unix_ms, to_node, wall_now};
 use crate::config::Config;
 use crate::numbers;
 use crate::web;
@@ -27,6 +28,9 @@ pub(crate) struct Meta {
     pub(crate) first: Numbers,
     /// What must not change within a broadcast.
     pub(crate) format: Format,
+    /// Root of the broadcast before it, as it was when this one began.
+    #[serde(default)]
+    pub(crate) previous: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,18 +106,24 @@ impl Appliance {
     pub(super) async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
         let count = recovered.broadcasts.len();
         let mut first = Numbers::default();
+        // What was cut off has another root once it is closed, and the broadcast after it names that.
+        let mut closed: Option<(Cid, Cid)> = None;
         for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
             let newest = i + 1 == count;
             if !newest && broadcast.finished {
                 continue;
             }
             let id = broadcast.id;
-            if let Err(error) = self.recover_one(broadcast, newest, settings).await {
-                tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
-                // Whatever the broadcast's own rows say: no number may be given twice.
-                match numbers::of_files(&self.node).await {
-                    Ok(numbers) => first = first.max(numbers),
-                    Err(error) => tracing::error!(%error, "numbers may begin anew"),
+            let before = broadcast.root;
+            match self.recover_one(broadcast, newest, settings, closed).await {
+                Ok(root) => closed = before.zip(root),
+                Err(error) => {
+                    tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
+                    // Whatever the broadcast's own rows say: no number may be given twice.
+                    match numbers::of_files(&self.node).await {
+                        Ok(numbers) => first = first.max(numbers),
+                        Err(error) => tracing::error!(%error, "numbers may begin anew"),
+                    }
                 }
             }
         }
@@ -126,7 +136,8 @@ impl Appliance {
         broadcast: RecoveredBroadcast,
         newest: bool,
         settings: publication::Settings,
-    ) -> anyhow::Result<()> {
+        closed_before: Option<(Cid, Cid)>,
+    ) -> anyhow::Result<Option<Cid>> {
         let RecoveredBroadcast {
             id,
             finished,
@@ -138,7 +149,9 @@ impl Appliance {
             newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
         let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
-        publication.attach(web::player());
+        let mut beside = web::player();
+        beside.extend(self.describe(&meta, root, closed_before).await);
+        publication.attach(beside);
         if newest && !finished && self.mark.was_from_memory() {
             let past = self.past(&meta, publication.rows().last());
             match resume {
@@ -175,7 +188,25 @@ impl Appliance {
                 self.mark.clear();
             }
         }
-        closed
+        closed.map(|()| root)
+    }
+
+    /// The broadcast's description, where it is not there or has to be put right.
+    async fn describe(
+        &self,
+        meta: &Meta,
+        root: Option<Cid>,
+        closed_before: Option<(Cid, Cid)>,
+    ) -> Option<File> {
+        let renamed = closed_before
+            .filter(|(old, _)| meta.previous.as_ref() == Some(&old.to_string()))
+            .map(|(_, new)| new.to_string());
+        let there = match root {
+            Some(root) => self.node.resolve(root, DESCRIPTION).await.is_ok(),
+            None => false,
+        };
+        (renamed.is_some() || !there)
+            .then(|| description::file(meta, renamed.or_else(|| meta.previous.clone())))
     }
 
     async fn read_journal(

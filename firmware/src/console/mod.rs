@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use board::sim::Front;
-use node::{Node, StoreError};
+use node::Node;
 use serde::Deserialize;
 use stream::buttons::{Action, Button};
 use stream::status::{MOST_TRIM_MS, Status, Tally};
@@ -99,7 +99,7 @@ fn router(console: Console) -> Router {
         .with_state(console)
 }
 
-async fn same_origin(request: Request, next: Next) -> Response {
+pub(crate) async fn same_origin(request: Request, next: Next) -> Response {
     let refused = |why: &'static str| (StatusCode::FORBIDDEN, why).into_response();
     let host = header_text(request.headers(), header::HOST);
     let uname = rustix::system::uname();
@@ -233,25 +233,16 @@ async fn bitrate(State(console): State<Console>, Json(wanted): Json<Bitrate>) ->
 
 /// Oldest first: in the order in which they are deleted.
 async fn list_recordings(State(console): State<Console>) -> Response {
-    match recordings::recordings(&console.node).await {
-        Ok(recordings) => ([(header::CACHE_CONTROL, "no-store")], Json(recordings)).into_response(),
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
+    recordings::answer(&console.node).await
 }
 
 /// Durable when it is answered.
 async fn pin(
     State(console): State<Console>,
     Path(id): Path<u64>,
-    Json(Pin { pinned }): Json<Pin>,
+    Json(pin): Json<Pin>,
 ) -> Response {
-    match console.node.pin(id.into(), pinned).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error @ StoreError::UnknownBroadcast(_)) => {
-            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
-        }
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
+    recordings::answer_pin(&console.node, id, pin).await
 }
 
 #[derive(Debug, Deserialize)]

@@ -27,6 +27,7 @@ use crate::listener::Limited;
 use crate::live::Live;
 use crate::web;
 use content::Content;
+pub(crate) use routing::IPNS_RECORD;
 
 /// Connections at a time. A browser that follows closely keeps six, and the uplink of a venue carries fewer streams than
 /// that leaves room for.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use redb::ReadableTable;
 
-use super::{BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, State, Tree, cid};
+use super::{
+    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, State, Tree, cid,
+};
 use crate::path;
 
 impl Journal {
@@ -36,6 +38,9 @@ impl Journal {
                 .get(broadcast)
                 .unwrap()
                 .expect("no entries without a broadcast");
+            if kind == ABSENT {
+                continue;
+            }
             *counted.entry(node).or_default() += 1;
             for leaf in leaves.as_chunks().0 {
                 *counted.entry(*leaf).or_default() += 1;

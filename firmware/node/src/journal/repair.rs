@@ -64,7 +64,7 @@ impl Journal {
             for row in tree.entries.range(super::of(broadcast))? {
                 let (place, row) = row?;
                 let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
-                if kind != FILE {
+                if matches!(kind, DIRECTORY | NODE) {
                     places.push((path::join(dir, name), kind, node));
                 }
             }

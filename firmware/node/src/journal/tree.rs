@@ -8,7 +8,7 @@ use redb::{ReadableTable, WriteTransaction};
 
 use node_host::HostError;
 
-use super::{BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, cid, key};
+use super::{ABSENT, BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, cid, key};
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
 
@@ -236,13 +236,21 @@ impl Change {
         self.bytes.insert(key, bytes);
     }
 
+    /// Names a block that is stored.
+    pub(super) fn name(&mut self, cid: &Cid) {
+        *self.delta.entry(key(cid)).or_default() += 1;
+    }
+
     pub(super) fn drop_reference(&mut self, key: Option<CidKey>) {
         if let Some(key) = key {
             *self.delta.entry(key).or_default() -= 1;
         }
     }
 
-    pub(super) fn drop_entry(&mut self, (_, cid, _, leaves): EntryRow<'_>) {
+    pub(super) fn drop_entry(&mut self, (kind, cid, _, leaves): EntryRow<'_>) {
+        if kind == ABSENT {
+            return;
+        }
         self.drop_reference(Some(cid));
         for leaf in leaves.as_chunks().0 {
             self.drop_reference(Some(*leaf));

@@ -1,6 +1,6 @@
 //! A disk in memory that stops at a chosen operation: the block store and the journal's file share it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, Result};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -78,6 +78,10 @@ struct State {
     free_bytes: u64,
     clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
+    /// Of these, those that were not put.
+    nameless: BTreeSet<Cid>,
+    /// What peers have.
+    remote: BTreeMap<Cid, Bytes>,
     /// Blocks put, and bytes of the journal written, since the last look.
     put: Vec<Bytes>,
     journal_written: u64,
@@ -201,6 +205,10 @@ impl Disk {
         self.state().blocks.clone()
     }
 
+    pub(super) fn set_remote(&self, blocks: BTreeMap<Cid, Bytes>) {
+        self.state().remote = blocks;
+    }
+
     pub(super) fn block_bytes(&self) -> u64 {
         self.state()
             .blocks
@@ -266,6 +274,7 @@ impl Disk {
             free_bytes: u64::MAX,
             clock: state.clock,
             blocks: state.blocks.clone(),
+            remote: state.remote.clone(),
             synced: journal.clone(),
             journal,
             ..State::default()
@@ -292,6 +301,7 @@ impl BlockStore for Disk {
                 if !state.blocks.contains_key(&cid) {
                     state.traffic.block_bytes += bytes.len() as u64;
                 }
+                state.nameless.remove(&cid);
                 state.blocks.insert(cid, bytes);
             }
             disk.state().traffic.syncs += 1;
@@ -321,7 +331,34 @@ impl BlockStore for Disk {
     fn length(&self, cid: &Cid) -> Result<Option<u64>> {
         let state = self.state();
         state.alive()?;
-        Ok(state.blocks.get(cid).map(|bytes| bytes.len() as u64))
+        let put = (state.blocks.get(cid)).filter(|_| !state.nameless.contains(cid));
+        Ok(put.map(|bytes| bytes.len() as u64))
+    }
+
+    fn disown(&self, cids: &[Cid]) {
+        self.state().nameless.extend(cids);
+    }
+
+    fn fetch(
+        &self,
+        cid: Cid,
+        timeout: Duration,
+    ) -> BoxFuture<'static, std::result::Result<Bytes, HostError>> {
+        let disk = self.clone();
+        async move {
+            if let Some(bytes) = disk.get(cid).await? {
+                return Ok(bytes);
+            }
+            let found = disk.state().remote.get(&cid).cloned();
+            let bytes = found.ok_or(HostError::Timeout(timeout))?;
+            let mut state = disk.state();
+            state.operation()?;
+            // As the host does, which knows nothing of a journal.
+            state.nameless.insert(cid);
+            state.blocks.insert(cid, bytes.clone());
+            Ok(bytes)
+        }
+        .boxed()
     }
 
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, std::result::Result<(), HostError>> {
@@ -331,6 +368,7 @@ impl BlockStore for Disk {
             for cid in cids {
                 let mut state = disk.state();
                 state.operation()?;
+                state.nameless.remove(&cid);
                 state.blocks.remove(&cid);
             }
             Ok(())

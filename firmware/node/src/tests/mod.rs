@@ -1,5 +1,6 @@
 //! The node over a disk in memory.
 
+mod adopt;
 mod crash;
 mod disk;
 mod faults;

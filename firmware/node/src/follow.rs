@@ -1,0 +1,667 @@
+//! A mirror's side: another box's name instead of one of its own, and trees that another box has made.
+//!
+//! A tree is fetched with what it has new against the broadcast that is stored, and taken over in one durable step. Nothing
+//! of it is believed: its directories are encoded again and must come out as its root, so that the journal's entries say
+//! all that there is to say of it, and `fsck`, limits, pins and deletion work as on the box.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use node_host::HostError;
+use tokio::sync::mpsc;
+
+use crate::journal::adopt::{AdoptedFile, Adoption, Entry, Place};
+use crate::names::{Clock, Name, NameRecord, RecordError, Signer};
+use crate::peers::Peer;
+use crate::store::BlockStore;
+use crate::writer::{Command, Follow};
+use crate::{
+    AdoptError, BroadcastId, CHANNEL_FILE, Config, Node, OpenError, Published, Recovered,
+    StoreError, blocking, keys, path, unixfs,
+};
+
+/// Says whose mirror a data directory is: the name.
+const FOLLOWS_FILE: &str = "follows";
+
+/// Blocks asked for at a time: 16 MiB on a fast link, and enough for one that takes a second to answer.
+const AT_ONCE: usize = 16;
+/// How long each asking for a block waits. What is asked while a connection comes or breaks may be lost, and by itself rust-ipfs
+/// asks again after 30 s (0.16.0); the last one is for a link that carries 150 kbit/s.
+const ASKINGS: [Duration; 4] = [
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+    Duration::from_secs(60),
+];
+/// The first block of a tree is small, and tells whether anybody has it.
+const ROOT_ASKINGS: [Duration; 3] = [
+    Duration::from_secs(2),
+    Duration::from_secs(3),
+    Duration::from_secs(5),
+];
+/// Held in memory before it is stored.
+const MOST_IN_MEMORY: usize = 8 << 20;
+
+/// No directory of podium's is deeper: `video/0000/12.m4s`.
+const MAX_DEPTH: usize = 4;
+/// Entries of one directory; podium makes 256 segments, and the playlists beside them.
+const MAX_ENTRIES: usize = 4096;
+/// Links in a whole tree: two days of two renditions with seven leaves to a segment.
+const MAX_LINKS: usize = 1_500_000;
+/// Sizes that links state are summed up, and nobody checks them.
+const ABSURD: u64 = 1 << 48;
+
+/// What comes over PubSub: a record, or why it is none.
+pub type Heard = Result<NameRecord, RecordError>;
+
+#[derive(Debug)]
+pub(crate) struct Following {
+    pub(crate) name: Name,
+    pub(crate) heard: mpsc::Sender<Heard>,
+}
+
+/// The stored broadcast that a tree goes on from.
+#[derive(Debug, Clone, Copy)]
+struct Before {
+    broadcast: BroadcastId,
+    /// A directory that is stored has all that is wanted of it.
+    trust: bool,
+}
+
+/// The name that a data directory mirrors, if it is a mirror's.
+pub(crate) fn followed(dir: &Path) -> Result<Option<Name>, OpenError> {
+    let path = dir.join(FOLLOWS_FILE);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let name = text.trim().parse::<Name>();
+            let broken = |error: crate::NameError| OpenError::KeyBroken {
+                path,
+                reason: error.to_string(),
+            };
+            name.map(Some).map_err(broken)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(OpenError::io(dir, error)),
+    }
+}
+
+/// Who signs in a data directory: a box its own records, a mirror none.
+pub(crate) fn signer(dir: &Path, wanted: Option<Name>, clock: Clock) -> Result<Signer, OpenError> {
+    match (followed(dir)?, wanted) {
+        (Some(name), Some(wanted)) if name == wanted => Ok(Signer::following(name)),
+        (Some(name), _) => Err(OpenError::Mirror {
+            dir: dir.to_owned(),
+            name,
+        }),
+        (None, Some(name)) => {
+            if dir.join(CHANNEL_FILE).exists() {
+                return Err(OpenError::NotAMirror {
+                    dir: dir.to_owned(),
+                });
+            }
+            let temporary = dir.join("follows.tmp");
+            let written = std::fs::write(&temporary, format!("{name}\n"))
+                .and_then(|()| std::fs::File::open(&temporary)?.sync_all())
+                .and_then(|()| std::fs::rename(&temporary, dir.join(FOLLOWS_FILE)))
+                .and_then(|()| std::fs::File::open(dir)?.sync_all());
+            written.map_err(|error| OpenError::io(dir, error))?;
+            Ok(Signer::following(name))
+        }
+        (None, None) => Ok(Signer::new(keys::load_or_create(dir, CHANNEL_FILE)?, clock)),
+    }
+}
+
+impl Node {
+    /// Opens the data directory of a mirror of `name`, as [`Node::open`] does that of a box. It signs nothing: its
+    /// [`record`](Node::record) is the last one that it was given with what it names. What comes over PubSub goes to `heard`,
+    /// and is lost while that is full.
+    pub async fn follow(
+        config: Config,
+        name: Name,
+        heard: mpsc::Sender<Heard>,
+    ) -> Result<(Node, Recovered), OpenError> {
+        Node::open_as(config, Some(Following { name, heard })).await
+    }
+
+    /// Dials a peer at an address that ends in `/p2p/<peer id>`, and again whenever it is gone.
+    pub fn keep_peer(&self, address: String) -> Result<(), HostError> {
+        let peer = Peer::parse(address)?;
+        if let Some(host) = &self.shared.host {
+            tokio::spawn(peer.keep(host.clone()));
+        }
+        Ok(())
+    }
+
+    /// The records of the channel's name that the DHT has.
+    pub async fn ask_dht(&self, timeout: Duration) -> Result<Vec<Heard>, HostError> {
+        let Some(host) = &self.shared.host else {
+            return Ok(Vec::new());
+        };
+        let name = self.channel();
+        let found = host.get_records(name.routing_key(), timeout).await?;
+        let found = found.into_iter();
+        Ok(found
+            .map(|bytes| NameRecord::verify(&name, bytes))
+            .collect())
+    }
+
+    /// Adds a followed broadcast at its place; nothing where there is no place left.
+    pub async fn begin_at(
+        &self,
+        place: Place,
+        meta: Vec<u8>,
+    ) -> Result<Option<BroadcastId>, StoreError> {
+        self.ask(|reply| Command::Follow(Follow::Begin { place, meta, reply }))
+            .await?
+    }
+
+    /// Keeps a record that names what is stored.
+    pub async fn keep_record(&self, record: NameRecord) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Follow(Follow::Record { record, reply }))
+            .await?
+    }
+
+    /// Deletes a followed broadcast.
+    pub async fn delete(&self, broadcast: BroadcastId) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Follow(Follow::Delete { broadcast, reply }))
+            .await?
+    }
+
+    /// CID of each file of a broadcast whose blocks are here, by path.
+    pub async fn files_of(
+        &self,
+        broadcast: BroadcastId,
+    ) -> Result<BTreeMap<String, Cid>, StoreError> {
+        let journal = self.shared.journal.clone();
+        blocking(move || Ok(journal.files_of(broadcast)?)).await
+    }
+
+    /// Begins to fetch a tree from peers. Dropping it gives up; what it has brought stays for ten minutes. With `make_room` older
+    /// broadcasts are deleted where the store is full.
+    pub fn fetch(&self, root: Cid, make_room: bool) -> Fetch {
+        Fetch {
+            node: self.clone(),
+            root,
+            make_room,
+            before: None,
+            blocks: HashMap::new(),
+            in_memory: 0,
+            fetched_bytes: 0,
+            links: 0,
+            held: HashSet::new(),
+        }
+    }
+}
+
+/// A tree that is being fetched.
+#[derive(Debug)]
+pub struct Fetch {
+    node: Node,
+    root: Cid,
+    make_room: bool,
+    before: Option<Before>,
+    /// Not stored by the writer yet.
+    blocks: HashMap<Cid, Bytes>,
+    in_memory: usize,
+    fetched_bytes: u64,
+    links: usize,
+    held: HashSet<Cid>,
+}
+
+/// How a tree differs from the broadcast that is stored.
+#[derive(Debug, Default)]
+pub struct Tree {
+    files: Vec<AdoptedFile>,
+    absent: Vec<(String, Cid, u64)>,
+    gone: Vec<String>,
+    /// Files that were there with other bytes.
+    replaced: BTreeSet<String>,
+}
+
+impl Tree {
+    /// Files whose bytes are new here.
+    pub fn new_files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
+    }
+
+    /// Files that the broadcast had with other bytes.
+    pub fn replaced(&self) -> impl Iterator<Item = &str> {
+        self.replaced.iter().map(String::as_str)
+    }
+}
+
+/// What is still to be looked at.
+enum Item {
+    Entry {
+        path: String,
+        cid: Cid,
+        tsize: u64,
+        /// What lies here in the stored broadcast.
+        before: Option<Entry>,
+    },
+    Piece {
+        file: usize,
+        cid: Cid,
+        depth: usize,
+    },
+}
+
+impl Item {
+    fn cid(&self) -> Cid {
+        match self {
+            Item::Entry { cid, .. } | Item::Piece { cid, .. } => *cid,
+        }
+    }
+}
+
+impl Fetch {
+    /// The tree goes on from that of a stored broadcast. With `trust` a directory that is stored is taken to have all that is
+    /// wanted of it.
+    pub fn goes_on_from(&mut self, broadcast: BroadcastId, trust: bool) {
+        self.before = Some(Before { broadcast, trust });
+    }
+
+    /// Reads a file of the tree of at most so many bytes; nothing if there is none at this path.
+    pub async fn file(&mut self, path: &str, most_bytes: u64) -> Result<Option<Bytes>, AdoptError> {
+        let mut cid = self.root;
+        for name in path.split('/') {
+            let unixfs::Node::Directory(entries) = self.node(cid).await? else {
+                return Ok(None);
+            };
+            match entries.into_iter().find(|entry| entry.0 == name) {
+                Some((_, child, _)) => cid = child,
+                None => return Ok(None),
+            }
+        }
+        let mut content = Vec::new();
+        let mut pending = vec![(cid, 0)];
+        while let Some((cid, depth)) = pending.pop() {
+            let bytes = match self.node(cid).await? {
+                unixfs::Node::Leaf(bytes) => bytes,
+                unixfs::Node::File {
+                    inline, children, ..
+                } if depth < crate::read::MAX_DEPTH => {
+                    let children = children.into_iter().rev();
+                    pending.extend(children.map(|(cid, _)| (cid, depth + 1)));
+                    inline
+                }
+                _ => return Err(AdoptError::Refused("a file of it is none")),
+            };
+            content.extend_from_slice(&bytes);
+            if content.len() as u64 > most_bytes || pending.len() > MAX_ENTRIES {
+                return Err(AdoptError::Refused("a file of it is too large"));
+            }
+        }
+        Ok(Some(content.into()))
+    }
+
+    async fn node(&mut self, cid: Cid) -> Result<unixfs::Node, AdoptError> {
+        let askings = self.askings(&cid);
+        let bytes = match self.blocks.get(&cid) {
+            Some(bytes) => bytes.clone(),
+            None => {
+                let bytes = fetch(&*self.node.shared.store.clone(), cid, askings).await?;
+                self.brought(cid, bytes.clone()).await?;
+                bytes
+            }
+        };
+        decode(&cid, bytes)
+    }
+
+    fn askings(&self, cid: &Cid) -> &'static [Duration] {
+        match *cid == self.root {
+            true => &ROOT_ASKINGS,
+            false => &ASKINGS,
+        }
+    }
+
+    /// Keeps a block until it is stored, in memory as far as there is room.
+    async fn brought(&mut self, cid: Cid, bytes: Bytes) -> Result<(), AdoptError> {
+        self.fetched_bytes += bytes.len() as u64;
+        if self.fetched_bytes > self.node.stats().borrow().limit_bytes {
+            return Err(AdoptError::Refused("it is larger than the store"));
+        }
+        self.in_memory += bytes.len();
+        self.blocks.insert(cid, bytes);
+        if self.in_memory > MOST_IN_MEMORY {
+            self.in_memory = 0;
+            let blocks: Vec<_> = self.blocks.drain().collect();
+            self.held.extend(blocks.iter().map(|(cid, _)| *cid));
+            let make_room = self.make_room;
+            let held = self.node.ask(|reply| {
+                Command::Follow(Follow::Hold {
+                    blocks,
+                    make_room,
+                    reply,
+                })
+            });
+            held.await??;
+        }
+        Ok(())
+    }
+
+    /// Fetches what is new and wanted. `wanted` is asked for each path; what is not wanted is not fetched, and if it is a
+    /// directory, nothing below it.
+    pub async fn tree(
+        &mut self,
+        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+    ) -> Result<Tree, AdoptError> {
+        let mut tree = Tree::default();
+        let mut pending = vec![Item::Entry {
+            path: String::new(),
+            cid: self.root,
+            tsize: 0,
+            before: None,
+        }];
+        let mut asked = FuturesUnordered::new();
+        let mut known: HashSet<Cid> = HashSet::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some(item) = pending.pop()
+            {
+                let cid = item.cid();
+                if unixfs::is_raw(&cid) && (known.contains(&cid) || self.has(&cid)) {
+                    self.take(item, None, wanted, &mut tree, &mut pending, &mut known)
+                        .await?;
+                    continue;
+                }
+                let (store, askings) = (self.node.shared.store.clone(), self.askings(&cid));
+                let at_hand = self.blocks.get(&cid).cloned();
+                asked.push(async move {
+                    match at_hand {
+                        Some(bytes) => (item, Ok(bytes)),
+                        None => (item, fetch(&*store, cid, askings).await),
+                    }
+                });
+            }
+            let Some((item, bytes)) = asked.next().await else {
+                return Ok(tree);
+            };
+            let (cid, bytes) = (item.cid(), bytes?);
+            if !self.has(&cid) {
+                self.brought(cid, bytes.clone()).await?;
+            }
+            self.take(
+                item,
+                Some(bytes),
+                wanted,
+                &mut tree,
+                &mut pending,
+                &mut known,
+            )
+            .await?;
+        }
+    }
+
+    fn has(&self, cid: &Cid) -> bool {
+        self.blocks.contains_key(cid) || self.held.contains(cid)
+    }
+
+    /// Takes a block in; of a leaf that is stored there are no bytes.
+    async fn take(
+        &mut self,
+        item: Item,
+        bytes: Option<Bytes>,
+        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+        tree: &mut Tree,
+        pending: &mut Vec<Item>,
+        known: &mut HashSet<Cid>,
+    ) -> Result<(), AdoptError> {
+        let cid = item.cid();
+        let decoded = match bytes {
+            Some(bytes) => decode(&cid, bytes)?,
+            None => unixfs::Node::Leaf(Bytes::new()),
+        };
+        let children = match (item, decoded) {
+            (Item::Entry { path, .. }, unixfs::Node::Directory(entries)) => {
+                return self
+                    .directory(path, entries, wanted, tree, pending, known)
+                    .await;
+            }
+            (
+                Item::Entry {
+                    path,
+                    tsize,
+                    before,
+                    ..
+                },
+                decoded,
+            ) => {
+                if path.is_empty() {
+                    return Err(AdoptError::Refused("it is no directory"));
+                }
+                match before {
+                    Some(Entry::File(_)) => drop(tree.replaced.insert(path.clone())),
+                    Some(Entry::Directory(_)) => tree.gone.push(path.clone()),
+                    Some(Entry::Absent(_)) | None => {}
+                }
+                tree.files.push(AdoptedFile {
+                    path,
+                    cid,
+                    tsize,
+                    below: Vec::new(),
+                });
+                match decoded {
+                    unixfs::Node::File { children, .. } => (tree.files.len() - 1, 0, children),
+                    _ => return Ok(()),
+                }
+            }
+            (Item::Piece { file, depth, .. }, unixfs::Node::File { children, .. })
+                if depth < crate::read::MAX_DEPTH =>
+            {
+                (file, depth, children)
+            }
+            (Item::Piece { .. }, unixfs::Node::Leaf(_)) => return Ok(()),
+            (Item::Piece { .. }, _) => return Err(AdoptError::Refused("a file of it is none")),
+        };
+        let (file, depth, children) = children;
+        let cids: Vec<Cid> = children.into_iter().map(|(cid, _)| cid).collect();
+        self.count_links(cids.len())?;
+        self.look_up(&cids, known).await?;
+        for cid in cids {
+            tree.files[file].below.push(cid);
+            let depth = depth + 1;
+            pending.push(Item::Piece { file, cid, depth });
+        }
+        Ok(())
+    }
+
+    async fn directory(
+        &mut self,
+        dir: String,
+        entries: Vec<(String, Cid, u64)>,
+        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+        tree: &mut Tree,
+        pending: &mut Vec<Item>,
+        known: &mut HashSet<Cid>,
+    ) -> Result<(), AdoptError> {
+        if entries.len() > MAX_ENTRIES || dir.split('/').count() >= MAX_DEPTH {
+            return Err(AdoptError::Refused(
+                "it has more directories than podium makes",
+            ));
+        }
+        self.count_links(entries.len())?;
+        let trust = self.before.is_some_and(|before| before.trust);
+        let mut before = match self.before {
+            Some(Before { broadcast, .. }) => {
+                let (journal, dir) = (self.node.shared.journal.clone(), dir.clone());
+                blocking(move || journal.entries_in(broadcast, &dir)).await?
+            }
+            None => BTreeMap::new(),
+        };
+        let mut cids = Vec::new();
+        let mut names = BTreeSet::new();
+        for (name, cid, tsize) in entries {
+            if path::split(&name).is_err() || name.contains('/') || !names.insert(name.clone()) {
+                return Err(AdoptError::Refused("it has names that are no files'"));
+            }
+            if tsize >= ABSURD {
+                return Err(AdoptError::Refused("it states sizes that nothing has"));
+            }
+            let path = path::join(&dir, &name);
+            let before = before.remove(&name);
+            let wanted = wanted(&path);
+            match before {
+                Some(Entry::File(old)) if old == cid && wanted => continue,
+                Some(Entry::Absent(old)) if old == cid && !wanted => continue,
+                Some(Entry::Directory(old)) if old == cid && trust => continue,
+                _ => {}
+            }
+            if !wanted {
+                check_cid(&cid)?;
+                if matches!(before, Some(Entry::Directory(_))) {
+                    tree.gone.push(path.clone());
+                }
+                tree.absent.push((path, cid, tsize));
+                continue;
+            }
+            cids.push(cid);
+            pending.push(Item::Entry {
+                path,
+                cid,
+                tsize,
+                before,
+            });
+        }
+        tree.gone
+            .extend(before.into_keys().map(|name| path::join(&dir, &name)));
+        self.look_up(&cids, known).await
+    }
+
+    fn count_links(&mut self, more: usize) -> Result<(), AdoptError> {
+        self.links += more;
+        match self.links > MAX_LINKS {
+            true => Err(AdoptError::Refused(
+                "it has more files than the store takes",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Finds those that a commit names.
+    async fn look_up(&self, cids: &[Cid], known: &mut HashSet<Cid>) -> Result<(), AdoptError> {
+        for cid in cids {
+            check_cid(cid)?;
+        }
+        let (journal, cids) = (self.node.shared.journal.clone(), cids.to_vec());
+        let store = self.node.shared.store.clone();
+        let named = blocking(move || journal.named(&cids, &|cid| store.length(cid)));
+        known.extend(named.await?);
+        Ok(())
+    }
+
+    /// Takes the tree over: from then on the broadcast is this root, and the name's record, if one is given, names it. All of it
+    /// is durable when it returns.
+    ///
+    /// `drop` are files that the broadcast has and that shall no longer be kept.
+    pub async fn adopt(
+        mut self,
+        broadcast: BroadcastId,
+        mut tree: Tree,
+        drop: &[String],
+        meta: Vec<u8>,
+        finish: bool,
+        record: Option<NameRecord>,
+    ) -> Result<Published, AdoptError> {
+        self.leave_out(broadcast, &mut tree, drop).await?;
+        let adoption = Box::new(Adoption {
+            broadcast,
+            meta,
+            root: self.root,
+            finish,
+            files: tree.files,
+            absent: tree.absent,
+            gone: tree.gone,
+            blocks: std::mem::take(&mut self.blocks),
+            record,
+        });
+        let make_room = self.make_room;
+        let adopted = self.node.ask(|reply| {
+            Command::Follow(Follow::Adopt {
+                adoption,
+                make_room,
+                reply,
+            })
+        });
+        adopted.await?
+    }
+
+    /// Makes files that lie where nothing has changed absent.
+    async fn leave_out(
+        &self,
+        broadcast: BroadcastId,
+        tree: &mut Tree,
+        drop: &[String],
+    ) -> Result<(), AdoptError> {
+        let told: HashSet<String> = (tree.absent.iter().map(|(path, ..)| path.clone()))
+            .chain(tree.files.iter().map(|file| file.path.clone()))
+            .chain(tree.gone.iter().cloned())
+            .collect();
+        let left: Vec<String> = drop
+            .iter()
+            .filter(|path| !told.contains(*path))
+            .cloned()
+            .collect();
+        let journal = self.node.shared.journal.clone();
+        let found = blocking(move || journal.sizes(broadcast, &left)).await?;
+        tree.absent.extend(found);
+        Ok(())
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let blocks: Vec<_> = self.blocks.drain().collect();
+        let held: Vec<Cid> = self.held.drain().collect();
+        if blocks.is_empty() && held.is_empty() {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let commands = self.node.shared.commands.clone();
+            runtime.spawn(async move {
+                let _ = commands
+                    .send(Command::Follow(Follow::Release { blocks, held }))
+                    .await;
+            });
+        }
+    }
+}
+
+/// CIDs that podium makes: version 1 with sha2-256, raw or dag-pb.
+fn check_cid(cid: &Cid) -> Result<(), AdoptError> {
+    match unixfs::is_ours(cid) {
+        true => Ok(()),
+        false => Err(AdoptError::Refused("it has CIDs of another kind")),
+    }
+}
+
+async fn fetch(
+    store: &dyn BlockStore,
+    cid: Cid,
+    askings: &[Duration],
+) -> Result<Bytes, AdoptError> {
+    check_cid(&cid)?;
+    let mut fetched = Err(HostError::Timeout(Duration::ZERO));
+    for timeout in askings {
+        fetched = store.fetch(cid, *timeout).await;
+        if !matches!(fetched, Err(HostError::Timeout(_))) {
+            break;
+        }
+    }
+    let bytes = fetched.map_err(|source| AdoptError::Fetch { cid, source })?;
+    match bytes.len() <= unixfs::MAX_LEAF && unixfs::verifies(&cid, &bytes) {
+        true => Ok(bytes),
+        false => Err(AdoptError::Refused(
+            "a block of it is too large, or another one",
+        )),
+    }
+}
+
+fn decode(cid: &Cid, bytes: Bytes) -> Result<unixfs::Node, AdoptError> {
+    unixfs::decode(cid, bytes).map_err(|_| AdoptError::Refused("a block of it is no UnixFS"))
+}

@@ -1,0 +1,362 @@
+//! What a mirror does to a journal: it takes over trees that another box has made.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+use cid::Cid;
+use node_host::HostError;
+use redb::{ReadableDatabase, ReadableTable};
+
+use super::tree::{Change, Counted, Tree};
+use super::{
+    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Held, Journal, Result, Staged,
+    State, cid, key,
+};
+use crate::names::NameRecord;
+use crate::{AdoptError, BroadcastId, JournalError, StoreError, path};
+
+/// Left between the numbers of broadcasts that are followed one after the other, for those that are found to lie between.
+const GAP: u64 = 1000;
+
+/// Where a followed broadcast belongs among those that are stored: their order is the one in which they are deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Newest,
+    /// Directly before this one.
+    Before(BroadcastId),
+}
+
+/// A file as another box has made it.
+#[derive(Debug)]
+pub(crate) struct AdoptedFile {
+    pub(crate) path: String,
+    pub(crate) cid: Cid,
+    pub(crate) tsize: u64,
+    /// Every block below its own, once for each link.
+    pub(crate) below: Vec<Cid>,
+}
+
+/// How a broadcast's tree becomes another one. Everything that is not named here stays as it is.
+#[derive(Debug)]
+pub(crate) struct Adoption {
+    pub(crate) broadcast: BroadcastId,
+    pub(crate) meta: Vec<u8>,
+    /// What the tree must be in the end.
+    pub(crate) root: Cid,
+    pub(crate) finish: bool,
+    pub(crate) files: Vec<AdoptedFile>,
+    /// Path, CID and Tsize of what is named and not kept.
+    pub(crate) absent: Vec<(String, Cid, u64)>,
+    /// Paths that are no longer there, with all below them.
+    pub(crate) gone: Vec<String>,
+    /// Blocks to be stored with it.
+    pub(crate) blocks: HashMap<Cid, Bytes>,
+    /// Kept in the same step.
+    pub(crate) record: Option<NameRecord>,
+}
+
+/// What the journal and the store say together of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Named,
+    Garbage,
+    Unknown,
+}
+
+impl Standing {
+    fn of(
+        cid: &Cid,
+        blocks: &impl ReadableTable<CidKey, (u64, u32)>,
+        held: Held<'_>,
+    ) -> Result<Standing, StoreError> {
+        let row = blocks.get(key(cid)).map_err(JournalError::from)?;
+        Ok(match row.map(|row| row.value().0) {
+            Some(0) => Standing::Garbage,
+            Some(_) => Standing::Named,
+            // Most blocks are named once, and have no row.
+            None => match held(cid).map_err(HostError::Io)? {
+                Some(_) => Standing::Named,
+                None => Standing::Unknown,
+            },
+        })
+    }
+}
+
+/// What lies in a directory of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Directory(Cid),
+    File(Cid),
+    Absent(Cid),
+}
+
+impl Journal {
+    /// Adds a broadcast at its place; nothing if there is no number left for it.
+    pub(crate) fn begin_at(&self, place: Place, meta: &[u8]) -> Result<Option<BroadcastId>> {
+        let transaction = self.write()?;
+        let id = {
+            let mut broadcasts = transaction.open_table(BROADCASTS)?;
+            let id = match place {
+                Place::Newest => Some(broadcasts.last()?.map_or(0, |(id, _)| id.value()) + GAP),
+                Place::Before(next) => {
+                    let before = next.0.saturating_sub(1);
+                    (before > 0 && broadcasts.get(before)?.is_none()).then_some(before)
+                }
+            };
+            if let Some(id) = id {
+                broadcasts.insert(id, (meta, None, State::Open as u8))?;
+            }
+            id
+        };
+        transaction.commit()?;
+        Ok(id.map(BroadcastId))
+    }
+
+    /// What lies directly in a directory of a broadcast.
+    pub(crate) fn entries_in(
+        &self,
+        broadcast: BroadcastId,
+        dir: &str,
+    ) -> Result<BTreeMap<String, Entry>> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        let end = format!("{dir}\0");
+        let mut found = BTreeMap::new();
+        for row in entries.range((broadcast.0, dir, "")..(broadcast.0, end.as_str(), ""))? {
+            let (place, row) = row?;
+            let (kind, node, ..) = row.value();
+            let entry = match kind {
+                DIRECTORY => Entry::Directory,
+                ABSENT => Entry::Absent,
+                _ => Entry::File,
+            };
+            found.insert(place.value().2.to_owned(), entry(cid(&node)));
+        }
+        Ok(found)
+    }
+
+    /// CID of each file of a broadcast whose blocks are here, by path.
+    pub(crate) fn files_of(&self, broadcast: BroadcastId) -> Result<BTreeMap<String, Cid>> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        let mut found = BTreeMap::new();
+        for row in entries.range(super::of(broadcast))? {
+            let (place, row) = row?;
+            let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
+            if kind == FILE {
+                found.insert(path::join(dir, name), cid(&node));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Path, CID and Tsize of files of a broadcast whose blocks are here.
+    pub(crate) fn sizes(
+        &self,
+        broadcast: BroadcastId,
+        paths: &[String],
+    ) -> Result<Vec<(String, Cid, u64)>> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        let mut found = Vec::new();
+        for path in paths {
+            let (dir, name) = path::parent(path);
+            if let Some(row) = entries.get((broadcast.0, dir, name))? {
+                let (kind, node, tsize, _) = row.value();
+                if kind == FILE {
+                    found.push((path.clone(), cid(&node), tsize));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Of these blocks, those that a commit names.
+    pub(crate) fn named(&self, cids: &[Cid], held: Held<'_>) -> Result<HashSet<Cid>, StoreError> {
+        let named = self.standing_as(cids, Standing::Named, held)?;
+        Ok(named.into_iter().collect())
+    }
+
+    /// Of these blocks, those that nothing names or ever named.
+    pub(crate) fn unknown(&self, cids: &[Cid], held: Held<'_>) -> Result<Vec<Cid>, StoreError> {
+        self.standing_as(cids, Standing::Unknown, held)
+    }
+
+    fn standing_as(
+        &self,
+        cids: &[Cid],
+        wanted: Standing,
+        held: Held<'_>,
+    ) -> Result<Vec<Cid>, StoreError> {
+        let error = |error: redb::Error| StoreError::from(JournalError::from(error));
+        let transaction = (self.database()?.begin_read()).map_err(|e| error(e.into()))?;
+        let blocks = transaction
+            .open_table(BLOCKS)
+            .map_err(|e| error(e.into()))?;
+        let mut found = Vec::new();
+        for cid in cids {
+            if Standing::of(cid, &blocks, held)? == wanted {
+                found.push(*cid);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Counts blocks that are stored and that it does not know. Returns their bytes.
+    pub(crate) fn hold(&self, blocks: &[(Cid, u32)]) -> Result<u64> {
+        let transaction = self.write()?;
+        let mut bytes = 0;
+        {
+            let mut table = transaction.open_table(BLOCKS)?;
+            for (cid, length) in blocks {
+                table.insert(key(cid), (0, *length))?;
+                bytes += u64::from(*length);
+            }
+        }
+        transaction.commit()?;
+        Ok(bytes)
+    }
+
+    /// Prepares an adoption. Each block that it names and does not bring must be named already, or be among those `fetched`.
+    pub(crate) fn stage_adoption(
+        &self,
+        adoption: &Adoption,
+        fetched: &HashSet<Cid>,
+        held: Held<'_>,
+    ) -> Result<Staged, AdoptError> {
+        let transaction = self.write().map_err(AdoptError::from)?;
+        let mut change = Change::default();
+        let id = adoption.broadcast;
+        let root = {
+            let blocks = transaction.open_table(BLOCKS).map_err(JournalError::from)?;
+            let mut tree = Tree {
+                broadcast: id.0,
+                entries: transaction
+                    .open_table(ENTRIES)
+                    .map_err(JournalError::from)?,
+            };
+            let mut dirty = BTreeMap::new();
+            let mut touch = |path: &str| {
+                let dirs = path::ancestors(path::parent(path).0);
+                dirty.extend(dirs.map(|dir| (dir.to_owned(), DIRECTORY)));
+            };
+            for path in &adoption.gone {
+                touch(path);
+                tree.remove(path, &mut change)?;
+            }
+            for file in &adoption.files {
+                touch(&file.path);
+                for cid in std::iter::once(&file.cid).chain(&file.below) {
+                    match adoption.blocks.get(cid) {
+                        Some(bytes) => change.add(*cid, bytes.clone()),
+                        None => {
+                            let named = Standing::of(cid, &blocks, held)? == Standing::Named;
+                            if !named && !fetched.contains(cid) {
+                                return Err(AdoptError::Vanished(*cid));
+                            }
+                            change.name(cid);
+                        }
+                    }
+                }
+                let below: Vec<u8> = file.below.iter().flat_map(key).collect();
+                tree.place(&file.path, FILE, &file.cid, file.tsize, &below, &mut change)?;
+            }
+            for (path, cid, tsize) in &adoption.absent {
+                touch(path);
+                tree.place(path, ABSENT, cid, *tsize, &[], &mut change)?;
+            }
+            let mut broadcasts = transaction
+                .open_table(BROADCASTS)
+                .map_err(JournalError::from)?;
+            let old_root = {
+                let row = broadcasts.get(id.0).map_err(JournalError::from)?;
+                let row = row.as_ref().map(|row| row.value());
+                let row = row.filter(|(_, _, state)| State::from_row(*state) != State::Deleting);
+                row.ok_or(AdoptError::Gone(id))?.1
+            };
+            let root = match old_root {
+                Some(root) if dirty.is_empty() => cid(&root),
+                old_root => {
+                    dirty.insert(String::new(), DIRECTORY);
+                    let root = tree.encode_directories(&dirty, &mut change)?;
+                    change.drop_reference(old_root);
+                    root
+                }
+            };
+            if root != adoption.root {
+                return Err(AdoptError::Refused(
+                    "its directories are not encoded as podium does it",
+                ));
+            }
+            let state = if adoption.finish {
+                State::Finished
+            } else {
+                State::Open
+            };
+            let row = (adoption.meta.as_slice(), Some(key(&root)), state as u8);
+            broadcasts.insert(id.0, row).map_err(JournalError::from)?;
+            root
+        };
+        let Counted {
+            blocks,
+            new,
+            new_bytes,
+            garbage,
+        } = change.count(&transaction, held)?;
+        Ok(Staged {
+            transaction,
+            blocks,
+            new,
+            new_bytes,
+            root,
+            garbage,
+        })
+    }
+}
+
+impl Tree<'_> {
+    /// Puts a row in the place of whatever lies there.
+    fn place(
+        &mut self,
+        path: &str,
+        kind: u8,
+        cid: &Cid,
+        tsize: u64,
+        below: &[u8],
+        change: &mut Change,
+    ) -> Result<()> {
+        let (dir, name) = path::parent(path);
+        let row = (kind, key(cid), tsize, below);
+        let old = self.entries.insert((self.broadcast, dir, name), row)?;
+        if let Some(old) = old {
+            change.drop_entry(old.value());
+        }
+        Ok(())
+    }
+
+    /// Removes what lies at a path, and below it.
+    fn remove(&mut self, path: &str, change: &mut Change) -> Result<()> {
+        let (dir, name) = path::parent(path);
+        if let Some(old) = self.entries.remove((self.broadcast, dir, name))? {
+            change.drop_entry(old.value());
+        }
+        // The directory itself, and everything that begins with it and a slash, which sorts before the digit after it.
+        let below = format!("{path}/");
+        let end = format!("{path}0");
+        for (start, end) in [(path, format!("{path}\0")), (&below, end)] {
+            let mut taken = Vec::new();
+            let range = (self.broadcast, start, "")..(self.broadcast, end.as_str(), "");
+            for row in self.entries.range(range)? {
+                let (place, entry) = row?;
+                let (_, dir, name) = place.value();
+                taken.push((dir.to_owned(), name.to_owned()));
+                change.drop_entry(entry.value());
+            }
+            for (dir, name) in &taken {
+                self.entries
+                    .remove((self.broadcast, dir.as_str(), name.as_str()))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Asking a box or another mirror over HTTP: for the name's record, and where its IPFS node is.
+
+use std::time::Duration;
+
+use node::{Heard, Name, NameRecord};
+use serde::Deserialize;
+
+use crate::gateway::IPNS_RECORD;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The specification's limit is 10 KiB.
+const MOST_RECORD: u64 = 10 << 10;
+const MOST_PROVIDERS: u64 = 64 << 10;
+/// Addresses of one node that are tried.
+const MOST_ADDRESSES: usize = 4;
+
+/// What was asked for, and came. Nothing where nobody answers.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) record: Option<Heard>,
+    /// Multiaddresses that end in `/p2p/<peer id>`.
+    pub(super) peers: Vec<String>,
+}
+
+/// Asks for the record and, once it is known what it names, who has that.
+pub(super) fn ask(base: &str, name: Name, with_peers: bool) -> Option<Answer> {
+    let base = base.trim_end_matches('/');
+    let agent = agent();
+    let url = format!("{base}/routing/v1/ipns/{name}");
+    let answer = agent.get(url).header("accept", IPNS_RECORD).call();
+    let mut answer = answer.ok()?;
+    if !answer.status().is_success() {
+        return Some(Answer {
+            record: None,
+            peers: Vec::new(),
+        });
+    }
+    let body = answer.body_mut().with_config().limit(MOST_RECORD);
+    let record = NameRecord::verify(&name, body.read_to_vec().ok()?.into());
+    let peers = match &record {
+        Ok(record) if with_peers => providers(&agent, base, &record.root.to_string()),
+        _ => Vec::new(),
+    };
+    Some(Answer {
+        record: Some(record),
+        peers,
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Providers {
+    providers: Vec<Provider>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Provider {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(rename = "Addrs", default)]
+    addresses: Vec<String>,
+}
+
+fn providers(agent: &ureq::Agent, base: &str, root: &str) -> Vec<String> {
+    let Ok(mut answer) = agent
+        .get(format!("{base}/routing/v1/providers/{root}"))
+        .call()
+    else {
+        return Vec::new();
+    };
+    let body = answer.body_mut().with_config().limit(MOST_PROVIDERS);
+    let Ok(found) = body.read_json::<Providers>() else {
+        return Vec::new();
+    };
+    // An address on the other machine's own loopback leads to this one.
+    let here = base.contains("//127.") || base.contains("//localhost") || base.contains("//[::1]");
+    let reachable = |address: &String| {
+        here || !(address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/"))
+    };
+    let mut peers = Vec::new();
+    for provider in found.providers {
+        let addresses = provider.addresses.into_iter().filter(reachable);
+        peers.extend(
+            addresses
+                .take(MOST_ADDRESSES)
+                .map(|address| format!("{address}/p2p/{}", provider.id)),
+        );
+    }
+    peers
+}
+
+fn agent() -> ureq::Agent {
+    let config = ureq::Agent::config_builder().timeout_global(Some(TIMEOUT));
+    config.http_status_as_error(false).build().into()
+}

@@ -1,0 +1,618 @@
+//! The mirror's loop: what is told, asked and fetched comes in as events, [`Follower`] decides, and viewers see what is durable.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use anyhow::Result;
+use cid::Cid;
+use node::{Heard, Name, NameRecord, Node, Place};
+use serde::{Deserialize, Serialize};
+use stream::follower::{Action, Event, Follower, Source, Sources, Told};
+use stream::low_latency::Edge;
+use stream::media::Rendition;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::Keep;
+use super::ask::{self, Answer};
+use super::take::{self, Job, TakeError, Taken};
+use crate::appliance::{from_unix_ms, wall_now};
+use crate::config::Config;
+use crate::kept;
+use crate::live::{Live, LivePlaylist, LiveText, Mirroring, Public};
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(250);
+/// The DHT is walked.
+const DHT_TIMEOUT: Duration = Duration::from_secs(30);
+/// An earlier broadcast that does not come in so many tries, while somebody is connected, is gone.
+const TRIES: u32 = 3;
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// Answers of jobs that may wait: a fetch of the newest, one of an earlier, and one for each that is asked.
+const DONE: usize = 16;
+/// Which earlier broadcasts need not be fetched again, although they were deleted here.
+const SETTLED_FILE: &str = "mirror.json";
+const MOST_SETTLED: usize = 1000;
+
+/// What a job has come to.
+enum Done {
+    Newest(Result<Taken, TakeError>),
+    Earlier(Cid, Result<Taken, TakeError>),
+    Asked { peer: usize, answer: Option<Answer> },
+    AskedDht(Vec<Heard>),
+}
+
+/// `/api/v1/status` of a mirror.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(super) struct Status {
+    name: String,
+    /// `all` or `window`.
+    keep: &'static str,
+    peer_id: String,
+    peers: u32,
+    /// Seconds for which nothing has come from the box; absent while it is there.
+    gone_s: Option<u64>,
+    /// The newest record that is believed.
+    sequence: Option<u64>,
+    newest_root: Option<String>,
+    /// What viewers get.
+    root: Option<String>,
+    ended: bool,
+    /// Number of the last segment of the video.
+    last_segment: Option<u64>,
+    behind_ms: u64,
+    fetching: Option<String>,
+    /// An earlier broadcast that is being fetched.
+    catching_up: Option<String>,
+    missing: Vec<String>,
+    refused: u64,
+    refusal: Option<String>,
+    failure: Option<String>,
+    stored_bytes: u64,
+    limit_bytes: u64,
+}
+
+/// What [`SETTLED_FILE`] says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Settled {
+    roots: Vec<String>,
+}
+
+/// Earlier broadcasts: those that were published while the mirror was away.
+#[derive(Debug, Default)]
+struct Earlier {
+    settled: Settled,
+    missing: Vec<String>,
+    under_way: Option<Cid>,
+    tries: u32,
+    not_before: Option<Instant>,
+    /// Nothing is left to do until another broadcast begins.
+    done: bool,
+}
+
+pub(super) struct Mirror {
+    node: Node,
+    name: Name,
+    keep: Keep,
+    http: Arc<[String]>,
+    asking: HashSet<usize>,
+    dialled: BTreeSet<String>,
+    settled_file: PathBuf,
+    follower: Follower,
+    /// Records that the follower knows, with their bytes.
+    records: Vec<NameRecord>,
+    shown: Option<Taken>,
+    trusted: Option<node::BroadcastId>,
+    earlier: Earlier,
+    /// What was refused of content, and what does not come.
+    refused: u64,
+    refusal: Option<String>,
+    failure: Option<String>,
+    latency: Option<Duration>,
+    live: watch::Sender<Live>,
+    status: watch::Sender<Status>,
+    done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
+}
+
+impl Mirror {
+    /// Takes up what was served in an earlier life.
+    pub(super) async fn new(
+        config: &Config,
+        node: Node,
+        keep: Keep,
+        http: Vec<String>,
+        live: watch::Sender<Live>,
+    ) -> Result<(Mirror, watch::Receiver<Status>)> {
+        let record = node.record().borrow().clone();
+        let served = record.as_ref().map(told);
+        let sources = Sources {
+            http: !http.is_empty(),
+            dht: true,
+        };
+        let settled_file = config.data_dir.join(SETTLED_FILE);
+        let settled = std::fs::read(&settled_file).ok();
+        let settled = settled.and_then(|text| serde_json::from_slice(&text).ok());
+        let mut mirror = Mirror {
+            name: node.channel(),
+            follower: Follower::new(Instant::now(), sources, served),
+            records: record.iter().cloned().collect(),
+            earlier: Earlier {
+                settled: settled.unwrap_or_default(),
+                ..Earlier::default()
+            },
+            node,
+            keep,
+            http: http.into(),
+            asking: HashSet::new(),
+            dialled: BTreeSet::new(),
+            settled_file,
+            shown: None,
+            trusted: None,
+            refused: 0,
+            refusal: None,
+            failure: None,
+            latency: None,
+            live,
+            status: watch::Sender::default(),
+            done: mpsc::channel(DONE),
+        };
+        if let Some(record) = record {
+            mirror.take_up(record).await?;
+        }
+        mirror.show();
+        let status = mirror.status.subscribe();
+        Ok((mirror, status))
+    }
+
+    async fn take_up(&mut self, record: NameRecord) -> Result<()> {
+        let stored = self.node.broadcasts().await?;
+        let open = |it: &&node::Stored| !it.finished && it.root != Some(record.root);
+        if stored.iter().any(|it| open(&it)) {
+            // What was cut off, or has lost blocks, is fetched again.
+            self.earlier.settled = Settled::default();
+        }
+        let found = stored.iter().find(|it| it.root == Some(record.root));
+        let Some(found) = found else {
+            tracing::warn!("what was served last is damaged: it is fetched again");
+            let sources = Sources {
+                http: !self.http.is_empty(),
+                dht: true,
+            };
+            self.follower = Follower::new(Instant::now(), sources, None);
+            return Ok(());
+        };
+        match take::read_stored(&self.node, found.id, record.root).await {
+            Ok(taken) => self.shown = Some(taken),
+            Err(error) => tracing::warn!(%error, "what was served last cannot be read"),
+        }
+        Ok(())
+    }
+
+    /// Until shut down.
+    pub(super) async fn run(
+        mut self,
+        mut heard: mpsc::Receiver<Heard>,
+        listens: bool,
+        shutdown: CancellationToken,
+    ) {
+        let mut stats = self.node.stats();
+        stats.mark_changed();
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                Some(done) = self.done.1.recv() => self.done(done).await,
+                Some(told) = heard.recv() => if listens {
+                    self.told(Source::PubSub, told).await;
+                },
+                Ok(()) = stats.changed() => {
+                    let connected = stats.borrow_and_update().peers > 0;
+                    self.step(Event::Connected(connected)).await;
+                }
+                _ = ticks.tick() => {
+                    self.step(Event::Tick).await;
+                    self.catch_up().await;
+                }
+            }
+            self.show();
+        }
+    }
+
+    async fn told(&mut self, source: Source, heard: Heard) {
+        match heard {
+            Ok(record) => {
+                let event = Event::Told(source, told(&record));
+                if !self
+                    .records
+                    .iter()
+                    .any(|known| known.sequence == record.sequence)
+                {
+                    self.records.push(record);
+                }
+                self.step(event).await;
+                self.forget_records();
+            }
+            Err(error) => self.refuse(format!("a record: {error}")),
+        }
+    }
+
+    /// Records that are no longer needed: all but those that the follower has.
+    fn forget_records(&mut self) {
+        let follower = &self.follower;
+        let needed = [follower.served(), follower.newest(), follower.under_way()];
+        let needed = needed.map(|told| told.map(|told| told.sequence));
+        self.records
+            .retain(|it| needed.contains(&Some(it.sequence)));
+    }
+
+    fn refuse(&mut self, why: String) {
+        tracing::warn!(%why, "refused");
+        self.refused += 1;
+        self.refusal = Some(why);
+    }
+
+    async fn step(&mut self, event: Event) {
+        let refused = self.follower.refusals().0;
+        let actions = self.follower.step(Instant::now(), wall_now(), event);
+        if let (count, Some(why)) = self.follower.refusals()
+            && count > refused
+        {
+            self.refuse(why.to_string());
+        }
+        for action in actions {
+            match action {
+                Action::Fetch(told) => self.fetch(&told),
+                Action::Keep(told) => self.keep_record(&told).await,
+                Action::AskHttp => self.ask_http(),
+                Action::AskDht => self.ask_dht(),
+            }
+        }
+    }
+
+    fn record(&self, told: &Told) -> Option<NameRecord> {
+        let mut records = self.records.iter();
+        records.find(|it| it.sequence == told.sequence).cloned()
+    }
+
+    fn fetch(&self, told: &Told) {
+        let Some(record) = self.record(told) else {
+            return;
+        };
+        let job = Job {
+            root: record.root,
+            record: Some(record),
+            place: Place::Newest,
+            keep: self.keep,
+            trusted: self.trusted,
+        };
+        let (node, done) = (self.node.clone(), self.done.0.clone());
+        tokio::spawn(async move {
+            let result = while_connected(&node, job).await;
+            let _ = done.send(Done::Newest(result)).await;
+        });
+    }
+
+    async fn keep_record(&mut self, told: &Told) {
+        if let Some(record) = self.record(told)
+            && let Err(error) = self.node.keep_record(record).await
+        {
+            tracing::warn!(%error, "the newer record is not kept");
+        }
+    }
+
+    fn ask_http(&mut self) {
+        for peer in 0..self.http.len() {
+            if !self.asking.insert(peer) {
+                continue;
+            }
+            let (http, name, done) = (self.http.clone(), self.name, self.done.0.clone());
+            // Where nobody is connected, the box may have come back at another address.
+            let with_peers = self.node.stats().borrow().peers == 0;
+            tokio::spawn(async move {
+                let asked = move || ask::ask(&http[peer], name, with_peers);
+                let answer = tokio::task::spawn_blocking(asked).await.ok().flatten();
+                let _ = done.send(Done::Asked { peer, answer }).await;
+            });
+        }
+    }
+
+    fn ask_dht(&self) {
+        let (node, done) = (self.node.clone(), self.done.0.clone());
+        tokio::spawn(async move {
+            let found = node.ask_dht(DHT_TIMEOUT).await.unwrap_or_default();
+            let _ = done.send(Done::AskedDht(found)).await;
+        });
+    }
+
+    async fn done(&mut self, done: Done) {
+        match done {
+            Done::Newest(result) => self.newest(result).await,
+            Done::Earlier(root, result) => self.earlier(root, result),
+            Done::Asked { peer, answer } => {
+                self.asking.remove(&peer);
+                let Some(answer) = answer else { return };
+                for address in answer.peers {
+                    if self.dialled.insert(address.clone())
+                        && let Err(error) = self.node.keep_peer(address)
+                    {
+                        tracing::debug!(%error, "an address of a peer");
+                    }
+                }
+                self.step(Event::Answered).await;
+                if let Some(record) = answer.record {
+                    self.told(Source::Http, record).await;
+                }
+            }
+            Done::AskedDht(found) => {
+                for record in found {
+                    self.told(Source::Dht, record).await;
+                }
+            }
+        }
+    }
+
+    async fn newest(&mut self, result: Result<Taken, TakeError>) {
+        match result {
+            Ok(taken) => {
+                self.failure = None;
+                self.trusted = Some(taken.id);
+                let began = self.shown.as_ref().map(|shown| shown.id) != Some(taken.id);
+                if began {
+                    self.earlier.done = false;
+                    self.earlier.missing.clear();
+                }
+                let video = taken.playlists.get(&Rendition::Video);
+                let date = video.and_then(|video| video.last_date.as_deref());
+                let date = date.and_then(|date| humantime::parse_rfc3339(date).ok());
+                self.latency = wall_now()
+                    .zip(date)
+                    .and_then(|(now, date)| now.duration_since(date).ok());
+                let only = (self.keep == Keep::Window && began).then_some(taken.id);
+                self.shown = Some(taken);
+                self.show_live();
+                self.step(Event::Fetched).await;
+                if let Some(only) = only {
+                    self.delete_all_but(only).await;
+                }
+            }
+            Err(TakeError::Refused(why)) => {
+                self.refuse(why);
+                self.step(Event::Refused).await;
+            }
+            Err(error) => {
+                tracing::info!(%error, "the newest root does not come");
+                self.failure = Some(error.to_string());
+                self.step(Event::Failed).await;
+            }
+        }
+    }
+
+    async fn delete_all_but(&self, kept: node::BroadcastId) {
+        let Ok(stored) = self.node.broadcasts().await else {
+            return;
+        };
+        for stored in stored.iter().filter(|it| it.id != kept && !it.pinned) {
+            if let Err(error) = self.node.delete(stored.id).await {
+                tracing::warn!(%error, "an earlier broadcast stays");
+            }
+        }
+    }
+
+    /// Looks for an earlier broadcast that is not here, and begins to fetch it.
+    async fn catch_up(&mut self) {
+        let earlier = &self.earlier;
+        let waits = earlier.not_before.is_some_and(|at| at > Instant::now());
+        let connected = self.node.stats().borrow().peers > 0;
+        if self.keep == Keep::Window
+            || earlier.done
+            || earlier.under_way.is_some()
+            || waits
+            || !connected
+        {
+            return;
+        }
+        let Some((root, next)) = self.missed().await else {
+            self.earlier.done = self.shown.is_some();
+            return;
+        };
+        tracing::info!(%root, "catching up with an earlier broadcast");
+        self.earlier.under_way = Some(root);
+        let job = Job {
+            root,
+            record: None,
+            place: Place::Before(next),
+            keep: self.keep,
+            trusted: None,
+        };
+        let (node, done) = (self.node.clone(), self.done.0.clone());
+        tokio::spawn(async move {
+            let result = while_connected(&node, job).await;
+            let _ = done.send(Done::Earlier(root, result)).await;
+        });
+    }
+
+    /// The nearest broadcast before the one that is shown that is not here, and the one that names it.
+    async fn missed(&self) -> Option<(Cid, node::BroadcastId)> {
+        let stored = self.node.broadcasts().await.ok()?;
+        let shown = self.shown.as_ref()?;
+        let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
+        // Each is named by one that is here, so a circle would be seen.
+        for _ in 0..=stored.len() {
+            let root = previous?;
+            if self.earlier.missing.contains(&root) {
+                return None;
+            }
+            let cid: Cid = root.parse().ok()?;
+            let Some(found) = stored.iter().find(|it| it.root == Some(cid)) else {
+                let settled = self.earlier.settled.roots.contains(&root);
+                return (!settled).then_some((cid, next));
+            };
+            let description: stream::mirrored::Description =
+                serde_json::from_slice(&found.meta).ok()?;
+            (next, previous) = (found.id, description.previous);
+        }
+        None
+    }
+
+    fn earlier(&mut self, root: Cid, result: Result<Taken, TakeError>) {
+        let earlier = &mut self.earlier;
+        earlier.under_way = None;
+        let connected = self.node.stats().borrow().peers > 0;
+        let text = root.to_string();
+        match result {
+            Ok(taken) => {
+                tracing::info!(%root, name = taken.description.name, "caught up");
+                earlier.tries = 0;
+                earlier.settled.roots.push(text);
+                let surplus = earlier.settled.roots.len().saturating_sub(MOST_SETTLED);
+                earlier.settled.roots.drain(..surplus);
+                if let Err(error) = kept::store(&self.settled_file, Some(&earlier.settled)) {
+                    tracing::warn!(%error, "after a restart this broadcast may be fetched once more");
+                }
+                return;
+            }
+            Err(TakeError::Failed(why)) => {
+                earlier.tries += u32::from(connected);
+                earlier.not_before = Some(Instant::now() + TRY_AGAIN);
+                tracing::info!(%root, %why, tries = earlier.tries, "an earlier broadcast does not come");
+                if earlier.tries < TRIES {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!(%root, %error, "an earlier broadcast is left out"),
+        }
+        earlier.tries = 0;
+        earlier.missing.push(text);
+    }
+
+    /// Viewers get what is durable, all of it at once.
+    fn show_live(&self) {
+        let Some(shown) = &self.shown else { return };
+        self.live.send_modify(|live| {
+            live.root = Some(shown.root);
+            live.index = Some(LiveText::new(shown.index.clone()));
+            live.playlists = Rendition::ALL.map(|rendition| {
+                let playlist = shown.playlists.get(&rendition)?;
+                let text = LiveText::new(playlist.text.clone());
+                Some(LivePlaylist {
+                    full: text.clone(),
+                    delta: text,
+                    edge: Edge {
+                        last: playlist.last?,
+                        last_parts: None,
+                        open: 0,
+                        open_complete: false,
+                        ended: playlist.ended,
+                        advance_parts: 0,
+                    },
+                    hint: None,
+                    target_duration: playlist.target_duration,
+                })
+            });
+        });
+    }
+
+    fn show(&self) {
+        let now = Instant::now();
+        let shown = self.shown.as_ref();
+        let video = shown.and_then(|shown| shown.playlists.get(&Rendition::Video));
+        let ended = shown.is_none_or(Taken::ended);
+        let gone = self.follower.gone(now, !ended);
+        let behind_ms = self.follower.behind(now).as_millis() as u64;
+        let description = shown.map(|shown| &shown.description);
+        let root = shown.map(|shown| shown.root.to_string());
+        let name = description.map_or_else(String::new, |it| it.name.clone());
+        let public = Public {
+            title: name.clone(),
+            state: match (ended, gone) {
+                (true, _) => "idle",
+                (false, None) => "live",
+                // As of a box that is on air and makes nothing.
+                (false, Some(_)) => "retrying",
+            },
+            live: !ended,
+            since: description
+                .and_then(|it| it.started_ms)
+                .map(|ms| humantime::format_rfc3339_seconds(from_unix_ms(ms)).to_string()),
+            latency_ms: self
+                .latency
+                .filter(|_| !ended)
+                .map(|it| it.as_millis() as u64),
+            ipns: self.name.to_string(),
+            root: root.clone(),
+            root_is_vod: shown.is_some() && ended && self.keep == Keep::All,
+            signal: None,
+            mirror: Some(Mirroring {
+                of: self.name.to_string(),
+                gone: gone.is_some(),
+                // Viewers need no more, and each change wakes them.
+                behind_ms: behind_ms / 1000 * 1000,
+                newest: video.and_then(|video| video.last_date.clone()),
+                catching_up: self.earlier.under_way.is_some(),
+                missing: self.earlier.missing.clone(),
+            }),
+            name,
+        };
+        let differs = self.live.borrow().public != public;
+        if differs {
+            self.live.send_modify(|live| live.public = public);
+        }
+        if self.live.borrow().root != shown.map(|shown| shown.root) {
+            self.show_live();
+        }
+        let newest = self.follower.newest();
+        let stats = *self.node.stats().borrow();
+        self.status.send_replace(Status {
+            name: self.name.to_string(),
+            keep: match self.keep {
+                Keep::All => "all",
+                Keep::Window => "window",
+            },
+            peer_id: self.node.peer_id().to_owned(),
+            peers: stats.peers,
+            gone_s: gone.map(|gone| gone.as_secs()),
+            sequence: newest.map(|told| told.sequence),
+            newest_root: newest.map(|told| told.root.clone()),
+            root,
+            ended,
+            last_segment: video.and_then(|video| video.last),
+            behind_ms,
+            fetching: self.follower.under_way().map(|told| told.root.clone()),
+            catching_up: self.earlier.under_way.map(|root| root.to_string()),
+            missing: self.earlier.missing.clone(),
+            refused: self.refused,
+            refusal: self.refusal.clone(),
+            failure: self.failure.clone(),
+            stored_bytes: stats.stored_bytes,
+            limit_bytes: stats.limit_bytes,
+        });
+    }
+}
+
+fn told(record: &NameRecord) -> Told {
+    Told {
+        root: record.root.to_string(),
+        sequence: record.sequence,
+        expires: record.expires.max(UNIX_EPOCH),
+    }
+}
+
+/// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next.
+async fn while_connected(node: &Node, job: Job) -> Result<Taken, TakeError> {
+    let mut stats = node.stats();
+    let alone = async {
+        match stats.wait_for(|stats| stats.peers == 0).await {
+            Ok(_) => "nobody is connected",
+            Err(_) => "the node has stopped",
+        }
+    };
+    tokio::select! {
+        biased;
+        taken = take::take(node, job) => taken,
+        why = alone => Err(TakeError::Failed(why.to_owned())),
+    }
+}

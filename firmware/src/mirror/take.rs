@@ -1,0 +1,238 @@
+//! Fetching one root of a broadcast, looking at it, and taking it over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use cid::Cid;
+use futures::TryStreamExt as _;
+use node::{AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError};
+use stream::media::Rendition;
+use stream::mirrored::{self, DESCRIPTION, Description, MOST_BYTES, Mirrored};
+
+use super::Keep;
+
+/// A description has one line.
+const MOST_DESCRIPTION: u64 = 4 << 10;
+
+/// A broadcast as viewers get it.
+#[derive(Debug, Clone)]
+pub(super) struct Taken {
+    pub(super) id: BroadcastId,
+    pub(super) root: Cid,
+    pub(super) description: Description,
+    /// `/live/index.m3u8`.
+    pub(super) index: String,
+    pub(super) playlists: BTreeMap<Rendition, Mirrored>,
+}
+
+impl Taken {
+    /// The box has closed it.
+    pub(super) fn ended(&self) -> bool {
+        self.playlists.values().all(|playlist| playlist.ended)
+    }
+}
+
+/// Why a root was not taken over.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TakeError {
+    /// It is not such as may be served, and never will be.
+    #[error("{0}")]
+    Refused(String),
+    /// There is no room for it.
+    #[error("{0}")]
+    Full(StoreError),
+    /// For now.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<AdoptError> for TakeError {
+    fn from(error: AdoptError) -> TakeError {
+        match error {
+            AdoptError::Refused(_) => TakeError::Refused(error.to_string()),
+            AdoptError::Store(error @ (StoreError::Full { .. } | StoreError::DiskFull)) => {
+                TakeError::Full(error)
+            }
+            error => TakeError::Failed(error.to_string()),
+        }
+    }
+}
+
+impl From<StoreError> for TakeError {
+    fn from(error: StoreError) -> TakeError {
+        AdoptError::from(error).into()
+    }
+}
+
+/// What to take over.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    pub(super) root: Cid,
+    /// The record that names it; an earlier broadcast has none.
+    pub(super) record: Option<NameRecord>,
+    pub(super) place: Place,
+    pub(super) keep: Keep,
+    /// The broadcast of which this process has taken over a root already.
+    pub(super) trusted: Option<BroadcastId>,
+}
+
+/// Fetches what is new, verifies it and takes it over. When it returns, all of it is durable.
+pub(super) async fn take(node: &Node, job: Job) -> Result<Taken, TakeError> {
+    let newest = job.record.is_some();
+    let mut fetch = node.fetch(job.root, newest);
+    let description = description(&mut fetch).await?;
+    let (index, playlists) = playlists(&mut fetch).await?;
+    let known = stored(node, &description).await?;
+    let before = match &known {
+        Some((id, Some(root))) => read_stored(node, *id, *root).await.ok(),
+        _ => None,
+    };
+    for (rendition, playlist) in &playlists {
+        let before = before.as_ref().and_then(|it| it.playlists.get(rendition));
+        if let Some(before) = before {
+            playlist
+                .follows(before)
+                .map_err(|error| refused(format!("{}/live.m3u8: {error}", rendition.name())))?;
+        }
+    }
+    let named: BTreeSet<String> = (playlists.values())
+        .flat_map(|playlist| playlist.files.iter().cloned())
+        .collect();
+    let mut held = BTreeMap::new();
+    if let Some((id, _)) = known {
+        fetch.goes_on_from(id, job.trusted == Some(id));
+        if job.keep == Keep::Window {
+            held = node.files_of(id).await?;
+        }
+    }
+    let wanted = |path: &str| job.keep == Keep::All || in_window(path, &named);
+    let tree = fetch.tree(&wanted).await?;
+    if let Some(path) = tree.replaced().find(|path| is_media(path)) {
+        return Err(refused(format!("{path} was published with other bytes")));
+    }
+    let new: BTreeSet<&str> = tree.new_files().collect();
+    let before_named: BTreeSet<&str> = (before.iter())
+        .flat_map(|before| before.playlists.values())
+        .flat_map(|playlist| playlist.files.iter().map(String::as_str))
+        .collect();
+    let lacking: Vec<&str> = (named.iter().map(String::as_str))
+        .filter(|path| !new.contains(path) && !before_named.contains(path))
+        .collect();
+    if !lacking.is_empty() {
+        let stored = match known {
+            Some((id, _)) => node.files_of(id).await?,
+            None => BTreeMap::new(),
+        };
+        if let Some(path) = lacking.iter().find(|path| !stored.contains_key(**path)) {
+            return Err(refused(format!(
+                "a playlist names {path}, which is not there"
+            )));
+        }
+    }
+    let left: Vec<String> = (held.into_keys()).filter(|path| !wanted(path)).collect();
+
+    let meta = serde_json::to_vec(&description).expect("plain data");
+    let id = match known {
+        Some((id, _)) => id,
+        None => node
+            .begin_at(job.place, meta.clone())
+            .await?
+            .ok_or_else(|| refused("there is no number left for it".to_owned()))?,
+    };
+    let taken = Taken {
+        id,
+        root: job.root,
+        description,
+        index,
+        playlists,
+    };
+    let finish = taken.ended();
+    fetch
+        .adopt(id, tree, &left, meta, finish, job.record)
+        .await?;
+    Ok(taken)
+}
+
+fn refused(why: String) -> TakeError {
+    TakeError::Refused(why)
+}
+
+fn is_media(path: &str) -> bool {
+    path.ends_with(".m4s") || path.ends_with(".mp4")
+}
+
+/// Of what lies in a broadcast's directory: all but the segments before the window, and the playlists that name them.
+fn in_window(path: &str, named: &BTreeSet<String>) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    match name {
+        "event.m3u8" | "vod.m3u8" => false,
+        _ => !is_media(name) || named.contains(path),
+    }
+}
+
+async fn description(fetch: &mut Fetch) -> Result<Description, TakeError> {
+    let bytes = fetch.file(DESCRIPTION, MOST_DESCRIPTION).await?;
+    let bytes = bytes.ok_or_else(|| refused(format!("it has no {DESCRIPTION}")))?;
+    serde_json::from_slice(&bytes).map_err(|error| refused(format!("{DESCRIPTION}: {error}")))
+}
+
+async fn playlists(
+    fetch: &mut Fetch,
+) -> Result<(String, BTreeMap<Rendition, Mirrored>), TakeError> {
+    let mut read = BTreeMap::new();
+    let index = text(fetch.file("index.m3u8", MOST_BYTES).await?, "index.m3u8")?;
+    let (index, renditions) =
+        mirrored::read_index(&index).map_err(|error| refused(format!("index.m3u8: {error}")))?;
+    for rendition in renditions {
+        let path = format!("{}/live.m3u8", rendition.name());
+        let playlist = text(fetch.file(&path, MOST_BYTES).await?, &path)?;
+        let playlist = Mirrored::read(rendition, &playlist)
+            .map_err(|error| refused(format!("{path}: {error}")))?;
+        read.insert(rendition, playlist);
+    }
+    Ok((index, read))
+}
+
+fn text(bytes: Option<Bytes>, path: &str) -> Result<String, TakeError> {
+    let bytes = bytes.ok_or_else(|| refused(format!("it has no {path}")))?;
+    String::from_utf8(bytes.into()).map_err(|_| refused(format!("{path} is no text")))
+}
+
+/// The stored broadcast of this description.
+async fn stored(
+    node: &Node,
+    description: &Description,
+) -> Result<Option<(BroadcastId, Option<Cid>)>, TakeError> {
+    let mut stored = node.broadcasts().await?.into_iter();
+    let found = stored.find(|stored| {
+        let meta: Option<Description> = serde_json::from_slice(&stored.meta).ok();
+        meta.is_some_and(|meta| meta.identity() == description.identity())
+    });
+    Ok(found.map(|stored| (stored.id, stored.root)))
+}
+
+/// What is stored of a broadcast, as it was taken over.
+pub(super) async fn read_stored(node: &Node, id: BroadcastId, root: Cid) -> anyhow::Result<Taken> {
+    let index = read(node, root, "index.m3u8").await?;
+    let (index, renditions) = mirrored::read_index(&index)?;
+    let mut playlists = BTreeMap::new();
+    for rendition in renditions {
+        let text = read(node, root, &format!("{}/live.m3u8", rendition.name())).await?;
+        playlists.insert(rendition, Mirrored::read(rendition, &text)?);
+    }
+    Ok(Taken {
+        id,
+        root,
+        description: serde_json::from_str(&read(node, root, DESCRIPTION).await?)?,
+        index,
+        playlists,
+    })
+}
+
+async fn read(node: &Node, root: Cid, path: &str) -> anyhow::Result<String> {
+    let Resolved::File { cid, .. } = node.resolve(root, path).await? else {
+        anyhow::bail!("{path} is a directory");
+    };
+    let pieces: Vec<Bytes> = node.read(cid, 0..MOST_BYTES).try_collect().await?;
+    Ok(String::from_utf8(pieces.concat())?)
+}

@@ -1,0 +1,110 @@
+//! A mirror: a process of the real binary that follows a box.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::{http, podium, wait_for};
+
+/// A running mirror. Dropping it kills it.
+#[derive(Debug)]
+pub struct Mirror {
+    child: Child,
+    pub ready: Value,
+    pub viewer: String,
+    pub operator: String,
+    log: PathBuf,
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        podium::show_log("mirror", &self.log);
+    }
+}
+
+impl Mirror {
+    /// Starts a mirror of `name` with its data in `dir` and waits until it is ready.
+    pub fn start(dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
+        std::fs::create_dir_all(dir).expect("the directory can be made");
+        let config = dir.join("mirror.toml");
+        std::fs::write(&config, "[node]\nmdns = false\n").expect("the config can be written");
+        let log = dir.join("mirror.log");
+        let stderr = (std::fs::OpenOptions::new().create(true).append(true))
+            .open(&log)
+            .expect("the log can be written");
+        let mut child = Command::new(podium::binary())
+            .args(["mirror", name, "--viewer", "127.0.0.1:0"])
+            .args(["--operator", "127.0.0.1:0", "--listen"])
+            .arg("/ip4/127.0.0.1/tcp/0")
+            .arg("--config")
+            .arg(&config)
+            .arg("--data-dir")
+            .arg(dir.join("data"))
+            .args(arguments)
+            .env("RUST_BACKTRACE", "0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("podium starts");
+        let ready = podium::ready(&mut child, &log);
+        let address = |key: &str| ready[key].as_str().expect("an address").to_owned();
+        Mirror {
+            viewer: address("viewer"),
+            operator: address("operator"),
+            child,
+            ready,
+            log,
+        }
+    }
+
+    pub fn status(&self) -> Value {
+        http::get(&format!("{}/api/v1/status", self.operator)).json()
+    }
+
+    /// `/api/v1/public`, as viewers get it.
+    pub fn public(&self) -> Value {
+        http::get(&format!("{}/api/v1/public", self.viewer)).json()
+    }
+
+    /// Waits until it says that the box is gone, or that it is there.
+    pub fn wait_for_gone(&self, gone: bool) {
+        wait_for(&format!("gone = {gone} of the mirror"), || {
+            (self.public()["mirror"]["gone"] == gone).then_some(())
+        });
+    }
+
+    pub fn get(&self, path: &str) -> http::Answer {
+        http::get(&format!("{}{path}", self.viewer))
+    }
+
+    /// Waits until it serves this root.
+    pub fn wait_for_root(&self, root: &str) {
+        wait_for(&format!("{root} on the mirror"), || {
+            (self.status()["root"] == root).then_some(())
+        });
+    }
+
+    /// Waits until it serves the video up to this segment, at the least.
+    pub fn wait_for_segment(&self, number: u64) {
+        wait_for(&format!("segment {number} on the mirror"), || {
+            (self.status()["last_segment"].as_u64()? >= number).then_some(())
+        });
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("the mirror runs");
+    }
+
+    /// Waits for its end; the exit status, `None` if a signal ended it.
+    pub fn join(mut self) -> Option<i32> {
+        wait_for("the mirror to end", || {
+            self.child.try_wait().expect("a child")
+        })
+        .code()
+    }
+}

@@ -1,0 +1,489 @@
+//! `podium mirror`: what it has equals what the box published, whatever happens to box, mirror and the link between them.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::kubo::Kubo;
+use tests::relay::Relay;
+use tests::{Config, Mirror, Podium, hls, http, judge, wait_for};
+
+fn name(podium: &Podium) -> String {
+    podium.ready["ipns"].as_str().unwrap().to_owned()
+}
+
+/// The box's TCP address, and the peer id behind it.
+fn tcp(podium: &Podium) -> (SocketAddr, String) {
+    let listen = podium.ready["listen"].as_array().unwrap();
+    let mut listen = listen.iter().map(|it| it.as_str().unwrap());
+    let found = listen.find(|it| it.contains("/tcp/") && !it.contains("/ws"));
+    let parts: Vec<&str> = found.unwrap().split('/').collect();
+    let address = format!("{}:{}", parts[2], parts[4]).parse().unwrap();
+    (
+        address,
+        podium.ready["peer_id"].as_str().unwrap().to_owned(),
+    )
+}
+
+fn multiaddress(address: SocketAddr, peer: &str) -> String {
+    format!("/ip4/{}/tcp/{}/p2p/{peer}", address.ip(), address.port())
+}
+
+fn peer(podium: &Podium) -> String {
+    let (address, id) = tcp(podium);
+    multiaddress(address, &id)
+}
+
+fn root(podium: &Podium) -> String {
+    podium.status()["node"]["root"].as_str().unwrap().to_owned()
+}
+
+/// Waits until box and mirror have the same root.
+fn caught_up(podium: &Podium, mirror: &Mirror) -> String {
+    wait_for("the mirror to have caught up", || {
+        let root = root(podium);
+        (mirror.status()["root"] == *root).then_some(root)
+    })
+}
+
+/// Every block below a root, in order: equal bytes are an equal broadcast.
+fn car(viewer: &str, root: &str) -> Vec<u8> {
+    let answer = http::get(&format!(
+        "{viewer}/ipfs/{root}?format=car&car-order=dfs&car-dups=n"
+    ));
+    assert_eq!(answer.status, 200, "{viewer} {root}");
+    answer.body
+}
+
+fn same(podium: &Podium, mirror: &Mirror, root: &str) {
+    let (there, here) = (car(&podium.viewer, root), car(&mirror.viewer, root));
+    assert!(there == here, "{} and {} bytes", there.len(), here.len());
+}
+
+/// The box's playlist without what only the box can serve.
+fn without_low_latency(text: &str) -> String {
+    let low_latency = [
+        "#EXT-X-SERVER-CONTROL",
+        "#EXT-X-PART",
+        "#EXT-X-PRELOAD-HINT",
+        "#EXT-X-RENDITION-REPORT",
+        "#EXT-X-VERSION",
+    ];
+    let lines = text.lines();
+    let plain = lines.filter(|line| !low_latency.iter().any(|tag| line.starts_with(tag)));
+    plain.map(|line| format!("{line}\n")).collect()
+}
+
+/// Plays what the mirror names, byte for byte as the box has it.
+fn same_live(podium: &Podium, mirror: &Mirror) {
+    for rendition in ["video", "audio"] {
+        let answer = mirror.get(&format!("/live/{rendition}.m3u8"));
+        assert_eq!(answer.status, 200);
+        let text = answer.text();
+        assert!(!text.contains("#EXT-X-PART"), "{text}");
+        let playlist = hls::media_playlist(&answer.body);
+        for segment in &playlist.segments {
+            let path = format!("/live/{}", segment.uri);
+            let there = http::get(&format!("{}{path}", podium.viewer));
+            let here = mirror.get(&path);
+            assert_eq!((there.status, here.status), (200, 200), "{path}");
+            assert!(there.body == here.body, "{path}");
+        }
+    }
+}
+
+#[test]
+fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &name,
+        &["--peer", &peer(&podium)],
+    );
+    assert_eq!(mirror.get("/live/video.m3u8").status, 404);
+    podium.go_live();
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let root = wait_for("another root on the mirror", || {
+            let root = mirror.status()["root"].as_str()?.to_owned();
+            (!seen.contains(&root)).then_some(root)
+        });
+        same(&podium, &mirror, &root);
+        same_live(&podium, &mirror);
+        seen.push(root);
+    }
+    let public = mirror.public();
+    assert_eq!(public["live"], true, "{public}");
+    assert_eq!(public["mirror"]["of"], *name, "{public}");
+    assert_eq!(public["mirror"]["gone"], false, "{public}");
+    if judge::have_chromium() {
+        let screenshot = dir.path().join("watch.png");
+        let screenshot = screenshot.to_str().unwrap();
+        let page = judge::node("watch.mjs", &[&mirror.viewer, screenshot, "8"]);
+        assert_eq!(page["played"], true, "{page}");
+        assert_eq!(page["page_errors"], serde_json::json!([]), "{page}");
+    }
+    podium.stop();
+    let last = caught_up(&podium, &mirror);
+    same(&podium, &mirror, &last);
+    for rendition in ["video", "audio"] {
+        let file = format!("/live/{rendition}.m3u8");
+        let there = http::get(&format!("{}{file}", podium.viewer)).text();
+        let here = mirror.get(&file).text();
+        assert_eq!(without_low_latency(&here), without_low_latency(&there));
+        assert!(here.ends_with("#EXT-X-ENDLIST\n"));
+    }
+    let index = mirror.get("/live/index.m3u8").text();
+    assert_eq!(index, podium.live("index.m3u8").text());
+    let record = format!("/routing/v1/ipns/{name}");
+    let there = http::get(&format!("{}{record}", podium.viewer)).body;
+    assert_eq!(mirror.get(&record).body, there);
+    assert_eq!(mirror.status()["gone_s"], Value::Null);
+
+    podium.signal(Signal::KILL);
+    podium.join();
+    mirror.wait_for_gone(true);
+    assert!(mirror.status()["gone_s"].as_u64() >= Some(15));
+    let named = mirror.get(&format!("/ipns/{name}/video/vod.m3u8"));
+    assert_eq!(named.status, 200);
+    assert!(hls::media_playlist(&named.body).end_list);
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let data = dir.path().join("mirror/data");
+    let data = data.to_str().unwrap();
+    let fsck = tests::podium(&["fsck", "--data-dir", data]);
+    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+    let list = tests::podium(&["list", "--data-dir", data]);
+    assert!(
+        list.stdout.contains(&last),
+        "{}{}",
+        list.stdout,
+        list.stderr
+    );
+    // Nobody takes one for the other.
+    let other = dir.path().join("data");
+    let free = ["--viewer", "127.0.0.1:0", "--operator", "127.0.0.1:0"];
+    let command = ["mirror", &name, "--data-dir", other.to_str().unwrap()];
+    let refused = tests::podium(&[&command[..], &free].concat());
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.stderr.contains("a name of its own"),
+        "{}",
+        refused.stderr
+    );
+    let refused = Podium::refuse(&dir.path().join("mirror"), &Config::default());
+    assert_eq!(refused.code, Some(2));
+    assert!(
+        refused.stderr.contains("of a mirror of"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn it_follows_by_asking_alone_and_keeps_only_the_window() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        extra: "[hls]\nsegment_ms = 1000\nwindow_s = 20\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    let name = name(&podium);
+    let asks = ["--no-pubsub", "--peer", &podium.viewer];
+    let all = Mirror::start(&dir.path().join("all"), &name, &asks);
+    let mut seen: Vec<String> = Vec::new();
+    while seen.len() < 3 {
+        let root = wait_for("another root on the mirror", || {
+            let root = all.status()["root"].as_str()?.to_owned();
+            (!seen.contains(&root)).then_some(root)
+        });
+        same(&podium, &all, &root);
+        seen.push(root);
+    }
+    podium.wait_for_segments(26);
+    let first = hls::live(&podium, "video").media_sequence;
+    assert!(first > 0);
+    let window = [&asks[..], &["--keep", "window"]].concat();
+    let window = Mirror::start(&dir.path().join("window"), &name, &window);
+    window.wait_for_segment(26);
+    podium.stop();
+    let last = caught_up(&podium, &window);
+    same_live(&podium, &window);
+    caught_up(&podium, &all);
+    same(&podium, &all, &last);
+    let on = |mirror: &Mirror, path: &str| mirror.get(&format!("/ipfs/{last}/{path}")).status;
+    for (path, kept) in [
+        ("video/live.m3u8", true),
+        ("video/vod.m3u8", false),
+        ("video/event.m3u8", false),
+        ("video/0000/0.m4s", false),
+        ("player.html", true),
+    ] {
+        assert_eq!(on(&all, path), 200, "{path}");
+        assert_eq!(on(&window, path) == 200, kept, "{path}");
+    }
+    window.signal(Signal::TERM);
+    assert_eq!(window.join(), Some(0));
+    let data = dir.path().join("window/data");
+    let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+}
+
+#[test]
+fn nothing_is_lost_while_box_or_mirror_are_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    let (address, id) = tcp(&podium);
+    let relay = Relay::to(address);
+    let place = dir.path().join("mirror");
+    let through = multiaddress(relay.address(), &id);
+    let peer = ["--peer", through.as_str()];
+    let mirror = Mirror::start(&place, &name, &peer);
+    podium.go_live();
+    mirror.wait_for_segment(1);
+
+    // The mirror is killed, and what it had it has when it comes back to a box that cannot be reached.
+    mirror.signal(Signal::KILL);
+    mirror.join();
+    relay.cut();
+    let mirror = Mirror::start(&place, &name, &peer);
+    let had = mirror.status()["root"].as_str().unwrap().to_owned();
+    same(&podium, &mirror, &had);
+    relay.mend(address);
+    caught_up(&podium, &mirror);
+
+    // It is away while one broadcast ends, another comes and goes, and a third begins.
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let mut roots = Vec::new();
+    for _ in 0..2 {
+        podium.wait_for_segments(3);
+        podium.stop();
+        roots.push(root(&podium));
+        podium.go_live();
+    }
+    let mirror = Mirror::start(&place, &name, &peer);
+    caught_up(&podium, &mirror);
+    for root in &roots {
+        wait_for("an earlier broadcast on the mirror", || {
+            let path = format!("/ipfs/{root}/vod.m3u8");
+            (mirror.get(&path).status == 200).then_some(())
+        });
+        wait_for("the end of catching up", || {
+            mirror.status()["catching_up"].is_null().then_some(())
+        });
+        same(&podium, &mirror, root);
+    }
+    assert_eq!(mirror.status()["missing"], Value::Array(Vec::new()));
+
+    // The box loses its power in the middle of a broadcast, and comes back with it.
+    podium.signal(Signal::KILL);
+    podium.join();
+    mirror.wait_for_gone(true);
+    let public = mirror.public();
+    assert_eq!(
+        (&public["live"], &public["state"]),
+        (&true.into(), &"retrying".into())
+    );
+    same_live_alone(&mirror);
+    let podium = Podium::start(dir.path(), &Config::default());
+    relay.mend(tcp(&podium).0);
+    podium.wait_for_state("live");
+    mirror.wait_for_gone(false);
+    podium.stop();
+    let last = caught_up(&podium, &mirror);
+    same(&podium, &mirror, &last);
+}
+
+/// Everything that the mirror's playlists name is there.
+fn same_live_alone(mirror: &Mirror) {
+    let playlist = hls::media_playlist(&mirror.get("/live/video.m3u8").body);
+    assert!(!playlist.segments.is_empty());
+    for segment in &playlist.segments {
+        let path = format!("/live/{}", segment.uri);
+        assert_eq!(mirror.get(&path).status, 200, "{path}");
+    }
+}
+
+#[test]
+fn a_link_that_breaks_again_and_again_costs_nothing_but_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let (address, id) = tcp(&podium);
+    let relay = Relay::to(address);
+    // Less than a segment of both renditions.
+    relay.breaks_after(Some(500 << 10));
+    let through = multiaddress(relay.address(), &id);
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &name(&podium),
+        &["--peer", through.as_str()],
+    );
+    podium.go_live();
+    podium.wait_for_segments(5);
+    relay.cut();
+    podium.wait_for_segments(8);
+    relay.mend(address);
+    mirror.wait_for_segment(1);
+    podium.wait_for_segments(12);
+    podium.stop();
+    relay.breaks_after(None);
+    let last = caught_up(&podium, &mirror);
+    same(&podium, &mirror, &last);
+}
+
+/// Answers every request for a name's record with the same bytes, or that it has none.
+fn impostor() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let record: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let shared = record.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request);
+            let body = shared.lock().unwrap().clone();
+            let status = if body.is_empty() {
+                "404 Not Found"
+            } else {
+                "200 OK"
+            };
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/vnd.ipfs.ipns-record\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = stream.write_all(head.as_bytes());
+            let _ = stream.write_all(&body);
+        }
+    });
+    (address, record)
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_old_forged_or_goes_back_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    podium.go_live();
+    let record = |podium: &Podium| {
+        let name = podium.ready["ipns"].as_str().unwrap();
+        http::get(&format!("{}/routing/v1/ipns/{name}", podium.viewer)).body
+    };
+    let old = record(&podium);
+    let (impostor, says) = impostor();
+    *says.lock().unwrap() = old.clone();
+    let (address, id) = tcp(&podium);
+    let relay = Relay::to(address);
+    let through = multiaddress(relay.address(), &id);
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &name,
+        &["--peer", &through, "--peer", &impostor],
+    );
+    mirror.wait_for_segment(2);
+    podium.signal(Signal::KILL);
+    podium.join();
+    let refused = |why: &str| {
+        wait_for(&format!("a refusal: {why}"), || {
+            let refusal = mirror.status()["refusal"].as_str()?.to_owned();
+            refusal.contains(why).then_some(())
+        });
+    };
+    let served = mirror.status()["root"].clone();
+    // Nobody tells any more, so the impostor is asked.
+    refused("is older than");
+    let mut forged = old.clone();
+    let middle = forged.len() / 2;
+    forged[middle] ^= 1;
+    *says.lock().unwrap() = forged;
+    refused("a record: ");
+    says.lock().unwrap().clear();
+    assert_eq!(mirror.status()["root"], served);
+
+    // The box's card is restored from a copy: its records are genuine and newer, and what they name goes back.
+    let data = dir.path().join("data");
+    let saved = dir.path().join("saved");
+    copy(&data, &saved);
+    let last = mirror.status()["last_segment"].as_u64().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    relay.mend(tcp(&podium).0);
+    mirror.wait_for_segment(last + 3);
+    podium.signal(Signal::KILL);
+    podium.join();
+    let served = mirror.status()["last_segment"].as_u64().unwrap();
+    std::fs::remove_dir_all(&data).unwrap();
+    copy(&saved, &data);
+    let podium = Podium::start(dir.path(), &Config::default());
+    relay.mend(tcp(&podium).0);
+    // At first its last segment is an older one. Further on its numbers come again, and other segments behind them.
+    refused("was published with other bytes");
+    assert_eq!(mirror.status()["last_segment"].as_u64(), Some(served));
+    same_live_alone(&mirror);
+    // Another broadcast is followed again.
+    podium.stop();
+    podium.go_live();
+    let root = caught_up(&podium, &mirror);
+    same(&podium, &mirror, &root);
+}
+
+/// The lines of the README between these two.
+fn recipe(begin: &str, end: &str) -> String {
+    let readme = std::fs::read_to_string(tests::root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once(begin).expect("the README has the recipe");
+    rest.split_once(end).expect("and its end").0.to_owned()
+}
+
+#[test]
+fn kubo_mirrors_by_the_recipe_of_the_readme() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    kubo.shell(&recipe("```sh\n# A Kubo that listens\n", "```"), &[]);
+    kubo.start();
+    podium.go_live();
+    let variables = [("NAME", name.as_str()), ("BOX", &peer(&podium))];
+    let script = recipe("```sh\n# follows and pins\n", "```");
+    let mut follows = kubo.spawn_shell(&script, &variables);
+    let pinned = |root: &str| {
+        let pins = kubo.try_run(&["pin", "ls", "--type=recursive", "--quiet"]);
+        let pins = String::from_utf8(pins.unwrap_or_default()).unwrap();
+        pins.lines().any(|pin| pin == root)
+    };
+    podium.wait_for_segments(3);
+    podium.stop();
+    let last = root(&podium);
+    wait_for("the pin of the whole broadcast", || {
+        pinned(&last).then_some(())
+    });
+    let _ = follows.kill();
+    let _ = follows.wait();
+    let there = car(&podium.viewer, &last);
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    assert!(car(&kubo.gateway(), &last) == there);
+    let named = http::get(&format!("{}/ipns/{name}/video/vod.m3u8", kubo.gateway()));
+    assert!(hls::media_playlist(&named.body).end_list);
+}
