@@ -161,7 +161,7 @@ fn on_usb(video: PathBuf, usb: PathBuf, name: String, sounds: &[Sound]) -> Card 
     }
 }
 
-/// Drivers of the camera's connector. Since Linux 6.x their video nodes leave the timings to the subdevice of the chip.
+/// Drivers of the camera's connector. The newer ones leave the timings to the subdevice of the chip.
 const RECEIVERS: [&str; 2] = ["unicam", "rp1-cfe"];
 
 fn on_board(

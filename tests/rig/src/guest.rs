@@ -28,6 +28,9 @@ pub const ADDRESS: u8 = 0x3c;
 /// What every reply begins with: the kernel and user-mode Linux itself write on the line too while they start.
 pub const MARK: &str = "rig>";
 
+/// The card in its socket, as the kernel shows it.
+const CARD: &str = "/sys/bus/usb/devices/1-1";
+
 #[derive(Debug)]
 struct Hardware {
     gpio: Chip,
@@ -131,8 +134,14 @@ impl Hardware {
     fn perform(&mut self, request: Request) -> io::Result<Reply> {
         match request {
             Request::Plug(card) => {
-                // The kernel frees the port a moment after the plug is pulled.
+                // No hand is so fast that the kernel still sets up the card that was pulled out: it would take the two for one, and leave it
+                // without a configuration.
                 self.card = None;
+                retry(|| match fs::exists(CARD)? {
+                    true => Err(io::Error::other("the last card is still there")),
+                    false => Ok(()),
+                })?;
+                // The kernel frees the port a moment after that.
                 self.card = Some(retry(|| Plugged::new(card.clone()))?);
             }
             Request::Unplug => self.card = None,
@@ -240,9 +249,9 @@ impl Hardware {
     }
 }
 
-/// Tries for two seconds.
+/// Tries for half a minute: the kernel waits up to five seconds for each answer of a card that is gone.
 fn retry<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    for _ in 0..40 {
+    for _ in 0..600 {
         if let Ok(done) = what() {
             return Ok(done);
         }

@@ -90,10 +90,11 @@ impl Published {
     }
 
     /// The published flashes with what the card did. The card's flashes have uneven distances, so a row of them fits in one place
-    /// only. A flash that was lost on its way is left out.
+    /// only. A flash that was lost on its way is left out. Where the machine held up the sound, the stream's time steps against the
+    /// card's by up to a tenth of a second or two (seen), so a quarter of a long row has to fit, and the rest to be near.
     ///
     /// # Panics
-    /// Where it fits nowhere: less than half of either have a partner.
+    /// Where it fits nowhere.
     pub fn matched(&self, sent: &[Flash]) -> Vec<(f64, Flash)> {
         let published = self.flashes();
         let pairs = |shift: f64, near: f64| -> Vec<(f64, Flash)> {
@@ -114,8 +115,9 @@ impl Published {
             .unwrap_or_default();
         let fit = pairs(shift, NEAR).len();
         let enough = published.len().min(sent.len());
+        // Of one that belongs elsewhere one flash in ten or so fits.
         assert!(
-            fit > 0 && fit * 2 >= enough,
+            fit > 0 && fit * 4 >= enough && fit * 2 >= enough.min(10),
             "{published:?} is not {sent:?}"
         );
         pairs(shift, SAME)
