@@ -74,12 +74,14 @@ impl Standing {
             Some(0) => Standing::Garbage,
             Some(_) => Standing::Named,
             // Most blocks are named once, and have no row.
-            None => match held(cid).map_err(HostError::Io)? {
-                Some(_) => Standing::Named,
-                None => Standing::Unknown,
-            },
+            None if is_here(cid, held)? => Standing::Named,
+            None => Standing::Unknown,
         })
     }
+}
+
+fn is_here(cid: &Cid, held: Held<'_>) -> Result<bool, StoreError> {
+    Ok(held(cid).map_err(HostError::Io)?.is_some())
 }
 
 /// What lies in a directory of the journal.
@@ -217,11 +219,11 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Prepares an adoption. Each block that it names and does not bring must be named already, or be among those `fetched`.
+    /// Prepares an adoption. Each block that it names and does not bring must be here, and not be `leaving`.
     pub(crate) fn stage_adoption(
         &self,
         adoption: &Adoption,
-        fetched: &HashSet<Cid>,
+        leaving: &HashSet<Cid>,
         held: Held<'_>,
     ) -> Result<Staged, AdoptError> {
         let transaction = self.write().map_err(AdoptError::from)?;
@@ -250,8 +252,12 @@ impl Journal {
                     match adoption.blocks.get(cid) {
                         Some(bytes) => change.add(*cid, bytes.clone()),
                         None => {
-                            let named = Standing::of(cid, &blocks, held)? == Standing::Named;
-                            if !named && !fetched.contains(cid) {
+                            let there = match Standing::of(cid, &blocks, held)? {
+                                Standing::Named => true,
+                                Standing::Garbage => !leaving.contains(cid) && is_here(cid, held)?,
+                                Standing::Unknown => false,
+                            };
+                            if !there {
                                 return Err(AdoptError::Vanished(*cid));
                             }
                             change.name(cid);

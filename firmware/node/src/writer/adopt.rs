@@ -224,10 +224,12 @@ impl Writer {
     }
 
     async fn stage_adoption(&self, adoption: &Arc<Adoption>) -> Result<Staged, AdoptError> {
-        let (adoption, held, journal) = (adoption.clone(), self.held.clone(), self.journal.clone());
+        let (adoption, journal) = (adoption.clone(), self.journal.clone());
+        let leaving = self.removal.iter().flat_map(|removal| &removal.cids);
+        let leaving: HashSet<Cid> = leaving.copied().collect();
         let store = self.store.clone();
         let staged = crate::blocking(move || {
-            journal.stage_adoption(&adoption, &held, &|cid| store.length(cid))
+            journal.stage_adoption(&adoption, &leaving, &|cid| store.length(cid))
         });
         let staged = staged.await;
         if matches!(staged, Err(AdoptError::Store(StoreError::Journal(_)))) {
