@@ -69,12 +69,12 @@ fn main() {
         ("segments missed", gaps(&arrivals) as f64, 0),
         ("times that the record's sequence fell", falls as f64, 0),
         (
-            "segment complete until the name means it, median, ms",
+            "segment complete, by its date, until the name means it, median, ms",
             quantile(named, 0.5),
             0,
         ),
         (
-            "segment complete until it is read, median, ms",
+            "segment complete, by its date, until it is read, median, ms",
             quantile(read(), 0.5),
             0,
         ),

@@ -201,7 +201,8 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>
         "{seconds} s of one recording, 1080p30, {:.1} Mbit/s, segments of {SEGMENT} s, published twice at the same time on {}; a Kubo \
          that follows both by IPNS over PubSub, asked every {} ms, is counted on neither side.\n\
          podium: the whole process, with source = \"encoded\". The old way: ffmpeg -c copy, the script and its `ipfs` processes, and Kubo \
-         with Pubsub and without routing. Readable: the name means it, the playlist lists it, and all its bytes were read there.",
+         with Pubsub and without routing. Readable: the name means it, the playlist lists it, and all its bytes were read there. Complete: by the date in the box's playlist, \
+         and by the time of ffmpeg's file.",
         bitrate / 1e6,
         proc::machine(),
         POLL.as_millis(),

@@ -38,7 +38,8 @@ fn resolve(kubo: &Kubo, name: &str) -> Option<String> {
 }
 
 /// What the box lists below a root. A segment is complete when the next one begins: its date and its length say when, by this
-/// machine's clock.
+/// machine's clock. A run's dates stand on its first picture: where that came late, as with a slow start of the encoder, all are late by
+/// as much, and delays are too short by as much.
 pub fn of_podium(kubo: &Kubo, root: &str) -> Option<Listed> {
     let mut listed = Listed::new();
     for rendition in ["video", "audio"] {

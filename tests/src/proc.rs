@@ -158,7 +158,11 @@ mod tests {
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let burner = std::thread::Builder::new().name("burner".into());
-            let burn = || while !stop.load(Ordering::Relaxed) {};
+            let burn = || {
+                while !stop.load(Ordering::Relaxed) {
+                    std::hint::spin_loop()
+                }
+            };
             burner.spawn_scoped(scope, burn).unwrap();
             wait_for("a tenth of a second of its time", || {
                 threads.look();

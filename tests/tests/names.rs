@@ -61,10 +61,6 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
             kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
         }
     }
-    // The newest segments as they come, none left out; `make bench-follow` does so for ten minutes.
-    let list = |root: &str| follow::of_podium(&kubo, root);
-    let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 3);
-    assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
     wait_for("the name to mean the newest root", || {
         let now = podium.root();
         kubo.wait_for_name(&name, |_| true).eq(&now).then_some(())
@@ -99,6 +95,26 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
     // Under its name, too: a daemon that has been told keeps the record.
     let named = http::get(&format!("{}/ipns/{name}/video/vod.m3u8", kubo.gateway()));
     assert_eq!(named.status, 200);
+}
+
+/// `make bench-follow` does so for ten minutes.
+#[test]
+fn kubo_reads_every_segment_as_it_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    kubo.configure("Pubsub.Enabled", "true");
+    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.start();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = name(&podium);
+    podium.go_live();
+    kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+    let list = |root: &str| follow::of_podium(&kubo, root);
+    let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 5);
+    assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
+    assert!(arrivals.iter().all(|it| it.bytes > 0), "{arrivals:?}");
 }
 
 #[test]
