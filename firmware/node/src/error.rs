@@ -176,7 +176,7 @@ pub enum AdoptError {
     Gone(BroadcastId),
     /// No peer gave the block.
     #[error("block {cid} does not come: {source}")]
-    Fetch { cid: Cid, source: HostError },
+    Fetch { cid: Cid, source: Box<HostError> },
     #[error(transparent)]
     Store(#[from] StoreError),
 }

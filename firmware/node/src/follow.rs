@@ -653,7 +653,10 @@ async fn fetch(
             break;
         }
     }
-    let bytes = fetched.map_err(|source| AdoptError::Fetch { cid, source })?;
+    let bytes = fetched.map_err(|source| AdoptError::Fetch {
+        cid,
+        source: source.into(),
+    })?;
     match bytes.len() <= unixfs::MAX_LEAF && unixfs::verifies(&cid, &bytes) {
         true => Ok(bytes),
         false => Err(AdoptError::Refused(

@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// What to keep: `all` that the box publishes, as far as the store's limit allows, or the `window` that a viewer can go back.
     #[arg(long, value_enum, default_value_t = Keep::All)]
     keep: Keep,
-    /// TOML file as the box's, of which `name`, `[viewer]`, `[operator]`, `[node]` and `[store]` are used.
+    /// TOML file as the box's, of which `data_dir`, `[viewer]`, `[operator]`, `[node]` and `[store]` are used.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where the mirror's keys, store and journal are; overrides the config. Not a box's.

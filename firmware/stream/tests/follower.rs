@@ -116,7 +116,7 @@ fn what_does_not_come_is_tried_again_ever_more_patiently() {
     assert_eq!(it.step(Event::Failed), [Action::Fetch(told(2, "b"))]);
     // What is refused does not come up again.
     assert_eq!(it.step(Event::Refused), []);
-    assert_eq!(it.after(Duration::from_secs(1)).contains(&again[0]), false);
+    assert!(!it.after(Duration::from_secs(1)).contains(&again[0]));
     assert_eq!(it.hears(&told(3, "c")), [Action::Fetch(told(3, "c"))]);
 }
 
