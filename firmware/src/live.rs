@@ -144,6 +144,16 @@ impl Live {
             .cloned()
     }
 
+    /// The newest segment of the video that is stored, and its number.
+    pub(crate) fn newest(&self) -> Option<(u64, Arc<RecentFile>)> {
+        self.recent.iter().rev().find_map(|file| {
+            let (rendition, rest) = file.path.split_once('/')?;
+            let (_, name) = rest.rsplit_once('/')?;
+            let number = name.strip_suffix(".m4s")?.parse().ok()?;
+            (rendition == Rendition::Video.name()).then(|| (number, file.clone()))
+        })
+    }
+
     /// Another broadcast begins: what was recent belongs to the one before. Its parts are listed until the first segment of the
     /// new one is stored, and leave by their numbers.
     pub(crate) fn forget(&mut self) {

@@ -16,6 +16,7 @@ mod listener;
 mod live;
 mod numbers;
 mod on_air;
+mod outside;
 mod panel;
 mod recordings;
 mod run;
