@@ -36,7 +36,7 @@ pub(crate) async fn ask(question: Question) -> Result<Vec<Bytes>, HostError> {
 }
 
 async fn begin(swarm_key: Option<PreSharedKey>) -> Result<Ipfs, rust_ipfs::Error> {
-    let builder = DefaultIpfsBuilder::with_keypair(&Keypair::generate_ed25519())?
+    let builder = DefaultIpfsBuilder::with_keypair(Keypair::generate_ed25519())?
         .with_identify(start::identify())
         .with_bitswap()
         .enable_tcp()
