@@ -142,6 +142,8 @@ fn status() -> Status {
             root: None,
             root_is_vod: false,
         },
+        uplink: stream::uplink::Uplink::default(),
+        outside: stream::reach::Outside::default(),
         disk: Facts::healthy().disk,
         segments: 0,
         unstored: 0,

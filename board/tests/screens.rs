@@ -63,6 +63,8 @@ fn idle() -> Status {
             root: None,
             root_is_vod: false,
         },
+        uplink: stream::uplink::Uplink::default(),
+        outside: stream::reach::Outside::default(),
         disk: Disk {
             free_bytes: 21_700_000_000,
             stored_bytes: 3_400_000_000,

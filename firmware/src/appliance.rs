@@ -20,8 +20,10 @@ use stream::machine::CLOCK_SANE_FROM;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
 use stream::publication::{self, Numbers, Publication, Update};
+use stream::reach::Outside;
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
+use stream::uplink::Meter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +98,7 @@ pub(crate) struct Channels {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) samples: watch::Receiver<Sample>,
     pub(crate) live: watch::Sender<Live>,
+    pub(crate) outside: watch::Receiver<Outside>,
     pub(crate) status: watch::Sender<stream::status::Status>,
 }
 
@@ -136,6 +139,8 @@ pub(crate) struct Appliance {
     gestures: Gestures,
     panel: Panel,
     sync: AvSync,
+    uplink: Meter,
+    started: Instant,
     since: Option<SystemTime>,
     /// How long this broadcast was on air in earlier lives of the process.
     aired: Duration,
@@ -164,6 +169,8 @@ impl Appliance {
             wishes: Wishes::none(&config),
             keeper: Wishes::keeper(&config),
             sync: AvSync::new(&config),
+            uplink: Meter::new(config.node.uplink_kbps),
+            started: Instant::now(),
             config,
             node,
             media,
@@ -718,6 +725,10 @@ impl Appliance {
             self.since,
         );
         status.sync = self.sync.status();
+        let sent = node::uplink::sent();
+        let running = now.saturating_duration_since(self.started);
+        status.uplink = self.uplink.read(running, sent.peers, sent.viewers);
+        status.outside = self.channels.outside.borrow().clone();
         status.hardware.splice(..0, self.board.faults.list());
         let age = status.segment_age_ms.map(Duration::from_millis);
         if stream::watchdog::alive(&status.state, age, self.config.hls.segment())

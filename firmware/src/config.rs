@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::http::Uri;
 use serde::Deserialize;
 use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
@@ -35,6 +36,12 @@ pub(crate) enum ConfigError {
 pub(crate) const VIDEO_KBPS: RangeInclusive<u32> = 100..=25_000;
 /// [`VIDEO_KBPS`] in words.
 pub(crate) const VIDEO_KBPS_ACCEPTED: &str = "100 to 25000";
+
+/// Below it the node's tenth does not carry a name's records.
+const LEAST_UPLINK_KBPS: u32 = 64;
+
+/// Gateways to be checked.
+const MOST_CHECKS: usize = 16;
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -158,6 +165,13 @@ pub(crate) struct Node {
     pub(crate) swarm_key: Option<PathBuf>,
     /// Connections that other nodes may open, 1 to 4096. Default 96.
     pub(crate) max_incoming: u32,
+    /// kbit/s that the node may send to other nodes, all of them and all transports together, 64 to 10000000. HTTP viewers go
+    /// first: what they are sent is taken off, down to a tenth of this, which the node always has. They are not held back
+    /// themselves, and other nodes on the local network are not told from those behind the uplink. Default none.
+    pub(crate) uplink_kbps: Option<u32>,
+    /// Gateways to be asked for the newest segment while on air, as `https://gateway.example`, at most 16. Those of `peers` are
+    /// asked as well. A gateway gets it from this box if it has to: it costs the uplink one part every ten seconds. Default none.
+    pub(crate) check: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -181,6 +195,8 @@ impl Default for Node {
             dht: Dht::Client,
             swarm_key: None,
             max_incoming: 96,
+            uplink_kbps: None,
+            check: Vec::new(),
         }
     }
 }
@@ -403,6 +419,13 @@ impl Config {
                 "1 to 4096",
             ),
             (
+                "[node] uplink_kbps",
+                u64::from(self.node.uplink_kbps.unwrap_or(LEAST_UPLINK_KBPS)),
+                (LEAST_UPLINK_KBPS..=10_000_000)
+                    .contains(&self.node.uplink_kbps.unwrap_or(LEAST_UPLINK_KBPS)),
+                "64 to 10000000",
+            ),
+            (
                 "[broadcast] resume_within_s",
                 self.broadcast.resume_within_s,
                 self.broadcast.resume_within_s <= 7 * 24 * 3600,
@@ -417,6 +440,20 @@ impl Config {
                     accepted,
                 });
             }
+        }
+        if let Some(base) = self.node.check.iter().find(|base| !is_http_base(base)) {
+            return Err(ConfigError::Value {
+                key: "[node] check",
+                value: base.clone(),
+                accepted: "a gateway's address without a path, as https://gateway.example or http://192.0.2.1:8080",
+            });
+        }
+        if self.node.check.len() > MOST_CHECKS {
+            return Err(ConfigError::Value {
+                key: "[node] check",
+                value: format!("{} gateways", self.node.check.len()),
+                accepted: "at most 16",
+            });
         }
         if let Err((key, value, accepted)) = self.board.check() {
             return Err(ConfigError::Value {
@@ -494,6 +531,17 @@ impl LowVideo {
         }
         Ok(())
     }
+}
+
+/// `http://host` or `https://host`, with or without a port.
+fn is_http_base(text: &str) -> bool {
+    text.parse::<Uri>().is_ok_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && matches!(uri.path(), "" | "/")
+            && uri.query().is_none()
+            && (uri.authority())
+                .is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
+    })
 }
 
 /// Labels of letters, digits and hyphens (RFC 1123 section 2.1).
@@ -607,6 +655,26 @@ segment_ms = 2000
             "[viewer]\ngateway_host = \"box.example:8080\"\n",
             "[viewer] gateway_host = box.example:8080: must be a host name without port, as box.example",
         );
+        check(
+            "[node]\nuplink_kbps = 2000\ncheck = [\"https://gateway.example\", \"http://192.0.2.1:8080/\"]\n",
+            "ok",
+        );
+        check(
+            "[node]\nuplink_kbps = 10\n",
+            "[node] uplink_kbps = 10: must be 64 to 10000000",
+        );
+        for wrong in [
+            "gateway.example",
+            "ftp://gateway.example",
+            "https://gateway.example/ipfs",
+        ] {
+            check(
+                &format!("[node]\ncheck = [\"{wrong}\"]\n"),
+                &format!(
+                    "[node] check = {wrong}: must be a gateway's address without a path, as https://gateway.example or http://192.0.2.1:8080"
+                ),
+            );
+        }
         check(
             "[hls]\nsegment_ms = 9223372036854775807\n",
             "[hls] segment_ms = 9223372036854775807: must be whole seconds from 1000 to 10000, and at least part_ms",

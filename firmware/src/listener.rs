@@ -37,6 +37,7 @@ pub(crate) struct Limited {
     listener: TcpListener,
     permits: Arc<Semaphore>,
     guests: Guests,
+    sent: fn(usize),
 }
 
 impl Limited {
@@ -50,7 +51,13 @@ impl Limited {
                 each: connections / 2,
                 counts: Arc::default(),
             },
+            sent: |_| {},
         }
+    }
+
+    /// Tells how many bytes each write has sent.
+    pub(crate) fn counting(self, sent: fn(usize)) -> Limited {
+        Limited { sent, ..self }
     }
 }
 
@@ -118,6 +125,7 @@ impl axum::serve::Listener for Limited {
                     stream.set_write_timeout(Some(SILENCE));
                     let connection = Connection {
                         stream: Box::pin(stream),
+                        sent: self.sent,
                         _permit: permit,
                         _guest: guest,
                     };
@@ -140,8 +148,17 @@ impl axum::serve::Listener for Limited {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
+    sent: fn(usize),
     _permit: OwnedSemaphorePermit,
     _guest: Guest,
+}
+
+impl Connection {
+    fn count(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            (self.sent)(*bytes);
+        }
+    }
 }
 
 impl AsyncRead for Connection {
@@ -160,7 +177,9 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write(cx, buf)
+        let written = self.stream.as_mut().poll_write(cx, buf);
+        self.count(&written);
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -180,6 +199,8 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream.as_mut().poll_write_vectored(cx, bufs)
+        let written = self.stream.as_mut().poll_write_vectored(cx, bufs);
+        self.count(&written);
+        written
     }
 }

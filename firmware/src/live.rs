@@ -79,6 +79,8 @@ pub(crate) struct Live {
     pub(crate) playlists: [Option<LivePlaylist>; Rendition::ALL.len()],
     /// By media sequence number. Numbers are global, so those of another broadcast do no harm.
     recent: BTreeMap<u64, Vec<Arc<RecentFile>>>,
+    /// Number of the newest of these that is stored, and so can be had by others.
+    stored: Option<u64>,
     /// What was listed, or may be asked for next.
     parts: BTreeMap<(Rendition, PartName), Bytes>,
 }
@@ -137,6 +139,9 @@ impl Live {
             files,
         }) = files
         {
+            if root.is_some() {
+                self.stored = Some(media_sequence);
+            }
             self.recent.insert(media_sequence, files);
             (self.recent)
                 .retain(|number, _| number + RECENT > media_sequence || publication.keeps(*number));
@@ -181,5 +186,17 @@ impl Live {
         (self.recent.values().rev().flatten())
             .find(|file| file.path == path)
             .cloned()
+    }
+
+    /// The newest segment of the video that is stored, and its number.
+    pub(crate) fn newest(&self) -> Option<(u64, Arc<RecentFile>)> {
+        let number = self.stored?;
+        let files = self.recent.get(&number)?.iter();
+        let mut files = files.filter(|file| file.path.ends_with(".m4s"));
+        let video = files.find(|file| {
+            let rendition = file.path.split_once('/');
+            rendition.is_some_and(|(rendition, _)| rendition == Rendition::Video.name())
+        });
+        video.map(|file| (number, file.clone()))
     }
 }

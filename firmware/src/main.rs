@@ -17,6 +17,7 @@ mod live;
 mod mirror;
 mod numbers;
 mod on_air;
+mod outside;
 mod panel;
 mod recordings;
 mod run;

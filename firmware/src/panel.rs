@@ -11,11 +11,13 @@ use stream::input::rate_advice;
 use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
 use stream::rate::{Oversize, SizeWatch};
+use stream::reach::Outside;
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
     Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, Sync,
     VideoFormat, VideoRendition,
 };
+use stream::uplink::Uplink;
 
 use crate::health::Sample;
 use crate::live::Public;
@@ -340,6 +342,9 @@ impl Panel {
                 root: root.map(|root| root.to_string()),
                 root_is_vod: published.finished,
             },
+            // The loop knows.
+            uplink: Uplink::default(),
+            outside: Outside::default(),
             disk,
             segments: published.segments,
             unstored: published.unstored,

@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::listener::raise_file_limit;
 use crate::live::Live;
 use crate::on_air::OnAirMark;
 use crate::panel::{Identity, Panel};
-use crate::{RunArguments, encoder, health, recordings};
+use crate::{RunArguments, encoder, health, outside, recordings};
 
 /// For so long a signal waits for the mark to be taken away.
 const UNMARK: Duration = Duration::from_secs(1);
@@ -106,6 +107,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     raise_file_limit();
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
+    node::uplink::limit(config.node.uplink_kbps.and_then(bits));
     let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
@@ -134,11 +136,20 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let (commands, command_queue) = mpsc::channel(COMMANDS);
     encoder::try_out(&config, commands.clone(), background.clone());
     let (live, live_now) = watch::channel(Live::default());
+    let (asked, record_asked) = watch::channel(None);
+    let outside = outside::spawn(
+        &config.node,
+        node.clone(),
+        live_now.clone(),
+        record_asked,
+        background.clone(),
+    );
     let mut channels = Channels {
         media: media_events,
         commands: command_queue,
         samples,
         live,
+        outside,
         status: watch::channel(panel.idle_status(now, *node.stats().borrow())).0,
     };
     let status = channels.status.subscribe();
@@ -161,6 +172,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let gateway = Gateway {
         node,
         live: live_now,
+        asked,
         host,
     };
     let console = Console::new(status, commands, front.clone(), last.clone());
@@ -268,6 +280,11 @@ fn watch_signals(shutdown: Shutdown) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Bits a second.
+fn bits(kbps: u32) -> Option<NonZeroU64> {
+    NonZeroU64::new(u64::from(kbps) * 1000)
 }
 
 pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {

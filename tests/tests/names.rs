@@ -108,9 +108,9 @@ fn kubo_reads_every_segment_as_it_comes() {
     kubo.configure("Ipns.UsePubsub", "true");
     kubo.start();
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     podium.go_live();
-    kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+    kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
     let list = |root: &str| follow::of_podium(&kubo, root);
     let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 5);
     assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");

@@ -21,8 +21,18 @@ const DHT_WITHOUT_PEERS: Duration = Duration::from_secs(5);
 /// Who subscribes has heard nothing yet, and the next record may be a day away. Many may come at once: one answer for all.
 const GREET_AFTER: Duration = Duration::from_millis(200);
 
+/// Who knows of the newest record.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Announced {
+    /// Peers that were told of it over PubSub when it was told last.
+    pub listeners: usize,
+    /// When the DHT answered last, and whether it has taken the record.
+    pub dht: Option<(std::time::Instant, bool)>,
+}
+
 struct Announcer {
     host: Host,
+    announced: watch::Sender<Announced>,
     name: Name,
     record: watch::Receiver<Option<NameRecord>>,
     heard: BoxStream<'static, TopicEvent>,
@@ -43,6 +53,7 @@ pub(crate) async fn run(
     name: Name,
     record: watch::Receiver<Option<NameRecord>>,
     listener: Option<mpsc::Sender<Heard>>,
+    announced: watch::Sender<Announced>,
 ) {
     let heard = match host.subscribe(name.topic()).await {
         Ok(heard) => heard,
@@ -53,6 +64,7 @@ pub(crate) async fn run(
     };
     let announcer = Announcer {
         host,
+        announced,
         name,
         record,
         heard,
@@ -91,6 +103,8 @@ impl Announcer {
                 () = tokio::time::sleep_until(self.dht_at), if self.dht_owed => self.put(),
                 Some(result) = &mut self.put => {
                     self.put = None.into();
+                    let answer = (std::time::Instant::now(), result.is_ok());
+                    self.announced.send_modify(|it| it.dht = Some(answer));
                     if let Err(error) = result {
                         tracing::debug!(%error, "the DHT has not taken the record");
                         self.dht_owed = true;
@@ -111,6 +125,8 @@ impl Announcer {
             // That nobody listens is the usual reason.
             tracing::debug!(%error, "nobody was told of the record");
         }
+        let listeners = self.host.listeners(self.name.topic()).await.unwrap_or(0);
+        self.announced.send_modify(|it| it.listeners = listeners);
     }
 
     fn put(&mut self) {

@@ -35,13 +35,14 @@ use std::io::Write;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cid::Cid;
 use futures::Stream;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use announce::Announced;
 pub use car::{CarOptions, DagScope, EntityBytes};
 pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
 pub use follow::{Fetch, Heard, Tree};
@@ -49,10 +50,12 @@ pub use fsck::{Damaged, Finding, Report, fsck};
 pub use journal::adopt::Place;
 pub use keys::{export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
-pub use node_host::{DhtMode, HostError, Limits, OpenError as ListenError};
+pub use node_host::{
+    Contact, Contacts, DhtMode, HostError, Limits, OpenError as ListenError, uplink,
+};
 pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
-pub use unixfs::{Leaf, MAX_LEAF, file_cid};
+pub use unixfs::{Leaf, MAX_LEAF, file_cid, verifies};
 
 use blocks::Blocks;
 use journal::{CACHE_BYTES, Journal, Opener, State};
@@ -199,6 +202,9 @@ struct Shared {
     commands: mpsc::Sender<Command>,
     stats: watch::Receiver<Stats>,
     record: watch::Receiver<Option<NameRecord>>,
+    contacts: watch::Receiver<Contacts>,
+    announced: watch::Receiver<Announced>,
+    swarm_key: Option<String>,
 }
 
 impl Node {
@@ -229,7 +235,7 @@ impl Node {
             listen: config.listen,
             mdns: config.mdns,
             dht: config.dht,
-            swarm_key: config.swarm_key,
+            swarm_key: config.swarm_key.clone(),
             limits: config.limits,
         });
         let host = host
@@ -249,15 +255,25 @@ impl Node {
             .listen_addrs()
             .await
             .map_err(|error| OpenError::store(&config.dir, error.into()))?;
+        let (announced_sender, announced) = watch::channel(Announced::default());
         let shared = Shared {
             peer_id: host.peer_id(),
             listen,
             host: Some(host.clone()),
+            contacts: host.contacts(),
+            announced,
+            swarm_key: config.swarm_key,
             ..shared
         };
         let record = shared.record.clone();
         let listener = follow.map(|follow| follow.heard);
-        tokio::spawn(announce::run(host.clone(), channel, record, listener));
+        tokio::spawn(announce::run(
+            host.clone(),
+            channel,
+            record,
+            listener,
+            announced_sender,
+        ));
         for peer in peers {
             tokio::spawn(peer.keep(host.clone()));
         }
@@ -344,6 +360,34 @@ impl Node {
     /// The newest record of the channel's name, durable and signed; nothing before the first update.
     pub fn record(&self) -> watch::Receiver<Option<NameRecord>> {
         self.shared.record.clone()
+    }
+
+    /// Who is connected, and where each can be dialled.
+    pub fn contacts(&self) -> watch::Receiver<Contacts> {
+        self.shared.contacts.clone()
+    }
+
+    /// Who knows of the name's newest record.
+    pub fn announced(&self) -> watch::Receiver<Announced> {
+        self.shared.announced.clone()
+    }
+
+    /// Asks a peer for blocks as a stranger would: by bitswap, over a connection and under an identity of its own. The peer cannot
+    /// get them from this box by that connection, nor can this box be asked instead. Returns the blocks, checked against their
+    /// CIDs; an error where one does not come in time.
+    pub async fn ask_peer(
+        &self,
+        addresses: Vec<String>,
+        cids: Vec<Cid>,
+        timeout: Duration,
+    ) -> Result<Vec<Bytes>, HostError> {
+        node_host::ask(node_host::Question {
+            addresses,
+            cids,
+            swarm_key: self.shared.swarm_key.clone(),
+            timeout,
+        })
+        .await
     }
 
     /// Starts a broadcast; durable when it returns. `meta` is opaque to the node.
@@ -494,6 +538,11 @@ impl Node {
     }
 }
 
+/// Peer id at the end of a multiaddr that can be dialled.
+pub fn peer_of(address: &str) -> Result<String, HostError> {
+    node_host::peer_of(address)
+}
+
 /// Whether a directory is the data directory of a box that has run.
 pub fn has_store(dir: &Path) -> bool {
     dir.join(JOURNAL_FILE).exists() || dir.join(REPO_DIR).is_dir()
@@ -603,6 +652,9 @@ async fn start(
         commands,
         stats,
         record,
+        contacts: watch::channel(Contacts::new()).1,
+        announced: watch::channel(Announced::default()).1,
+        swarm_key: None,
     };
     Ok((shared, recovered))
 }

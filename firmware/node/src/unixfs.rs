@@ -155,7 +155,7 @@ pub(crate) fn is_ours(cid: &Cid) -> bool {
 }
 
 /// Whether bytes are what a CID of our kind says.
-pub(crate) fn verifies(cid: &Cid, bytes: &[u8]) -> bool {
+pub fn verifies(cid: &Cid, bytes: &[u8]) -> bool {
     cid_of(cid.codec(), bytes) == *cid
 }
 

@@ -81,6 +81,7 @@ impl Bench {
             commands: command_queue,
             samples,
             live,
+            outside: watch::channel(stream::reach::Outside::default()).1,
             status: status_sender,
         };
         let appliance = Appliance::new(
@@ -100,6 +101,7 @@ impl Bench {
         let gateway = Gateway {
             node,
             live: live_now,
+            asked: watch::channel(None).0,
             host: None,
         };
         tokio::spawn(gateway::serve(listener, gateway, CancellationToken::new()));

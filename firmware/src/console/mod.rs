@@ -20,6 +20,7 @@ use node::Node;
 use serde::Deserialize;
 use stream::buttons::{Action, Button};
 use stream::status::{MOST_TRIM_MS, Status, Tally};
+use stream::uplink::Uplink;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -296,9 +297,39 @@ async fn metrics(State(console): State<Console>) -> Response {
             "Sound late against the picture at the input, as the self-test measures",
             sync.measured().map(|measured| measured.offset_ms / 1e3),
         ),
+        known(
+            "podium_uplink_used_ratio",
+            "Of the cap on the uplink, over the last five seconds; above 1 viewers alone take more",
+            status
+                .uplink
+                .used_percent
+                .map(|percent| f64::from(percent) / 100.0),
+        ),
+        known(
+            "podium_checks_passed",
+            "Mirrors and gateways to be checked that had a new segment when they were asked last",
+            status.outside.summary.map(|summary| summary.seen as f64),
+        ),
+        known(
+            "podium_checks",
+            "Mirrors and gateways to be checked",
+            status.outside.summary.map(|summary| summary.of as f64),
+        ),
+        known(
+            "podium_checks_behind_seconds",
+            "Age of the segment that the slowest of them had, when it was had",
+            (status.outside.summary)
+                .and_then(|summary| summary.behind_ms)
+                .map(|ms| ms as f64 / 1e3),
+        ),
+        known(
+            "podium_name_record_age_seconds",
+            "Since the record of the box's name was signed",
+            status.outside.record.age_ms.map(|ms| ms as f64 / 1e3),
+        ),
     ];
     let truth = |it: bool| f64::from(u8::from(it));
-    let rows: [(&str, &str, f64); 19] = [
+    let rows: [(&str, &str, f64); 20] = [
         (
             "podium_av_trim_seconds",
             "Pictures shown later than captured",
@@ -344,6 +375,11 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_peers",
             "Connected IPFS peers",
             f64::from(status.node.peers),
+        ),
+        (
+            "podium_name_listeners",
+            "Peers that are told of each record over PubSub",
+            status.outside.record.listeners as f64,
         ),
         (
             "podium_stored_bytes",
@@ -393,15 +429,33 @@ async fn metrics(State(console): State<Console>) -> Response {
                 .map_or(0.0, |oversize| f64::from(oversize.percent) / 100.0),
         ),
     ];
-    let text: String = rows
-        .into_iter()
-        .chain(known.into_iter().flatten())
-        .map(|(name, help, value)| {
-            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
-        })
+    let gauges = rows.into_iter().chain(known.into_iter().flatten());
+    let text: String = gauges
+        .map(|row| metric("gauge", row))
+        .chain(sent(&status.uplink).map(|row| metric("counter", row)))
         .collect();
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text).into_response()
+}
+
+fn metric(kind: &str, (name, help, value): (&str, &str, f64)) -> String {
+    format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
+}
+
+/// What has left the box since it was started.
+fn sent(uplink: &Uplink) -> [(&'static str, &'static str, f64); 2] {
+    [
+        (
+            "podium_peers_sent_bytes_total",
+            "Bytes to IPFS peers over all transports, as their streams carry them",
+            uplink.peers_bytes as f64,
+        ),
+        (
+            "podium_viewers_sent_bytes_total",
+            "Bytes to viewers over HTTP",
+            uplink.viewers_bytes as f64,
+        ),
+    ]
 }
 
 #[cfg(test)]

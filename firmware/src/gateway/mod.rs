@@ -7,13 +7,15 @@ mod origin;
 mod routing;
 mod subdomain;
 
+use std::time::Instant;
+
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use node::{Node, Resolved};
+use node::{Node, Resolved, uplink};
 use stream::media::Rendition;
 use stream::publication::{PartName, init_name, segment_path};
 use tokio::net::TcpListener;
@@ -54,6 +56,8 @@ const HEADERS: [HeaderName; 6] = [
 pub(crate) struct Gateway {
     pub(crate) node: Node,
     pub(crate) live: watch::Receiver<Live>,
+    /// When somebody last asked for the name's record.
+    pub(crate) asked: watch::Sender<Option<Instant>>,
     /// Below it each content has a subdomain of its own.
     pub(crate) host: Option<String>,
 }
@@ -64,7 +68,7 @@ pub(crate) async fn serve(
     gateway: Gateway,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = Limited::new(listener, VIEWERS);
+    let listener = Limited::new(listener, VIEWERS).counting(uplink::count_viewers);
     let router = match gateway.host.clone() {
         Some(host) => subdomain::serve(host, router(gateway)),
         None => router(gateway),

@@ -1,6 +1,8 @@
 //! `/routing/v1`: what this box knows of its own name, blocks and addresses, for nodes that ask by HTTP instead of the DHT
 //! (<https://specs.ipfs.tech/routing/http-routing-v1/>). It looks nothing up for anybody.
 
+use std::time::Instant;
+
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -47,6 +49,7 @@ pub(crate) fn record(gateway: &Gateway, name: Name, request: &HeaderMap) -> Resp
         let text = "this box has no record of that name\n";
         return (StatusCode::NOT_FOUND, wait, text).into_response();
     };
+    gateway.asked.send_replace(Some(Instant::now()));
     let hash = node::file_cid(&Leaf::split(record.bytes.clone()));
     let etag = format!("\"{hash}\"");
     let mut fields = HeaderMap::new();

@@ -5,7 +5,9 @@ use serde::Serialize;
 use crate::encoder::Choice;
 use crate::machine::Machine;
 use crate::rate::Oversize;
+use crate::reach::Outside;
 use crate::self_test::{Finding, Measurement};
+use crate::uplink::Uplink;
 
 /// Snapshot of the whole box. Times are milliseconds, levels dBFS, sizes bytes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -33,6 +35,9 @@ pub struct Status {
     pub health: Health,
     pub network: Network,
     pub node: Node,
+    pub uplink: Uplink,
+    /// Who holds the newest segment, and where the name is known.
+    pub outside: Outside,
     pub disk: Disk,
     /// Number of segments of the current or last broadcast.
     pub segments: u64,

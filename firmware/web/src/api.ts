@@ -43,6 +43,32 @@ export interface SyncTest {
   left_ms: number | null;
 }
 
+/** A mirror, gateway or peer that is asked for the newest segment. */
+export interface Witness {
+  kind: "gateway" | "mirror" | "peer";
+  name: string;
+  agent: string | null;
+  address: string | null;
+  seen: boolean | null;
+  sequence: number | null;
+  behind_ms: number | null;
+  error: string | null;
+}
+
+/** The box as others see it. */
+export interface Outside {
+  summary: { seen: number; of: number; behind_ms: number | null } | null;
+  witnesses: Witness[];
+  record: {
+    sequence: number | null;
+    age_ms: number | null;
+    listeners: number;
+    dht_ms: number | null;
+    dht_taken: boolean | null;
+    http_ms: number | null;
+  };
+}
+
 /** `GET /api/v1/status`, on the operator's port. */
 export interface Status {
   name: string;
@@ -74,6 +100,15 @@ export interface Status {
   health: { word: HealthWord; action: string[] };
   network: { watch_url: string; operator_url: string; operator_open: boolean };
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
+  uplink: {
+    peers_bytes: number;
+    viewers_bytes: number;
+    peers_kbps: number;
+    viewers_kbps: number;
+    cap_kbps: number | null;
+    used_percent: number | null;
+  };
+  outside: Outside;
   disk: { free_bytes: number; stored_bytes: number; limit_bytes: number };
   segments: number;
   /** Of them, what is missing in the recording. */

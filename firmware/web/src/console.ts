@@ -1,9 +1,9 @@
 import "./base.css";
 import "./console.css";
-import { get, post, type Recording, type Status, type Sync } from "./api";
+import { get, post, type Recording, type Status, type Sync, type Witness } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, encoder, level, machine, signed, syncWords, videoFormat } from "./format";
+import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness } from "./format";
 import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
@@ -255,6 +255,32 @@ function meter(channel: "left" | "right", rms: number, peak: number): void {
   byId(`${channel}-peak`).style.left = `${share(peak) * 100}%`;
 }
 
+let witnessesShown = "";
+
+/** A line each: what it is, and what it has. Names are long, so that they are cut in the middle by the style sheet. */
+function renderWitnesses(witnesses: Witness[]): void {
+  const rows = witnesses.map((it) => [it.agent ? `${it.agent} ${it.name}` : it.name, witness(it), it.seen, it.address ?? it.name] as const);
+  const shown = JSON.stringify(rows);
+  if (shown === witnessesShown) return;
+  witnessesShown = shown;
+  byId("witnesses-part").hidden = rows.length === 0;
+  byId("witnesses").replaceChildren(
+    ...rows.map(([name, words, seen, title]) => {
+      const row = document.createElement("li");
+      row.dataset.seen = String(seen);
+      const who = document.createElement("span");
+      who.className = "mono long";
+      who.textContent = name;
+      who.title = title;
+      const what = document.createElement("span");
+      what.className = "number";
+      what.textContent = words;
+      row.append(who, what);
+      return row;
+    }),
+  );
+}
+
 function render(next: Status): void {
   const { state, input, audio, health, network, node, disk } = next;
   document.body.dataset.state = state.word;
@@ -315,6 +341,11 @@ function render(next: Status): void {
   // The viewers' port serves what the box published, so that the links work without any other node.
   const at = (path: string) => (URL.canParse(path, network.watch_url) ? new URL(path, network.watch_url).href : null);
   write("peers", String(node.peers));
+  write("sent", uplink(next.uplink));
+  byId("seen-row").hidden = next.outside.summary === null;
+  write("seen", seenBy(next.outside.summary));
+  write("record", record(next.outside.record));
+  renderWitnesses(next.outside.witnesses);
   link("ipns", node.ipns, node.ipns, next.segments > 0 ? at(`/ipns/${node.ipns}/index.m3u8`) : null);
   write("root-label", node.root_is_vod ? "Recording" : "Root");
   link("root", node.root ?? "–", node.root ?? "", node.root === null ? null : at(`/ipfs/${node.root}${node.root_is_vod ? "/vod.m3u8" : ""}`));

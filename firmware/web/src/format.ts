@@ -1,6 +1,6 @@
 // Numbers as people read them. Pure.
 
-import type { Status, SyncTest } from "./api";
+import type { Outside, Status, SyncTest, Witness } from "./api";
 
 /** `0:07`, `12:34`, `1:02:03`. */
 export function duration(ms: number): string {
@@ -96,4 +96,41 @@ export function machine({ temperature_c, undervoltage, throttled, storage, clock
     clock.battery === false ? "clock battery empty" : null,
   ];
   return known.filter(Boolean).join(", ") || "says nothing of itself";
+}
+
+const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
+
+/** What leaves the box: sum and rate, and how much of the cap is used. */
+export function uplink(it: Status["uplink"]): string {
+  const part = (what: string, count: number, kbps: number) => `${what} ${bytes(count)}, now ${bitrate(kbps)}`;
+  const both = [part("viewers", it.viewers_bytes, it.viewers_kbps), part("peers", it.peers_bytes, it.peers_kbps)];
+  const cap = it.cap_kbps === null ? [] : [`${it.used_percent ?? 0} % of ${bitrate(it.cap_kbps)}`];
+  return [...both, ...cap].join("; ");
+}
+
+/** "Seen by 2 of 3, 8 s behind". */
+export function seenBy(summary: Outside["summary"]): string {
+  if (summary === null) return "–";
+  const behind = summary.behind_ms === null ? "" : `, ${seconds(summary.behind_ms)} behind`;
+  return `Seen by ${summary.seen} of ${summary.of}${behind}`;
+}
+
+/** What one of them has. */
+export function witness({ kind, address, seen, behind_ms, error }: Witness): string {
+  const behind = behind_ms === null ? "" : `, ${seconds(behind_ms)} behind`;
+  if (seen === true) return `has it${behind}`;
+  if (seen === false) return `${error ?? "does not have it"}${behind}`;
+  return kind === "peer" && address === null ? "unknown: cannot be dialled" : "not asked yet";
+}
+
+/** How old the name's record is, and who knows of it. */
+export function record({ age_ms, listeners, dht_ms, dht_taken, http_ms }: Outside["record"]): string {
+  const ago = (ms: number) => (ms < 120_000 ? `${seconds(ms)} ago` : `${Math.round(ms / 60_000)} min ago`);
+  const known = [
+    age_ms === null ? "none yet" : `signed ${ago(age_ms)}`,
+    listeners === 0 ? "nobody listens on PubSub" : `${listeners} listen on PubSub`,
+    dht_ms === null ? null : `${dht_taken ? "taken" : "not taken"} by the DHT ${ago(dht_ms)}`,
+    http_ms === null ? null : `asked for over HTTP ${ago(http_ms)}`,
+  ];
+  return known.filter(Boolean).join(", ");
 }

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, encoder, level, machine, signed, syncWords, videoFormat } from "../src/format";
+import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness } from "../src/format";
 
 test("duration", () => {
   const rows: [number, string][] = [
@@ -76,4 +76,23 @@ test("encoder and machine", () => {
   expect(machine(silent)).toBe("says nothing of itself");
   const said = { ...silent, temperature_c: 61.4, undervoltage: "past" as const, clock: { battery: false, synchronised: true } };
   expect(machine(said)).toBe("61 °C, power too weak before, clock from the network, clock battery empty");
+});
+
+test("the stream from outside", () => {
+  const sent = { peers_bytes: 2_500_000, viewers_bytes: 1_000_000, peers_kbps: 900, viewers_kbps: 80, cap_kbps: null, used_percent: null };
+  expect(uplink(sent)).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s");
+  expect(uplink({ ...sent, cap_kbps: 2000, used_percent: 52 })).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s; 52 % of 2.00 Mb/s");
+  expect(seenBy(null)).toBe("–");
+  expect(seenBy({ seen: 2, of: 3, behind_ms: 8_200 })).toBe("Seen by 2 of 3, 8 s behind");
+  expect(seenBy({ seen: 0, of: 1, behind_ms: null })).toBe("Seen by 0 of 1");
+  const peer = { kind: "peer" as const, name: "12D3", agent: null, address: null, seen: null, sequence: null, behind_ms: null, error: null };
+  expect(witness(peer)).toBe("unknown: cannot be dialled");
+  expect(witness({ ...peer, address: "/ip4/192.0.2.1/tcp/4001" })).toBe("not asked yet");
+  expect(witness({ ...peer, seen: true, behind_ms: 400 })).toBe("has it, 0 s behind");
+  expect(witness({ ...peer, seen: false, behind_ms: 18_000, error: "answers 504" })).toBe("answers 504, 18 s behind");
+  const none = { sequence: null, age_ms: null, listeners: 0, dht_ms: null, dht_taken: null, http_ms: null };
+  expect(record(none)).toBe("none yet, nobody listens on PubSub");
+  expect(record({ ...none, age_ms: 1900, listeners: 2, dht_ms: 240_000, dht_taken: true, http_ms: 3000 })).toBe(
+    "signed 2 s ago, 2 listen on PubSub, taken by the DHT 4 min ago, asked for over HTTP 3 s ago",
+  );
 });

@@ -7,8 +7,10 @@
 //! `IpfsBuilder::start()` costs minutes of code generation, and the crate that polls a plain future generates it again.
 //! Every method of [`Host`] therefore returns a boxed future, and no type of rust-ipfs appears in a signature.
 
+mod contacts;
 mod dial;
 mod listen;
+mod outsider;
 mod recycle;
 mod start;
 
@@ -27,6 +29,10 @@ use futures::stream::BoxStream;
 use rust_ipfs::{AddPeerOpt, Block, Ipfs, PeerId, Quorum};
 
 use tokio::sync::watch;
+
+pub use contacts::{Contact, Contacts};
+pub use outsider::Question;
+pub use uplink;
 
 /// What a host is started with.
 #[derive(Debug, Clone)]
@@ -61,8 +67,11 @@ pub enum DhtMode {
 pub struct Limits {
     /// Connections that others may open. Those that this host opens are not counted.
     pub incoming: u32,
-    /// Blocks being read and sent by bitswap at a time, to all peers together. Each may take 1 MiB of memory.
+    /// Blocks being read by bitswap at a time, for all peers together. Each may take 1 MiB of memory.
     pub serving: usize,
+    /// Bytes of blocks that may wait for the network, about: rust-ipfs reads what is wanted at once. Beyond it the peer that wants
+    /// most is disconnected.
+    pub waiting: u64,
     /// Blocks that a peer may have on its want list. rust-ipfs as a client does not take back what it got, and the list
     /// grows with every segment: a peer with more is disconnected once, and its next connection starts with an empty list.
     pub wants: usize,
@@ -73,6 +82,7 @@ impl Default for Limits {
         Limits {
             incoming: 96,
             serving: 64,
+            waiting: 96 << 20,
             wants: 8192,
         }
     }
@@ -141,6 +151,7 @@ struct Inner {
     blocks_dir: PathBuf,
     peers: watch::Receiver<u32>,
     connected: watch::Receiver<BTreeSet<String>>,
+    contacts: watch::Receiver<Contacts>,
     removed_temporary: usize,
 }
 
@@ -171,6 +182,11 @@ impl Host {
     /// Ids of the connected peers, as they change.
     pub fn connected(&self) -> watch::Receiver<BTreeSet<String>> {
         self.inner.connected.clone()
+    }
+
+    /// Who the connected peers are, and where each can be dialled.
+    pub fn contacts(&self) -> watch::Receiver<Contacts> {
+        self.inner.contacts.clone()
     }
 
     /// Number of unfinished `*.tmp` files that an earlier, killed process had left and [`Host::open`] removed.
@@ -321,6 +337,15 @@ impl Host {
         })
     }
 
+    /// How many connected peers listen to a topic.
+    pub fn listeners(&self, topic: String) -> BoxFuture<'static, Result<usize, HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move {
+            let peers = inner.ipfs.pubsub_peers(topic).await.map_err(network)?;
+            Ok(peers.len())
+        })
+    }
+
     /// Puts a record into the DHT; fails unless a DHT server has taken it.
     pub fn put_record(
         &self,
@@ -400,6 +425,13 @@ impl Host {
         let ipfs = self.inner.ipfs.clone();
         Box::pin(ipfs.exit_daemon())
     }
+}
+
+/// Asks a peer for blocks from outside: over a connection and under an identity that have nothing to do with any [`Host`] of
+/// this process. Returns the bytes in the order of the question; they have been checked against the CIDs. An error where any
+/// of the blocks does not come in time.
+pub fn ask(question: Question) -> BoxFuture<'static, Result<Vec<Bytes>, HostError>> {
+    Box::pin(outsider::ask(question))
 }
 
 /// Peer id at the end of a multiaddr, if it is an address that [`Host::connect`] can dial.

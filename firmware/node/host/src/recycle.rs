@@ -1,5 +1,8 @@
 //! Peers whose want list has grown too long are disconnected once: rust-ipfs forgets a want only when the peer takes it
 //! back or goes, and as a client it does not take back what it got (measured at 0.16.0: 2376 blocks sent, 2376 entries).
+//!
+//! So are peers that want more than the uplink carries. rust-ipfs reads a block when it is wanted and keeps it until the
+//! connection takes it, however many are waiting.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,12 +10,37 @@ use std::time::Duration;
 use rust_ipfs::{Error, Ipfs, PeerId};
 use tokio::sync::watch;
 
-/// A follower of a fast stream adds a few hundred entries in this time.
-const EVERY: Duration = Duration::from_secs(10);
+use crate::Limits;
+
+/// A follower of a fast stream adds a few entries in this time, and a fast disk reads as much as may wait.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Blocks that were read to be sent, against what was sent.
+#[derive(Debug, Default)]
+struct Backlog {
+    read: u64,
+    sent: u64,
+    /// Bytes that wait in memory, at most. Not less than it seems as long as nobody leaves.
+    waiting: u64,
+}
+
+impl Backlog {
+    /// Sums since the start, of those peers alone that are connected now, and of all.
+    fn observe(&mut self, read: u64, sent: u64) {
+        let gone = sent.saturating_sub(self.sent);
+        self.waiting = match read.checked_sub(self.read) {
+            Some(come) => (self.waiting + come).saturating_sub(gone),
+            // What waited for a peer went with it, and the sum does not say how much.
+            None => 0,
+        };
+        (self.read, self.sent) = (read, sent);
+    }
+}
 
 /// Looks after the lists until the host is gone.
-pub(crate) fn spawn(ipfs: Ipfs, limit: usize, mut connected: watch::Receiver<BTreeSet<String>>) {
+pub(crate) fn spawn(ipfs: Ipfs, limits: Limits, mut connected: watch::Receiver<BTreeSet<String>>) {
     tokio::spawn(async move {
+        let mut backlog = Backlog::default();
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -25,15 +53,18 @@ pub(crate) fn spawn(ipfs: Ipfs, limit: usize, mut connected: watch::Receiver<BTr
                 },
                 _ = ticks.tick() => {}
             }
-            let Ok(wants) = wants(&ipfs).await else {
+            let (Ok(wants), Ok(stats)) = (wants(&ipfs).await, ipfs.bitswap_stats().await) else {
                 continue;
             };
-            for (peer, count) in wants {
-                if count > limit {
-                    tracing::info!(%peer, count, "a long want list: this peer has to connect anew");
-                    if let Err(error) = ipfs.disconnect(peer).await {
-                        tracing::debug!(%peer, %error, "cannot disconnect");
-                    }
+            backlog.observe(stats.bytes_sent, uplink::sent().peers);
+            let longest = wants.iter().max_by_key(|(_, count)| *count).copied();
+            let too_long = wants.into_iter().filter(|(_, count)| *count > limits.wants);
+            let behind = longest.filter(|_| backlog.waiting > limits.waiting);
+            for (peer, count) in too_long.chain(behind) {
+                let waiting = backlog.waiting;
+                tracing::info!(%peer, count, waiting, "a long want list: this peer has to connect anew");
+                if let Err(error) = ipfs.disconnect(peer).await {
+                    tracing::debug!(%peer, %error, "cannot disconnect");
                 }
             }
         }
@@ -47,4 +78,28 @@ pub(crate) async fn wants(ipfs: &Ipfs) -> Result<Vec<(PeerId, usize)>, Error> {
         wants.push((peer, ipfs.bitswap_wantlist(peer).await?.len()));
     }
     Ok(wants)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_what_was_read_and_not_sent() {
+        let mut backlog = Backlog::default();
+        for (read, sent, waiting) in [
+            (0, 0, 0),
+            // More is sent than blocks: the protocols around them.
+            (100, 300, 0),
+            (1000, 400, 800),
+            (1000, 900, 300),
+            (5000, 1000, 4200),
+            // Somebody left, and what waited for it.
+            (3000, 1000, 0),
+            (3500, 1100, 400),
+        ] {
+            backlog.observe(read, sent);
+            assert_eq!(backlog.waiting, waiting, "{read} {sent}");
+        }
+    }
 }

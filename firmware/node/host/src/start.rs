@@ -8,14 +8,16 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use connexa::behaviour::BehaviourEvent;
-use connexa::prelude::mdns;
 use connexa::prelude::swarm::SwarmEvent;
 use connexa::prelude::swarm::dial_opts::DialOpts;
 use connexa::prelude::transport::pnet::PreSharedKey;
+use connexa::prelude::{identify, mdns};
 use rust_ipfs::builder::DefaultIpfsBuilder;
+use rust_ipfs::p2p::IdentifyConfiguration;
 use rust_ipfs::{FDLimit, Ipfs, Keypair};
 use tokio::sync::watch;
 
+use crate::contacts::Contacts;
 use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
 
 /// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
@@ -29,13 +31,29 @@ const PER_PEER: u32 = 4;
 const WIND_DOWN: Duration = Duration::from_secs(5);
 
 pub(crate) async fn open(config: Config) -> Result<Host, OpenError> {
+    on_one_thread(move || start(config)).await
+}
+
+/// The builder holds closures that are not Send, so its future may not move between threads: it stays on one, while what it
+/// spawns runs on the runtime.
+pub(crate) async fn on_one_thread<T, F>(start: impl FnOnce() -> F + Send + 'static) -> T
+where
+    T: Send + 'static,
+    F: Future<Output = T>,
+{
     let runtime = tokio::runtime::Handle::current();
-    // The builder holds closures that are not Send, so its future may not move between threads: it stays on this one,
-    // while what it spawns runs on the runtime.
-    let started = tokio::task::spawn_blocking(move || runtime.block_on(start(config))).await;
+    let started = tokio::task::spawn_blocking(move || runtime.block_on(start())).await;
     match started {
         Ok(result) => result,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Who this is, for other nodes' lists of peers.
+pub(crate) fn identify() -> IdentifyConfiguration {
+    IdentifyConfiguration {
+        agent_version: concat!("podium/", env!("CARGO_PKG_VERSION")).to_owned(),
+        ..IdentifyConfiguration::default()
     }
 }
 
@@ -77,12 +95,13 @@ async fn start(config: Config) -> Result<Host, OpenError> {
 
     let (peers_sender, peers) = watch::channel(0);
     let (connected_sender, connected) = watch::channel(BTreeSet::new());
+    let (contacts_sender, contacts) = watch::channel(Contacts::new());
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
             reason: e.to_string(),
         })?
-        .with_identify(Default::default())
+        .with_identify(identify())
         .with_bitswap_config(move |_| rust_ipfs::p2p::bitswap::Config {
             global_serve_limit: limits.serving,
         })
@@ -110,6 +129,18 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     }
     let builder = builder.swarm_events(move |swarm, event| match event {
         SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
+            contacts_sender.send_modify(|contacts| match event {
+                SwarmEvent::ConnectionEstablished {
+                    peer_id, endpoint, ..
+                } => {
+                    let contact = contacts.entry(peer_id.to_string()).or_default();
+                    contact.connected(*peer_id, endpoint);
+                }
+                _ => contacts.retain(|id, _| {
+                    id.parse()
+                        .is_ok_and(|id: rust_ipfs::PeerId| swarm.is_connected(&id))
+                }),
+            });
             let connected: BTreeSet<String> =
                 swarm.connected_peers().map(ToString::to_string).collect();
             peers_sender.send_replace(connected.len() as u32);
@@ -119,6 +150,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                     *old = connected;
                 }
                 differs
+            });
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
+            peer_id,
+            info,
+            ..
+        })) => {
+            contacts_sender.send_if_modified(|contacts| {
+                let contact = contacts.get_mut(&peer_id.to_string());
+                let known = contact.is_some();
+                if let Some(contact) = contact {
+                    contact.identified(*peer_id, info);
+                }
+                known
             });
         }
         // 0.16.0 only logs what mDNS discovers.
@@ -149,13 +194,14 @@ async fn start(config: Config) -> Result<Host, OpenError> {
             return Err(error);
         }
     }
-    recycle::spawn(ipfs.clone(), limits.wants, connected.clone());
+    recycle::spawn(ipfs.clone(), limits, connected.clone());
     let inner = Inner {
         ipfs,
         peer_id,
         blocks_dir,
         peers,
         connected,
+        contacts,
         removed_temporary,
     };
     Ok(Host {

@@ -30,7 +30,7 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
             },
             operator.to_owned(),
         ),
-        ("ipfs", format!("{} peers", status.node.peers)),
+        ("ipfs", peers(status)),
         ("ipns", status.node.ipns.clone()),
         (
             if status.node.root_is_vod {
@@ -86,6 +86,20 @@ pub(super) fn paint_head<C: Canvas>(canvas: &mut C, name: &str, status: &Status,
         On,
     );
     fill(canvas, (0, HEAD_HEIGHT - 1), (WIDTH, 1), On);
+}
+
+/// How many of the mirrors and gateways to be checked have the newest segment, `seen 2/3, 8s`, or else who is connected.
+fn peers(status: &Status) -> String {
+    let Some(seen) = status.outside.summary else {
+        return format!("{} peers", status.node.peers);
+    };
+    let behind = seen.behind_ms.map(|ms| format!(", {}s", ms / 1000));
+    format!(
+        "seen {}/{}{}",
+        seen.seen,
+        seen.of,
+        behind.unwrap_or_default()
+    )
 }
 
 /// What is left on air, and what is followed.

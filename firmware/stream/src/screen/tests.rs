@@ -82,6 +82,8 @@ fn status(page: Page, state: State) -> Status {
             root: None,
             root_is_vod: false,
         },
+        uplink: crate::uplink::Uplink::default(),
+        outside: crate::reach::Outside::default(),
         disk: Disk {
             free_bytes: 1,
             stored_bytes: 1,

@@ -1,0 +1,128 @@
+//! Who is connected, and where each can be dialled.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use connexa::prelude::identify::Info;
+use rust_ipfs::{ConnectedPoint, Multiaddr, PeerId, Protocol};
+
+/// A connected peer, as it says.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contact {
+    /// Program and version: `kubo/0.39.0`.
+    pub agent: Option<String>,
+    /// Where it can be dialled, each ending in `/p2p/<peer id>`: where this host has dialled it, or where it says that it
+    /// listens and the connection comes from the same machine. What it says of others is not believed: nobody is dialled on
+    /// a stranger's word. Empty behind a router.
+    pub addresses: Vec<String>,
+    dialled: BTreeSet<Multiaddr>,
+    claimed: Vec<Multiaddr>,
+    machines: BTreeSet<IpAddr>,
+}
+
+/// Connected peers by their ids.
+pub type Contacts = BTreeMap<String, Contact>;
+
+/// Of what a peer says this much is kept.
+const AGENT_CHARS: usize = 40;
+const CLAIMS: usize = 16;
+const ADDRESSES: usize = 4;
+
+impl Contact {
+    pub(crate) fn connected(&mut self, peer: PeerId, at: &ConnectedPoint) {
+        let remote = at.get_remote_address();
+        self.machines.extend(ip(remote));
+        if at.is_dialer() {
+            self.dialled.insert(remote.clone());
+        }
+        self.settle(peer);
+    }
+
+    pub(crate) fn identified(&mut self, peer: PeerId, info: &Info) {
+        let agent = info.agent_version.chars();
+        let agent: String = agent
+            .filter(|c| !c.is_control())
+            .take(AGENT_CHARS)
+            .collect();
+        self.agent = Some(agent).filter(|agent| !agent.is_empty());
+        self.claimed = info.listen_addrs.iter().take(CLAIMS).cloned().collect();
+        self.settle(peer);
+    }
+
+    fn settle(&mut self, peer: PeerId) {
+        let here = |address: &&Multiaddr| {
+            direct(address) && ip(address).is_some_and(|ip| self.machines.contains(&ip))
+        };
+        let believed = self.claimed.iter().filter(here);
+        let mut addresses: Vec<String> = Vec::new();
+        for address in self.dialled.iter().filter(|at| direct(at)).chain(believed) {
+            let bare = address
+                .iter()
+                .filter(|part| !matches!(part, Protocol::P2p(_)));
+            let full = bare.chain([Protocol::P2p(peer)]).collect::<Multiaddr>();
+            let full = full.to_string();
+            if addresses.len() < ADDRESSES && !addresses.contains(&full) {
+                addresses.push(full);
+            }
+        }
+        self.addresses = addresses;
+    }
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(IpAddr::from(ip).to_canonical()),
+        _ => None,
+    }
+}
+
+/// Not through a relay, and by a transport that this host has.
+fn direct(address: &Multiaddr) -> bool {
+    if address.iter().any(|part| part == Protocol::P2pCircuit) {
+        return false;
+    }
+    let mut parts = address.iter().skip(1);
+    let (first, second, third) = (parts.next(), parts.next(), parts.next());
+    let end = |part: &Option<Protocol<'_>>| matches!(part, None | Some(Protocol::P2p(_)));
+    match first {
+        Some(Protocol::Tcp(_)) => {
+            end(&second) || matches!(second, Some(Protocol::Ws(_))) && end(&third)
+        }
+        Some(Protocol::Udp(_)) => matches!(second, Some(Protocol::QuicV1)) && end(&third),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rust_ipfs::Keypair;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_dialled_on_a_strangers_word() {
+        let peer = Keypair::generate_ed25519().public().to_peer_id();
+        let mut contact = Contact {
+            machines: BTreeSet::from([[192, 0, 2, 7].into()]),
+            ..Contact::default()
+        };
+        let claimed = [
+            "/ip4/192.0.2.7/tcp/4001",
+            "/ip4/192.0.2.7/udp/4001/quic-v1",
+            "/ip4/192.0.2.7/tcp/4002/ws",
+            "/ip4/10.0.0.1/tcp/22",
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip4/192.0.2.7/udp/4001/quic-v1/webtransport",
+            "/ip4/192.0.2.7/tcp/4001/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA/p2p-circuit",
+            "/dns4/box.example/tcp/4001",
+        ];
+        contact.claimed = claimed.map(|text| text.parse().unwrap()).to_vec();
+        contact.settle(peer);
+        let expected = [&claimed[0], &claimed[1], &claimed[2]];
+        assert_eq!(
+            contact.addresses,
+            expected.map(|address| format!("{address}/p2p/{peer}"))
+        );
+    }
+}

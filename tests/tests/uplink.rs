@@ -1,0 +1,145 @@
+//! What the box sends: held below the cap over every transport, and counted as Kubo counts what it gets.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tests::kubo::Kubo;
+use tests::{Config, Podium, http, wait_for};
+
+/// The box's cap less the headers that it sets aside, in bytes a second, and what may come at once.
+fn allowed(kbps: u64, time: Duration) -> f64 {
+    let rate = kbps as f64 * 125.0 * 16.0 / 17.0;
+    rate * (time.as_secs_f64() + 0.1) + 16384.0
+}
+
+fn capped(kbps: u64) -> Config {
+    Config {
+        extra: format!("uplink_kbps = {kbps}\n"),
+        ..Config::default()
+    }
+}
+
+fn sent(podium: &Podium, to: &str) -> u64 {
+    podium.status()["uplink"][format!("{to}_bytes")]
+        .as_u64()
+        .unwrap()
+}
+
+fn address(podium: &Podium, transport: &str) -> String {
+    let mut addresses = podium.ready["listen"].as_array().unwrap().iter();
+    let found = addresses.find(|address| address.as_str().unwrap().contains(transport));
+    found.unwrap().as_str().unwrap().to_owned()
+}
+
+fn root(podium: &Podium) -> String {
+    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    format!("/ipfs/{root}")
+}
+
+/// Bytes that all peers' streams have brought Kubo: its API has the number, the command line rounds it.
+fn received(repo: &Path) -> u64 {
+    let api = std::fs::read_to_string(repo.join("api")).unwrap();
+    let api: Vec<&str> = api.trim().split('/').collect();
+    let url = format!("http://{}:{}/api/v0/stats/bw", api[2], api[4]);
+    let answer = http::request("POST", &url, &[]).json();
+    answer["TotalIn"].as_u64().unwrap()
+}
+
+#[test]
+fn peers_get_no_more_than_the_cap_over_any_transport() {
+    const KBPS: u64 = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &capped(KBPS));
+    podium.go_live();
+    podium.wait_for_segments(4);
+    podium.stop();
+    for (index, transport) in ["/tcp/", "/quic-v1/", "/ws/"].into_iter().enumerate() {
+        let repo = dir.path().join(format!("kubo-{index}"));
+        let Some(mut kubo) = Kubo::new(repo.clone()) else {
+            return;
+        };
+        kubo.start();
+        let (before, since) = (sent(&podium, "peers"), Instant::now());
+        kubo.run(&["swarm", "connect", &address(&podium, transport)]);
+        kubo.run(&["pin", "add", "--timeout=100s", &root(&podium)]);
+        let got = sent(&podium, "peers") - before;
+        let most = allowed(KBPS, since.elapsed());
+        assert!(got as f64 <= most, "{transport}: {got} of {most}");
+        let size = kubo.line(&[
+            "dag",
+            "stat",
+            "--progress=false",
+            "--enc=json",
+            &root(&podium),
+        ]);
+        let size: serde_json::Value = serde_json::from_str(&size).unwrap();
+        let size = size["TotalSize"].as_u64().unwrap();
+        assert!(size > 500_000, "{size}");
+        wait_for("all of it to be counted", || {
+            (sent(&podium, "peers") - before > size).then_some(())
+        });
+        wait_for("Kubo to count the same", || {
+            let (sent, received) = (sent(&podium, "peers") - before, received(&repo));
+            // A ping or a record may be under way.
+            (sent.abs_diff(received) < 2000).then_some(())
+        });
+        kubo.stop();
+    }
+    let metrics = http::get(&format!("{}/metrics", podium.operator)).text();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("podium_peers_sent_bytes_total "));
+    let counted: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+    assert!(counted as u64 <= sent(&podium, "peers") && counted > 1_500_000.0);
+}
+
+#[test]
+fn viewers_go_first_and_leave_the_node_a_tenth() {
+    const KBPS: u64 = 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &capped(KBPS));
+    podium.go_live();
+    podium.wait_for_segments(3);
+    podium.stop();
+    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+        return;
+    };
+    kubo.start();
+    let before = sent(&podium, "viewers");
+    let body = podium.live("video/1.m4s").body.len() as u64;
+    wait_for("a viewer to be counted", || {
+        (sent(&podium, "viewers") > before).then_some(())
+    });
+    let counted = sent(&podium, "viewers") - before;
+    assert!(
+        counted > body && counted < body + 2000,
+        "{counted} of {body}"
+    );
+
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // More than the cap alone, all the time.
+        let viewer = scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                podium.live("video/1.m4s");
+            }
+        });
+        wait_for("viewers to take more than there is", || {
+            (podium.status()["uplink"]["used_percent"].as_u64()? > 200).then_some(())
+        });
+        let (before, since) = (sent(&podium, "peers"), Instant::now());
+        kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
+        let pin = scope.spawn(|| kubo.run(&["pin", "add", "--timeout=300s", &root(&podium)]));
+        let got = wait_for("Kubo to get something even so", || {
+            let got = sent(&podium, "peers") - before;
+            (got > 64 << 10).then_some(got)
+        });
+        let most = allowed(KBPS, since.elapsed()) / 10.0 + 16384.0;
+        assert!(got as f64 <= most, "{got} of {most}");
+        // When they have gone it gets the rest.
+        done.store(true, Ordering::Relaxed);
+        viewer.join().unwrap();
+        pin.join().unwrap();
+    });
+}
