@@ -107,7 +107,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     raise_file_limit();
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
-    node::uplink::limit(config.node.uplink_kbps.and_then(bits));
+    cap_uplink(&config);
     let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
@@ -282,9 +282,10 @@ fn watch_signals(shutdown: Shutdown) -> Result<()> {
     Ok(())
 }
 
-/// Bits a second.
-fn bits(kbps: u32) -> Option<NonZeroU64> {
-    NonZeroU64::new(u64::from(kbps) * 1000)
+/// Holds for the whole process, from now on.
+pub(crate) fn cap_uplink(config: &Config) {
+    let bits = |kbps| NonZeroU64::new(u64::from(kbps) * 1000);
+    node::uplink::limit(config.node.uplink_kbps.and_then(bits));
 }
 
 pub(crate) async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener> {

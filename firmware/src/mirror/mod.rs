@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::gateway::{self, Gateway};
 use crate::listener::raise_file_limit;
 use crate::live::Live;
-use crate::run::{GOODBYE, bind, configure, local, log_to, node_config, refuse};
+use crate::run::{GOODBYE, bind, cap_uplink, configure, local, log_to, node_config, refuse};
 use crate::{print, recordings};
 use follow::Mirror;
 
@@ -106,6 +106,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
     raise_file_limit();
     let viewer = bind(config.viewer.listen, "--viewer").await?;
     let operator = bind(config.operator.listen, "--operator").await?;
+    cap_uplink(&config);
     let (sender, heard) = mpsc::channel(HEARD);
     let opened = Node::follow(node_config(&config)?, name, sender).await;
     let (node, _) = opened.context("cannot open the mirror's store")?;
@@ -122,6 +123,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
                 node: node.clone(),
                 live: live_now,
                 host: config.viewer.gateway_host.clone(),
+                asked: watch::channel(None).0,
             },
             background.clone(),
         )),
