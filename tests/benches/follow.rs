@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use tests::follow::{follow, gaps, of_podium, quantile};
+use tests::follow::{Completed, follow, gaps, of_podium, quantile};
 use tests::kubo::{Kubo, text};
 use tests::{Config, Podium, http, proc};
 
@@ -27,7 +27,7 @@ fn main() {
     let name = podium.ready["ipns"].as_str().expect("a name");
     podium.go_live();
     let to = podium.ready["listen"][0].as_str().expect("an address");
-    kubo.run(&["swarm", "connect", to]);
+    kubo.run(&["swarm", "peering", "add", to]);
     kubo.wait_for_name(name, |_| true);
 
     let record = dir.path().join("record");
@@ -40,11 +40,12 @@ fn main() {
     };
     let (began, mut seen, mut sequences) = (Instant::now(), 0, vec![sequence()]);
     let mut memory = Vec::new();
+    let completed = Completed::watch(&podium);
     let before = proc::cost(podium.pid());
     let arrivals = follow(
         &kubo,
         name,
-        |root| of_podium(&kubo, root),
+        |root| of_podium(&kubo, root, &completed),
         |arrivals| {
             if arrivals.len() > seen {
                 seen = arrivals.len();
@@ -69,12 +70,12 @@ fn main() {
         ("segments missed", gaps(&arrivals) as f64, 0),
         ("times that the record's sequence fell", falls as f64, 0),
         (
-            "segment complete, by its date, until the name means it, median, ms",
+            "segment complete until the name means it, median, ms",
             quantile(named, 0.5),
             0,
         ),
         (
-            "segment complete, by its date, until it is read, median, ms",
+            "segment complete until it is read, median, ms",
             quantile(read(), 0.5),
             0,
         ),

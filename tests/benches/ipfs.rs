@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use tests::follow::{Arrival, Listed, POLL, follow, gaps, of_podium, quantile, read};
+use tests::follow::{Arrival, Completed, Listed, POLL, follow, gaps, of_podium, quantile, read};
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
 use tests::{Config, Podium, hls, judge};
@@ -56,13 +56,21 @@ fn main() {
         second.wait_for_name(name, |_| true);
     }
 
+    let completed = Completed::watch(&podium);
     let stop = AtomicBool::new(false);
     let (sides, arrivals) = std::thread::scope(|scope| {
-        let (second, stop, old) = (&second, &stop, &old);
+        let (second, stop, old, completed) = (&second, &stop, &old, &completed);
         let [ours, theirs] = names;
         let stopped = move |_: &[Arrival]| stop.load(Ordering::Relaxed);
         let followers = [
-            scope.spawn(move || follow(second, &ours, |at| of_podium(second, at), stopped)),
+            scope.spawn(move || {
+                follow(
+                    second,
+                    &ours,
+                    |at| of_podium(second, at, completed),
+                    stopped,
+                )
+            }),
             scope.spawn(move || follow(second, &theirs, |at| of_old_way(second, at, old), stopped)),
         ];
         let mut sides = [
@@ -159,7 +167,7 @@ fn of_old_way(kubo: &Kubo, path: &str, old: &OldWay) -> Option<Listed> {
     let playlist = hls::media_playlist(&read(kubo, path)?);
     let segments = (playlist.media_sequence..).zip(&playlist.segments);
     segments
-        .map(|(number, segment)| Some((number, (old.complete(number)?, vec![segment.uri.clone()]))))
+        .map(|(number, segment)| Some((number, (old.complete(number), vec![segment.uri.clone()]))))
         .collect()
 }
 
@@ -201,8 +209,8 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>
         "{seconds} s of one recording, 1080p30, {:.1} Mbit/s, segments of {SEGMENT} s, published twice at the same time on {}; a Kubo \
          that follows both by IPNS over PubSub, asked every {} ms, is counted on neither side.\n\
          podium: the whole process, with source = \"encoded\". The old way: ffmpeg -c copy, the script and its `ipfs` processes, and Kubo \
-         with Pubsub and without routing. Readable: the name means it, the playlist lists it, and all its bytes were read there. Complete: by the date in the box's playlist, \
-         and by the time of ffmpeg's file.",
+         with Pubsub and without routing. Readable: the name means it, the playlist lists it, and all its bytes were read there. Complete: when the \
+         box's origin lists the last part, and by the time of ffmpeg's file.",
         bitrate / 1e6,
         proc::machine(),
         POLL.as_millis(),
@@ -211,10 +219,11 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>
     println!("|---|---|---|---|");
     let row = |name: &str, digits: usize, of: &dyn Fn(usize) -> f64| {
         let (ours, theirs) = (of(0), of(1));
-        println!(
-            "| {name} | {ours:.digits$} | {theirs:.digits$} | {:.3} |",
-            ours / theirs
-        );
+        let ratio = match theirs {
+            0.0 => String::new(),
+            theirs => format!("{:.3}", ours / theirs),
+        };
+        println!("| {name} | {ours:.digits$} | {theirs:.digits$} | {ratio} |");
     };
     row("processor time per second of stream, ms", 1, &|side| {
         sides[side].cost.cpu / seconds as f64 * 1e3

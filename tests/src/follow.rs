@@ -2,16 +2,17 @@
 //! playlists there, and every segment that is new.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crate::kubo::Kubo;
-use crate::{hls, wait_for};
+use crate::{Podium, hls, http, wait_for};
 
 /// How often the name is resolved. Delays are on average half of it too long.
 pub const POLL: Duration = Duration::from_millis(20);
 
-/// Segments by their number, each with when it was complete and the paths of its bytes.
-pub type Listed = BTreeMap<u64, (SystemTime, Vec<String>)>;
+/// Segments by their number, each with when it was complete, if somebody saw that, and the paths of its bytes.
+pub type Listed = BTreeMap<u64, (Option<SystemTime>, Vec<String>)>;
 
 /// A segment of all renditions, as it arrived. Seconds are counted from its end.
 #[derive(Debug, Clone, Copy)]
@@ -37,28 +38,63 @@ fn resolve(kubo: &Kubo, name: &str) -> Option<String> {
     Some(answer["Path"].as_str()?.to_owned())
 }
 
-/// What the box lists below a root. A segment is complete when the next one begins: its date and its length say when, by this
-/// machine's clock. A run's dates stand on its first picture: where that came late, as with a slow start of the encoder, all are late by
-/// as much, and delays are too short by as much.
-pub fn of_podium(kubo: &Kubo, root: &str) -> Option<Listed> {
+/// When the box had each segment of its video complete, from now on: its origin then lists the last part.
+#[derive(Debug)]
+pub struct Completed(Arc<Mutex<BTreeMap<u64, SystemTime>>>);
+
+/// The last part of a segment of 2 s: six of a third of a second each.
+const LAST_PART: u32 = 5;
+
+impl Completed {
+    /// Asks for each segment's last part before it is there; ends with the box, or when nobody wants to know any more.
+    pub fn watch(podium: &Podium) -> Completed {
+        let times: Arc<Mutex<BTreeMap<u64, SystemTime>>> = Arc::default();
+        let wanted = Arc::downgrade(&times);
+        let url = format!("{}/live/video.m3u8", podium.viewer);
+        let playlist = hls::live(podium, "video");
+        let mut next = playlist.media_sequence + playlist.segments.len() as u64 + 1;
+        std::thread::spawn(move || {
+            while wanted.strong_count() > 0 {
+                let last = format!("{url}?_HLS_msn={next}&_HLS_part={LAST_PART}");
+                match http::try_get(&last, &[]) {
+                    Ok(answer) if answer.status == 200 => {}
+                    _ => return,
+                }
+                let Some(times) = wanted.upgrade() else {
+                    return;
+                };
+                let mut times = times.lock().expect("nobody panics with it");
+                times.insert(next, SystemTime::now());
+                next += 1;
+            }
+        });
+        Completed(times)
+    }
+
+    /// By this machine's clock; nothing of a segment that was there before.
+    fn at(&self, number: u64) -> Option<SystemTime> {
+        let times = self.0.lock().expect("nobody panics with it");
+        times.get(&number).copied()
+    }
+}
+
+/// What the box lists below a root.
+pub fn of_podium(kubo: &Kubo, root: &str, completed: &Completed) -> Option<Listed> {
     let mut listed = Listed::new();
     for rendition in ["video", "audio"] {
         let playlist = hls::media_playlist(&read(kubo, &format!("{root}/{rendition}/live.m3u8"))?);
-        let mut end: Option<SystemTime> = None;
         for (number, segment) in (playlist.media_sequence..).zip(&playlist.segments) {
-            let begin = segment.program_date_time.map(SystemTime::from).or(end)?;
-            let complete = begin + Duration::from_secs_f32(segment.duration);
-            end = Some(complete);
             let path = format!("{root}/{rendition}/{}", segment.uri);
-            let entry = listed.entry(number).or_insert((complete, Vec::new()));
-            entry.1.push(path);
+            let entry = listed.entry(number);
+            let (_, paths) = entry.or_insert_with(|| (completed.at(number), Vec::new()));
+            paths.push(path);
         }
     }
     Some(listed)
 }
 
 /// Reads every segment that comes until `enough` of what was read. `list` says what is at a path that the name has meant; what was
-/// there before is left out, because nobody waited for it.
+/// there before is left out, because nobody waited for it, and so is what nobody saw complete.
 ///
 /// # Panics
 /// Where a listed segment cannot be read, and where numbers go back.
@@ -92,6 +128,8 @@ pub fn follow(
                 let lengths = all.into_iter().map(|it| it.join().expect("it is read"));
                 lengths.sum::<usize>() as u64
             });
+            newest = Some(number);
+            let Some(complete) = complete else { continue };
             let since = |time: SystemTime| {
                 let since = time.duration_since(complete);
                 since.map_or(0.0, |it| it.as_secs_f64())
@@ -102,7 +140,6 @@ pub fn follow(
                 read: since(SystemTime::now()),
                 bytes,
             });
-            newest = Some(number);
         }
     }
     arrivals

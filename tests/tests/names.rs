@@ -111,7 +111,8 @@ fn kubo_reads_every_segment_as_it_comes() {
     let name = podium.name();
     podium.go_live();
     kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
-    let list = |root: &str| follow::of_podium(&kubo, root);
+    let completed = follow::Completed::watch(&podium);
+    let list = |root: &str| follow::of_podium(&kubo, root, &completed);
     let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 5);
     assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
     assert!(arrivals.iter().all(|it| it.bytes > 0), "{arrivals:?}");

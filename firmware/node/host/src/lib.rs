@@ -10,6 +10,7 @@
 mod contacts;
 mod dial;
 mod listen;
+mod neighbours;
 mod outsider;
 mod recycle;
 mod start;

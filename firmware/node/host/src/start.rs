@@ -18,6 +18,7 @@ use rust_ipfs::{FDLimit, Ipfs, Keypair};
 use tokio::sync::watch;
 
 use crate::contacts::Contacts;
+use crate::neighbours::{self, Neighbours};
 use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
 
 /// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
@@ -96,6 +97,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let (peers_sender, peers) = watch::channel(0);
     let (connected_sender, connected) = watch::channel(BTreeSet::new());
     let (contacts_sender, contacts) = watch::channel(Contacts::new());
+    let (neighbours_sender, neighbours) = watch::channel(Neighbours::new());
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
@@ -168,6 +170,11 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         }
         // 0.16.0 only logs what mDNS discovers.
         SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            neighbours_sender.send_modify(|neighbours| {
+                for (peer, address) in found {
+                    neighbours.entry(*peer).or_default().insert(address.clone());
+                }
+            });
             for (peer, address) in found {
                 if swarm.is_connected(peer) {
                     continue;
@@ -179,6 +186,16 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                     tracing::debug!(%peer, %address, %error, "cannot dial a neighbour");
                 }
             }
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Expired(gone))) => {
+            neighbours_sender.send_modify(|neighbours| {
+                for (peer, address) in gone {
+                    if let Some(addresses) = neighbours.get_mut(peer) {
+                        addresses.remove(address);
+                    }
+                }
+                neighbours.retain(|_, addresses| !addresses.is_empty());
+            });
         }
         _ => {}
     });
@@ -195,6 +212,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         }
     }
     recycle::spawn(ipfs.clone(), limits, connected.clone());
+    neighbours::spawn(ipfs.clone(), neighbours, connected.clone());
     let inner = Inner {
         ipfs,
         peer_id,
