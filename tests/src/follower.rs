@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::kubo::Kubo;
 use crate::network::{Host, Link, Network};
-use crate::{Config, Podium, hls, http, wait_for};
+use crate::{Config, Mirror, Podium, hls, http, wait_for};
 
 /// A node that follows a box by its name, and serves what it has to viewers.
 ///
@@ -34,16 +34,31 @@ impl Follower for Kubo {
     }
 }
 
+impl Follower for Mirror {
+    fn gateway(&self) -> String {
+        self.viewer.clone()
+    }
+
+    /// It keeps what it serves.
+    fn keep(&self, root: &str) {
+        wait_for("the mirror to have this root", || {
+            (self.get(&format!("{root}/?format=raw")).status == 200).then_some(())
+        });
+    }
+}
+
 /// The followers that there are.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// Kubo with the recipe of README, and with the box among its peers to stay connected with.
     Kubo,
+    /// `podium mirror` that is told the box's address.
+    Mirror,
 }
 
 impl Kind {
     /// Starts it on this host. `None` if it cannot be had, as [`Kubo::new`].
-    fn start(self, dir: &Path, host: &Host, peer: &str) -> Option<Box<dyn Follower>> {
+    fn start(self, dir: &Path, host: &Host, name: &str, peer: &str) -> Option<Box<dyn Follower>> {
         match self {
             Kind::Kubo => {
                 let address = host.address();
@@ -58,6 +73,11 @@ impl Kind {
                 kubo.start();
                 kubo.run(&["swarm", "peering", "add", peer]);
                 Some(Box::new(kubo))
+            }
+            Kind::Mirror => {
+                let dir = dir.join("mirror");
+                let mirror = Mirror::start_at(host.address(), &dir, name, &["--peer", peer]);
+                Some(Box::new(mirror))
             }
         }
     }
@@ -116,7 +136,7 @@ impl Scene {
             podium
         });
         let peer = podium.address(transport);
-        let follower = mirror.enter(|| kind.start(dir.path(), &mirror, &peer))?;
+        let follower = mirror.enter(|| kind.start(dir.path(), &mirror, &podium.name(), &peer))?;
         let scene = Scene {
             podium,
             follower,
