@@ -96,6 +96,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let (peers_sender, peers) = watch::channel(0);
     let (connected_sender, connected) = watch::channel(BTreeSet::new());
     let (contacts_sender, contacts) = watch::channel(Contacts::new());
+    let (thinned_sender, thinned) = watch::channel(0);
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
@@ -151,6 +152,13 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                 }
                 differs
             });
+            if let SwarmEvent::ConnectionClosed {
+                num_established: 1..,
+                ..
+            } = event
+            {
+                thinned_sender.send_modify(|count| *count += 1);
+            }
         }
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
             peer_id,
@@ -202,6 +210,8 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         peers,
         connected,
         contacts,
+        thinned,
+        asked: Default::default(),
         removed_temporary,
     };
     Ok(Host {
