@@ -5,7 +5,7 @@
 //! leaves out what it has noted (0.16.0). Two nodes that find each other at once have two connections.
 //!
 //! Only a want that was withdrawn is sent anew, and withdrawing is a message to the swarm: who asks again before the swarm
-//! has read it is taken for somebody who joins in the old want, and nothing is sent. On a busy machine that is the rule.
+//! has read it, which on a busy machine takes a while, joins in the old want, and nothing is sent.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
