@@ -11,7 +11,7 @@ fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
     let length = Duration::from_secs(seconds.unwrap_or(120));
     let mut rows = Vec::new();
-    for (name, kind) in [("Kubo", Kind::Kubo)] {
+    for (name, kind) in [("Kubo", Kind::Kubo), ("podium mirror", Kind::Mirror)] {
         for transport in ["tcp", "quic-v1"] {
             let Some(scene) = Scene::start(kind, &format!("/{transport}"), 1) else {
                 continue;

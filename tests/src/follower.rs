@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::kubo::Kubo;
 use crate::network::{Host, Link, Network};
-use crate::{Config, Podium, hls, http, wait_for};
+use crate::{Config, Mirror, Podium, hls, http, wait_for};
 
 /// A node that follows a box by its name, and serves what it has to viewers.
 ///
@@ -34,16 +34,31 @@ impl Follower for Kubo {
     }
 }
 
+impl Follower for Mirror {
+    fn gateway(&self) -> String {
+        self.viewer.clone()
+    }
+
+    /// It keeps what it serves.
+    fn keep(&self, root: &str) {
+        wait_for("the mirror to have this root", || {
+            (self.get(&format!("{root}/?format=raw")).status == 200).then_some(())
+        });
+    }
+}
+
 /// The followers that there are.
 #[derive(Debug, Clone, Copy)]
 pub enum Kind {
     /// Kubo with the recipe of README, and with the box among its peers to stay connected with.
     Kubo,
+    /// `podium mirror` that is told the box's address.
+    Mirror,
 }
 
 impl Kind {
     /// Starts it on this host. `None` if it cannot be had, as [`Kubo::new`].
-    fn start(self, dir: &Path, host: &Host, peer: &str) -> Option<Box<dyn Follower>> {
+    fn start(self, dir: &Path, host: &Host, name: &str, peer: &str) -> Option<Box<dyn Follower>> {
         match self {
             Kind::Kubo => {
                 let address = host.address();
@@ -58,6 +73,11 @@ impl Kind {
                 kubo.start();
                 kubo.run(&["swarm", "peering", "add", peer]);
                 Some(Box::new(kubo))
+            }
+            Kind::Mirror => {
+                let dir = dir.join("mirror");
+                let mirror = Mirror::start_at(host.address(), &dir, name, &["--peer", peer]);
+                Some(Box::new(mirror))
             }
         }
     }
@@ -116,7 +136,7 @@ impl Scene {
             podium
         });
         let peer = podium.address(transport);
-        let follower = mirror.enter(|| kind.start(dir.path(), &mirror, &peer))?;
+        let follower = mirror.enter(|| kind.start(dir.path(), &mirror, &podium.name(), &peer))?;
         let scene = Scene {
             podium,
             follower,
@@ -179,12 +199,17 @@ impl Scene {
     /// lists from now on, until `enough` have been read; asked on their own machines, by one clock, twenty times a second.
     pub fn delays(&self, mut enough: impl FnMut(usize) -> bool + Send) -> Vec<Duration> {
         let done = AtomicBool::new(false);
+        let listed = self
+            .boxed
+            .enter(|| last_number(&hls::live(&self.podium, "video")));
+        let first = listed + 1;
         let (listed, readable) = std::thread::scope(|scope| {
-            let listed = scope.spawn(|| self.boxed.enter(|| self.listed_until(&done)));
+            let listed = scope.spawn(|| self.boxed.enter(|| self.listed_until(first, &done)));
             let readable = scope.spawn(|| {
                 // Also where reading fails: the other must not wait for it for ever.
                 let _done = SetOnDrop(&done);
-                self.mirror.enter(|| self.readable_until(&mut enough))
+                self.mirror
+                    .enter(|| self.readable_until(first, &mut enough))
             });
             let joined = (listed.join(), readable.join());
             let all = |panic| resume_unwind(panic);
@@ -198,9 +223,9 @@ impl Scene {
     }
 
     /// When the box listed each segment, by its number: blocking reloads are answered at that moment.
-    fn listed_until(&self, done: &AtomicBool) -> BTreeMap<u64, Instant> {
+    fn listed_until(&self, first: u64, done: &AtomicBool) -> BTreeMap<u64, Instant> {
         let mut listed = BTreeMap::new();
-        let mut next = last_number(&hls::live(&self.podium, "video")) + 1;
+        let mut next = first;
         while !done.load(Ordering::Relaxed) {
             let list = self.podium.live(&format!("video.m3u8?_HLS_msn={next}"));
             let at = Instant::now();
@@ -212,25 +237,28 @@ impl Scene {
         listed
     }
 
-    fn readable_until(&self, enough: &mut impl FnMut(usize) -> bool) -> BTreeMap<u64, Instant> {
+    fn readable_until(
+        &self,
+        first: u64,
+        enough: &mut impl FnMut(usize) -> bool,
+    ) -> BTreeMap<u64, Instant> {
         let mut readable = BTreeMap::new();
-        let mut next = None;
+        let mut next = first;
         while !enough(readable.len()) {
             wait_for("the next segment at the follower", || {
                 let (_, playlist) = self.newest()?;
-                let next = next.get_or_insert(last_number(&playlist) + 1);
-                let before = *next;
+                let before = next;
                 let numbers = playlist.media_sequence..;
                 for (number, segment) in numbers.zip(&playlist.segments) {
-                    if number < *next {
+                    if number < next {
                         continue;
                     }
                     let url = self.named(&format!("video/{}", segment.uri));
                     assert_eq!(http::get(&url).status, 200, "{url}");
                     readable.insert(number, Instant::now());
-                    *next = number + 1;
+                    next = number + 1;
                 }
-                (*next > before).then_some(())
+                (next > before).then_some(())
             });
         }
         readable

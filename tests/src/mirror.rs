@@ -1,5 +1,6 @@
 //! A mirror: a process of the real binary that follows a box.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -29,6 +30,11 @@ impl Drop for Mirror {
 impl Mirror {
     /// Starts a mirror of `name` with its data in `dir` and waits until it is ready.
     pub fn start(dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
+        Mirror::start_at(Ipv4Addr::LOCALHOST, dir, name, arguments)
+    }
+
+    /// The same where viewers and peers reach it at `address`.
+    pub fn start_at(address: Ipv4Addr, dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
         std::fs::create_dir_all(dir).expect("the directory can be made");
         let config = dir.join("mirror.toml");
         std::fs::write(&config, "[node]\nmdns = false\n").expect("the config can be written");
@@ -37,9 +43,10 @@ impl Mirror {
             .open(&log)
             .expect("the log can be written");
         let mut child = Command::new(podium::binary())
-            .args(["mirror", name, "--viewer", "127.0.0.1:0"])
-            .args(["--operator", "127.0.0.1:0", "--listen"])
-            .arg("/ip4/127.0.0.1/tcp/0")
+            .args(["mirror", name, "--operator", "127.0.0.1:0"])
+            .args(["--viewer", &format!("{address}:0")])
+            .args(["--listen", &format!("/ip4/{address}/tcp/0")])
+            .args(["--listen", &format!("/ip4/{address}/udp/0/quic-v1")])
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")

@@ -127,6 +127,16 @@ fn kubo_has_all_of_it_after_a_partition_over_quic() {
     catches_up(Kind::Kubo, "/quic-v1");
 }
 
+#[test]
+fn a_mirror_has_all_of_it_after_a_partition_over_tcp() {
+    catches_up(Kind::Mirror, "/tcp/");
+}
+
+#[test]
+fn a_mirror_has_all_of_it_after_a_partition_over_quic() {
+    catches_up(Kind::Mirror, "/quic-v1");
+}
+
 /// Everything below `root` as its gateway sends it: blocks of playlists, directories and media, in one order.
 fn tree(host: &Host, gateway: &str, root: &str) -> Vec<u8> {
     let url = format!("{gateway}{root}?format=car&car-dups=n");

@@ -83,7 +83,7 @@ fn finished(playing: &Playing, events: &mpsc::Sender<Event>) -> bool {
         Some(gst::MessageView::Error(error)) => failed(events, run, describe(error)),
         Some(_) if playing.ending => {
             let events = events.clone();
-            std::thread::spawn(move || events.blocking_send(Event::ProgrammeEnded { run }));
+            std::thread::spawn(move || drop(events.blocking_send(Event::ProgrammeEnded { run })));
         }
         // From its beginning again, as after every failure.
         Some(_) => failed(events, run, "the recording has ended".into()),
@@ -94,7 +94,7 @@ fn finished(playing: &Playing, events: &mpsc::Sender<Event>) -> bool {
 fn failed(events: &mpsc::Sender<Event>, run: u64, why: String) {
     // The loop may be waiting for this thread at this moment.
     let events = events.clone();
-    std::thread::spawn(move || events.blocking_send(Event::ProgrammeFailed { run, why }));
+    std::thread::spawn(move || drop(events.blocking_send(Event::ProgrammeFailed { run, why })));
 }
 
 fn start(file: &Path, run: u64, events: &mpsc::Sender<Event>) -> Result<Playing, String> {

@@ -30,20 +30,10 @@ const FOLLOWS_FILE: &str = "follows";
 
 /// Blocks asked for at a time: 16 MiB on a fast link, and enough for one that takes a second to answer.
 const AT_ONCE: usize = 16;
-/// How long each asking for a block waits. What is asked while a connection comes or breaks may be lost, and by itself rust-ipfs
-/// asks again after 30 s (0.16.0); the last one is for a link that carries 150 kbit/s.
-const ASKINGS: [Duration; 4] = [
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(16),
-    Duration::from_secs(60),
-];
+/// How long a block is waited for: time for a leaf on a link that carries 150 kbit/s, though it was asked for more than once.
+const BLOCK_TIMEOUT: Duration = Duration::from_secs(90);
 /// The first block of a tree is small, and tells whether anybody has it.
-const ROOT_ASKINGS: [Duration; 3] = [
-    Duration::from_secs(2),
-    Duration::from_secs(3),
-    Duration::from_secs(5),
-];
+const ROOT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Held in memory before it is stored.
 const MOST_IN_MEMORY: usize = 8 << 20;
 
@@ -301,11 +291,11 @@ impl Fetch {
     }
 
     async fn node(&mut self, cid: Cid) -> Result<unixfs::Node, AdoptError> {
-        let askings = self.askings(&cid);
+        let timeout = self.timeout(&cid);
         let bytes = match self.blocks.get(&cid) {
             Some(bytes) => bytes.clone(),
             None => {
-                let bytes = fetch(&*self.node.shared.store.clone(), cid, askings).await?;
+                let bytes = fetch(&*self.node.shared.store.clone(), cid, timeout).await?;
                 self.brought(cid, bytes.clone()).await?;
                 bytes
             }
@@ -313,10 +303,10 @@ impl Fetch {
         decode(&cid, bytes)
     }
 
-    fn askings(&self, cid: &Cid) -> &'static [Duration] {
+    fn timeout(&self, cid: &Cid) -> Duration {
         match *cid == self.root {
-            true => &ROOT_ASKINGS,
-            false => &ASKINGS,
+            true => ROOT_TIMEOUT,
+            false => BLOCK_TIMEOUT,
         }
     }
 
@@ -370,12 +360,12 @@ impl Fetch {
                         .await?;
                     continue;
                 }
-                let (store, askings) = (self.node.shared.store.clone(), self.askings(&cid));
+                let (store, timeout) = (self.node.shared.store.clone(), self.timeout(&cid));
                 let at_hand = self.blocks.get(&cid).cloned();
                 asked.push(async move {
                     match at_hand {
                         Some(bytes) => (item, Ok(bytes)),
-                        None => (item, fetch(&*store, cid, askings).await),
+                        None => (item, fetch(&*store, cid, timeout).await),
                     }
                 });
             }
@@ -640,20 +630,9 @@ fn check_cid(cid: &Cid) -> Result<(), AdoptError> {
     }
 }
 
-async fn fetch(
-    store: &dyn BlockStore,
-    cid: Cid,
-    askings: &[Duration],
-) -> Result<Bytes, AdoptError> {
+async fn fetch(store: &dyn BlockStore, cid: Cid, timeout: Duration) -> Result<Bytes, AdoptError> {
     check_cid(&cid)?;
-    let mut fetched = Err(HostError::Timeout(Duration::ZERO));
-    for timeout in askings {
-        fetched = store.fetch(cid, *timeout).await;
-        if !matches!(fetched, Err(HostError::Timeout(_))) {
-            break;
-        }
-    }
-    let bytes = fetched.map_err(|source| AdoptError::Fetch {
+    let bytes = (store.fetch(cid, timeout).await).map_err(|source| AdoptError::Fetch {
         cid,
         source: source.into(),
     })?;

@@ -9,6 +9,7 @@
 
 mod contacts;
 mod dial;
+mod fetch;
 mod listen;
 mod neighbours;
 mod outsider;
@@ -153,6 +154,9 @@ struct Inner {
     peers: watch::Receiver<u32>,
     connected: watch::Receiver<BTreeSet<String>>,
     contacts: watch::Receiver<Contacts>,
+    /// How many connections have ended of peers that kept another one.
+    thinned: watch::Receiver<u64>,
+    asked: fetch::Asked,
     removed_temporary: usize,
 }
 
@@ -393,7 +397,8 @@ impl Host {
         })
     }
 
-    /// Reads a block from the local store or, failing that, from connected peers by bitswap, and stores it locally.
+    /// Reads a block from the local store or, failing that, from connected peers by bitswap, and stores it locally. It asks
+    /// again by itself where what was asked may have been lost.
     pub fn fetch(
         &self,
         cid: Cid,
@@ -401,9 +406,8 @@ impl Host {
     ) -> BoxFuture<'static, Result<Bytes, HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move {
-            let block = async { inner.ipfs.get_block(cid).await };
-            match tokio::time::timeout(timeout, block).await {
-                Ok(result) => result.map(|block| block.into_inner().1).map_err(network),
+            match tokio::time::timeout(timeout, fetch::fetch(&inner, cid)).await {
+                Ok(result) => result,
                 Err(_) => Err(HostError::Timeout(timeout)),
             }
         })

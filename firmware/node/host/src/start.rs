@@ -98,6 +98,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let (connected_sender, connected) = watch::channel(BTreeSet::new());
     let (contacts_sender, contacts) = watch::channel(Contacts::new());
     let (neighbours_sender, neighbours) = watch::channel(Neighbours::new());
+    let (thinned_sender, thinned) = watch::channel(0);
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
@@ -153,6 +154,13 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                 }
                 differs
             });
+            if let SwarmEvent::ConnectionClosed {
+                num_established: 1..,
+                ..
+            } = event
+            {
+                thinned_sender.send_modify(|count| *count += 1);
+            }
         }
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
             peer_id,
@@ -220,6 +228,8 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         peers,
         connected,
         contacts,
+        thinned,
+        asked: Default::default(),
         removed_temporary,
     };
     Ok(Host {
