@@ -259,6 +259,7 @@ impl Journal {
         Ok(self.size(broadcast)?.saturating_sub(absent))
     }
 
+    /// Broadcasts that are pinned.
     pub(crate) fn pins(&self) -> Result<Vec<BroadcastId>> {
         let transaction = self.database()?.begin_read()?;
         let pins = transaction.open_table(PINS)?;
