@@ -814,7 +814,7 @@ fn to_node(update: Update) -> anyhow::Result<(ToNode, Option<RecentFiles>)> {
 fn store_cause(error: &StoreError) -> Cause {
     match error {
         StoreError::DiskFull => Cause::DiskFull,
-        StoreError::Full { .. } => Cause::StoreFull,
+        StoreError::Full { .. } | StoreError::PinsFull { .. } => Cause::StoreFull,
         error => Cause::Store(error.to_string()),
     }
 }

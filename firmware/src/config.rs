@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::Uri;
+use node::Budgets;
 use serde::Deserialize;
 use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
@@ -30,7 +31,18 @@ pub(crate) enum ConfigError {
         value: String,
         accepted: &'static str,
     },
+    #[error(
+        "[store] live_mib = {live_mib}: must be at least {needed_mib}, twice what [hls] window_s takes at this bitrate"
+    )]
+    LiveRoom { live_mib: u64, needed_mib: u64 },
 }
+
+/// What is said of the one budget that the store once had.
+const OLD_LIMIT: &str = "unknown field `limit_mib`, expected `recordings_mib` or `live_mib`";
+const OLD_LIMIT_NOW: &str = "limit_mib is two budgets now: write recordings_mib and live_mib, which together are what it was";
+
+/// Of each of the store's budgets.
+const MOST_STORE_MIB: u64 = 1 << 30;
 
 /// Bitrates of the video that can be asked for: from what a picture needs to move at all to what H.264 level 4 allows.
 pub(crate) const VIDEO_KBPS: RangeInclusive<u32> = 100..=25_000;
@@ -204,14 +216,25 @@ impl Default for Node {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Store {
-    /// MiB of blocks that the store may hold; the oldest finished broadcast goes first. Default 16384.
-    pub(crate) limit_mib: u64,
+    /// MiB of blocks that recordings may take, all broadcasts but the newest; the oldest finished one that is not pinned goes
+    /// first. Pins beyond it are refused. 0 keeps none. Default 14336.
+    pub(crate) recordings_mib: u64,
+    /// MiB on top that recordings never take, even pinned: room for the broadcast on air, which also uses what they leave. At
+    /// least twice what `[hls] window_s` needs. Default 2048.
+    pub(crate) live_mib: u64,
+}
+
+impl Store {
+    pub(crate) fn budgets(&self) -> Budgets {
+        Budgets::new(self.recordings_mib << 20, self.live_mib << 20)
+    }
 }
 
 impl Default for Store {
     fn default() -> Store {
         Store {
-            limit_mib: 16 * 1024,
+            recordings_mib: 14 * 1024,
+            live_mib: 2 * 1024,
         }
     }
 }
@@ -345,10 +368,21 @@ impl Config {
             line: error
                 .span()
                 .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
-            message: error.message().replace('\n', " "),
+            message: match error.message() {
+                OLD_LIMIT => OLD_LIMIT_NOW.to_owned(),
+                message => message.replace('\n', " "),
+            },
         })?;
         config.check()?;
         Ok(config)
+    }
+
+    /// MiB of two windows: viewers may ask for what has left the playlist for as long as it was in it.
+    fn live_mib_needed(&self) -> u64 {
+        let low = self.video.low.map_or(0, |low| low.bitrate_kbps);
+        let kbps = [self.video.bitrate_kbps, low, self.audio.bitrate_kbps].map(u64::from);
+        let bytes = 2 * self.hls.window_s * kbps.iter().sum::<u64>() * 1000 / 8;
+        bytes.div_ceil(1 << 20)
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -407,9 +441,15 @@ impl Config {
                 "20 to 3600, and at least six segments",
             ),
             (
-                "[store] limit_mib",
-                self.store.limit_mib,
-                (64..=1 << 30).contains(&self.store.limit_mib),
+                "[store] recordings_mib",
+                self.store.recordings_mib,
+                self.store.recordings_mib <= MOST_STORE_MIB,
+                "0 to 1073741824",
+            ),
+            (
+                "[store] live_mib",
+                self.store.live_mib,
+                (64..=MOST_STORE_MIB).contains(&self.store.live_mib),
                 "64 to 1073741824",
             ),
             (
@@ -464,6 +504,13 @@ impl Config {
         }
         if let Some(low) = &video.low {
             low.check(video)?;
+        }
+        let needed_mib = self.live_mib_needed();
+        if self.store.live_mib < needed_mib {
+            return Err(ConfigError::LiveRoom {
+                live_mib: self.store.live_mib,
+                needed_mib,
+            });
         }
         if let Some(host) = &self.viewer.gateway_host
             && !is_host_name(host)
@@ -679,6 +726,20 @@ segment_ms = 2000
             "[hls]\nsegment_ms = 9223372036854775807\n",
             "[hls] segment_ms = 9223372036854775807: must be whole seconds from 1000 to 10000, and at least part_ms",
         );
+        check(
+            "[store]\nlimit_mib = 16384\n",
+            "FILE:2: limit_mib is two budgets now: write recordings_mib and live_mib, which together are what it was",
+        );
+        check(
+            "[store]\nlive_mib = 10\n",
+            "[store] live_mib = 10: must be 64 to 1073741824",
+        );
+        // Twice an hour of 3,128 kbit/s.
+        check(
+            "[hls]\nwindow_s = 3600\n",
+            "[store] live_mib = 2048: must be at least 2685, twice what [hls] window_s takes at this bitrate",
+        );
+        check("[hls]\nwindow_s = 3600\n[store]\nlive_mib = 2685\n", "ok");
         check("[video]\nfps = 5\n", "[video] fps = 5: must be 9 to 60");
         check(
             "[video]\nwidth = 1281\n",

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use node::{BroadcastId, Damaged, Finding, Node, Report};
+use node::{BroadcastId, Budgets, Damaged, Finding, Node, Report};
 use stream::media::Rendition;
 use stream::publication::{self, Numbers, Publication, Row, init_name, rows_without, segment_path};
 
@@ -63,7 +63,7 @@ fn run(arguments: &Arguments) -> Result<(Report, Vec<BroadcastId>)> {
     let mut closed = Vec::new();
     if made_again || !report.damaged.is_empty() {
         runtime.block_on(async {
-            let (node, _) = Node::offline(dir, u64::MAX, wall_now).await?;
+            let (node, _) = Node::offline(dir, Budgets::UNLIMITED, wall_now).await?;
             let result = close(&node, &config, &report.damaged, made_again, &mut closed).await;
             node.shutdown().await;
             result

@@ -63,7 +63,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_stored_says_where_to_go_on() {
         let dir = tempfile::tempdir().unwrap();
-        let (node, _) = Node::offline(dir.path(), 1 << 20, wall_now).await.unwrap();
+        let (node, _) = Node::offline(dir.path(), node::Budgets::UNLIMITED, wall_now)
+            .await
+            .unwrap();
         assert_eq!(of_files(&node).await.unwrap(), Numbers::default());
         let broadcast = node.begin(vec![]).await.unwrap();
         let files = [

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use node::{BroadcastId, Node, OpenError, StoreError};
+use node::{BroadcastId, Budgets, Node, OpenError, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::appliance::{from_unix_ms, wall_now};
@@ -107,6 +107,9 @@ pub(crate) async fn answer_pin(node: &Node, id: u64, Pin { pinned }: Pin) -> Res
         Err(error @ StoreError::UnknownBroadcast(_)) => {
             (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
         }
+        Err(error @ StoreError::PinsFull { .. }) => {
+            (StatusCode::CONFLICT, format!("{error}\n")).into_response()
+        }
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     }
 }
@@ -152,8 +155,12 @@ fn open(place: &Place) -> Result<Store> {
         return Err(OpenError::NoStore { dir: dir.clone() }.into());
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
-    // Without a limit nothing is deleted before it can be pinned.
-    match runtime.block_on(Node::offline(dir, u64::MAX, wall_now)) {
+    // Nothing is deleted before it can be pinned.
+    let budgets = Budgets {
+        pinned_bytes: config.store.budgets().pinned_bytes,
+        ..Budgets::UNLIMITED
+    };
+    match runtime.block_on(Node::offline(dir, budgets, wall_now)) {
         Ok((node, _)) => Ok(Store::Here(runtime, node)),
         Err(OpenError::InUse { .. }) => {
             let known = std::fs::read_to_string(dir.join(ADDRESS_FILE)).ok();

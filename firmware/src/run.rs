@@ -308,7 +308,7 @@ pub(crate) fn node_config(config: &Config) -> Result<node::Config> {
     Ok(node::Config {
         dir: config.data_dir.clone(),
         listen: config.node.listen.clone(),
-        limit_bytes: config.store.limit_mib << 20,
+        budgets: config.store.budgets(),
         mdns: config.node.mdns,
         peers: config.node.peers.clone(),
         dht: match config.node.dht {

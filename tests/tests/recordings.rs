@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tests::{Config, Output, Podium, hls, http, podium};
+use tests::{Config, Output, Podium, hls, http, podium, wait_for};
 
 const FRAME: f64 = 1.0 / 30.0;
 
@@ -100,6 +100,37 @@ fn recordings_are_listed_and_pinned_whether_it_runs_or_not() {
         .map(|it| it["pinned"].clone())
         .collect();
     assert_eq!(pinned, [json!(false), json!(true)]);
+}
+
+#[test]
+fn recordings_keep_to_their_budget_and_so_do_pins() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.extra += "[store]\nrecordings_mib = 0\nlive_mib = 64\n";
+    let it = Podium::start(dir.path(), &config);
+    record(&it, 2);
+    assert_eq!(recordings(&it).len(), 1, "the last stays");
+    record(&it, 2);
+    wait_for("the deletion of the first", || {
+        let kept = recordings(&it);
+        (kept.len() == 1 && kept[0]["id"] == 2).then_some(())
+    });
+    let refused = "unpin some, or raise [store] recordings_mib";
+    let url = format!("{}/api/v1/recordings/2/pin", it.operator);
+    let answer = http::post(&url, &[], &json!({ "pinned": true }));
+    assert_eq!(answer.status, 409);
+    let pinned = command(dir.path(), &["pin", "2"], 2);
+    assert!(pinned.stderr.contains(refused), "{pinned:?}");
+    assert_eq!(recordings(&it)[0]["pinned"], false);
+    play(&it);
+    end(it);
+
+    let toml = dir.path().join("podium.toml");
+    let here = ["pin", "2", "--config", toml.to_str().unwrap()];
+    let pinned = command(dir.path(), &here, 2);
+    assert!(pinned.stderr.contains(refused), "{pinned:?}");
+    // The same with the budgets that a box has by default.
+    command(dir.path(), &["pin", "2"], 0);
 }
 
 fn blocks(dir: &Path) -> Vec<PathBuf> {

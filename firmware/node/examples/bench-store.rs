@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::time::{Instant, SystemTime};
 
-use node::{Leaf, NewFile, Node, Update};
+use node::{Budgets, Leaf, NewFile, Node, Update};
 
 /// Of 2 s, each.
 const SEGMENTS: u64 = 300;
@@ -62,7 +62,7 @@ fn written() -> std::io::Result<(u64, u64)> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dir = tempfile::tempdir_in(".")?;
     let clock = || Some(SystemTime::now());
-    let (node, _) = Node::offline(dir.path(), 1 << 30, clock).await?;
+    let (node, _) = Node::offline(dir.path(), Budgets::UNLIMITED, clock).await?;
     let broadcast = node.begin(Vec::new()).await?;
     let before = written()?;
     let mut waits = Vec::new();

@@ -131,13 +131,19 @@ impl OpenError {
 pub enum StoreError {
     /// Deleting every finished broadcast but the newest would not be enough, or already was not.
     #[error(
-        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; stop the broadcast, unpin recordings, or raise [store] limit_mib"
+        "{needed_bytes} bytes do not fit: {stored_bytes} of {limit_bytes} are stored; stop the broadcast, unpin recordings, or raise [store] recordings_mib or live_mib"
     )]
     Full {
         needed_bytes: u64,
         stored_bytes: u64,
         limit_bytes: u64,
     },
+    /// Nothing that is pinned is ever deleted, so that more of it would take the room of the broadcast on air.
+    #[error(
+        "pinned recordings would take {} MiB of the {} MiB that they may: unpin some, or raise [store] recordings_mib",
+        pinned_bytes.div_ceil(1 << 20), most_bytes >> 20
+    )]
+    PinsFull { pinned_bytes: u64, most_bytes: u64 },
     #[error("the disk is full: free some space")]
     DiskFull,
     #[error("there is no broadcast {0}")]

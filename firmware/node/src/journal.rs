@@ -25,7 +25,7 @@ mod check;
 pub(crate) mod repair;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -246,12 +246,49 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Keeps a broadcast from being deleted to make room, or no longer does.
-    pub(crate) fn pin(&self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
+    /// Bytes of a broadcast that are here: without those that a mirror has been told of and does not keep.
+    fn size_here(&self, broadcast: BroadcastId) -> Result<u64> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        let mut absent = 0;
+        for row in entries.range(of(broadcast))? {
+            if let (ABSENT, _, tsize, _) = row?.1.value() {
+                absent += tsize;
+            }
+        }
+        Ok(self.size(broadcast)?.saturating_sub(absent))
+    }
+
+    /// Broadcasts that are pinned.
+    pub(crate) fn pins(&self) -> Result<Vec<BroadcastId>> {
+        let transaction = self.database()?.begin_read()?;
+        let pins = transaction.open_table(PINS)?;
+        let mut found = Vec::new();
+        for row in pins.iter()? {
+            found.push(BroadcastId(row?.0.value()));
+        }
+        Ok(found)
+    }
+
+    /// Keeps a broadcast from being deleted to make room, unless all that are kept so would have more bytes than `most`, or no
+    /// longer does.
+    pub(crate) fn pin(
+        &self,
+        broadcast: BroadcastId,
+        pinned: bool,
+        most: u64,
+    ) -> Result<(), StoreError> {
+        let pins = self.pins()?;
+        let would_be = || -> Result<u64> {
+            let kept = pins.iter().chain([&broadcast]);
+            kept.map(|it| self.size_here(*it)).sum()
+        };
+        let adds = pinned && !pins.contains(&broadcast);
+        let bytes = if adds { would_be()? } else { 0 };
         let inner = || -> Result<bool> {
             let transaction = self.write()?;
             let there = is_there(&transaction.open_table(BROADCASTS)?, broadcast)?;
-            if there {
+            if there && bytes <= most {
                 let mut pins = transaction.open_table(PINS)?;
                 match pinned {
                     true => drop(pins.insert(broadcast.0, ())?),
@@ -262,6 +299,10 @@ impl Journal {
             Ok(there)
         };
         match inner()? {
+            true if bytes > most => Err(StoreError::PinsFull {
+                pinned_bytes: bytes,
+                most_bytes: most,
+            }),
             true => Ok(()),
             false => Err(StoreError::UnknownBroadcast(broadcast)),
         }
@@ -449,6 +490,19 @@ impl Journal {
             }
         }
         Ok(kept)
+    }
+
+    /// Bytes of those of these blocks that are garbage.
+    pub(crate) fn garbage_bytes(&self, cids: &HashSet<Cid>) -> Result<u64> {
+        let transaction = self.database()?.begin_read()?;
+        let blocks = transaction.open_table(BLOCKS)?;
+        let mut bytes = 0;
+        for cid in cids {
+            if let Some((0, length)) = blocks.get(key(cid))?.map(|row| row.value()) {
+                bytes += u64::from(length);
+            }
+        }
+        Ok(bytes)
     }
 
     /// Blocks that are named, or garbage, with their references. It is as long as the store.

@@ -56,6 +56,7 @@ pub use node_host::{
 pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
 pub use unixfs::{Leaf, MAX_LEAF, file_cid, verifies};
+pub use writer::Budgets;
 
 use blocks::Blocks;
 use journal::{CACHE_BYTES, Journal, Opener, State};
@@ -79,8 +80,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Multiaddrs over TCP, QUIC v1 or WebSocket. Port 0 takes a free port.
     pub listen: Vec<String>,
-    /// Most bytes of blocks to store. The oldest finished broadcasts are deleted to keep it.
-    pub limit_bytes: u64,
+    /// What to store at most. The oldest finished broadcasts are deleted to keep it.
+    pub budgets: Budgets,
     /// Whether to find and dial peers on the local network.
     pub mdns: bool,
     /// Multiaddrs ending in `/p2p/<peer id>` of mirrors and bootstrap peers, to be connected at all times.
@@ -181,6 +182,7 @@ pub struct Stats {
     pub peers: u32,
     /// Bytes of all blocks in the store, those waiting for deletion included.
     pub stored_bytes: u64,
+    /// Both budgets together.
     pub limit_bytes: u64,
 }
 
@@ -242,7 +244,7 @@ impl Node {
             .await
             .map_err(|error| OpenError::host(&config.dir, error))?;
         let channel = signer.name();
-        let opened = Self::open_on_host(&config.dir, config.limit_bytes, &host, signer, lock).await;
+        let opened = Self::open_on_host(&config.dir, config.budgets, &host, signer, lock).await;
         let (shared, mut recovered) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -287,7 +289,7 @@ impl Node {
 
     async fn open_on_host(
         dir: &Path,
-        limit_bytes: u64,
+        budgets: Budgets,
         host: &node_host::Host,
         signer: Arc<Signer>,
         lock: File,
@@ -304,13 +306,13 @@ impl Node {
             blocking(move || create_journal(&dir)).await?;
         }
         let opener = opener(path);
-        start(dir, store, opener, limit_bytes, signer, Some(lock)).await
+        start(dir, store, opener, budgets, signer, Some(lock)).await
     }
 
     /// Opens a data directory without a host: nothing is served and nobody is told. For commands while no box is running on it.
     pub async fn offline(
         dir: &Path,
-        limit_bytes: u64,
+        budgets: Budgets,
         wall_clock: fn() -> Option<SystemTime>,
     ) -> Result<(Node, Recovered), OpenError> {
         let opened = {
@@ -329,14 +331,7 @@ impl Node {
         }
         let signer = Arc::new(signer);
         let opener = opener(dir.join(JOURNAL_FILE));
-        let started = start(
-            dir,
-            Arc::new(files),
-            opener,
-            limit_bytes,
-            signer,
-            Some(lock),
-        );
+        let started = start(dir, Arc::new(files), opener, budgets, signer, Some(lock));
         let (shared, recovered) = started.await?;
         let shared = Arc::new(shared);
         Ok((Node { shared }, recovered))
@@ -457,7 +452,8 @@ impl Node {
         .await
     }
 
-    /// Keeps a broadcast from being deleted to make room, or no longer does; durable when it returns.
+    /// Keeps a broadcast from being deleted to make room, as far as the budget for that goes, or no longer does; durable when it
+    /// returns.
     pub async fn pin(&self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
         self.ask(|reply| Command::Pin {
             broadcast,
@@ -596,7 +592,7 @@ async fn start(
     dir: &Path,
     store: Arc<dyn BlockStore>,
     opener: Opener,
-    limit_bytes: u64,
+    budgets: Budgets,
     signer: Arc<Signer>,
     lock: Option<File>,
 ) -> Result<(Shared, Recovered), OpenError> {
@@ -621,7 +617,7 @@ async fn start(
     let free = store
         .free_bytes()
         .map_err(|error| OpenError::io(dir, error))?;
-    if free < RESERVE_BYTES && inherited.stored_bytes <= limit_bytes {
+    if free < RESERVE_BYTES && inherited.stored_bytes <= budgets.limit_bytes() {
         return Err(OpenError::DiskFull {
             dir: dir.to_owned(),
         });
@@ -633,13 +629,7 @@ async fn start(
         lock,
         ..inherited
     };
-    let (writer, stats) = Writer::new(
-        store.clone(),
-        journal.clone(),
-        limit_bytes,
-        signer,
-        inherited,
-    );
+    let (writer, stats) = Writer::new(store.clone(), journal.clone(), budgets, signer, inherited);
     let (commands, receiver) = mpsc::channel(COMMANDS);
     tokio::spawn(writer.run(receiver));
     let shared = Shared {

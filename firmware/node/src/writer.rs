@@ -7,6 +7,7 @@
 //! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
 
 mod adopt;
+mod budget;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs::File;
@@ -25,6 +26,7 @@ use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
+pub use budget::Budgets;
 
 /// A follower of the last root may still be walking it: what an update replaced stays for so long,
 pub(crate) const GRACE: Duration = Duration::from_secs(60);
@@ -89,8 +91,10 @@ struct Batch {
 pub(crate) struct Writer {
     store: Arc<dyn BlockStore>,
     journal: Arc<Journal>,
-    limit_bytes: u64,
+    budgets: Budgets,
     stored_bytes: u64,
+    /// Recordings take more than their budget.
+    recordings_over: bool,
     /// Updates since the start.
     updates: u64,
     /// Oldest first.
@@ -131,7 +135,7 @@ impl Writer {
     pub(crate) fn new(
         store: Arc<dyn BlockStore>,
         journal: Arc<Journal>,
-        limit_bytes: u64,
+        budgets: Budgets,
         signer: Arc<Signer>,
         inherited: Inherited,
     ) -> (Writer, watch::Receiver<Stats>) {
@@ -140,13 +144,14 @@ impl Writer {
         let (stats, receiver) = watch::channel(Stats {
             peers: *store.peers().borrow(),
             stored_bytes,
-            limit_bytes,
+            limit_bytes: budgets.limit_bytes(),
         });
         let mut writer = Writer {
             store,
             journal,
-            limit_bytes,
+            budgets,
             stored_bytes,
+            recordings_over: false,
             updates: 0,
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
@@ -170,6 +175,7 @@ impl Writer {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut peers = self.store.peers();
         let mut peers_alive = true;
+        self.look_at_recordings().await;
         let reply = loop {
             let work_at = self.next_work();
             tokio::select! {
@@ -191,7 +197,7 @@ impl Writer {
             let stats = Stats {
                 peers,
                 stored_bytes: self.stored_bytes,
-                limit_bytes: self.limit_bytes,
+                limit_bytes: self.budgets.limit_bytes(),
             };
             self.stats
                 .send_if_modified(|old| std::mem::replace(old, stats) != stats);
@@ -213,15 +219,18 @@ impl Writer {
         let result = self
             .in_journal(move |journal| Ok(journal.begin(&meta)?))
             .await;
-        if result.is_err() {
-            self.journal.close();
+        match result {
+            // The one before is a recording now.
+            Ok(_) => self.look_at_recordings().await,
+            Err(_) => self.journal.close(),
         }
         result
     }
 
     async fn pin(&mut self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
+        let most = self.budgets.pinned_bytes;
         let result = self
-            .in_journal(move |journal| journal.pin(broadcast, pinned))
+            .in_journal(move |journal| journal.pin(broadcast, pinned, most))
             .await;
         if matches!(result, Err(StoreError::Journal(_))) {
             self.journal.close();
@@ -237,7 +246,10 @@ impl Writer {
             self.finish_removal().await?;
             staged = self.stage(&update).await?;
         }
-        if self.stored_bytes.saturating_add(staged.new_bytes) > self.limit_bytes {
+        if !update.finish {
+            self.check_pins(update.broadcast, staged.new_bytes).await?;
+        }
+        if self.check_limit(staged.new_bytes).is_err() {
             let needed = staged.new_bytes;
             drop(staged);
             match self.make_room(needed, update.broadcast).await {
@@ -357,10 +369,10 @@ impl Writer {
         current: BroadcastId,
     ) -> Result<(), StoreError> {
         // Deleting would not help.
-        if needed_bytes > self.limit_bytes {
+        if needed_bytes > self.budgets.limit_bytes() {
             return self.check_limit(needed_bytes);
         }
-        while self.stored_bytes + needed_bytes > self.limit_bytes {
+        while self.check_limit(needed_bytes).is_err() {
             if self.removal.is_some() {
                 self.finish_removal().await?;
                 continue;
@@ -379,18 +391,6 @@ impl Writer {
             }
         }
         self.check_limit(needed_bytes)
-    }
-
-    fn check_limit(&self, needed_bytes: u64) -> Result<(), StoreError> {
-        let (stored_bytes, limit_bytes) = (self.stored_bytes, self.limit_bytes);
-        match stored_bytes.saturating_add(needed_bytes) > limit_bytes {
-            true => Err(StoreError::Full {
-                needed_bytes,
-                stored_bytes,
-                limit_bytes,
-            }),
-            false => Ok(()),
-        }
     }
 
     fn check_disk(&self, needed_bytes: u64) -> Result<(), StoreError> {
@@ -488,6 +488,9 @@ impl Writer {
         match forgotten {
             Ok(bytes) => {
                 self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+                if self.recordings_over && self.deleting.is_empty() {
+                    self.look_at_recordings().await;
+                }
                 Ok(())
             }
             Err(error) => {
@@ -539,8 +542,9 @@ impl Writer {
 
     /// Whether broadcasts have to go.
     fn deletes(&self) -> bool {
-        let headroom = (self.limit_bytes / 16).min(MOST_HEADROOM_BYTES);
-        !self.deleting.is_empty() || self.stored_bytes > self.limit_bytes - headroom
+        !self.deleting.is_empty()
+            || self.recordings_over
+            || self.check_limit(self.budgets.headroom_bytes()).is_err()
     }
 
     async fn work(&mut self) {

@@ -9,8 +9,8 @@ use cid::Cid;
 use futures::{StreamExt, TryStreamExt};
 use libp2p_identity::Keypair;
 use node::{
-    Config, DhtMode, Leaf, Limits, MAX_LEAF, NameRecord, NewFile, Node, OpenError, Resolved,
-    StoreError, Update,
+    Budgets, Config, DhtMode, Leaf, Limits, MAX_LEAF, NameRecord, NewFile, Node, OpenError,
+    Resolved, StoreError, Update,
 };
 use node_host::{Host, TopicEvent};
 
@@ -21,7 +21,7 @@ fn config(dir: &Path) -> Config {
     Config {
         dir: dir.to_owned(),
         listen: vec![TCP.to_owned()],
-        limit_bytes: 1 << 30,
+        budgets: Budgets::new(1 << 30, 0),
         mdns: false,
         peers: Vec::new(),
         dht: DhtMode::Client,
@@ -405,7 +405,7 @@ async fn the_limit_is_kept_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let limit_bytes = 5 << 20;
     let (node, _) = Node::open(Config {
-        limit_bytes,
+        budgets: Budgets::new(limit_bytes, 0),
         ..config(dir.path())
     })
     .await

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use cid::Cid;
-use node::{Config, DhtMode, HostError, Leaf, Limits, NewFile, Node, Update};
+use node::{Budgets, Config, DhtMode, HostError, Leaf, Limits, NewFile, Node, Update};
 use tokio::runtime::Handle;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -15,7 +15,7 @@ async fn open(dir: &Path, peers: Vec<String>) -> Node {
         listen: ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]
             .map(Into::into)
             .to_vec(),
-        limit_bytes: 1 << 30,
+        budgets: Budgets::new(1 << 30, 0),
         mdns: false,
         peers,
         dht: DhtMode::Server,

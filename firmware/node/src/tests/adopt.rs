@@ -14,7 +14,7 @@ use super::disk::{Crash, Disk};
 use super::{counted, read_all};
 use crate::journal::Opener;
 use crate::names::{Name, Signer};
-use crate::{AdoptError, BroadcastId, Node, OpenError, Place, Recovered};
+use crate::{AdoptError, BroadcastId, Budgets, Node, OpenError, Place, Recovered, StoreError};
 
 /// A box's broadcasts as they were published: the root of each update, and all blocks that there ever were.
 struct Published {
@@ -46,7 +46,11 @@ async fn published() -> Published {
 }
 
 /// Opens the disk as a mirror's.
-async fn open(disk: &Disk, name: Name, limit_bytes: u64) -> Result<(Node, Recovered), OpenError> {
+async fn open(
+    disk: &Disk,
+    name: Name,
+    budgets: impl Into<Budgets>,
+) -> Result<(Node, Recovered), OpenError> {
     let file = disk.clone();
     let opener: Opener = Box::new(move || {
         redb::Builder::new()
@@ -61,7 +65,7 @@ async fn open(disk: &Disk, name: Name, limit_bytes: u64) -> Result<(Node, Recove
     }
     let signer = Arc::new(Signer::following(name));
     let store = Arc::new(disk.clone());
-    let started = crate::start(place, store, opener, limit_bytes, signer, None).await;
+    let started = crate::start(place, store, opener, budgets.into(), signer, None).await;
     let (shared, recovered) = started?;
     let shared = Arc::new(shared);
     Ok((Node { shared }, recovered))
@@ -229,6 +233,39 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     assert_eq!(read_all(&node, next).await.unwrap(), expected(1, 4));
     node.shared.journal.check_invariants();
     node.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_earlier_broadcast_has_the_recordings_budget() {
+    let from = published().await;
+    let ((_, _, first), (_, _, newest_root)) = (from.roots[3], from.roots[7]);
+    for (recordings_bytes, fits) in [(4 << 10, false), (1 << 20, true)] {
+        let disk = Disk::new();
+        disk.set_remote(from.blocks.clone());
+        let budgets = Budgets::new(recordings_bytes, 1 << 20);
+        let (node, _) = open(&disk, name(), budgets).await.unwrap();
+        let newest = node.begin_at(Place::Newest, vec![]).await.unwrap().unwrap();
+        adopt(&node, newest, newest_root, true, &all).await.unwrap();
+        let before = node.stats().borrow().stored_bytes;
+        assert!(before > 4 << 10, "it has the room beyond");
+        let earlier = node.begin_at(Place::Before(newest), vec![]).await;
+        let earlier = earlier.unwrap().unwrap();
+        let mut fetch = node.fetch(first, false);
+        let tree = fetch.tree(&all).await.unwrap();
+        let adopted = fetch.adopt(earlier, tree, &[], vec![], true, None).await;
+        match adopted {
+            Ok(_) => assert!(fits),
+            Err(AdoptError::Store(StoreError::Full { limit_bytes, .. })) => {
+                assert_eq!((limit_bytes, fits), (recordings_bytes, false));
+            }
+            Err(error) => panic!("{error}"),
+        }
+        let pin = node.pin(newest, true).await;
+        assert_eq!(pin.is_ok(), fits, "{pin:?}");
+        counted(&node, &disk).await;
+        node.shared.journal.check_invariants();
+        node.shutdown().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,10 @@ struct DataDir {
 
 async fn open(dir: &Path) -> Node {
     let clock = || Some(SystemTime::now());
-    Node::offline(dir, LIMIT_BYTES, clock).await.unwrap().0
+    Node::offline(dir, LIMIT_BYTES.into(), clock)
+        .await
+        .unwrap()
+        .0
 }
 
 fn segment(broadcast: u64, index: u64) -> NewFile {

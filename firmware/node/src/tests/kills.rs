@@ -26,7 +26,10 @@ struct Told {
 
 async fn open(dir: &Path, limit_bytes: u64) -> Node {
     let clock = || Some(SystemTime::now());
-    Node::offline(dir, limit_bytes, clock).await.unwrap().0
+    Node::offline(dir, limit_bytes.into(), clock)
+        .await
+        .unwrap()
+        .0
 }
 
 #[expect(clippy::print_stderr, reason = "a failure can be repeated with this")]

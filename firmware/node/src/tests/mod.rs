@@ -21,13 +21,20 @@ use cid::Cid;
 use futures::TryStreamExt;
 
 use crate::journal::Opener;
-use crate::{BroadcastId, NewFile, Node, OpenError, Recovered, Resolved, Update};
+use crate::{BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update};
 use disk::Disk;
 
 /// Small, so that redb's cache does not hide its reads.
 const CACHE_BYTES: usize = 64 << 10;
 
-async fn open(disk: &Disk, limit_bytes: u64) -> Result<(Node, Recovered), OpenError> {
+/// Everything together; the broadcast on air has no room of its own.
+impl From<u64> for Budgets {
+    fn from(limit_bytes: u64) -> Budgets {
+        Budgets::new(limit_bytes, 0)
+    }
+}
+
+async fn open(disk: &Disk, budgets: impl Into<Budgets>) -> Result<(Node, Recovered), OpenError> {
     let file = disk.clone();
     let opener: Opener = Box::new(move || {
         redb::Builder::new()
@@ -45,7 +52,7 @@ async fn open(disk: &Disk, limit_bytes: u64) -> Result<(Node, Recovered), OpenEr
         Path::new("/memory"),
         store,
         opener,
-        limit_bytes,
+        budgets.into(),
         signer,
         None,
     )

@@ -8,8 +8,8 @@ use super::disk::{Crash, Disk, now};
 use super::{counted, open, read_all, update};
 use crate::writer::{GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
 use crate::{
-    BroadcastId, CarOptions, DagScope, Leaf, NewFile, Node, OpenError, ReadError, Resolved,
-    StoreError, Update,
+    BroadcastId, Budgets, CarOptions, DagScope, Leaf, NewFile, Node, OpenError, ReadError,
+    Resolved, StoreError, Update,
 };
 
 const LIMIT_BYTES: u64 = 1 << 20;
@@ -130,6 +130,124 @@ async fn what_is_pinned_is_never_deleted() {
         let error = node.pin(id, true).await.unwrap_err();
         assert!(matches!(error, StoreError::UnknownBroadcast(_)), "{error}");
     }
+    node.shared.journal.check_invariants();
+}
+
+/// Recordings of 300 KiB, three of which have a budget, and room for one and a half on air.
+const BUDGETS: Budgets = Budgets {
+    recordings_bytes: 1000 << 10,
+    pinned_bytes: 1000 << 10,
+    live_bytes: 450 << 10,
+};
+
+async fn record(node: &Node, i: u8) -> Result<BroadcastId, StoreError> {
+    let id = node.begin(vec![i]).await?;
+    let file = NewFile::new("a", vec![i; 300 << 10]);
+    node.publish(update(id, vec![file])).await?;
+    finish(node, id).await;
+    Ok(id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_leave_the_broadcast_on_air_its_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, BUDGETS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..4 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    // The newest is no recording yet: all fit.
+    let kept = async || -> Vec<BroadcastId> {
+        let stored = node.broadcasts().await.unwrap();
+        stored.iter().map(|it| it.id).collect()
+    };
+    assert_eq!(kept().await, ids);
+    for id in &ids[..3] {
+        node.pin(*id, true).await.unwrap();
+    }
+    let error = node.pin(ids[3], true).await.unwrap_err();
+    let most = BUDGETS.pinned_bytes;
+    assert!(
+        matches!(error, StoreError::PinsFull { most_bytes, .. } if most_bytes == most),
+        "{error}"
+    );
+    assert!(!node.broadcasts().await.unwrap()[3].pinned);
+    node.pin(ids[0], true).await.expect("it already is");
+
+    // What is not pinned makes way, and what is pinned leaves the room that the recordings never take.
+    let live = node.begin(vec![]).await.unwrap();
+    let file = NewFile::new("a", vec![9; 420 << 10]);
+    node.publish(update(live, vec![file])).await.unwrap();
+    assert_eq!(kept().await, [&ids[..3], &[live]].concat());
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_beyond_their_budget_go_though_there_is_room() {
+    let disk = Disk::new();
+    let roomy = Budgets {
+        live_bytes: 16 << 20,
+        ..BUDGETS
+    };
+    let (node, _) = open(&disk, roomy).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..5 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    let mut stats = node.stats();
+    let three_and_the_newest = |bytes: u64| bytes < 1300 << 10;
+    let gone = stats.wait_for(|stats| three_and_the_newest(stats.stored_bytes));
+    gone.await.unwrap();
+    let kept = async |node: &Node| -> Vec<BroadcastId> {
+        let stored = node.broadcasts().await.unwrap();
+        stored.iter().map(|it| it.id).collect()
+    };
+    assert_eq!(kept(&node).await, ids[1..]);
+
+    // A lowered budget is kept after opening, but for what is pinned.
+    node.pin(ids[1], true).await.unwrap();
+    node.shutdown().await;
+    let lowered = Budgets {
+        recordings_bytes: 400 << 10,
+        ..roomy
+    };
+    let (node, _) = open(&disk, lowered).await.unwrap();
+    let mut stats = node.stats();
+    let gone = stats.wait_for(|stats| stats.stored_bytes < 700 << 10);
+    gone.await.unwrap();
+    assert_eq!(kept(&node).await, [ids[1], ids[4]]);
+    node.shared.journal.check_invariants();
+}
+
+/// A broadcast that is pinned while it is on air grows no further than recordings may.
+#[tokio::test(start_paused = true)]
+async fn a_pin_on_what_grows_is_no_way_around_the_budget() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, BUDGETS).await.unwrap();
+    let old = record(&node, 0).await.unwrap();
+    node.pin(old, true).await.unwrap();
+    let live = node.begin(vec![]).await.unwrap();
+    node.pin(live, true).await.unwrap();
+    let segment = |i: u8| {
+        update(
+            live,
+            vec![NewFile::new(format!("{i}"), vec![i + 1; 200 << 10])],
+        )
+    };
+    for i in 0..3 {
+        node.publish(segment(i)).await.unwrap();
+    }
+    let before = disk.blocks();
+    let error = node.publish(segment(3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::PinsFull { .. }), "{error}");
+    assert_eq!(disk.blocks(), before, "nothing is written");
+
+    node.pin(live, false).await.unwrap();
+    node.publish(segment(3)).await.unwrap();
+    node.pin(old, false).await.unwrap();
+    node.pin(live, true).await.unwrap();
+    node.publish(segment(4)).await.unwrap_err();
+    finish(&node, live).await;
     node.shared.journal.check_invariants();
 }
 

@@ -11,7 +11,7 @@ use cid::Cid;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{MOST_HEADROOM_BYTES, Staged, Writer};
+use super::{Staged, Writer};
 use crate::journal::adopt::{Adoption, Place};
 use crate::{AdoptError, BroadcastId, NameRecord, Published, StoreError};
 
@@ -55,7 +55,9 @@ impl Writer {
         match command {
             Follow::Begin { place, meta, reply } => {
                 let begun = self.in_journal(move |journal| Ok(journal.begin_at(place, &meta)?));
-                drop(reply.send(begun.await));
+                let begun = begun.await;
+                self.look_at_recordings().await;
+                drop(reply.send(begun));
             }
             Follow::Hold {
                 blocks,
@@ -154,13 +156,14 @@ impl Writer {
         current: Option<BroadcastId>,
     ) -> Result<(), StoreError> {
         if make_room {
-            if self.stored_bytes.saturating_add(needed_bytes) > self.limit_bytes {
+            if self.check_limit(needed_bytes).is_err() {
                 let current = current.unwrap_or(BroadcastId(u64::MAX));
                 self.make_room(needed_bytes, current).await?;
             }
         } else {
-            let headroom = (self.limit_bytes / 16).min(MOST_HEADROOM_BYTES);
+            let headroom = self.budgets.headroom_bytes();
             self.check_limit(needed_bytes.saturating_add(headroom))?;
+            self.check_recordings(needed_bytes).await?;
         }
         self.check_disk(needed_bytes)
     }

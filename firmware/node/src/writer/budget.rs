@@ -1,0 +1,119 @@
+//! What may be stored: the recordings have a budget, and what the broadcast on air needs beyond it is its own.
+
+use std::collections::HashSet;
+
+use cid::Cid;
+
+use super::{MOST_HEADROOM_BYTES, Writer};
+use crate::{BroadcastId, StoreError};
+
+/// Bytes of blocks. The newest broadcast is on air, or was last: it is no recording until the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budgets {
+    /// What recordings may take: beyond it the oldest finished ones are deleted.
+    pub recordings_bytes: u64,
+    /// What pinned broadcasts may take, the newest among them. Where recordings are deleted, this is their budget.
+    pub pinned_bytes: u64,
+    /// Room on top of the recordings' for the newest broadcast, which may also use what they leave.
+    pub live_bytes: u64,
+}
+
+impl Budgets {
+    /// Nothing is ever deleted or refused.
+    pub const UNLIMITED: Budgets = Budgets {
+        recordings_bytes: u64::MAX,
+        pinned_bytes: u64::MAX,
+        live_bytes: 0,
+    };
+
+    /// Those of a box or a mirror.
+    pub fn new(recordings_bytes: u64, live_bytes: u64) -> Budgets {
+        Budgets {
+            recordings_bytes,
+            pinned_bytes: recordings_bytes,
+            live_bytes,
+        }
+    }
+
+    /// Most bytes of all together.
+    pub fn limit_bytes(&self) -> u64 {
+        self.recordings_bytes.saturating_add(self.live_bytes)
+    }
+
+    /// Left free for updates to come.
+    pub(super) fn headroom_bytes(&self) -> u64 {
+        (self.limit_bytes() / 16).min(MOST_HEADROOM_BYTES)
+    }
+}
+
+impl Writer {
+    pub(super) fn check_limit(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        full(self.stored_bytes, needed_bytes, self.budgets.limit_bytes())
+    }
+
+    /// Whether so much more of a recording fits.
+    pub(super) async fn check_recordings(&self, needed_bytes: u64) -> Result<(), StoreError> {
+        let recordings = self.recordings_bytes(HashSet::new()).await?;
+        full(recordings, needed_bytes, self.budgets.recordings_bytes)
+    }
+
+    /// A pinned broadcast that grows leaves the next one its room.
+    pub(super) async fn check_pins(
+        &self,
+        broadcast: BroadcastId,
+        needed_bytes: u64,
+    ) -> Result<(), StoreError> {
+        let most = self.budgets.pinned_bytes;
+        let pinned = self.in_journal(move |journal| {
+            let pins = journal.pins()?;
+            if !pins.contains(&broadcast) {
+                return Ok(None);
+            }
+            let sizes = pins.iter().map(|pinned| journal.size(*pinned));
+            Ok(Some(sizes.sum::<Result<u64, _>>()?))
+        });
+        match pinned.await? {
+            Some(bytes) if bytes.saturating_add(needed_bytes) > most => Err(StoreError::PinsFull {
+                pinned_bytes: bytes.saturating_add(needed_bytes),
+                most_bytes: most,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sees whether recordings have to go.
+    pub(super) async fn look_at_recordings(&mut self) {
+        // What a fetch has brought may be for the newest, and counts when it is named. Garbage goes by itself.
+        let removed = self.removal.iter().flat_map(|removal| &removal.cids);
+        let unnamed: HashSet<_> = removed
+            .chain(&self.held)
+            .chain(self.garbage_since.keys())
+            .copied()
+            .collect();
+        match self.recordings_bytes(unnamed).await {
+            Ok(bytes) => self.recordings_over = bytes > self.budgets.recordings_bytes,
+            Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
+        }
+    }
+
+    /// Bytes of all but the newest broadcast and those of these blocks that nothing names.
+    async fn recordings_bytes(&self, unnamed: HashSet<Cid>) -> Result<u64, StoreError> {
+        let others = self.in_journal(move |journal| {
+            let newest = journal.broadcasts()?.pop();
+            let newest = newest.map_or(Ok(0), |newest| journal.size(newest.id))?;
+            Ok(newest + journal.garbage_bytes(&unnamed)?)
+        });
+        Ok(self.stored_bytes.saturating_sub(others.await?))
+    }
+}
+
+fn full(stored_bytes: u64, needed_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {
+    match stored_bytes.saturating_add(needed_bytes) > limit_bytes {
+        true => Err(StoreError::Full {
+            needed_bytes,
+            stored_bytes,
+            limit_bytes,
+        }),
+        false => Ok(()),
+    }
+}
