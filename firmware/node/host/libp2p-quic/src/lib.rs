@@ -1,4 +1,4 @@
-//! Upstream's QUIC with connections that are [`Metered`].
+//! Upstream's QUIC with connections that are [`uplink::Metered`].
 //!
 //! As much of its surface as libp2p and connexa use.
 

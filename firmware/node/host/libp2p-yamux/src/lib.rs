@@ -1,4 +1,4 @@
-//! Upstream's yamux, which carries all peers over TCP and WebSocket, with connections that are [`Metered`].
+//! Upstream's yamux, which carries all peers over TCP and WebSocket, with connections that are [`uplink::Metered`].
 //!
 //! As much of its surface as libp2p and connexa use.
 
