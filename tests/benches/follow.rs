@@ -20,8 +20,7 @@ fn main() {
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };
-    kubo.configure("Pubsub.Enabled", "true");
-    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.use_pubsub();
     kubo.start();
     let podium = Podium::start(dir.path(), &Config::default());
     let name = podium.ready["ipns"].as_str().expect("a name");

@@ -32,8 +32,7 @@ fn main() {
         return;
     };
     for kubo in [&mut publisher, &mut second] {
-        kubo.configure("Pubsub.Enabled", "true");
-        kubo.configure("Ipns.UsePubsub", "true");
+        kubo.use_pubsub();
         kubo.start();
     }
     let input = dir.path().join("input.mp4");

@@ -63,8 +63,7 @@ impl Kind {
             Kind::Kubo => {
                 let address = host.address();
                 let mut kubo = Kubo::new(dir.join("kubo"))?;
-                kubo.configure("Pubsub.Enabled", "true");
-                kubo.configure("Ipns.UsePubsub", "true");
+                kubo.use_pubsub();
                 kubo.configure("Addresses.Gateway", &format!("\"/ip4/{address}/tcp/0\""));
                 kubo.configure(
                     "Addresses.Swarm",

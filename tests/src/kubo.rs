@@ -61,6 +61,12 @@ impl Kubo {
         self.run(&["config", "--json", key, json]);
     }
 
+    /// Follows names as they are told over PubSub, from the daemon's start on.
+    pub fn use_pubsub(&self) {
+        self.configure("Pubsub.Enabled", "true");
+        self.configure("Ipns.UsePubsub", "true");
+    }
+
     /// Starts the daemon and waits until it is ready.
     pub fn start(&mut self) {
         let mut daemon = self

@@ -44,8 +44,7 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
     let podium = Podium::start(dir.path(), &Config::default());
     let name = podium.name();
     podium.go_live();
-    kubo.configure("Pubsub.Enabled", "true");
-    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.use_pubsub();
     kubo.start();
     kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
 
@@ -74,8 +73,7 @@ fn kubo_follows_by_pubsub_pins_and_serves_when_the_box_is_gone() {
     let Some(mut late) = Kubo::new(dir.path().join("late")) else {
         return;
     };
-    late.configure("Pubsub.Enabled", "true");
-    late.configure("Ipns.UsePubsub", "true");
+    late.use_pubsub();
     late.start();
     late.run(&["swarm", "connect", &podium.address("/quic-v1/")]);
     late.wait_for_name(&name, |path| path == finished);
@@ -104,8 +102,7 @@ fn kubo_reads_every_segment_as_it_comes() {
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };
-    kubo.configure("Pubsub.Enabled", "true");
-    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.use_pubsub();
     kubo.start();
     let podium = Podium::start(dir.path(), &Config::default());
     let name = podium.name();

@@ -160,8 +160,7 @@ fn a_peer_that_follows_has_the_newest_segment() {
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };
-    kubo.configure("Pubsub.Enabled", "true");
-    kubo.configure("Ipns.UsePubsub", "true");
+    kubo.use_pubsub();
     kubo.start();
     let podium = Podium::start(dir.path(), &Config::default());
     for address in podium.ready["listen"].as_array().unwrap() {

@@ -399,20 +399,8 @@ impl Journal {
                 append_row(&transaction, id, row)?;
             }
         }
-        let Counted {
-            blocks,
-            new,
-            new_bytes,
-            garbage,
-        } = change.count(&transaction, held)?;
-        Ok(Staged {
-            transaction,
-            blocks,
-            new,
-            new_bytes,
-            root,
-            garbage,
-        })
+        let counted = change.count(&transaction, held)?;
+        Ok(Staged::new(transaction, counted, root))
     }
 
     /// Marks a finished broadcast as gone.
@@ -603,6 +591,17 @@ impl Journal {
 }
 
 impl Staged {
+    fn new(transaction: WriteTransaction, counted: Counted, root: Cid) -> Staged {
+        Staged {
+            transaction,
+            blocks: counted.blocks,
+            new: counted.new,
+            new_bytes: counted.new_bytes,
+            root,
+            garbage: counted.garbage,
+        }
+    }
+
     /// Commits, with the record that names the new root.
     pub(crate) fn commit(self, signed: Option<(Name, &NameRecord)>) -> Result<()> {
         if let Some((name, record)) = signed {

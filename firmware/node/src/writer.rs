@@ -263,13 +263,28 @@ impl Writer {
                 self.check_limit(staged.new_bytes)?;
             }
         }
-        let Staged {
-            root, new_bytes, ..
-        } = staged;
         if !update.finish {
-            self.check_disk(new_bytes)?;
+            self.check_disk(staged.new_bytes)?;
         }
+        let root = staged.root;
+        let names = (self.newest).is_none_or(|(newest, _)| update.broadcast >= newest);
+        let (signer, last) = (self.signer.clone(), self.record.borrow().clone());
+        let record = move || names.then(|| signer.next(root, last.as_ref())).flatten();
+        let published = self.settle(update.broadcast, staged, record).await?;
+        if names {
+            self.newest = Some((update.broadcast, root));
+        }
+        Ok(published)
+    }
 
+    /// Makes what was staged durable, together with the record that names its root.
+    async fn settle(
+        &mut self,
+        broadcast: BroadcastId,
+        mut staged: Staged,
+        record: impl FnOnce() -> Option<NameRecord> + Send + 'static,
+    ) -> Result<Published, StoreError> {
+        let (root, new_bytes) = (staged.root, staged.new_bytes);
         let blocks = std::mem::take(&mut staged.blocks);
         let new = std::mem::take(&mut staged.new);
         if let Err(error) = self.store.put(blocks).await {
@@ -278,25 +293,19 @@ impl Writer {
             return Err(error.into());
         }
         let garbage = std::mem::take(&mut staged.garbage);
-        let names = (self.newest).is_none_or(|(newest, _)| update.broadcast >= newest);
-        let (signer, last) = (self.signer.clone(), self.record.borrow().clone());
+        let name = self.signer.name();
         let committed = self.in_journal(move |_| {
-            let record = names.then(|| signer.next(root, last.as_ref())).flatten();
-            staged.commit(record.as_ref().map(|record| (signer.name(), record)))?;
+            let record = record();
+            staged.commit(record.as_ref().map(|record| (name, record)))?;
             Ok(record)
         });
-        let record = match committed.await {
-            Ok(record) => record,
+        match committed.await {
+            Ok(record) => self.use_record(record),
             Err(error) => {
-                self.not_committed(update.broadcast, root, new, new_bytes)
-                    .await;
+                self.not_committed(broadcast, root, new, new_bytes).await;
                 return Err(error);
             }
-        };
-        if names {
-            self.newest = Some((update.broadcast, root));
         }
-        self.use_record(record);
         self.stored_bytes += new_bytes;
         self.updates += 1;
         self.add_garbage(garbage, Instant::now());

@@ -248,6 +248,7 @@ impl Follower {
         {
             *served = told.clone();
             self.behind_since = None;
+            self.retry_at = None;
             return vec![Action::Keep(told)];
         }
         self.behind_since.get_or_insert(now);

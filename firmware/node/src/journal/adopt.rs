@@ -7,7 +7,7 @@ use cid::Cid;
 use node_host::HostError;
 use redb::{ReadableDatabase, ReadableTable};
 
-use super::tree::{Change, Counted, Tree};
+use super::tree::{Change, Tree};
 use super::{
     ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Held, Journal, Result, Staged,
     State, cid, key,
@@ -303,20 +303,8 @@ impl Journal {
             broadcasts.insert(id.0, row).map_err(JournalError::from)?;
             root
         };
-        let Counted {
-            blocks,
-            new,
-            new_bytes,
-            garbage,
-        } = change.count(&transaction, held)?;
-        Ok(Staged {
-            transaction,
-            blocks,
-            new,
-            new_bytes,
-            root,
-            garbage,
-        })
+        let counted = change.count(&transaction, held)?;
+        Ok(Staged::new(transaction, counted, root))
     }
 }
 

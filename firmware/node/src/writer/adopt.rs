@@ -188,36 +188,9 @@ impl Writer {
             staged = self.stage_adoption(&adoption).await?;
             self.check_limit(staged.new_bytes)?;
         }
-        let (root, new_bytes) = (staged.root, staged.new_bytes);
-        let blocks = std::mem::take(&mut staged.blocks);
-        let new = std::mem::take(&mut staged.new);
-        if let Err(error) = self.store.put(blocks).await {
-            drop(staged);
-            self.remove_unnamed(new).await;
-            return Err(StoreError::from(error).into());
-        }
-        let garbage = std::mem::take(&mut staged.garbage);
-        let (name, record) = (self.signer.name(), adoption.record.clone());
-        let committed = self.in_journal(move |_| {
-            staged.commit(record.as_ref().map(|record| (name, record)))?;
-            Ok(record)
-        });
-        let record = match committed.await {
-            Ok(record) => record,
-            Err(error) => {
-                self.not_committed(adoption.broadcast, root, new, new_bytes)
-                    .await;
-                return Err(error.into());
-            }
-        };
-        self.use_record(record);
-        self.stored_bytes += new_bytes;
-        self.updates += 1;
-        self.add_garbage(garbage, Instant::now());
-        Ok(Published {
-            root,
-            stored_bytes: self.stored_bytes,
-        })
+        let record = adoption.record.clone();
+        let settled = self.settle(adoption.broadcast, staged, move || record);
+        Ok(settled.await?)
     }
 
     /// Of what a fetch has brought, what nothing has taken leaves again.
