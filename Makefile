@@ -26,7 +26,7 @@ run: ## build the box and start it with simulated hardware (data in .podium; ARG
 	@STEP=2/4 $(MAKE) web
 	@STEP=3/4 $(MAKE) build
 	@STEP=4/4 && $(SAY) "starting the box; Ctrl-C stops it"
-	@cargo run -q -p podium -- run --data-dir .podium $(ARGS)
+	@cargo run -q --bin podium -- run --data-dir .podium $(ARGS)
 
 test: ## every test; T=name only the Rust tests with that name
 	@STEP=1/5 $(MAKE) deps
@@ -60,11 +60,12 @@ deps-rig: ## install what the rig's kernel is built with
 web: ## build the web pages
 	@tests/setup/web
 
+# Not `-p podium`: cargo cannot resolve the patched transports (node/host/libp2p-quic, -yamux) beside upstream's for one package alone.
 build: ## build the box
 	@$(SAY) "building podium$(SLOW)"
-	@cargo build -p podium
+	@cargo build --bin podium
 
-# Bins and tests in one go, with one set of features: after `cargo build -p podium`, `cargo test --workspace` would compile
+# Bins and tests in one go, with one set of features: after `cargo build --bin podium`, `cargo test --workspace` would compile
 # tokio with the tests' features, and with it the whole IPFS node, a second time.
 build-test:
 	@$(SAY) "building podium and its tests$(SLOW)"
