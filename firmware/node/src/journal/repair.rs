@@ -154,14 +154,7 @@ impl Journal {
         };
         finish()?;
         let counted = change.count(&transaction, &held)?;
-        Ok(Staged {
-            transaction,
-            blocks: counted.blocks,
-            new: counted.new,
-            new_bytes: counted.new_bytes,
-            root,
-            garbage: counted.garbage,
-        })
+        Ok(Staged::new(transaction, counted, root))
     }
 
     /// Puts other rows in place of a broadcast's.
