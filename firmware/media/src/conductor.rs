@@ -271,11 +271,17 @@ impl Conductor {
         };
         let position = timeline.position();
         match timeline.audio(now, pts, samples) {
-            AudioPlacement::Append { silence } => {
+            AudioPlacement::Append { silence, skip } => {
                 push_silence(programme, position, silence);
                 let at = position + samples_to_time(silence);
+                let begin = skip as usize * SAMPLE_BYTES;
+                if begin > 0
+                    && let Ok(rest) = buffer.copy_region(gst::BufferCopyFlags::MEMORY, begin..)
+                {
+                    buffer = rest;
+                }
                 mute(&mut self.mute, &mut buffer);
-                push_audio(programme, at, samples, buffer);
+                push_audio(programme, at, samples - skip, buffer);
             }
             AudioPlacement::Drop => tracing::debug!(?pts, "sound overlaps; left out"),
         }

@@ -68,9 +68,9 @@ pub struct Settings {
 /// Where a block of captured audio goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AudioPlacement {
-    /// Append `silence` samples, then the block.
-    Append { silence: u64 },
-    /// It overlaps what has already been played out: leave it out.
+    /// Append `silence` samples, then the block without its first `skip` samples, which are fewer than it has.
+    Append { silence: u64, skip: u64 },
+    /// All of it overlaps what has already been played out: leave it out.
     Drop,
 }
 
@@ -118,6 +118,8 @@ pub struct Timeline {
     lag: Duration,
     /// Samples for which sound has stood further than [`STRAY`] from its place.
     strayed: u64,
+    /// Sound is being left out, because it overlapped by more than [`JUMP`].
+    overlaps: bool,
     /// The capture is a new one of which no sound has come.
     restarted: bool,
     audio: Presence,
@@ -234,6 +236,7 @@ impl Timeline {
             next_keyframe: EPOCH,
             lag: Duration::ZERO,
             strayed: 0,
+            overlaps: false,
             restarted: false,
             audio: presence,
             video: Arrival::new(now),
@@ -273,15 +276,26 @@ impl Timeline {
     /// Places `samples` samples (per channel) that were captured at `pts`.
     pub fn audio(&mut self, now: Instant, pts: Duration, samples: u64) -> AudioPlacement {
         let measured = self.position().as_nanos() as f64 - pts.as_nanos() as f64;
-        let mut silence = 0;
+        let (mut silence, mut skip) = (0, 0);
         match self.offset {
             Some(offset) if !self.audio.lost => {
                 let error = measured - offset;
+                // All of it, not down to the jump: a machine that holds up the sound now and then would each time leave the
+                // programme that much further before real time.
+                let fits = if self.overlaps {
+                    0.0
+                } else {
+                    JUMP.as_nanos() as f64
+                };
                 if error.abs() > LOSS.as_nanos() as f64 {
                     // Neither a gap nor an overlap: the capture's timestamps have jumped.
                     self.offset = Some(measured);
-                } else if error > JUMP.as_nanos() as f64 {
-                    return AudioPlacement::Drop;
+                } else if error > fits {
+                    skip = ticks(Duration::from_nanos(error as u64), SAMPLE_RATE);
+                    self.overlaps = skip >= samples;
+                    if self.overlaps {
+                        return AudioPlacement::Drop;
+                    }
                 } else if error < -(JUMP.as_nanos() as f64) {
                     silence = ticks(Duration::from_nanos(-error as u64), SAMPLE_RATE);
                 } else {
@@ -303,13 +317,13 @@ impl Timeline {
                 self.strayed = 0;
             }
         }
-        self.restarted = false;
-        self.next_sample += silence + samples;
+        (self.restarted, self.overlaps) = (false, false);
+        self.next_sample += silence + samples - skip;
         self.audio = Presence {
             seen: now,
             lost: false,
         };
-        AudioPlacement::Append { silence }
+        AudioPlacement::Append { silence, skip }
     }
 
     /// Time constant in seconds with which the offset follows sound that stands `error` nanoseconds from its place.

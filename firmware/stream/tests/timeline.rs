@@ -62,7 +62,13 @@ fn run(rows: &[(u64, Input)]) -> String {
             Blocks(pts, count) => {
                 for i in 0..*count {
                     let placed = timeline.audio(now + ms(10 * i), ms(pts + 10 * i), BLOCK);
-                    assert_eq!(placed, AudioPlacement::Append { silence: 0 });
+                    assert_eq!(
+                        placed,
+                        AudioPlacement::Append {
+                            silence: 0,
+                            skip: 0
+                        }
+                    );
                 }
                 "appended".into()
             }
@@ -128,9 +134,9 @@ fn the_first_sound_is_the_epoch_and_pictures_wait_for_it() {
         ],
         expect![[r#"
             0 Video(5000): no room → 0.000
-            5 Audio(5010): Append { silence: 0 } → 10.000
+            5 Audio(5010): Append { silence: 0, skip: 0 } → 10.000
             33 Video(5033): at 23.000, keyframe → 10.000
-            34 Audio(5020): Append { silence: 0 } → 20.000
+            34 Audio(5020): Append { silence: 0, skip: 0 } → 20.000
             66 Video(5066): at 56.000 → 20.000
             67 Tick: silence 0 → 20.000
         "#]],
@@ -142,7 +148,7 @@ fn a_picture_from_before_the_first_sound_has_no_room() {
     check(
         &[(0, Audio(5000)), (1, Video(4999)), (2, Video(5000))],
         expect![[r#"
-            0 Audio(5000): Append { silence: 0 } → 10.000
+            0 Audio(5000): Append { silence: 0, skip: 0 } → 10.000
             1 Video(4999): no room → 10.000
             2 Video(5000): at 0.000, keyframe → 10.000
         "#]],
@@ -241,7 +247,7 @@ fn pictures_that_crowd_are_left_out() {
             (17, Video(3)),
         ],
         expect![[r#"
-            0 Audio(0): Append { silence: 0 } → 10.000
+            0 Audio(0): Append { silence: 0, skip: 0 } → 10.000
             0 Video(0): at 0.000, keyframe → 10.000
             5 Video(5): no room → 10.000
             16 Video(16): no room → 10.000
@@ -266,31 +272,68 @@ fn a_small_gap_in_the_sound_moves_the_offset_a_larger_one_becomes_silence() {
         ],
         expect![[r#"
             0 Blocks(0, 10): appended → 100.000
-            140 Audio(140): Append { silence: 0 } → 110.000
-            150 Audio(150): Append { silence: 0 } → 120.000
-            201 Audio(201): Append { silence: 3880 } → 210.833
-            211 Audio(211): Append { silence: 0 } → 220.833
+            140 Audio(140): Append { silence: 0, skip: 0 } → 110.000
+            150 Audio(150): Append { silence: 0, skip: 0 } → 120.000
+            201 Audio(201): Append { silence: 3880, skip: 0 } → 210.833
+            211 Audio(211): Append { silence: 0, skip: 0 } → 220.833
         "#]],
     );
 }
 
 #[test]
-fn sound_that_overlaps_is_dropped_until_it_fits() {
+fn sound_that_overlaps_is_dropped_until_all_of_it_fits() {
     check(
         &[
             (0, Blocks(0, 10)),
             (100, Audio(50)),
             (110, Audio(59)),
-            (120, Audio(60)),
-            (130, Audio(70)),
+            (120, Audio(68)),
+            (130, Audio(77)),
+            (140, Audio(86)),
+            (150, Audio(95)),
+            (160, Audio(105)),
         ],
         expect![[r#"
             0 Blocks(0, 10): appended → 100.000
             100 Audio(50): Drop → 100.000
             110 Audio(59): Drop → 100.000
-            120 Audio(60): Append { silence: 0 } → 110.000
-            130 Audio(70): Append { silence: 0 } → 120.000
+            120 Audio(68): Drop → 100.000
+            130 Audio(77): Drop → 100.000
+            140 Audio(86): Drop → 100.000
+            150 Audio(95): Append { silence: 0, skip: 240 } → 105.000
+            160 Audio(105): Append { silence: 0, skip: 0 } → 115.000
         "#]],
+    );
+}
+
+/// A machine that is busy reads the sound late and stamps it late, and what had to wait behind it comes at once with the times
+/// when it was captured. Programme time may not gain from that: players would be further behind with each time.
+#[test]
+fn sound_that_is_held_up_again_and_again_leaves_programme_time_where_real_time_is() {
+    let start = Instant::now();
+    let mut timeline = Timeline::new(start, settings());
+    let (mut silence, mut left_out) = (0, 0);
+    for block in 0..6_000_u64 {
+        let captured = ms(10 * block);
+        // Each two seconds 70 ms late; the next ones come with it.
+        let late = ms(if block % 200 == 199 { 70 } else { 0 });
+        match timeline.audio(start + captured + late, ms(1000) + captured + late, BLOCK) {
+            AudioPlacement::Append {
+                silence: added,
+                skip,
+            } => {
+                silence += added;
+                left_out += skip;
+            }
+            AudioPlacement::Drop => left_out += BLOCK,
+        }
+        timeline.check_invariants();
+    }
+    let ahead = seconds(timeline.position(), EPOCH) - 60.0;
+    assert!(ahead.abs() < 0.07 + 0.01, "{ahead}");
+    assert!(
+        silence > 0 && left_out.abs_diff(silence) <= 8 * BLOCK,
+        "{silence} {left_out}"
     );
 }
 
@@ -305,8 +348,8 @@ fn a_jump_of_timestamps_is_not_a_gap() {
         ],
         expect![[r#"
             0 Blocks(0, 10): appended → 100.000
-            100 Audio(901): Append { silence: 0 } → 110.000
-            110 Audio(911): Append { silence: 0 } → 120.000
+            100 Audio(901): Append { silence: 0, skip: 0 } → 110.000
+            110 Audio(911): Append { silence: 0, skip: 0 } → 120.000
             111 Video(911): at 110.000, keyframe → 120.000
         "#]],
     );
@@ -323,8 +366,8 @@ fn timestamps_that_go_back_far_are_no_overlap() {
         ],
         expect![[r#"
             0 Blocks(100000, 10): appended → 100.000
-            100 Audio(500): Append { silence: 0 } → 110.000
-            110 Audio(510): Append { silence: 0 } → 120.000
+            100 Audio(500): Append { silence: 0, skip: 0 } → 110.000
+            110 Audio(510): Append { silence: 0, skip: 0 } → 120.000
             111 Video(511): at 111.000, keyframe → 120.000
         "#]],
     );
@@ -347,7 +390,7 @@ fn a_new_capture_has_timestamps_of_its_own() {
             90 Video(70090): at 90.000, keyframe → 100.000
             400 NewCapture:  → 100.000
             401 Video(3): no room → 100.000
-            402 Audio(0): Append { silence: 14496 } → 412.000
+            402 Audio(0): Append { silence: 14496, skip: 0 } → 412.000
             403 Video(3): 8 repeats from 123.333, at 405.000 → 412.000
             436 Video(36): at 438.000 → 412.000
         "#]],
@@ -471,8 +514,8 @@ impl Bench {
                 if self.audio {
                     let pts = self.jittered(self.next_block);
                     match self.timeline.audio(now, pts, BLOCK) {
-                        AudioPlacement::Append { silence } => self.silence += silence,
-                        AudioPlacement::Drop => panic!("sound is dropped at {:?}", self.now),
+                        AudioPlacement::Append { silence, skip: 0 } => self.silence += silence,
+                        other => panic!("{other:?} at {:?}", self.now),
                     }
                 }
                 self.next_block += block;
