@@ -90,40 +90,51 @@ impl Published {
     }
 
     /// The published flashes with what the card did. The card's flashes have uneven distances, so a row of them fits in one place
-    /// only. A flash that was lost on its way is left out. Where the machine held up the sound, the stream's time steps against the
-    /// card's by up to a tenth of a second or two (seen), so a quarter of a long row has to fit, and the rest to be near.
+    /// only; from there on it is followed flash by flash, since a machine that holds up the sound makes programme time step against
+    /// the card's. A flash that was lost on its way is left out.
     ///
     /// # Panics
-    /// Where it fits nowhere.
+    /// Where no row fits.
     pub fn matched(&self, sent: &[Flash]) -> Vec<(f64, Flash)> {
         let published = self.flashes();
-        let pairs = |shift: f64, near: f64| -> Vec<(f64, Flash)> {
-            let partner = |&at: &f64| {
-                let distance = |flash: &Flash| (at - shift - flash.sent).abs();
-                let nearest = sent
-                    .iter()
-                    .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
-                (distance(nearest) < near).then_some((at, *nearest))
-            };
-            published.iter().filter_map(partner).collect()
+        let nearest = |at: f64, near: f64| -> Option<Flash> {
+            let distance = |flash: &&Flash| (at - flash.sent).abs();
+            let found = sent
+                .iter()
+                .min_by(|a, b| distance(a).total_cmp(&distance(b)))?;
+            (distance(&found) < near).then_some(*found)
         };
-        let shifts = published
-            .iter()
-            .flat_map(|at| sent.iter().map(move |flash| at - flash.sent));
-        let shift = shifts
-            .max_by_key(|&shift| pairs(shift, NEAR).len())
-            .unwrap_or_default();
-        let fit = pairs(shift, NEAR).len();
-        let enough = published.len().min(sent.len());
-        // Of one that belongs elsewhere one flash in ten or so fits.
+        let length = ROW.min(published.len()).min(sent.len());
+        let rows = published.windows(length.max(1)).enumerate();
+        let places = rows.flat_map(|(begin, row)| {
+            let fit = |shift: f64| {
+                let fits = |at: &&f64| nearest(**at - shift, NEAR).is_some();
+                row.iter().filter(fits).count()
+            };
+            let shifts = sent.iter().map(move |flash| row[0] - flash.sent);
+            shifts.map(move |shift| (fit(shift), begin, shift))
+        });
+        let (fit, begin, shift) = places.max_by_key(|place| place.0).unwrap_or_default();
+        // Of a row that belongs elsewhere a fifth fits.
         assert!(
-            fit > 0 && fit * 4 >= enough && fit * 2 >= enough.min(10),
+            fit > 0 && fit * 4 >= length * 3,
             "{published:?} is not {sent:?}"
         );
-        pairs(shift, SAME)
+        let follow = |shift: &mut f64, &at: &f64| {
+            let found = nearest(at - *shift, SAME);
+            *shift = found.map_or(*shift, |flash| at - flash.sent);
+            Some(found.map(|flash| (at, flash)))
+        };
+        let (before, after) = published.split_at(begin);
+        let mut pairs: Vec<_> = before.iter().rev().scan(shift, follow).flatten().collect();
+        pairs.reverse();
+        pairs.extend(after.iter().scan(shift, follow).flatten());
+        pairs
     }
 }
 
+/// Flashes in a row that is looked for.
+const ROW: usize = 12;
 /// A row of flashes fits where they are this close, seconds: their distances differ by multiples of 50 ms.
 const NEAR: f64 = 0.02;
 /// Half the least distance of two flashes, less a little: closer than this they are the same one.

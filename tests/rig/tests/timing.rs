@@ -4,6 +4,7 @@
 mod common;
 
 use std::process::Command;
+use std::time::Duration;
 
 use common::*;
 use rig::Rig;
@@ -14,6 +15,12 @@ use tests::wait_for;
 /// What the box promises about sound and picture, milliseconds.
 const SYNC: f64 = 5.0;
 
+const MINUTE: Duration = Duration::from_secs(62);
+
+/// For how long the rig may have waited for a processor while a card came back, seconds, all its threads together: what comes late by
+/// more says nothing about the box.
+const STARVED: f64 = 0.5;
+
 /// Sound and picture as far apart as they were when they left the card, although its clocks run apart by 12 ms a minute. The
 /// card says when each flash left it, and whether the machine had time for it: how busy that was does not count.
 fn sound_and_picture_stay_together(ppm: f64) {
@@ -21,36 +28,43 @@ fn sound_and_picture_stay_together(ppm: f64) {
     let mut card = small_card();
     card.audio_ppm = ppm;
     let mut rig = on_air_with(&card);
-    rig.wait_for_status("a minute", |status| status["segments"].as_u64() >= Some(31));
+    // Nobody asks meanwhile: each answer is work for the rig's one processor.
+    std::thread::sleep(MINUTE);
     let sent = rig.moments().flashes;
     off_air(&mut rig);
     let published = rig.published();
     assert_eq!(published.runs, 1);
+    let certain = sent.iter().filter(|flash| flash.is_certain()).count();
+    assert!(
+        certain >= PAIRS,
+        "the machine was busy: it held up all but {certain} of {} flashes; run it with nothing else",
+        sent.len()
+    );
     let beeps = published.beeps();
     let offset = |&(at, flash): &(f64, Flash)| {
         let offs = beeps
             .iter()
-            .map(|beep| beep - at - (flash.beep - flash.sent));
-        let nearest = offs.min_by(|a, b| a.abs().total_cmp(&b.abs()))?;
-        // A beep without its flash, or the other way around, was lost on the way.
-        Some((flash, nearest * 1000.0)).filter(|(_, off)| off.abs() < 300.0)
+            .map(|beep| (beep - at - (flash.beep - flash.sent)) * 1000.0);
+        offs.min_by(|a, b| a.abs().total_cmp(&b.abs()))
     };
-    let all: Vec<_> = published.matched(&sent).iter().filter_map(offset).collect();
-    let offsets: Vec<f64> = all
-        .iter()
-        .filter_map(|(flash, off)| flash.is_certain().then_some(*off))
+    let pairs = published.matched(&sent);
+    let certain = pairs.iter().filter(|(_, flash)| flash.is_certain());
+    // The broadcast may begin and end between a flash and its beep.
+    let [first, .., last] = beeps[..] else {
+        panic!("beeps are missing: {beeps:?}");
+    };
+    let offsets: Vec<f64> = certain
+        .filter(|(at, _)| (first - 0.3..last).contains(at))
+        .filter_map(offset)
         .collect();
     let worst = (offsets.iter()).fold(0.0, |worst: f64, off| worst.max(off.abs()));
     let mean = offsets.iter().sum::<f64>() / offsets.len() as f64;
     report(&format!(
-        "{ppm:+} ppm: {} pairs of {}, mean {mean:+.1} ms, worst {worst:.1} ms",
+        "{ppm:+} ppm: {} certain pairs of {}, mean {mean:+.1} ms, worst {worst:.1} ms",
         offsets.len(),
-        all.len()
+        pairs.len()
     ));
-    assert!(
-        offsets.len() >= PAIRS,
-        "the machine was busy: it held up all but {offsets:?}; run it with nothing else"
-    );
+    assert!(offsets.len() >= PAIRS, "flashes are missing: {offsets:?}");
     assert!(worst <= SYNC, "{offsets:?}");
 }
 
@@ -71,7 +85,6 @@ fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
         status["segments"].as_u64() >= Some(3)
     });
     let mut flashes = Vec::new();
-    let mut starved = Vec::new();
     const CYCLES: usize = 3;
     for _ in 0..CYCLES {
         rig.unplug();
@@ -79,9 +92,13 @@ fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
         let before = rig.starved();
         rig.plug(&small_card());
         rig.wait_for_signal("ok");
-        starved.push(rig.starved() - before);
+        let starved = rig.starved() - before;
+        assert!(
+            starved < STARVED,
+            "the machine was busy: the rig waited {starved:.2} s for it; run it with nothing else"
+        );
         wait_for("flashes enough to know them by", || {
-            (rig.moments().flashes.len() >= 10).then_some(())
+            (rig.moments().flashes.len() >= 12).then_some(())
         });
         let moments = rig.moments();
         report(&format!(
@@ -94,7 +111,7 @@ fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
     off_air(&mut rig);
     let published = rig.published();
     let slates = slates(&published.pictures());
-    for (flashes, starved) in flashes.into_iter().zip(starved) {
+    for flashes in flashes {
         // The card's time began when it was plugged in, and its flashes tell where that was in the stream.
         let (at, flash) = published.matched(&flashes)[0];
         let plugged = at - flash.sent;
@@ -103,10 +120,10 @@ fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
             *slate.unwrap_or_else(|| panic!("plugged in at {plugged}, without slate: {slates:?}"));
         let (slate, back) = (first - before, back - plugged);
         report(&format!(
-            "slate after {slate:.2} s, picture after {back:.2} s, {starved:.2} s of them without a processor"
+            "slate after {slate:.2} s, picture after {back:.2} s"
         ));
         assert!(slate <= 1.0, "{slate}");
-        assert!(back - starved <= 3.0, "{back} {starved}");
+        assert!(back <= 3.0, "{back}");
     }
 }
 

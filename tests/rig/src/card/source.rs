@@ -20,9 +20,7 @@ pub(super) struct Blinks(pub(super) u64);
 impl Blinks {
     /// When one begins: in the first half of a second, on a twentieth of it.
     pub(super) fn begin(self, number: u64) -> f64 {
-        // Knuth's multiplicative hash.
-        let mixed = (self.0 * 1000 + number).wrapping_mul(2_654_435_761) >> 16;
-        number as f64 + (mixed % 10) as f64 / 20.0
+        number as f64 + (mixed(self.0 << 32 | number) % 10) as f64 / 20.0
     }
 
     /// The one that is on.
@@ -31,6 +29,14 @@ impl Blinks {
         let since = seconds - self.begin(number);
         (number > 0 && (0.0..BLINK).contains(&since)).then_some(number)
     }
+}
+
+/// SplitMix64's finalizer: with less mixing a row of numbers looks like itself a few seconds later.
+fn mixed(number: u64) -> u64 {
+    let mut z = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// The sound at the socket.
