@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::cards::{self, Bridge, Card, Finder};
 use crate::conductor::Input;
+use crate::matrix::{Matrix, Wanted};
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
 use crate::timecode;
@@ -37,6 +38,7 @@ const PREROLL: Duration = Duration::from_secs(20);
 /// Captures until `stop`, however often the pipeline breaks.
 pub(crate) fn run(
     config: &Config,
+    wanted: &Wanted,
     inputs: &SyncSender<Input>,
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
@@ -54,6 +56,7 @@ pub(crate) fn run(
         let life = card.clone().map_err(End::from).and_then(|card| {
             run_once(
                 config,
+                wanted,
                 card.as_ref(),
                 generation,
                 &mut patience,
@@ -153,6 +156,7 @@ fn revive(finder: &Finder, card: &Card, silences: u32, events: &mpsc::Sender<Eve
 /// take.
 fn run_once(
     config: &Config,
+    wanted: &Wanted,
     card: Option<&Card>,
     generation: u64,
     patience: &mut Duration,
@@ -163,7 +167,7 @@ fn run_once(
     if let Some(card) = card {
         let _ = events.try_send(Event::Card(card.clone()));
     }
-    let capture = Capture::build(config, card, generation, inputs, events)?;
+    let capture = Capture::build(config, wanted, card, generation, inputs, events)?;
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -250,6 +254,7 @@ impl Drop for Capture {
 impl Capture {
     fn build(
         config: &Config,
+        wanted: &Wanted,
         card: Option<&Card>,
         generation: u64,
         inputs: &SyncSender<Input>,
@@ -277,8 +282,9 @@ impl Capture {
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
         }
-        watch_format(pipeline, events)?;
-        connect_video(pipeline, generation, inputs, &capture.video_count)?;
+        let raw = Raw::new(pipeline, config, wanted)?;
+        watch_format(pipeline, &raw, events)?;
+        connect_video(pipeline, raw, generation, inputs, &capture.video_count)?;
         connect_audio(pipeline, generation, inputs)?;
         Ok(capture)
     }
@@ -345,10 +351,9 @@ fn description(config: &Config) -> String {
         ("downstream", true)
     };
     let video = format!(
-        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! {} \
+        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! capsfilter name=raw caps-change-mode=delayed \
          ! queue leaky={leaky} max-size-buffers=5 max-size-bytes=0 max-size-time=0 \
-         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}",
-        raw_video_caps(config)
+         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}"
     );
     let audio = format!(
         "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
@@ -519,9 +524,40 @@ fn link_when_known(decode: &gst::Element, pipeline: &gst::Pipeline) {
     });
 }
 
+/// What raw pictures become on their way to the conductor.
+#[derive(Clone)]
+struct Raw {
+    filter: gst::Element,
+    config: Config,
+    wanted: Wanted,
+}
+
+impl Raw {
+    fn new(pipeline: &gst::Pipeline, config: &Config, wanted: &Wanted) -> Result<Raw, String> {
+        let raw = Raw {
+            filter: pipeline.by_name("raw").ok_or("element is missing")?,
+            config: config.clone(),
+            wanted: wanted.clone(),
+        };
+        raw.set(wanted.get().unwrap_or_default());
+        Ok(raw)
+    }
+
+    fn set(&self, matrix: Matrix) {
+        let caps: Result<gst::Caps, _> = raw_video_caps(&self.config, matrix).parse();
+        if let Ok(caps) = caps {
+            self.filter.set_property("caps", caps);
+        }
+    }
+}
+
 /// Reports the picture format before any scaling.
-fn watch_format(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Result<(), String> {
-    let events = events.clone();
+fn watch_format(
+    pipeline: &gst::Pipeline,
+    raw: &Raw,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), String> {
+    let (raw, events) = (raw.clone(), events.clone());
     let pad = pipeline
         .by_name("input")
         .and_then(|input| input.static_pad("sink"))
@@ -530,6 +566,7 @@ fn watch_format(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Resul
         if let Some(gst::EventView::Caps(caps)) = info.event().map(|event| event.view())
             && let Some(format) = format_of(caps.caps())
         {
+            raw.set((raw.wanted.get()).unwrap_or_else(|| Matrix::of(caps.caps())));
             let _ = events.try_send(Event::Format(format));
         }
         gst::PadProbeReturn::Ok
@@ -573,6 +610,7 @@ fn hand(inputs: &SyncSender<Input>, input: Input) -> Result<gst::FlowSuccess, gs
 
 fn connect_video(
     pipeline: &gst::Pipeline,
+    raw: Raw,
     generation: u64,
     inputs: &SyncSender<Input>,
     count: &std::sync::Arc<std::sync::atomic::AtomicU64>,
@@ -586,11 +624,16 @@ fn connect_video(
                 let Some((pts, buffer)) = timed(&sample) else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
+                let matrix = sample.caps().map(Matrix::of).unwrap_or_default();
+                if let Some(wanted) = raw.wanted.get().filter(|wanted| *wanted != matrix) {
+                    raw.set(wanted);
+                }
                 hand(
                     &inputs,
                     Input::Video {
                         generation,
                         pts,
+                        matrix,
                         buffer,
                     },
                 )

@@ -14,6 +14,7 @@ use stream::stuck::StuckWatch;
 use stream::timeline::{self, Arrival, AudioPlacement, Shown, Timeline, Trim, VideoPlacement};
 use tokio::sync::mpsc;
 
+use crate::matrix::{Matrix, Wanted};
 use crate::observer::Observer;
 use crate::picture::luma_grid;
 use crate::programme::Programme;
@@ -42,6 +43,7 @@ pub(crate) enum Input {
     Video {
         generation: u64,
         pts: Duration,
+        matrix: Matrix,
         buffer: gst::Buffer,
     },
     Audio {
@@ -65,6 +67,9 @@ pub(crate) struct Conductor {
     /// How the pictures lie in memory.
     info: gst_video::VideoInfo,
     looked: Option<Instant>,
+    /// Of the last picture.
+    matrix: Matrix,
+    wanted: Wanted,
     /// The last picture that was placed.
     shown: Option<gst::Buffer>,
     /// A programme that plays out what it has.
@@ -89,6 +94,7 @@ impl Conductor {
         config: Config,
         slate: gst::Buffer,
         info: gst_video::VideoInfo,
+        wanted: Wanted,
         control: SyncSender<Input>,
         events: mpsc::Sender<Event>,
     ) -> Conductor {
@@ -99,6 +105,8 @@ impl Conductor {
             slate,
             info,
             looked: None,
+            matrix: Matrix::default(),
+            wanted,
             mute: Mute::default(),
             stuck: Default::default(),
             ticked: Instant::now(),
@@ -141,9 +149,11 @@ impl Conductor {
             Input::Video {
                 generation,
                 pts,
+                matrix,
                 buffer,
             } => {
                 if self.accept(generation) {
+                    self.matrix = matrix;
                     self.video(now, pts, buffer);
                 }
             }
@@ -219,7 +229,12 @@ impl Conductor {
                 let _ = control.send(Input::Control(Control::Gone { run }));
             });
         };
-        match Programme::start(&self.config, run, &self.events, gone) {
+        // What the hardware writes of a matrix nobody has seen, and players take large pictures for BT.709.
+        let matrix = match self.config.encoder.encoder {
+            Encoder::V4l2h264enc => Matrix::Bt709,
+            Encoder::X264enc(_) => self.matrix,
+        };
+        match Programme::start(&self.config, matrix, run, &self.events, gone) {
             Ok(programme) => {
                 let settings = timeline::Settings {
                     frame: self.frame(),
@@ -302,6 +317,10 @@ impl Conductor {
         let Some((programme, timeline)) = &mut self.programme else {
             return;
         };
+        if self.matrix != programme.matrix {
+            // From before the capture was told.
+            return;
+        }
         if let Some(Shown { repeats, picture }) = timeline.video(now, pts) {
             let before = self
                 .shown
@@ -345,6 +364,9 @@ impl Conductor {
 
     fn tick(&mut self, now: Instant) {
         self.look_for_stuck(now);
+        let on_air = self.programme.as_ref();
+        self.wanted
+            .set(on_air.map(|(programme, _)| programme.matrix));
         let slate = (self.programme.as_ref()).is_some_and(|(_, timeline)| timeline.video_lost());
         let signal = match &mut self.arrival {
             None => Signal::None,

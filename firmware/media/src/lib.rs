@@ -10,6 +10,7 @@ pub mod cards;
 mod conductor;
 mod encoded;
 pub mod encoder;
+mod matrix;
 mod observer;
 pub mod picture;
 mod programme;
@@ -219,19 +220,20 @@ impl Media {
             picture::raw_video_info(config.width, config.height).map_err(StartError::Slate)?;
         let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
+        let wanted = matrix::Wanted::default();
         let capture = {
-            let (config, inputs) = (config.clone(), control.clone());
+            let (config, inputs, wanted) = (config.clone(), control.clone(), wanted.clone());
             let (events, stop) = (events.clone(), stop.clone());
             std::thread::Builder::new()
                 .name("capture".into())
-                .spawn(move || capture::run(&config, &inputs, &events, &stop))?
+                .spawn(move || capture::run(&config, &wanted, &inputs, &events, &stop))?
         };
         let conductor = {
             let (control, stop) = (control.clone(), stop.clone());
             std::thread::Builder::new()
                 .name("conductor".into())
                 .spawn(move || {
-                    conductor::Conductor::new(config, slate, info, control, events)
+                    conductor::Conductor::new(config, slate, info, wanted, control, events)
                         .run(&inputs, &stop);
                 })?
         };

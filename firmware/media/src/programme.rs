@@ -14,6 +14,7 @@ use stream::stuck::Progress;
 use tokio::sync::mpsc;
 
 use crate::capture::describe;
+use crate::matrix::Matrix;
 use crate::slate::raw_video_caps;
 use crate::{Config, Event, LowVideo, Source};
 
@@ -151,6 +152,8 @@ pub(crate) struct Programme {
     /// Of the video.
     encoder: gst::Element,
     pub(crate) kind: Encoder,
+    /// Of its pictures.
+    pub(crate) matrix: Matrix,
     video: gst_app::AppSrc,
     audio: gst_app::AppSrc,
     encoders: Vec<Watched>,
@@ -174,6 +177,7 @@ impl Programme {
     /// Builds and starts the pipeline; `gone` is called once when it has ended or failed by itself.
     pub(crate) fn start(
         config: &Config,
+        matrix: Matrix,
         run: u64,
         events: &mpsc::Sender<Event>,
         gone: impl Fn() + Send + Sync + 'static,
@@ -185,7 +189,7 @@ impl Programme {
              ! {} \
              appsrc name=audio-feed format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
              ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
-            raw_video_caps(config),
+            raw_video_caps(config, matrix),
             config.fps,
             encoders(config),
             aac.element,
@@ -224,6 +228,7 @@ impl Programme {
             pipeline,
             encoder,
             kind: config.encoder.encoder,
+            matrix,
             encoders,
             video,
             audio,

@@ -42,6 +42,8 @@ pub struct Signal {
     pub audio: bool,
     /// Pixels, multiples of four. A change takes effect in the middle of the next second, as does the frame rate's.
     pub size: (u32, u32),
+    /// What it says of its colours, as GStreamer writes that; changes as the size does.
+    pub colorimetry: &'static str,
     /// Frames per second, numerator and denominator.
     pub fps: (u64, u64),
     /// How much faster the sound's crystal is than the clock of the timestamps, parts per million.
@@ -67,6 +69,7 @@ impl Default for Signal {
             video: true,
             audio: true,
             size: (320, 180),
+            colorimetry: "bt709",
             fps: (30, 1),
             ppm: 0.0,
             jitter: Duration::ZERO,
@@ -181,6 +184,7 @@ impl Handle {
                 fps: signal.fps,
             },
             size: signal.size,
+            colorimetry: signal.colorimetry,
             picture: 0,
             block_start: start as f64,
             // Any number but zero.
@@ -233,6 +237,7 @@ struct Device {
     audio: gst_app::AppSrc,
     grid: Grid,
     size: (u32, u32),
+    colorimetry: &'static str,
     /// Number of the next picture on the grid.
     picture: u64,
     /// True time of the next block's first sample; a fraction, because the crystal's error is one.
@@ -297,7 +302,7 @@ impl Device {
                 gst::Fraction::new(self.grid.fps.0 as i32, self.grid.fps.1 as i32),
             )
             .field("pixel-aspect-ratio", gst::Fraction::new(1, 1))
-            .field("colorimetry", "bt709")
+            .field("colorimetry", self.colorimetry)
             .field("interlace-mode", "progressive")
             .build();
         self.video.set_caps(Some(&caps));
@@ -305,10 +310,11 @@ impl Device {
 
     fn push_picture(&mut self, signal: &Signal) -> Result<(), gst::FlowError> {
         let at = self.grid.time(self.picture);
-        let changed = (signal.size, signal.fps) != (self.size, self.grid.fps);
+        let changed = (signal.size, signal.colorimetry, signal.fps)
+            != (self.size, self.colorimetry, self.grid.fps);
         // Far from a flash, whose place depends on the grid.
         if changed && (400_000_000..600_000_000).contains(&(at % SECOND)) {
-            self.size = signal.size;
+            (self.size, self.colorimetry) = (signal.size, signal.colorimetry);
             self.grid = Grid {
                 start: at,
                 fps: signal.fps,

@@ -40,9 +40,10 @@ fn faults_of_the_card_leave_sound_and_picture_together() {
     session.play(2.5);
     session.signal.set(|signal| signal.plugged = true);
     session.play(4.0);
-    session.scenario("another size and frame rate");
+    session.scenario("another size, matrix and frame rate");
     session.signal.set(|signal| {
         signal.size = (640, 360);
+        signal.colorimetry = "bt601";
         signal.fps = (25, 1);
     });
     session.play(4.0);

@@ -87,7 +87,7 @@ fn encode(
 ) -> Published {
     gst::init().unwrap();
     let (sender, mut events) = mpsc::channel(64);
-    let mut programme = Programme::start(config, 1, &sender, || {}).unwrap();
+    let mut programme = Programme::start(config, Matrix::default(), 1, &sender, || {}).unwrap();
     let mut segmenter = Some(Segmenter::new(Settings {
         segment: config.segment,
         part: config.segment / 4,

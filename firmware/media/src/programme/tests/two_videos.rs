@@ -25,7 +25,7 @@ fn config() -> Config {
 fn start() -> (Programme, mpsc::Receiver<Event>, gst::Buffer) {
     gst::init().unwrap();
     let (sender, events) = mpsc::channel(1000);
-    let programme = Programme::start(&config(), 1, &sender, || {}).unwrap();
+    let programme = Programme::start(&config(), Matrix::default(), 1, &sender, || {}).unwrap();
     (programme, events, slate::draw(&config()).unwrap())
 }
 
