@@ -239,6 +239,12 @@ impl Rig {
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
+    /// Whether this is in the box's log.
+    pub fn logged(&self, text: &str) -> bool {
+        let log = fs::read(self.scratch.path().join("podium.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).contains(text)
+    }
+
     /// The last lines of the box's log.
     pub fn log(&self) -> String {
         self.file("podium.log")

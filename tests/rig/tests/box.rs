@@ -61,9 +61,7 @@ fn a_card_that_is_pulled_out_and_another_one_put_in() {
     let pulled = Instant::now();
     // It is the plug and not a slow machine that the slate comes from.
     wait_for("the loss to be named", || {
-        rig.log()
-            .contains("no capture card: plug one in")
-            .then_some(())
+        rig.logged("no capture card: plug one in").then_some(())
     });
     rig.wait_for_signal("lost");
     let slate = pulled.elapsed();
@@ -148,11 +146,7 @@ fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
         rig.unplug();
         rig.wait_for_signal("lost");
     }
-    assert!(
-        rig.log().contains("calls its sound 96 kHz mono"),
-        "{}",
-        rig.log()
-    );
+    assert!(rig.logged("calls its sound 96 kHz mono"), "{}", rig.log());
 }
 
 #[test]
@@ -161,7 +155,7 @@ fn a_card_that_only_a_new_enumeration_brings_back() {
     rig.wedge();
     rig.wait_for_signal("lost");
     rig.wait_for_signal("ok");
-    assert!(rig.log().contains("enumerating it anew"), "{}", rig.log());
+    assert!(rig.logged("enumerating it anew"), "{}", rig.log());
     stream_goes_on(&mut rig);
 }
 
@@ -263,9 +257,7 @@ fn cards_are_listed_and_a_pair_without_a_common_clock_is_refused() {
     rig.start(&format!(
         "{SMALL}video_device = \"/dev/video0\"\naudio_device = \"hw:CARD=MS2109\"\n"
     ));
-    wait_for("the refusal", || {
-        rig.log().contains("share no clock").then_some(())
-    });
+    wait_for("the refusal", || rig.logged("share no clock").then_some(()));
 }
 
 #[test]
@@ -323,11 +315,8 @@ fn the_table_of_a_1080p_stick_is_read_and_its_pictures_come() {
     let status = rig.wait_for_status("a signal", |status| status["input"]["signal"] == "ok");
     assert_eq!(status["input"]["format"]["height"], 1080, "{status}");
     glass_shows_the_picture(&mut rig);
-    let log = rig.log();
-    assert!(
-        log.contains("pixels: Mjpeg, width: 1920, height: 1080, fps: 30.0"),
-        "{log}"
-    );
+    let settled = "pixels: Mjpeg, width: 1920, height: 1080, fps: 30.0";
+    assert!(rig.logged(settled), "{}", rig.log());
 }
 
 #[test]
@@ -422,8 +411,7 @@ fn the_source_of_a_bridge_is_told_what_to_send_and_followed() {
     rig.wait_for_signal("lost");
     rig.wait_to_read("Picture is lost");
     wait_for("the reason", || {
-        rig.log()
-            .contains("HDMI bridge VIVID: no HDMI signal")
+        rig.logged("HDMI bridge VIVID: no HDMI signal")
             .then_some(())
     });
     stream_goes_on(&mut rig);
