@@ -146,11 +146,11 @@ pub fn decode(url: &str, seconds: Option<u32>) -> Decoded {
         .filter(|line| !line.contains("Last message repeated"))
         .collect();
     // Before the first picture it is `N/A`.
-    let microseconds = progress
+    let mut microseconds = progress
         .lines()
         .filter_map(|line| line.strip_prefix("out_time_us=")?.parse::<f64>().ok());
     Decoded {
-        seconds: microseconds.last().unwrap_or(0.0) / 1e6,
+        seconds: microseconds.next_back().unwrap_or(0.0) / 1e6,
         complaints: complaints.join("\n"),
     }
 }
