@@ -3,6 +3,7 @@
 //!
 //! `make bench-follow` prints one table; the first argument is for how many seconds. Its short form is among the tests.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use tests::follow::{Completed, follow, gaps, of_podium, quantile};
@@ -17,17 +18,14 @@ fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
     let seconds = Duration::from_secs(seconds.unwrap_or(SECONDS));
     let dir = tests::on_disk();
-    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+    let podium = Podium::start(dir.path(), &Config::default());
+    let (repo, peers) = (dir.path().join("kubo"), [&*podium.address("/tcp/")]);
+    let Some(kubo) = Kubo::following(repo, Ipv4Addr::LOCALHOST, &peers) else {
         return;
     };
-    kubo.use_pubsub();
-    kubo.start();
-    let podium = Podium::start(dir.path(), &Config::default());
-    let name = podium.ready["ipns"].as_str().expect("a name");
+    let name = podium.name();
     podium.go_live();
-    let to = podium.ready["listen"][0].as_str().expect("an address");
-    kubo.run(&["swarm", "peering", "add", to]);
-    kubo.wait_for_name(name, |_| true);
+    kubo.wait_for_name(&name, |_| true);
 
     let record = dir.path().join("record");
     let sequence = || {
@@ -43,7 +41,7 @@ fn main() {
     let before = proc::cost(podium.pid());
     let arrivals = follow(
         &kubo,
-        name,
+        &name,
         |root| of_podium(&kubo, root, &completed),
         |arrivals| {
             if arrivals.len() > seen {

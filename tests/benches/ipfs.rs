@@ -4,15 +4,16 @@
 //! `make bench-ipfs` prints one table; the first argument is for how many seconds it measures.
 
 use std::fs::File;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use tests::follow::{Arrival, Completed, Listed, POLL, follow, gaps, of_podium, quantile, read};
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
-use tests::{Config, Podium, hls, judge};
+use tests::{Config, Podium, Process, hls, judge};
 
 const SECONDS: u64 = 120;
 /// A segment's, which both are told.
@@ -27,27 +28,26 @@ fn main() {
         return;
     }
     let dir = tests::on_disk();
-    let node = |name: &str| Kubo::new(dir.path().join(name));
-    let (Some(mut publisher), Some(mut second)) = (node("publisher"), node("second")) else {
+    let node = |name: &str, peers: &[&str]| {
+        Kubo::following(dir.path().join(name), Ipv4Addr::LOCALHOST, peers)
+    };
+    let Some(publisher) = node("publisher", &[]) else {
         return;
     };
-    for kubo in [&mut publisher, &mut second] {
-        kubo.use_pubsub();
-        kubo.start();
-    }
     let input = dir.path().join("input.mp4");
     let bitrate = encode(&input, seconds + MARGIN);
 
     let podium = Podium::start(dir.path(), &config(&input));
-    let to = podium.ready["listen"][0].as_str().expect("an address");
-    second.run(&["swarm", "connect", to]);
-    let to = publisher.line(&["id", "-f", "<addrs>"]);
-    second.run(&["swarm", "connect", to.lines().next().expect("an address")]);
+    let addresses = publisher.line(&["id", "-f", "<addrs>"]);
+    let first = addresses.lines().next().expect("an address");
+    let Some(second) = node("second", &[&podium.address("/tcp/"), first]) else {
+        return;
+    };
 
     let old = OldWay::start(&dir.path().join("old"), &input, &publisher);
     podium.go_live();
     let names = [
-        podium.ready["ipns"].as_str().expect("a name").to_owned(),
+        podium.name(),
         publisher.line(&["id", "-f", "<id>", "--peerid-base=base36"]),
     ];
     // The first question subscribes to the name's topic.
@@ -114,42 +114,32 @@ fn config(input: &Path) -> Config {
 
 /// `ffmpeg -c copy`, the script and their directory. Kubo is the caller's.
 struct OldWay {
-    ffmpeg: Child,
-    script: Child,
+    ffmpeg: Process,
+    script: Process,
     dir: PathBuf,
-}
-
-impl Drop for OldWay {
-    fn drop(&mut self) {
-        for child in [&mut self.ffmpeg, &mut self.script] {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
 }
 
 impl OldWay {
     fn start(dir: &Path, input: &Path, kubo: &Kubo) -> OldWay {
         std::fs::create_dir(dir).expect("a directory");
-        let script = kubo
-            .script(&tests::root().join("tests/benches/old-way.sh"))
+        let mut script = kubo.script(&tests::root().join("tests/benches/old-way.sh"));
+        script
             .arg(dir)
             .arg(kubo.program())
-            .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(dir.join("log")).expect("a log"))
-            .spawn();
-        let ffmpeg = Command::new("ffmpeg")
+            .stderr(File::create(dir.join("log")).expect("a log"));
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg
             .args(["-v", "error", "-nostdin", "-re", "-i"])
             .arg(input)
             .args(["-c", "copy", "-f", "hls", "-hls_time", &SEGMENT.to_string()])
             .args("-hls_list_size 30 -hls_flags temp_file -hls_segment_type fmp4 -hls_segment_filename segment-%d.m4s live.m3u8".split(' '))
             .current_dir(dir)
-            .stdout(Stdio::null())
-            .spawn();
+            .stdout(Stdio::null());
+        let script = Process::start(&mut script);
         OldWay {
-            ffmpeg: ffmpeg.expect("ffmpeg starts"),
-            script: script.expect("bash starts"),
+            ffmpeg: Process::start(&mut ffmpeg),
+            script,
             dir: dir.to_owned(),
         }
     }

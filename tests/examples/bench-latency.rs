@@ -6,10 +6,10 @@
 //! `make bench-latency` prints one table. The first argument is the length of each measurement in seconds; if absent, ten minutes
 //! for the watch page and two for the others.
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tests::{Config, Podium, judge, wait_for};
+use tests::{Config, Podium, Process, judge, wait_for};
 
 const SECONDS: &str = "600";
 
@@ -40,7 +40,7 @@ fn main() {
     drop(podium);
     let dir = tempfile::tempdir().expect("a temporary directory");
     let playlist = dir.path().join("live.m3u8").display().to_string();
-    let ffmpeg = Ffmpeg::start(&playlist);
+    let ffmpeg = ffmpeg(&playlist);
     // As many segments as the box has by now are not needed, but enough for a player to stay as far behind as it wants to.
     wait_for("ffmpeg's playlist", || {
         let text = std::fs::read_to_string(&playlist).ok()?;
@@ -100,35 +100,23 @@ fn row(name: &str, part: &str, finding: &Value) -> String {
     )
 }
 
-struct Ffmpeg(Child);
-
-impl Drop for Ffmpeg {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Ffmpeg {
-    /// Makes a stream like the box's: the same size, rate, codecs and segments, and the time in the same strip.
-    fn start(playlist: &str) -> Ffmpeg {
-        // Wall-clock milliseconds as 16 cells and their inverse, drawn a pixel each and enlarged; `T` is the time of day.
-        let strip = "color=c=black:s=32x1:r=30,format=gray,realtime,setpts=RTCTIME/(TB*1000000),\
+/// Makes a stream like the box's: the same size, rate, codecs and segments, and the time in the same strip.
+fn ffmpeg(playlist: &str) -> Process {
+    // Wall-clock milliseconds as 16 cells and their inverse, drawn a pixel each and enlarged; `T` is the time of day.
+    let strip = "color=c=black:s=32x1:r=30,format=gray,realtime,setpts=RTCTIME/(TB*1000000),\
              geq=lum='255*abs(gte(X,16)-mod(floor(mod(floor(T*1000),65536)/pow(2,15-mod(X,16))),2))',\
              setpts=N/(30*TB),scale=1280:24:flags=neighbor,format=yuv420p";
-        let picture = format!(
-            "testsrc=size=1280x720:rate=30,format=yuv420p[picture];{strip}[strip];[picture][strip]overlay=0:0"
-        );
-        let child = Command::new("ffmpeg")
+    let picture = format!(
+        "testsrc=size=1280x720:rate=30,format=yuv420p[picture];{strip}[strip];[picture][strip]overlay=0:0"
+    );
+    let mut ffmpeg = Command::new("ffmpeg");
+    ffmpeg
             .args(["-v", "error", "-nostdin", "-f", "lavfi", "-i", &picture])
             .args("-re -f lavfi -i sine=sample_rate=48000".split(' '))
             .args("-c:v libx264 -preset superfast -tune zerolatency -g 60 -sc_threshold 0 -b:v 3000k -c:a aac -b:a 128k".split(' '))
             .args("-f hls -hls_time 2 -hls_list_size 30 -hls_flags delete_segments -hls_segment_type fmp4".split(' '))
             .arg(playlist)
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("ffmpeg starts");
-        Ffmpeg(child)
-    }
+            .stderr(Stdio::null());
+    Process::start(&mut ffmpeg)
 }

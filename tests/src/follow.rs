@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::kubo::Kubo;
-use crate::{Podium, hls, http, wait_for};
+use crate::{PATIENCE, Podium, hls, http, wait_for};
 
 /// How often the name is resolved. Delays are on average half of it too long.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -46,25 +46,45 @@ pub struct Completed(Arc<Mutex<BTreeMap<u64, SystemTime>>>);
 const LAST_PART: u32 = 5;
 
 impl Completed {
-    /// Asks for each segment's last part before it is there; ends with the box, or when nobody wants to know any more.
+    /// Asks for each segment's last part before it is there; ends with the broadcast, or when nobody wants to know any more.
     pub fn watch(podium: &Podium) -> Completed {
+        Completed::watch_at(format!("{}/live/video.m3u8", podium.viewer))
+    }
+
+    fn watch_at(url: String) -> Completed {
         let times: Arc<Mutex<BTreeMap<u64, SystemTime>>> = Arc::default();
         let wanted = Arc::downgrade(&times);
-        let url = format!("{}/live/video.m3u8", podium.viewer);
-        let playlist = hls::live(podium, "video");
-        let mut next = playlist.media_sequence + playlist.segments.len() as u64 + 1;
+        // The one after the one that is being made, of which the last part may be there.
+        let after = |playlist: &[u8]| {
+            let playlist = hls::media_playlist(playlist);
+            playlist.media_sequence + playlist.segments.len() as u64 + 1
+        };
+        let mut next = after(&http::get(&url).body);
         std::thread::spawn(move || {
             while wanted.strong_count() > 0 {
                 let last = format!("{url}?_HLS_msn={next}&_HLS_part={LAST_PART}");
-                match http::try_get(&last, &[]) {
-                    Ok(answer) if answer.status == 200 => {}
-                    _ => return,
+                let Ok(answer) = http::try_get(&last, &[]) else {
+                    return;
+                };
+                let now = SystemTime::now();
+                if answer.status != 200 {
+                    // Nothing new came for three target durations (503), or what comes is another segment (404, 400).
+                    std::thread::sleep(POLL);
+                    match http::try_get(&url, &[]) {
+                        Ok(answer) if answer.status == 200 => next = after(&answer.body),
+                        Ok(_) => {}
+                        Err(_) => return,
+                    }
+                    continue;
+                }
+                if hls::media_playlist(&answer.body).end_list {
+                    return;
                 }
                 let Some(times) = wanted.upgrade() else {
                     return;
                 };
                 let mut times = times.lock().expect("nobody panics with it");
-                times.insert(next, SystemTime::now());
+                times.insert(next, now);
                 next += 1;
             }
         });
@@ -80,9 +100,17 @@ impl Completed {
 
 /// What the box lists below a root.
 pub fn of_podium(kubo: &Kubo, root: &str, completed: &Completed) -> Option<Listed> {
+    let renditions = ["video", "audio"];
+    // At once, as players ask for them: Kubo paces its messages by 20 ms.
+    let playlists = std::thread::scope(|scope| {
+        let asked = renditions.map(|rendition| {
+            scope.spawn(move || read(kubo, &format!("{root}/{rendition}/live.m3u8")))
+        });
+        asked.map(|it| it.join().expect("it is read"))
+    });
     let mut listed = Listed::new();
-    for rendition in ["video", "audio"] {
-        let playlist = hls::media_playlist(&read(kubo, &format!("{root}/{rendition}/live.m3u8"))?);
+    for (rendition, playlist) in renditions.into_iter().zip(playlists) {
+        let playlist = hls::media_playlist(&playlist?);
         for (number, segment) in (playlist.media_sequence..).zip(&playlist.segments) {
             let path = format!("{root}/{rendition}/{}", segment.uri);
             let entry = listed.entry(number);
@@ -97,7 +125,7 @@ pub fn of_podium(kubo: &Kubo, root: &str, completed: &Completed) -> Option<Liste
 /// there before is left out, because nobody waited for it, and so is what nobody saw complete.
 ///
 /// # Panics
-/// Where a listed segment cannot be read, and where numbers go back.
+/// Where a listed segment cannot be read, where numbers go back, and where none arrives for [`PATIENCE`].
 pub fn follow(
     kubo: &Kubo,
     name: &str,
@@ -107,7 +135,12 @@ pub fn follow(
     let mut last = String::new();
     let mut newest = None;
     let mut arrivals = Vec::new();
+    let mut until = Instant::now() + PATIENCE;
     while !enough(&arrivals) {
+        assert!(
+            Instant::now() < until,
+            "{newest:?} was the last that came to {last:?}: {arrivals:?}"
+        );
         std::thread::sleep(POLL);
         let Some(now) = resolve(kubo, name).filter(|now| *now != last) else {
             continue;
@@ -140,6 +173,7 @@ pub fn follow(
                 read: since(SystemTime::now()),
                 bytes,
             });
+            until = Instant::now() + PATIENCE;
         }
     }
     arrivals
@@ -164,7 +198,47 @@ pub fn quantile(values: impl IntoIterator<Item = f64>, share: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
     use super::*;
+
+    /// An origin that has nothing new for a while, and then other segments than were asked for.
+    #[test]
+    fn what_is_complete_is_seen_after_the_origin_refused() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/video.m3u8", listener.local_addr().unwrap());
+        let playlist = |first: u64| {
+            format!(
+                "#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n#EXTINF:2,\n{first}.m4s\n"
+            )
+        };
+        std::thread::spawn(move || {
+            let mut refused = 0;
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).unwrap();
+                let request = String::from_utf8_lossy(&request[..read]).into_owned();
+                let (status, body) = match request.split(' ').nth(1).unwrap() {
+                    "/video.m3u8" => (200, playlist(10 * refused)),
+                    "/video.m3u8?_HLS_msn=2&_HLS_part=5" => (503, String::new()),
+                    "/video.m3u8?_HLS_msn=12&_HLS_part=5" => (404, String::new()),
+                    "/video.m3u8?_HLS_msn=22&_HLS_part=5" => (200, playlist(22)),
+                    _ => (
+                        200,
+                        "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-ENDLIST\n".into(),
+                    ),
+                };
+                refused += u64::from(status != 200);
+                let head = format!("HTTP/1.1 {status} -\r\nconnection: close\r\n");
+                let length = body.len();
+                let _ = write!(stream, "{head}content-length: {length}\r\n\r\n{body}");
+            }
+        });
+        let completed = Completed::watch_at(url);
+        wait_for("a segment to be complete", || completed.at(22));
+        assert_eq!([2, 12, 23].map(|number| completed.at(number)), [None; 3]);
+    }
 
     #[test]
     fn quantiles_and_gaps_are_counted() {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+use crate::follow::quantile;
 use crate::kubo::Kubo;
 use crate::network::{Host, Link, Network};
 use crate::{Config, Mirror, Podium, hls, http, wait_for};
@@ -61,16 +62,7 @@ impl Kind {
     fn start(self, dir: &Path, host: &Host, name: &str, peer: &str) -> Option<Box<dyn Follower>> {
         match self {
             Kind::Kubo => {
-                let address = host.address();
-                let mut kubo = Kubo::new(dir.join("kubo"))?;
-                kubo.use_pubsub();
-                kubo.configure("Addresses.Gateway", &format!("\"/ip4/{address}/tcp/0\""));
-                kubo.configure(
-                    "Addresses.Swarm",
-                    &format!("[\"/ip4/{address}/tcp/0\", \"/ip4/{address}/udp/0/quic-v1\"]"),
-                );
-                kubo.start();
-                kubo.run(&["swarm", "peering", "add", peer]);
+                let kubo = Kubo::following(dir.join("kubo"), host.address(), &[peer])?;
                 Some(Box::new(kubo))
             }
             Kind::Mirror => {
@@ -277,20 +269,28 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// The value below which so many percent of `delays` lie (nearest rank). Seconds.
-pub fn percentile(delays: &[Duration], percent: usize) -> f64 {
-    let mut sorted = delays.to_vec();
-    sorted.sort();
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted[rank - 1].as_secs_f64()
-}
-
 /// A row of the table of delays.
 pub fn row(name: &str, delays: &[Duration]) -> String {
-    let [p50, p95, max] = [50, 95, 100].map(|percent| percentile(delays, percent));
+    let seconds = || delays.iter().map(Duration::as_secs_f64);
+    let [p50, p95, max] = [0.5, 0.95, 1.0].map(|share| quantile(seconds(), share));
     let count = delays.len();
     format!("| {name} | {count} | {p50:.2} s | {p95:.2} s | {max:.2} s |")
 }
 
 /// The head of that table.
 pub const HEAD: &str = "| follower | segments | p50 | p95 | max |\n|---|---|---|---|---|";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_made_of_nothing_too() {
+        assert_eq!(row("nobody", &[]), "| nobody | 0 | NaN s | NaN s | NaN s |");
+        let delays = [2, 1].map(Duration::from_secs);
+        assert_eq!(
+            row("two", &delays),
+            "| two | 2 | 1.00 s | 2.00 s | 2.00 s |"
+        );
+    }
+}

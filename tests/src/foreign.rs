@@ -4,20 +4,9 @@
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::{http, judge, wait_for};
-
-/// A process that ends with its owner.
-#[derive(Debug)]
-struct Process(Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
+use crate::{Process, http, judge, wait_for};
 
 /// A live stream of an origin that is not ours. Dropping it ends it.
 #[derive(Debug)]
@@ -99,7 +88,7 @@ fn ffmpeg(dir: &Path, output: &str) -> Process {
     command
         .args(SOURCE.split_whitespace())
         .args(output.split_whitespace());
-    Process(spawn(command.current_dir(dir)))
+    start(command.current_dir(dir))
 }
 
 /// nginx as a person would set it up for HLS: the types and gzip, nothing else.
@@ -133,9 +122,9 @@ fn on_free_port(mut command: impl FnMut(u16) -> Command) -> (Process, u16) {
     for _ in 0..10 {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr());
         let port = free.expect("a free port").port();
-        let mut process = Process(spawn(&mut command(port)));
+        let mut process = start(&mut command(port));
         let up = wait_for("a server", || {
-            if process.0.try_wait().expect("a child").is_some() {
+            if process.ended() {
                 return Some(false);
             }
             TcpStream::connect(("127.0.0.1", port)).ok().map(|_| true)
@@ -147,13 +136,8 @@ fn on_free_port(mut command: impl FnMut(u16) -> Command) -> (Process, u16) {
     panic!("the server ends at once on ten ports: start it by hand to see why");
 }
 
-fn spawn(command: &mut Command) -> Child {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+fn start(command: &mut Command) -> Process {
+    Process::start(command.stdout(Stdio::null()).stderr(Stdio::null()))
 }
 
 /// Where `tests/setup/multimux` has put it, or on the PATH.

@@ -4,6 +4,11 @@ use m3u8_rs::MediaPlaylist;
 
 use crate::{Podium, http, judge};
 
+/// Seconds of one picture at 30 a second.
+pub const FRAME: f64 = 1.0 / 30.0;
+/// Seconds of one AAC frame at 48 kHz.
+pub const AAC_FRAME: f64 = 1024.0 / 48_000.0;
+
 /// Parses a media playlist.
 pub fn media_playlist(bytes: &[u8]) -> MediaPlaylist {
     let (_, playlist) = m3u8_rs::parse_media_playlist(bytes).expect("a media playlist");
@@ -13,6 +18,12 @@ pub fn media_playlist(bytes: &[u8]) -> MediaPlaylist {
 /// The playlist of one rendition as it is now.
 pub fn live(podium: &Podium, rendition: &str) -> MediaPlaylist {
     media_playlist(&podium.live(&format!("{rendition}.m3u8")).body)
+}
+
+/// The sum of what its segments are told to be.
+pub fn seconds(playlist: &MediaPlaylist) -> f64 {
+    let segments = playlist.segments.iter();
+    segments.map(|it| f64::from(it.duration)).sum()
 }
 
 /// The longest a picture stands when the input, or a busy machine, does not deliver: until slate takes over, and a little.

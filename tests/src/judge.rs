@@ -3,12 +3,14 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
+use oracle::{Options, Report, Settings};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{artifact, root};
+use crate::{artifact, needs, root};
 
 /// Whether `program` can be run.
 ///
@@ -28,21 +30,28 @@ pub fn have(program: &str) -> bool {
             .stderr(Stdio::null())
             .status()
             .is_ok();
-    if !found {
-        assert!(
-            std::env::var_os("PODIUM_NO_SKIP").is_none(),
-            "{program} is missing: run `make deps-test`"
-        );
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: {program} is missing; run `make deps-test`");
-        }
-    }
-    found
+    needs(
+        found,
+        &format!("{program} is missing; run `make deps-test`"),
+    )
 }
 
 /// Runs a program with `input` on its standard input; returns standard output and standard error.
+///
+/// # Panics
+/// Where it does not end well: who was killed, or gave up, has complained of nothing.
 pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> (String, String) {
+    let (status, out, said) = try_run(program, arguments, input);
+    assert!(
+        status.success(),
+        "{program} {}: {status}\n{said}",
+        arguments.join(" ")
+    );
+    (out, said)
+}
+
+/// The same where what it prints says whether it ended well.
+fn try_run(program: &str, arguments: &[&str], input: &[u8]) -> (ExitStatus, String, String) {
     let mut child = Command::new(program)
         .args(arguments)
         .stdin(Stdio::piped())
@@ -57,6 +66,7 @@ pub fn run(program: &str, arguments: &[&str], input: &[u8]) -> (String, String) 
     // A judge that has seen enough may close its end first.
     let _ = writer.join().expect("the writer does not panic");
     (
+        output.status,
         String::from_utf8_lossy(&output.stdout).into_owned(),
         String::from_utf8_lossy(&output.stderr).into_owned(),
     )
@@ -93,27 +103,76 @@ pub fn packets(init: &[u8], segment: &[u8]) -> (Vec<Packet>, String) {
     (packets, complaints)
 }
 
-/// Decodes `seconds` of a playlist (all of it for `None`); returns ffmpeg's warnings.
+/// What ffmpeg made of a playlist.
+#[derive(Debug)]
+pub struct Decoded {
+    /// How much it has decoded.
+    pub seconds: f64,
+    /// Its warnings.
+    pub complaints: String,
+}
+
+impl Decoded {
+    /// # Panics
+    /// Where it has complained, or has decoded less than `seconds`, but for a few pictures or frames of sound at either end.
+    pub fn check(&self, seconds: f64) {
+        assert_eq!(self.complaints, "");
+        assert!(self.seconds > seconds - 0.2, "{self:?} of {seconds}");
+    }
+}
+
+/// Decodes `seconds` of a playlist, all of it for `None`.
 ///
 /// ffmpeg reads `EXT-X-MAP` anew whenever a live playlist has changed and then complains that it knows the `moov` already. It
 /// does so with the playlists of its own muxer too (seen with 5.1), so that line alone says nothing about ours.
 ///
 /// Without `-enc_time_base` it would round the times of pictures to a rate that it guesses, and complain of two in one place where a
 /// busy machine has left pictures out.
-pub fn decode(url: &str, seconds: Option<u32>) -> String {
+///
+/// # Panics
+/// Where it does not end well.
+pub fn decode(url: &str, seconds: Option<u32>) -> Decoded {
     let limit = seconds.map(|seconds| seconds.to_string());
-    let mut arguments = vec!["-v", "warning", "-nostdin", "-i", url];
+    let mut arguments = vec!["-v", "warning", "-nostdin", "-progress", "pipe:1"];
+    arguments.extend(["-i", url]);
     if let Some(limit) = &limit {
         arguments.extend(["-t", limit]);
     }
     arguments.extend(["-enc_time_base:v", "-1", "-f", "null", "-"]);
-    let (_, complaints) = run("ffmpeg", &arguments, &[]);
-    complaints
+    let (progress, complaints) = run("ffmpeg", &arguments, &[]);
+    let complaints: Vec<_> = complaints
         .lines()
         .filter(|line| !line.contains("Found duplicated MOOV Atom. Skipped it"))
         .filter(|line| !line.contains("Last message repeated"))
-        .collect::<Vec<_>>()
-        .join("\n")
+        .collect();
+    // Before the first picture it is `N/A`.
+    let mut microseconds = progress
+        .lines()
+        .filter_map(|line| line.strip_prefix("out_time_us=")?.parse::<f64>().ok());
+    Decoded {
+        seconds: microseconds.next_back().unwrap_or(0.0) / 1e6,
+        complaints: complaints.join("\n"),
+    }
+}
+
+/// Watches a live stream as `podium check-hls` does, for so long or to its end.
+///
+/// What comes late by up to a target duration says something about the machine, which may be busy with other things, and nothing
+/// about the stream; what comes later than that is the stream's fault.
+///
+/// # Panics
+/// Where there is no playlist.
+pub fn oracle(url: &str, duration: Duration) -> Report {
+    let options = Options {
+        duration,
+        settings: Settings {
+            forgiven: 1,
+            ..Settings::default()
+        },
+        ..Options::default()
+    };
+    let report = oracle::watch(url, &options, &mut |_| {});
+    report.unwrap_or_else(|error| panic!("{url}: {error}"))
 }
 
 /// The mean luma of each picture of a file and when it is shown, as ffmpeg decodes it. Seconds.
@@ -198,7 +257,7 @@ pub fn play(url: &str, pictures: u32) -> Played {
     let (video, audio) = (sink("video", "sha1", pictures), sink("audio", "md5", sound));
     // Not -v: its lines would come between the sums.
     let demuxer = "--gst-debug=hlsdemux2:4";
-    let (out, errors) = run(
+    let (_, out, errors) = try_run(
         "timeout",
         &[
             "120",
@@ -275,29 +334,10 @@ pub fn node(script: &str, arguments: &[&str]) -> Value {
         .find(|path| path.is_file());
     let program = own.map_or_else(|| "node".into(), |path| path.display().to_string());
     let script = dir.join(script).display().to_string();
-    let (out, complaints) = run(&program, &[&[script.as_str()], arguments].concat(), &[]);
+    let arguments = [&[script.as_str()], arguments].concat();
+    let (_, out, complaints) = try_run(&program, &arguments, &[]);
     serde_json::from_str(&out)
         .unwrap_or_else(|_| panic!("{script} could not judge: {out}{complaints}"))
-}
-
-/// Whether programs can be started in a network of their own; see [`have`].
-pub fn have_namespaces() -> bool {
-    let tried = Command::new("unshare")
-        .args(["--net", "--map-root-user", "ip", "link"])
-        .stdout(Stdio::null())
-        .status();
-    let found = tried.is_ok_and(|status| status.success());
-    assert!(
-        found || std::env::var_os("PODIUM_NO_SKIP").is_none(),
-        "no network namespaces: run as root, or install iproute2 and allow them to users"
-    );
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    if !found {
-        eprintln!(
-            "SKIPPED: no network namespaces; run as root, or install iproute2 and allow them to users"
-        );
-    }
-    found
 }
 
 /// Whether Chromium and the judges' packages are there; see [`have`].
@@ -309,13 +349,8 @@ pub fn have_chromium() -> bool {
 /// Whether `npm ci` was run for the judges.
 pub fn have_packages() -> bool {
     let found = Path::exists(&root().join("tests/judges/node_modules/playwright-core"));
-    assert!(
-        found || std::env::var_os("PODIUM_NO_SKIP").is_none(),
-        "the judges' packages are missing: run `make deps-test`"
-    );
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-    if !found {
-        eprintln!("SKIPPED: the judges' packages are missing; run `make deps-test`");
-    }
-    found
+    needs(
+        found,
+        "the judges' packages are missing; run `make deps-test`",
+    )
 }

@@ -1,11 +1,12 @@
 //! Kubo, as its users run it: a repository, `ipfs daemon`, and the command line.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
-use crate::{PATIENCE, http, root, wait_for};
+use crate::{PATIENCE, Process, http, needs, root, wait_for};
 
 /// A repository of Kubo, with a daemon if one has been started. Dropping it ends the daemon.
 #[derive(Debug)]
@@ -32,15 +33,8 @@ impl Kubo {
             .stderr(Stdio::inherit())
             .output()
             .expect("tests/setup/kubo can be run");
-        if setup.status.code() == Some(3) {
-            assert!(
-                std::env::var_os("PODIUM_NO_SKIP").is_none(),
-                "there is no Go (1.25 or newer) to build Kubo with"
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("SKIPPED: there is no Go (1.25 or newer) to build Kubo with");
-            }
+        let go = setup.status.code() != Some(3);
+        if !needs(go, "there is no Go (1.25 or newer) to build Kubo with") {
             return None;
         }
         assert!(setup.status.success(), "Kubo cannot be built");
@@ -56,15 +50,25 @@ impl Kubo {
         Some(kubo)
     }
 
+    /// One that follows names as the README tells it to: by PubSub, and with `peers` to stay connected with. It is started, and its
+    /// gateway and its node are at `at`. `None` as [`Kubo::new`].
+    pub fn following(repo: PathBuf, at: Ipv4Addr, peers: &[&str]) -> Option<Kubo> {
+        let mut kubo = Kubo::new(repo)?;
+        kubo.configure("Pubsub.Enabled", "true");
+        kubo.configure("Ipns.UsePubsub", "true");
+        kubo.configure("Addresses.Gateway", &format!("\"/ip4/{at}/tcp/0\""));
+        let swarm = format!("[\"/ip4/{at}/tcp/0\", \"/ip4/{at}/udp/0/quic-v1\"]");
+        kubo.configure("Addresses.Swarm", &swarm);
+        kubo.start();
+        for peer in peers {
+            kubo.run(&["swarm", "peering", "add", peer]);
+        }
+        Some(kubo)
+    }
+
     /// Sets a key of the configuration to JSON.
     pub fn configure(&self, key: &str, json: &str) {
         self.run(&["config", "--json", key, json]);
-    }
-
-    /// Follows names as they are told over PubSub, from the daemon's start on.
-    pub fn use_pubsub(&self) {
-        self.configure("Pubsub.Enabled", "true");
-        self.configure("Ipns.UsePubsub", "true");
     }
 
     /// Starts the daemon and waits until it is ready.
@@ -176,21 +180,20 @@ impl Kubo {
     /// Runs a script of a shell in which `ipfs` is this Kubo with this repository.
     pub fn shell(&self, script: &str, variables: &[(&str, &str)]) {
         let status = self.spawn_shell(script, variables).wait();
-        assert!(status.is_ok_and(|status| status.success()), "{script}");
+        assert!(status.success(), "{script}");
     }
 
     /// The same without waiting for its end.
-    pub fn spawn_shell(&self, script: &str, variables: &[(&str, &str)]) -> Child {
+    pub fn spawn_shell(&self, script: &str, variables: &[(&str, &str)]) -> Process {
         let programs = self.program.parent().expect("a program is in a directory");
         let path = std::env::var("PATH").unwrap_or_default();
-        Command::new("sh")
+        let mut shell = Command::new("sh");
+        shell
             .args(["-euc", script])
             .env("PATH", format!("{}:{path}", programs.display()))
             .env("IPFS_PATH", &self.repo)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("there is a shell")
+            .envs(variables.iter().copied());
+        Process::start(&mut shell)
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

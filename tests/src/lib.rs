@@ -1,8 +1,10 @@
 //! Starts the real `podium` binary and asks parties that nobody here wrote what they think of it.
 //!
 //! Nothing here depends on how fast the machine is: tests wait for events, and the deadlines are only there so that a
-//! test that waits for what never comes ends with a reason.
+//! test that waits for what never comes ends with a reason. The oracle alone judges by the clock, and forgives a busy machine
+//! as much as [`judge::oracle`] says.
 
+pub mod disk;
 pub mod follow;
 pub mod follower;
 pub mod foreign;
@@ -14,10 +16,12 @@ mod mirror;
 pub mod network;
 mod podium;
 pub mod proc;
+mod process;
 pub mod relay;
 
 pub use mirror::Mirror;
 pub use podium::{Config, Exit, Output, Podium, podium};
+pub use process::Process;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -45,6 +49,22 @@ pub fn on_disk() -> tempfile::TempDir {
     let program = std::env::current_exe().expect("a test is a program");
     let dir = program.parent().expect("it is in a directory");
     tempfile::tempdir_in(dir).expect("a temporary directory")
+}
+
+/// Says loudly that a test is skipped where what it needs was not found; returns whether it was.
+///
+/// # Panics
+/// Where nothing may be skipped (`PODIUM_NO_SKIP`).
+pub fn needs(found: bool, missing: &str) -> bool {
+    assert!(
+        found || std::env::var_os("PODIUM_NO_SKIP").is_none(),
+        "{missing}"
+    );
+    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
+    if !found {
+        eprintln!("SKIPPED: {missing}");
+    }
+    found
 }
 
 /// Asks `probe` until it has an answer.

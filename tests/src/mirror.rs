@@ -89,13 +89,6 @@ impl Mirror {
         http::get(&format!("{}{path}", self.viewer))
     }
 
-    /// Waits until it serves this root.
-    pub fn wait_for_root(&self, root: &str) {
-        wait_for(&format!("{root} on the mirror"), || {
-            (self.status()["root"] == root).then_some(())
-        });
-    }
-
     /// Waits until it serves the video up to this segment, at the least.
     pub fn wait_for_segment(&self, number: u64) {
         wait_for(&format!("segment {number} on the mirror"), || {

@@ -25,9 +25,11 @@ use tokio_tun::Tun;
 pub use way::Counters;
 use way::Way;
 
+use crate::needs;
+
 /// Bytes of an IP packet: what Ethernet carries.
 const MTU: usize = 1500;
-/// Hosts of a network: 10.0.0.1 to 10.0.0.254.
+/// Hosts of a network: the first has the address after its base.
 const MOST_HOSTS: usize = 254;
 
 /// Where packets go: by the addresses they come from and go to.
@@ -36,6 +38,7 @@ type Ways = Arc<RwLock<HashMap<(Ipv4Addr, Ipv4Addr), Arc<Way>>>>;
 /// Hosts and the links between them. What is linked to nothing reaches nothing.
 #[derive(Debug)]
 pub struct Network {
+    base: Ipv4Addr,
     relay: Option<Runtime>,
     ways: Ways,
     chance: fastrand::Rng,
@@ -85,21 +88,19 @@ impl Drop for Partition<'_> {
 }
 
 impl Network {
-    /// A network without hosts. All chance in it comes from `seed`, and from the order in which programs send. `None` where the
-    /// machine does not allow it, which the test says loudly.
+    /// A network of private addresses, without hosts. All chance in it comes from `seed`, and from the order in which programs
+    /// send. `None` where the machine does not allow it, which the test says loudly.
     ///
     /// # Panics
     /// Where nothing may be skipped (`PODIUM_NO_SKIP`).
     pub fn new(seed: u64) -> Option<Network> {
+        Network::at(Ipv4Addr::new(10, 0, 0, 0), seed)
+    }
+
+    /// The same with addresses above `base`, of which the last byte is zero: some programs take only public ones seriously.
+    pub fn at(base: Ipv4Addr, seed: u64) -> Option<Network> {
         if let Err(missing) = possible() {
-            assert!(
-                std::env::var_os("PODIUM_NO_SKIP").is_none(),
-                "no network namespaces: {missing}"
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("SKIPPED: no network namespaces: {missing}");
-            }
+            needs(false, &format!("no network namespaces: {missing}"));
             return None;
         }
         let relay = tokio::runtime::Builder::new_multi_thread()
@@ -108,6 +109,7 @@ impl Network {
             .enable_all()
             .build();
         Some(Network {
+            base,
             relay: Some(relay.expect("a relay")),
             ways: Ways::default(),
             chance: fastrand::Rng::with_seed(seed),
@@ -126,7 +128,7 @@ impl Network {
     pub fn host(&mut self, name: &str) -> Host {
         self.hosts += 1;
         assert!(self.hosts <= MOST_HOSTS, "too many hosts");
-        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + self.hosts as u32);
+        let address = Ipv4Addr::from_bits(self.base.to_bits() + self.hosts as u32);
         let relay = self.relay().handle().clone();
         let (namespace, device) = on_thread(name, || {
             unshare(CloneFlags::CLONE_NEWNET).expect("a new network namespace");
@@ -195,11 +197,6 @@ impl Link {
     /// How long a packet is under way, one way.
     pub fn delay(&self, delay: Duration) -> &Link {
         self.set(|it| it.delay = delay)
-    }
-
-    /// How much longer it may be under way, at random. Packets stay in their order, as in a queue that is longer or shorter.
-    pub fn jitter(&self, jitter: Duration) -> &Link {
-        self.set(|it| it.jitter = jitter)
     }
 
     /// How many of all packets are lost: 0.0 to 1.0.

@@ -7,10 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use m3u8_rs::MediaPlaylist;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::{PATIENCE, http, wait_for};
+use crate::{PATIENCE, hls, http, wait_for};
 
 /// What a test wants to be different from the simulated box on free ports.
 #[derive(Debug, Clone, Default)]
@@ -188,18 +189,32 @@ impl Podium {
         self.ready["ipns"].as_str().expect("a name").to_owned()
     }
 
-    /// The first address of its node that has this in it (`/tcp/`, `/quic-v1`).
+    /// The first address of its node that has this in it (`/tcp/`, `/quic-v1/`, `/ws/`); a WebSocket's for `/ws/` alone.
     pub fn address(&self, transport: &str) -> String {
         let listen = self.ready["listen"].as_array().expect("addresses");
         let mut addresses = listen.iter().filter_map(Value::as_str);
-        let found = addresses.find(|address| address.contains(transport));
+        let found = addresses.find(|address| {
+            address.contains(transport) && address.contains("/ws") == transport.contains("/ws")
+        });
         found.expect("an address of this kind").to_owned()
     }
 
     /// `/ipfs/<root>`: what it says that its name means now.
     pub fn root(&self) -> String {
+        format!("/ipfs/{}", self.cid())
+    }
+
+    /// That root's CID.
+    pub fn cid(&self) -> String {
         let root = &self.status()["node"]["root"];
-        format!("/ipfs/{}", root.as_str().expect("a root"))
+        root.as_str().expect("a root").to_owned()
+    }
+
+    /// The VOD playlist of a rendition of the newest broadcast, and its address.
+    pub fn vod(&self, rendition: &str) -> (String, MediaPlaylist) {
+        let url = format!("{}{}/{rendition}/vod.m3u8", self.viewer, self.root());
+        let playlist = hls::media_playlist(&http::get(&url).body);
+        (url, playlist)
     }
 
     pub fn wait_for_state(&self, word: &str) {
@@ -267,11 +282,6 @@ impl Podium {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the box runs");
-    }
-
-    /// Whether it has ended by itself.
-    pub fn ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_some()
     }
 
     /// Waits for its end.

@@ -14,6 +14,8 @@ struct State {
     open: Vec<TcpStream>,
     /// Every connection breaks after so many bytes towards whoever has connected.
     breaks_after: Option<usize>,
+    /// How many have.
+    broken: usize,
 }
 
 /// A relay on a free port of this machine.
@@ -70,6 +72,11 @@ impl Relay {
     pub fn breaks_after(&self, bytes: Option<usize>) {
         self.state().breaks_after = bytes;
     }
+
+    /// How many connections have broken because of that.
+    pub fn broken(&self) -> usize {
+        self.state().broken
+    }
 }
 
 fn connect(client: TcpStream, shared: &Arc<Mutex<State>>) {
@@ -87,11 +94,17 @@ fn connect(client: TcpStream, shared: &Arc<Mutex<State>>) {
     let budget = state.breaks_after;
     drop(state);
     std::thread::spawn(move || pump(client, server, None));
-    std::thread::spawn(move || pump(server_too, client_too, budget));
+    let shared = Arc::clone(shared);
+    std::thread::spawn(move || {
+        if pump(server_too, client_too, budget) {
+            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            state.broken += 1;
+        }
+    });
 }
 
-/// Hands on until one side ends, or the budget is used up; then both sides end.
-fn pump(mut from: TcpStream, mut to: TcpStream, budget: Option<usize>) {
+/// Hands on until one side ends, or the budget is used up; then both sides end. Returns whether it was the budget.
+fn pump(mut from: TcpStream, mut to: TcpStream, budget: Option<usize>) -> bool {
     let mut left = budget.unwrap_or(usize::MAX);
     let mut piece = [0; PIECE];
     while let Ok(length) = from.read(&mut piece)
@@ -105,4 +118,5 @@ fn pump(mut from: TcpStream, mut to: TcpStream, budget: Option<usize>) {
     }
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+    left == 0
 }

@@ -2,10 +2,9 @@
 
 use std::process::Command;
 
+use tests::hls::FRAME;
 use tests::kubo::text;
-use tests::{Config, Podium, hls, http, judge};
-
-const FRAME: f64 = 1.0 / 30.0;
+use tests::{Config, Podium, hls, judge};
 
 #[test]
 fn what_is_encoded_already_is_published_as_it_is() {
@@ -28,9 +27,7 @@ fn what_is_encoded_already_is_published_as_it_is() {
     podium.go_live();
     podium.wait_for_segments(7);
     podium.stop();
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
-    let vod = hls::media_playlist(&http::get(&url).body);
+    let (url, vod) = podium.vod("video");
     assert!(vod.end_list);
     hls::check_segments(&url, &vod, FRAME);
     let runs = vod.segments.iter().filter(|it| it.discontinuity).count();

@@ -5,24 +5,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tests::foreign::Origin;
+use tests::judge;
 
 /// ffmpeg's HLS muxer writes neither attribute into its multivariant playlist (seen with 5.1), and Apple's authoring
 /// specification asks for both (sections 9.2 and 9.17).
 const OF_FFMPEG: [&str; 2] = ["average-bandwidth-missing", "frame-rate-missing"];
-
-/// Rules about when something comes: on a busy machine ffmpeg and nginx may break them.
-const TIMING: [&str; 3] = ["update-late", "update-early", "part-late"];
 
 #[test]
 fn the_oracle_says_of_ffmpeg_and_nginx_what_is_true() {
     let Some(origin) = Origin::ffmpeg_and_nginx() else {
         return;
     };
-    let options = oracle::Options {
-        duration: Duration::from_secs(30),
-        ..oracle::Options::default()
-    };
-    let report = oracle::watch(&origin.url, &options, &mut |_| {}).unwrap();
+    let report = judge::oracle(&origin.url, Duration::from_secs(30));
     #[expect(clippy::print_stdout, reason = "the verdict is kept")]
     {
         println!("ffmpeg + nginx: {report}");
@@ -31,7 +25,6 @@ fn the_oracle_says_of_ffmpeg_and_nginx_what_is_true() {
     for it in &report.violations {
         found.insert(it.rule, format!("{}: {}", it.url, it.detail));
     }
-    found.retain(|rule, _| !TIMING.contains(rule));
     assert_eq!(
         found.keys().copied().collect::<Vec<_>>(),
         OF_FFMPEG,

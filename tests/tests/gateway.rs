@@ -350,13 +350,12 @@ fn the_box_answers_as_kubo_does() {
     podium.go_live();
     podium.wait_for_segments(3);
     podium.stop();
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let root = podium.cid();
     let segment = "video/0000/1.m4s";
     kubo.configure("Gateway.NoFetch", "true");
     let record = record_for(&kubo, &podium, dir.path());
     kubo.start();
-    let address = podium.ready["listen"][0].as_str().unwrap();
-    kubo.run(&["swarm", "connect", address]);
+    kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
     kubo.run(&[
         "pin",
         "add",
@@ -493,7 +492,7 @@ fn cors(podium: &Podium, kubo: &Kubo, root: &str) {
 
 /// `Ipfs-Uri` (IPIP-548): one form of the content's address, however it was asked for.
 fn canonical_addresses(podium: &Podium, root: &str) {
-    let name = podium.ready["ipns"].as_str().unwrap();
+    let name = podium.name();
     for (path, status, uri) in [
         (format!("/ipfs/{root}"), 301, format!("ipfs://{root}")),
         (format!("/ipfs/{root}/"), 200, format!("ipfs://{root}/")),
@@ -525,7 +524,7 @@ const RECORD: &str = "application/vnd.ipfs.ipns-record";
 
 /// Gives Kubo the record of the box's name, which it verifies.
 fn record_for(kubo: &Kubo, podium: &Podium, dir: &std::path::Path) -> Answer {
-    let name = podium.ready["ipns"].as_str().unwrap();
+    let name = podium.name();
     let record = http::get(&format!("{}/ipns/{name}?format=ipns-record", podium.viewer));
     assert_eq!(record.status, 200);
     let file = dir.join("record");
@@ -537,7 +536,7 @@ fn record_for(kubo: &Kubo, podium: &Podium, dir: &std::path::Path) -> Answer {
 
 /// Both serve the record, and content by the name.
 fn check_record(podium: &Podium, kubo: &Kubo, record: &Answer) {
-    let name = podium.ready["ipns"].as_str().unwrap();
+    let name = podium.name();
     let at = |gateway: &str, path: &str, headers: &[(&str, &str)]| {
         http::get_with(&format!("{gateway}/ipns/{name}{path}"), headers)
     };
@@ -597,8 +596,8 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
     };
     let podium = Podium::start(dir.path(), &config);
     let port = podium.viewer.rsplit_once(':').unwrap().1.to_owned();
-    let name = podium.ready["ipns"].as_str().unwrap().to_owned();
-    let root = || podium.status()["node"]["root"].as_str().unwrap().to_owned();
+    let name = podium.name();
+    let root = || podium.cid();
     podium.go_live();
     podium.wait_for_segments(4);
     // By its name it goes on, by a CID it is what it was, from its beginning.
@@ -637,11 +636,7 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
         return;
     };
     kubo.start();
-    kubo.run(&[
-        "swarm",
-        "connect",
-        podium.ready["listen"][0].as_str().unwrap(),
-    ]);
+    kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
     kubo.run(&[
         "pin",
         "add",
@@ -667,7 +662,7 @@ fn what_an_old_playlist_names_is_there_in_every_later_directory() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
     podium.go_live();
-    let name = podium.ready["ipns"].as_str().unwrap();
+    let name = podium.name();
     let at = |path: &str| http::get(&format!("{}/ipns/{name}/video/{path}", podium.viewer));
     let mut old: Vec<Vec<u8>> = Vec::new();
     wait_for("five playlists", || {

@@ -2,9 +2,8 @@
 
 use rustix::process::Signal;
 use serde_json::json;
+use tests::hls::{AAC_FRAME, FRAME};
 use tests::{Config, Podium, hls, http, judge, wait_for};
-
-const FRAME: f64 = 1.0 / 30.0;
 
 #[test]
 fn sigterm_on_air_ends_the_broadcast_properly() {
@@ -21,9 +20,7 @@ fn sigterm_on_air_ends_the_broadcast_properly() {
     assert_eq!(podium.ready["peer_id"], peer, "the identity stays");
     assert_eq!(podium.state(), "idle");
     assert_eq!(podium.status()["node"]["root_is_vod"], true);
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
-    let vod = hls::media_playlist(&http::get(&url).body);
+    let (url, vod) = podium.vod("video");
     assert!(vod.end_list && vod.segments.len() >= 2);
     hls::check_segments(&url, &vod, FRAME);
     let live = hls::live(&podium, "video");
@@ -160,17 +157,16 @@ fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
     let on_air = podium.status()["on_air_ms"].as_u64().unwrap();
     assert!(on_air > promised.len() as u64 * 500, "{on_air} ms");
     podium.stop();
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    for (rendition, frame) in [("video", FRAME), ("audio", 1024.0 / 48_000.0)] {
-        let url = format!("{}/ipfs/{root}/{rendition}/vod.m3u8", podium.viewer);
-        let vod = hls::media_playlist(&http::get(&url).body);
+    let root = podium.root();
+    for (rendition, frame) in [("video", FRAME), ("audio", AAC_FRAME)] {
+        let (url, vod) = podium.vod(rendition);
         assert!(vod.segments.len() >= promised.len());
         if judge::have("ffprobe") {
             hls::check_segments(&url, &vod, frame);
         }
     }
     for (number, bytes) in &promised {
-        let path = format!("/ipfs/{root}/video/{:04}/{number}.m4s", number / 256);
+        let path = format!("{root}/video/{:04}/{number}.m4s", number / 256);
         let served = http::get(&format!("{}{path}", podium.viewer));
         assert!(served.body == *bytes, "{path} has changed");
     }

@@ -1,5 +1,6 @@
 //! `podium mirror`: what it has equals what the box published, whatever happens to box, mirror and the link between them.
 
+use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -11,42 +12,43 @@ use tests::kubo::Kubo;
 use tests::relay::Relay;
 use tests::{Config, Mirror, Podium, hls, http, judge, wait_for};
 
-fn name(podium: &Podium) -> String {
-    podium.ready["ipns"].as_str().unwrap().to_owned()
-}
-
 /// The box's TCP address, and the peer id behind it.
 fn tcp(podium: &Podium) -> (SocketAddr, String) {
-    let listen = podium.ready["listen"].as_array().unwrap();
-    let mut listen = listen.iter().map(|it| it.as_str().unwrap());
-    let found = listen.find(|it| it.contains("/tcp/") && !it.contains("/ws"));
-    let parts: Vec<&str> = found.unwrap().split('/').collect();
+    let address = podium.address("/tcp/");
+    let parts: Vec<&str> = address.split('/').collect();
     let address = format!("{}:{}", parts[2], parts[4]).parse().unwrap();
-    (
-        address,
-        podium.ready["peer_id"].as_str().unwrap().to_owned(),
-    )
+    (address, parts[6].to_owned())
 }
 
 fn multiaddress(address: SocketAddr, peer: &str) -> String {
     format!("/ip4/{}/tcp/{}/p2p/{peer}", address.ip(), address.port())
 }
 
-fn peer(podium: &Podium) -> String {
-    let (address, id) = tcp(podium);
-    multiaddress(address, &id)
+/// Waits until the mirror serves all that the box lists now; both may be further on by then.
+fn serves_what_is_listed(podium: &Podium, mirror: &Mirror) {
+    let video = hls::live(podium, "video");
+    mirror.wait_for_segment(video.media_sequence + video.segments.len() as u64 - 1);
 }
 
-fn root(podium: &Podium) -> String {
-    podium.status()["node"]["root"].as_str().unwrap().to_owned()
-}
-
-/// Waits until box and mirror have the same root.
+/// Waits until box and mirror have the same root, which they are not sure to have at any moment of a broadcast.
 fn caught_up(podium: &Podium, mirror: &Mirror) -> String {
     wait_for("the mirror to have caught up", || {
-        let root = root(podium);
+        let root = podium.cid();
         (mirror.status()["root"] == *root).then_some(root)
     })
+}
+
+/// The number of the last segment that the mirror serves.
+fn last_segment(mirror: &Mirror) -> u64 {
+    mirror.status()["last_segment"].as_u64().unwrap()
+}
+
+/// Waits until nobody is connected and nothing is being fetched: after that the mirror takes over nothing more.
+fn settled(mirror: &Mirror) {
+    wait_for("the end of all fetching", || {
+        let status = mirror.status();
+        (status["peers"] == 0 && status["fetching"].is_null()).then_some(())
+    });
 }
 
 /// Every block below a root, in order: equal bytes are an equal broadcast.
@@ -99,11 +101,11 @@ fn same_live(podium: &Podium, mirror: &Mirror) {
 fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     let mirror = Mirror::start(
         &dir.path().join("mirror"),
         &name,
-        &["--peer", &peer(&podium)],
+        &["--peer", &podium.address("/tcp/")],
     );
     assert_eq!(mirror.get("/live/video.m3u8").status, 404);
     podium.go_live();
@@ -194,7 +196,7 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
     };
     let podium = Podium::start(dir.path(), &config);
     podium.go_live();
-    let name = name(&podium);
+    let name = podium.name();
     let asks = ["--no-pubsub", "--peer", &podium.viewer];
     let all = Mirror::start(&dir.path().join("all"), &name, &asks);
     let mut seen: Vec<String> = Vec::new();
@@ -239,7 +241,7 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
 fn nothing_is_lost_while_box_or_mirror_are_away() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     let (address, id) = tcp(&podium);
     let relay = Relay::to(address);
     let place = dir.path().join("mirror");
@@ -249,15 +251,17 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     podium.go_live();
     mirror.wait_for_segment(1);
 
+    let kept = last_segment(&mirror);
     // The mirror is killed, and what it had it has when it comes back to a box that cannot be reached.
     mirror.signal(Signal::KILL);
     mirror.join();
     relay.cut();
     let mirror = Mirror::start(&place, &name, &peer);
+    assert!(last_segment(&mirror) >= kept);
     let had = mirror.status()["root"].as_str().unwrap().to_owned();
     same(&podium, &mirror, &had);
     relay.mend(address);
-    caught_up(&podium, &mirror);
+    serves_what_is_listed(&podium, &mirror);
 
     // It is away while one broadcast ends, another comes and goes, and a third begins.
     mirror.signal(Signal::TERM);
@@ -266,11 +270,11 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     for _ in 0..2 {
         podium.wait_for_segments(3);
         podium.stop();
-        roots.push(root(&podium));
+        roots.push(podium.cid());
         podium.go_live();
     }
     let mirror = Mirror::start(&place, &name, &peer);
-    caught_up(&podium, &mirror);
+    serves_what_is_listed(&podium, &mirror);
     for root in &roots {
         wait_for("an earlier broadcast on the mirror", || {
             let path = format!("/ipfs/{root}/vod.m3u8");
@@ -318,16 +322,20 @@ fn a_link_that_breaks_again_and_again_costs_nothing_but_time() {
     let podium = Podium::start(dir.path(), &Config::default());
     let (address, id) = tcp(&podium);
     let relay = Relay::to(address);
-    // Less than a segment of both renditions.
+    // Less than the player's page, which is one block: no connection by the relay is enough.
     relay.breaks_after(Some(500 << 10));
     let through = multiaddress(relay.address(), &id);
     let mirror = Mirror::start(
         &dir.path().join("mirror"),
-        &name(&podium),
+        &podium.name(),
         &["--peer", through.as_str()],
     );
     podium.go_live();
     podium.wait_for_segments(5);
+    // Afterwards the two know each other's addresses, and may leave the relay aside.
+    wait_for("the link to have broken in the middle", || {
+        (relay.broken() > 0).then_some(())
+    });
     relay.cut();
     podium.wait_for_segments(8);
     relay.mend(address);
@@ -383,10 +391,10 @@ fn copy(from: &Path, to: &Path) {
 fn what_is_old_forged_or_goes_back_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     podium.go_live();
     let record = |podium: &Podium| {
-        let name = podium.ready["ipns"].as_str().unwrap();
+        let name = podium.name();
         http::get(&format!("{}/routing/v1/ipns/{name}", podium.viewer)).body
     };
     let old = record(&podium);
@@ -409,6 +417,7 @@ fn what_is_old_forged_or_goes_back_is_refused() {
             refusal.contains(why).then_some(())
         });
     };
+    settled(&mirror);
     let served = mirror.status()["root"].clone();
     // Nobody tells any more, so the impostor is asked.
     refused("is older than");
@@ -424,24 +433,26 @@ fn what_is_old_forged_or_goes_back_is_refused() {
     let data = dir.path().join("data");
     let saved = dir.path().join("saved");
     copy(&data, &saved);
-    let last = mirror.status()["last_segment"].as_u64().unwrap();
+    let last = last_segment(&mirror);
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
     mirror.wait_for_segment(last + 3);
     podium.signal(Signal::KILL);
     podium.join();
-    let served = mirror.status()["last_segment"].as_u64().unwrap();
+    settled(&mirror);
+    let served = last_segment(&mirror);
     std::fs::remove_dir_all(&data).unwrap();
     copy(&saved, &data);
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
     // At first its last segment is an older one. Further on its numbers come again, and other segments behind them.
     refused("was published with other bytes");
-    assert_eq!(mirror.status()["last_segment"].as_u64(), Some(served));
+    assert_eq!(last_segment(&mirror), served);
     same_live_alone(&mirror);
     // Another broadcast is followed again.
     podium.stop();
     podium.go_live();
+    podium.stop();
     let root = caught_up(&podium, &mirror);
     same(&podium, &mirror, &root);
 }
@@ -460,30 +471,37 @@ fn kubo_mirrors_by_the_recipe_of_the_readme() {
         return;
     };
     let podium = Podium::start(dir.path(), &Config::default());
-    let name = name(&podium);
+    let name = podium.name();
     kubo.shell(&recipe("```sh\n# A Kubo that listens\n", "```"), &[]);
     kubo.start();
-    podium.go_live();
-    let variables = [("NAME", name.as_str()), ("BOX", &peer(&podium))];
+    let variables = [("NAME", name.as_str()), ("BOX", &podium.address("/tcp/"))];
     let script = recipe("```sh\n# follows and pins\n", "```");
-    let mut follows = kubo.spawn_shell(&script, &variables);
-    let pinned = |root: &str| {
-        let pins = kubo.try_run(&["pin", "ls", "--type=recursive", "--quiet"]);
-        let pins = String::from_utf8(pins.unwrap_or_default()).unwrap();
-        pins.lines().any(|pin| pin == root)
+    let pins = || {
+        let pins = kubo.line(&["pin", "ls", "--type=recursive", "--quiet"]);
+        pins.lines().map(str::to_owned).collect::<BTreeSet<_>>()
     };
-    podium.wait_for_segments(3);
-    podium.stop();
-    let last = root(&podium);
-    wait_for("the pin of the whole broadcast", || {
-        pinned(&last).then_some(())
-    });
-    let _ = follows.kill();
-    let _ = follows.wait();
-    let there = car(&podium.viewer, &last);
+    // A new repository may have some of its own.
+    let before = pins();
+    let follows = kubo.spawn_shell(&script, &variables);
+    let mut finished = before.clone();
+    for broadcast in ["the first", "the second"] {
+        podium.go_live();
+        podium.wait_for_segments(3);
+        podium.stop();
+        finished.insert(podium.cid());
+        // All finished broadcasts whole, and no root that was replaced by a later one.
+        wait_for(&format!("the pin of {broadcast}, and no other"), || {
+            (pins() == finished).then_some(())
+        });
+    }
+    drop(follows);
+    let theirs: Vec<_> = finished.difference(&before).collect();
+    let there: Vec<_> = (theirs.iter().map(|root| car(&podium.viewer, root))).collect();
     podium.signal(Signal::TERM);
     assert_eq!(podium.join().code, Some(0));
-    assert!(car(&kubo.gateway(), &last) == there);
+    for (root, there) in theirs.into_iter().zip(there) {
+        assert!(car(&kubo.gateway(), root) == there, "{root}");
+    }
     let named = http::get(&format!("{}/ipns/{name}/video/vod.m3u8", kubo.gateway()));
     assert!(hls::media_playlist(&named.body).end_list);
 }

@@ -1,88 +1,13 @@
 //! A disk that takes nothing while on air: the stream goes on from memory, and nothing that was stored is harmed.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use tests::disk::Disk;
+use tests::hls::FRAME;
 use tests::{Config, Podium, hls, http, judge, wait_for};
-
-/// Depends on how busy the machine is.
-const TIMING: [&str; 3] = ["update-late", "update-early", "part-late"];
-
-const FRAME: f64 = 1.0 / 30.0;
-
-/// A file system of its own for a box's data; unmounted when dropped.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// In memory. `None`, said aloud, where the tests may not mount.
-    fn in_memory(dir: &Path) -> Option<Disk> {
-        let disk = Disk::new(dir)?;
-        disk.run("mount", &["-t", "tmpfs", "-o", "size=200m", "podium-test"]);
-        Some(disk)
-    }
-
-    /// ext4, which can be made to abort.
-    fn ext4(dir: &Path) -> Option<Disk> {
-        let disk = Disk::new(dir)?;
-        let image = dir.join("disk.img");
-        let file = std::fs::File::create(&image).unwrap();
-        file.set_len(200 << 20).unwrap();
-        let made = Command::new("mkfs.ext4").arg("-q").arg(&image).status();
-        assert!(made.unwrap().success());
-        disk.mount_image(dir);
-        Some(disk)
-    }
-
-    fn mount_image(&self, dir: &Path) {
-        let image = dir.join("disk.img").display().to_string();
-        self.run("mount", &["-o", "loop", &image]);
-    }
-
-    fn new(dir: &Path) -> Option<Disk> {
-        if !rustix::process::geteuid().is_root() {
-            assert!(
-                std::env::var_os("PODIUM_NO_SKIP").is_none(),
-                "only root can mount a small disk"
-            );
-            #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-            {
-                eprintln!("SKIPPED: only root can mount a small disk");
-            }
-            return None;
-        }
-        let data = dir.join("data");
-        std::fs::create_dir(&data).unwrap();
-        Some(Disk(data))
-    }
-
-    /// Remounts it with another option.
-    fn remount(&self, option: &str) {
-        self.run("mount", &["-o", &format!("remount,{option}")]);
-    }
-
-    /// Takes all room that is left.
-    fn fill(&self) {
-        let stat = rustix::fs::statvfs(&self.0).unwrap();
-        let used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize;
-        // The box may have written meanwhile.
-        self.remount(&format!("size={}", used + (1 << 20)));
-    }
-
-    fn run(&self, program: &str, arguments: &[&str]) {
-        let status = Command::new(program).args(arguments).arg(&self.0).status();
-        assert!(status.unwrap().success(), "{program} {arguments:?}");
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Lazily: where a test fails the box may still be there.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 fn config() -> Config {
     Config {
@@ -123,7 +48,7 @@ fn wait_for_outage(podium: &Podium, because: &str) {
 #[test]
 fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = Disk::in_memory(dir.path()) else {
+    let Some(disk) = Disk::in_memory(dir.path(), "200m") else {
         return;
     };
     let podium = Podium::start(dir.path(), &config());
@@ -133,19 +58,7 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
     let oracle = {
         let url = url.clone();
         // To the end of the broadcast.
-        let options = oracle::Options {
-            duration: Duration::from_secs(600),
-            ..oracle::Options::default()
-        };
-        std::thread::spawn(move || {
-            let mut broken = Vec::new();
-            let report = oracle::watch(&url, &options, &mut |violation| {
-                if !TIMING.contains(&violation.rule) {
-                    broken.push(format!("{violation:?}"));
-                }
-            });
-            (report.unwrap().ended, broken)
-        })
+        std::thread::spawn(move || judge::oracle(&url, Duration::from_secs(600)))
     };
     let seconds = 40;
     let player = judge::have_chromium().then(|| {
@@ -160,13 +73,12 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
 
     disk.fill();
     wait_for_outage(&podium, "disk full");
-    let root = podium.status()["node"]["root"].clone();
+    let root = podium.root();
     let before = podium.status()["segments"].as_u64().unwrap();
     podium.wait_for_segments(before + 12);
     // The copy names what is durable, and stays.
-    assert_eq!(podium.status()["node"]["root"], root);
-    let root = root.as_str().unwrap();
-    let copy = format!("{}/ipfs/{root}/video/event.m3u8", podium.viewer);
+    assert_eq!(podium.root(), root);
+    let copy = format!("{}{root}/video/event.m3u8", podium.viewer);
     hls::check_segments(&copy, &hls::media_playlist(&http::get(&copy).body), FRAME);
     let origin = format!("{}/live/video.m3u8", podium.viewer);
     hls::check_segments(&origin, &hls::live(&podium, "video"), FRAME);
@@ -189,7 +101,7 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
 
     // Nobody noticed.
     if let Some(decoder) = decoder {
-        assert_eq!(decoder.join().unwrap(), "");
+        decoder.join().unwrap().check(f64::from(seconds));
     }
     if let Some(player) = player {
         let seen = player.join().unwrap();
@@ -203,19 +115,19 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
     }
     let all = podium.status()["segments"].as_u64().unwrap();
     podium.stop();
-    assert_eq!(oracle.join().unwrap(), (true, vec![]));
+    let report = oracle.join().unwrap();
+    assert_eq!(report.violations, [], "{report}");
+    assert!(report.ended, "{report}");
 
     // The recording has a gap, and says so.
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
-    let vod = hls::media_playlist(&http::get(&url).body);
+    let (url, vod) = podium.vod("video");
     let gaps = vod.segments.iter().filter(|it| it.discontinuity).count();
     assert_eq!(gaps, 1);
     assert!(vod.segments.len() as u64 + missing >= all);
     hls::check_segments(&url, &vod, FRAME);
     if judge::have("ffmpeg") {
-        let index = format!("{}/ipfs/{root}/vod.m3u8", podium.viewer);
-        assert_eq!(judge::decode(&index, None), "");
+        let index = format!("{}{}/vod.m3u8", podium.viewer, podium.root());
+        judge::decode(&index, None).check(hls::seconds(&vod));
     }
     check_fsck(podium, dir.path());
 }
@@ -232,7 +144,7 @@ fn check_fsck(podium: Podium, dir: &Path) {
 #[test]
 fn a_broadcast_begins_on_a_full_disk_and_is_recorded_once_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = Disk::in_memory(dir.path()) else {
+    let Some(disk) = Disk::in_memory(dir.path(), "200m") else {
         return;
     };
     let podium = Podium::start(dir.path(), &config());
@@ -256,9 +168,7 @@ fn a_broadcast_begins_on_a_full_disk_and_is_recorded_once_there_is_room() {
     disk.remount("size=200m");
     wait_for("a recording", || (stored(&podium) >= 3).then_some(()));
     podium.stop();
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
-    let vod = hls::media_playlist(&http::get(&url).body);
+    let (url, vod) = podium.vod("video");
     assert!(vod.end_list && vod.media_sequence > next && vod.segments.len() >= 3);
     hls::check_segments(&url, &vod, FRAME);
     check_fsck(podium, dir.path());
@@ -287,16 +197,13 @@ fn a_disk_that_becomes_read_only_costs_viewers_nothing() {
     podium.signal(Signal::KILL);
     podium.join();
 
-    disk.run("umount", &[]);
-    disk.mount_image(dir.path());
+    disk.mount_again(dir.path());
     // The mark could not be taken away either: without this it would go on.
     let mut closing = config();
     closing.extra += "[broadcast]\nresume_within_s = 0\n";
     let podium = Podium::start(dir.path(), &closing);
     assert_eq!(podium.state(), "idle");
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    let url = format!("{}/ipfs/{root}/video/vod.m3u8", podium.viewer);
-    let vod = hls::media_playlist(&http::get(&url).body);
+    let (url, vod) = podium.vod("video");
     assert!(vod.end_list && vod.segments.len() >= 4);
     hls::check_segments(&url, &vod, FRAME);
     check_fsck(podium, dir.path());

@@ -1,7 +1,7 @@
 //! The stream from outside: gateways and peers are asked whether they have it, and the box says what they answer.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 
 use serde_json::Value;
 use tests::kubo::Kubo;
@@ -68,7 +68,7 @@ fn gateways_and_peers_are_asked_for_the_newest_segment() {
         Value::Null,
         "off air"
     );
-    let address = podium.ready["listen"][0].as_str().unwrap().to_owned();
+    let address = podium.address("/tcp/");
     near.run(&["swarm", "connect", &address]);
     podium.go_live();
 
@@ -157,21 +157,16 @@ fn gateways_and_peers_are_asked_for_the_newest_segment() {
 #[test]
 fn a_peer_that_follows_has_the_newest_segment() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
+    let podium = Podium::start(dir.path(), &Config::default());
+    let (repo, peers) = (dir.path().join("kubo"), [&*podium.address("/tcp/")]);
+    let Some(kubo) = Kubo::following(repo, Ipv4Addr::LOCALHOST, &peers) else {
         return;
     };
-    kubo.use_pubsub();
-    kubo.start();
-    let podium = Podium::start(dir.path(), &Config::default());
-    for address in podium.ready["listen"].as_array().unwrap() {
-        kubo.run(&["swarm", "connect", address.as_str().unwrap()]);
-    }
     podium.go_live();
-    let name = podium.ready["ipns"].as_str().unwrap();
-    kubo.wait_for_name(name, |_| true);
+    let name = podium.name();
+    kubo.wait_for_name(&name, |_| true);
     let found = wait_for("a peer that has the newest", || {
-        let root = podium.status()["node"]["root"].as_str()?.to_owned();
-        kubo.run(&["refs", "--recursive", "--timeout=60s", &root]);
+        kubo.run(&["refs", "--recursive", "--timeout=60s", &podium.root()]);
         let found = witness(&podium, &peer_id(&kubo));
         (found["seen"] == true).then_some(found)
     });

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tests::hls::FRAME;
 use tests::{Config, Output, Podium, hls, http, podium, wait_for};
-
-const FRAME: f64 = 1.0 / 30.0;
 
 /// Short segments make for many files.
 fn config() -> Config {

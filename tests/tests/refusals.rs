@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use tests::disk::Disk;
 use tests::{Config, Exit, Podium, http, root};
 
 /// One line, without a backtrace, that names `what` and says what to do.
@@ -160,49 +161,22 @@ fn a_second_box_on_the_same_data_is_refused_and_the_first_goes_on() {
 
 #[test]
 fn a_full_data_directory_is_named_and_nothing_in_it_is_harmed() {
-    if !rustix::process::geteuid().is_root() {
-        assert!(
-            std::env::var_os("PODIUM_NO_SKIP").is_none(),
-            "only root can mount a small disk"
-        );
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: only root can mount a small disk");
-        }
-        return;
-    }
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    std::fs::create_dir(&data).unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=40m", "podium-test"])
-        .arg(&data)
-        .status()
-        .unwrap();
-    assert!(mounted.success());
-    let result = std::panic::catch_unwind(|| {
-        let podium = Podium::start(dir.path(), &Config::default());
-        let peer = podium.ready["peer_id"].clone();
-        drop(podium);
-        std::fs::write(data.join("ballast"), vec![0; 32 << 20]).unwrap();
-        check(
-            &Podium::refuse(dir.path(), &Config::default()),
-            &["data", "full"],
-        );
-        std::fs::remove_file(data.join("ballast")).unwrap();
-        assert_eq!(
-            Podium::start(dir.path(), &Config::default()).ready["peer_id"],
-            peer
-        );
-    });
-    let unmounted = std::process::Command::new("umount")
-        .arg(&data)
-        .status()
-        .unwrap();
-    assert!(unmounted.success());
-    if let Err(panic) = result {
-        std::panic::resume_unwind(panic);
-    }
+    let Some(_disk) = Disk::in_memory(dir.path(), "40m") else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &Config::default());
+    let peer = podium.ready["peer_id"].clone();
+    drop(podium);
+    let ballast = dir.path().join("data/ballast");
+    std::fs::write(&ballast, vec![0; 32 << 20]).unwrap();
+    check(
+        &Podium::refuse(dir.path(), &Config::default()),
+        &["data", "full"],
+    );
+    std::fs::remove_file(ballast).unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    assert_eq!(podium.ready["peer_id"], peer);
 }
 
 #[test]

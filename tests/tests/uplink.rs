@@ -1,6 +1,5 @@
 //! What the box sends: held below the cap over every transport, and counted as Kubo counts what it gets.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -26,23 +25,10 @@ fn sent(podium: &Podium, to: &str) -> u64 {
         .unwrap()
 }
 
-fn address(podium: &Podium, transport: &str) -> String {
-    let mut addresses = podium.ready["listen"].as_array().unwrap().iter();
-    let found = addresses.find(|address| address.as_str().unwrap().contains(transport));
-    found.unwrap().as_str().unwrap().to_owned()
-}
-
-fn root(podium: &Podium) -> String {
-    let root = podium.status()["node"]["root"].as_str().unwrap().to_owned();
-    format!("/ipfs/{root}")
-}
-
 /// Bytes that all peers' streams have brought Kubo: its API has the number, the command line rounds it.
-fn received(repo: &Path) -> u64 {
-    let api = std::fs::read_to_string(repo.join("api")).unwrap();
-    let api: Vec<&str> = api.trim().split('/').collect();
-    let url = format!("http://{}:{}/api/v0/stats/bw", api[2], api[4]);
-    let answer = http::request("POST", &url, &[]).json();
+fn received(kubo: &Kubo) -> u64 {
+    let answer = kubo.ask("stats/bw", &[]).unwrap();
+    let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
     answer["TotalIn"].as_u64().unwrap()
 }
 
@@ -55,14 +41,13 @@ fn peers_get_no_more_than_the_cap_over_any_transport() {
     podium.wait_for_segments(4);
     podium.stop();
     for (index, transport) in ["/tcp/", "/quic-v1/", "/ws/"].into_iter().enumerate() {
-        let repo = dir.path().join(format!("kubo-{index}"));
-        let Some(mut kubo) = Kubo::new(repo.clone()) else {
+        let Some(mut kubo) = Kubo::new(dir.path().join(format!("kubo-{index}"))) else {
             return;
         };
         kubo.start();
         let (before, since) = (sent(&podium, "peers"), Instant::now());
-        kubo.run(&["swarm", "connect", &address(&podium, transport)]);
-        kubo.run(&["pin", "add", "--timeout=100s", &root(&podium)]);
+        kubo.run(&["swarm", "connect", &podium.address(transport)]);
+        kubo.run(&["pin", "add", "--timeout=100s", &podium.root()]);
         let got = sent(&podium, "peers") - before;
         let most = allowed(KBPS, since.elapsed());
         assert!(got as f64 <= most, "{transport}: {got} of {most}");
@@ -71,7 +56,7 @@ fn peers_get_no_more_than_the_cap_over_any_transport() {
             "stat",
             "--progress=false",
             "--enc=json",
-            &root(&podium),
+            &podium.root(),
         ]);
         let size: serde_json::Value = serde_json::from_str(&size).unwrap();
         let size = size["TotalSize"].as_u64().unwrap();
@@ -80,7 +65,7 @@ fn peers_get_no_more_than_the_cap_over_any_transport() {
             (sent(&podium, "peers") - before > size).then_some(())
         });
         wait_for("Kubo to count the same", || {
-            let (sent, received) = (sent(&podium, "peers") - before, received(&repo));
+            let (sent, received) = (sent(&podium, "peers") - before, received(&kubo));
             // A ping or a record may be under way.
             (sent.abs_diff(received) < 2000).then_some(())
         });
@@ -129,8 +114,8 @@ fn viewers_go_first_and_leave_the_node_a_tenth() {
             (podium.status()["uplink"]["used_percent"].as_u64()? > 200).then_some(())
         });
         let (before, since) = (sent(&podium, "peers"), Instant::now());
-        kubo.run(&["swarm", "connect", &address(&podium, "/tcp/")]);
-        let pin = scope.spawn(|| kubo.run(&["pin", "add", "--timeout=300s", &root(&podium)]));
+        kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
+        let pin = scope.spawn(|| kubo.run(&["pin", "add", "--timeout=300s", &podium.root()]));
         let got = wait_for("Kubo to get something even so", || {
             let got = sent(&podium, "peers") - before;
             (got > 64 << 10).then_some(got)

@@ -88,6 +88,9 @@ pub struct Violation {
 pub struct Settings {
     /// How much later than allowed something may be seen, beyond what the requests' own times explain.
     pub tolerance: Duration,
+    /// Target durations by which a playlist may grow later than allowed, or as much sooner after that: none, but where the machine
+    /// that makes the stream is known to be busy with other things.
+    pub forgiven: u32,
     /// How far a date may be from what the durations say, in seconds: a frame of video at 25 Hz.
     pub date_tolerance: f64,
     /// Of the first snapshot, how many of the newest segments are looked into.
@@ -98,6 +101,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             tolerance: Duration::from_millis(250),
+            forgiven: 0,
             date_tolerance: 0.04,
             first_segments: 6,
         }

@@ -42,7 +42,11 @@ const SECONDS: f64 = 30.0;
 type Session = Vec<Observation>;
 
 fn judge(session: &[Observation]) -> Vec<oracle::Violation> {
-    let mut judge = Judge::new(Settings::default());
+    judge_with(session, Settings::default())
+}
+
+fn judge_with(session: &[Observation], settings: Settings) -> Vec<oracle::Violation> {
+    let mut judge = Judge::new(settings);
     for observation in session {
         judge.observe(observation);
     }
@@ -86,6 +90,23 @@ fn a_segment_may_be_packed_otherwise_than_its_parts() {
         bytes.splice(0..0, *styp);
     });
     assert_eq!(judge(&session), []);
+}
+
+/// Less than a target duration late is nothing on a busy machine, and four are too many.
+#[test]
+fn what_is_late_is_forgiven_up_to_a_target_duration() {
+    let settings = Settings {
+        forgiven: 1,
+        ..Settings::default()
+    };
+    for (late_ms, rules) in [(500, &[][..]), (4000, &["blocked-too-long", "update-late"])] {
+        let mut session = LOW.session(SECONDS);
+        stall(&mut session, late_ms);
+        assert!(!judge(&session).is_empty(), "{late_ms} ms");
+        let violations = judge_with(&session, settings);
+        let found: BTreeSet<&str> = violations.iter().map(|it| it.rule).collect();
+        assert_eq!(found, rules.iter().copied().collect(), "{violations:?}");
+    }
 }
 
 fn text(seen: &Observation) -> String {

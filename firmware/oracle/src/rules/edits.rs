@@ -318,6 +318,8 @@ impl Judge {
         let seconds = |text: f64| Duration::try_from_secs_f64(text).unwrap_or(Duration::MAX);
         let target = seconds(list.target().unwrap_or(f64::MAX));
         let limit = target.saturating_mul(3) / 2;
+        let forgiven = target.saturating_mul(self.settings.forgiven);
+        let slack = tolerance.saturating_add(forgiven);
         let segment_grew = list.end() > before.end();
         let part_grew = list.position() > before.position();
         let mut late = None;
@@ -326,13 +328,13 @@ impl Judge {
         if let Some((first, last)) = rendition.segment_grew {
             // What has not grown is judged by the request that shows that.
             let gap = if segment_grew { no_earlier } else { seen.asked }.saturating_sub(last);
-            if gap > limit.saturating_add(tolerance) && !list.ended {
+            if gap > limit.saturating_add(slack) && !list.ended {
                 late = Some(gap);
             }
             let gap = seen.at.saturating_sub(first);
             if segment_grew
                 && target < Duration::MAX
-                && gap < target / 2
+                && gap.saturating_add(forgiven) < target / 2
                 && !list.ended
                 && !list.has_parts()
             {
@@ -343,7 +345,7 @@ impl Judge {
             (rendition.part_grew, list.part_target, list.ended)
         {
             let gap = if part_grew { no_earlier } else { seen.asked }.saturating_sub(last);
-            if list.has_parts() && gap > seconds(limit).saturating_add(tolerance) {
+            if list.has_parts() && gap > seconds(limit).saturating_add(slack) {
                 part_late = Some(gap);
             }
         }
