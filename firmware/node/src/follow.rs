@@ -21,8 +21,8 @@ use crate::peers::Peer;
 use crate::store::BlockStore;
 use crate::writer::{Command, Follow};
 use crate::{
-    AdoptError, BroadcastId, CHANNEL_FILE, Config, Node, OpenError, Published, Recovered,
-    StoreError, blocking, keys, path, unixfs,
+    AdoptError, BroadcastId, CHANNEL_FILE, Config, Node, OpenError, Recovered, StoreError,
+    blocking, keys, path, unixfs,
 };
 
 /// Says whose mirror a data directory is: the name.
@@ -34,8 +34,8 @@ const AT_ONCE: usize = 16;
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(90);
 /// The first block of a tree is small, and tells whether anybody has it.
 const ROOT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Held in memory before it is stored.
-const MOST_IN_MEMORY: usize = 8 << 20;
+/// Held in memory before it is stored. Trees in tests are small.
+const MOST_IN_MEMORY: usize = if cfg!(test) { 4 << 10 } else { 8 << 20 };
 
 /// No directory of podium's is deeper: `video/0000/12.m4s`.
 const MAX_DEPTH: usize = 4;
@@ -43,8 +43,10 @@ const MAX_DEPTH: usize = 4;
 const MAX_ENTRIES: usize = 4096;
 /// Links in a whole tree: two days of two renditions with seven leaves to a segment.
 const MAX_LINKS: usize = 1_500_000;
-/// Sizes that links state are summed up, and nobody checks them.
-const ABSURD: u64 = 1 << 48;
+/// Sizes that links state are summed up before anybody can check them: so many links of this size have a sum.
+const ABSURD: u64 = 1 << 43;
+/// Blocks of a file that is read whole before the tree is fetched: a playlist has a leaf or two.
+const MAX_PIECES: usize = 64;
 
 /// What comes over PubSub: a record, or why it is none.
 pub type Heard = Result<NameRecord, RecordError>;
@@ -140,23 +142,13 @@ impl Node {
             .collect())
     }
 
-    /// Adds a followed broadcast at its place; nothing where there is no place left.
-    pub async fn begin_at(
-        &self,
-        place: Place,
-        meta: Vec<u8>,
-    ) -> Result<Option<BroadcastId>, StoreError> {
-        self.ask(|reply| Command::Follow(Follow::Begin { place, meta, reply }))
-            .await?
-    }
-
     /// Keeps a record that names what is stored.
     pub async fn keep_record(&self, record: NameRecord) -> Result<(), StoreError> {
         self.ask(|reply| Command::Follow(Follow::Record { record, reply }))
             .await?
     }
 
-    /// Deletes a followed broadcast.
+    /// Deletes a followed broadcast, unless it is pinned.
     pub async fn delete(&self, broadcast: BroadcastId) -> Result<(), StoreError> {
         self.ask(|reply| Command::Follow(Follow::Delete { broadcast, reply }))
             .await?
@@ -183,6 +175,7 @@ impl Node {
             in_memory: 0,
             fetched_bytes: 0,
             links: 0,
+            asked: HashSet::new(),
             held: HashSet::new(),
         }
     }
@@ -200,6 +193,8 @@ pub struct Fetch {
     in_memory: usize,
     fetched_bytes: u64,
     links: usize,
+    /// Not brought yet. It may come after nobody waits for it any more.
+    asked: HashSet<Cid>,
     held: HashSet<Cid>,
 }
 
@@ -217,6 +212,11 @@ impl Tree {
     /// Files whose bytes are new here.
     pub fn new_files(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|file| file.path.as_str())
+    }
+
+    /// Files and directories that the broadcast had, and that are no longer there, or no longer such.
+    pub fn gone(&self) -> impl Iterator<Item = &str> {
+        self.gone.iter().map(String::as_str)
     }
 
     /// Files that the broadcast had with other bytes.
@@ -270,12 +270,19 @@ impl Fetch {
         }
         let mut content = Vec::new();
         let mut pending = vec![(cid, 0)];
+        let mut visits = 0;
         while let Some((cid, depth)) = pending.pop() {
+            // A file can name the same nodes again and again, and have no bytes in the end.
+            visits += 1;
+            if visits > MAX_PIECES {
+                return Err(AdoptError::Refused("a file of it has too many pieces"));
+            }
             let bytes = match self.node(cid).await? {
                 unixfs::Node::Leaf(bytes) => bytes,
                 unixfs::Node::File {
                     inline, children, ..
                 } if depth < crate::read::MAX_DEPTH => {
+                    self.count_links(children.len())?;
                     let children = children.into_iter().rev();
                     pending.extend(children.map(|(cid, _)| (cid, depth + 1)));
                     inline
@@ -283,7 +290,7 @@ impl Fetch {
                 _ => return Err(AdoptError::Refused("a file of it is none")),
             };
             content.extend_from_slice(&bytes);
-            if content.len() as u64 > most_bytes || pending.len() > MAX_ENTRIES {
+            if content.len() as u64 > most_bytes {
                 return Err(AdoptError::Refused("a file of it is too large"));
             }
         }
@@ -295,6 +302,7 @@ impl Fetch {
         let bytes = match self.blocks.get(&cid) {
             Some(bytes) => bytes.clone(),
             None => {
+                self.asked.insert(cid);
                 let bytes = fetch(&*self.node.shared.store.clone(), cid, timeout).await?;
                 self.brought(cid, bytes.clone()).await?;
                 bytes
@@ -318,6 +326,7 @@ impl Fetch {
         }
         self.in_memory += bytes.len();
         self.blocks.insert(cid, bytes);
+        self.asked.remove(&cid);
         if self.in_memory > MOST_IN_MEMORY {
             self.in_memory = 0;
             let blocks: Vec<_> = self.blocks.drain().collect();
@@ -362,6 +371,9 @@ impl Fetch {
                 }
                 let (store, timeout) = (self.node.shared.store.clone(), self.timeout(&cid));
                 let at_hand = self.blocks.get(&cid).cloned();
+                if !self.has(&cid) {
+                    self.asked.insert(cid);
+                }
                 asked.push(async move {
                     match at_hand {
                         Some(bytes) => (item, Ok(bytes)),
@@ -408,7 +420,10 @@ impl Fetch {
             None => unixfs::Node::Leaf(Bytes::new()),
         };
         let children = match (item, decoded) {
-            (Item::Entry { path, .. }, unixfs::Node::Directory(entries)) => {
+            (Item::Entry { path, before, .. }, unixfs::Node::Directory(entries)) => {
+                if let Some(Entry::File(_)) = before {
+                    tree.gone.push(path.clone());
+                }
                 return self
                     .directory(path, entries, wanted, tree, pending, known)
                     .await;
@@ -545,22 +560,24 @@ impl Fetch {
         Ok(())
     }
 
-    /// Takes the tree over: from then on the broadcast is this root, and the name's record, if one is given, names it. All of it
-    /// is durable when it returns.
+    /// Takes the tree over: from then on the broadcast, which may begin with it, is this root, and the name's record, if one is
+    /// given, names it. All of it is durable when it returns.
     ///
     /// `drop` are files that the broadcast has and that shall no longer be kept.
     pub async fn adopt(
         mut self,
-        broadcast: BroadcastId,
+        place: Place,
         mut tree: Tree,
         drop: &[String],
         meta: Vec<u8>,
         finish: bool,
         record: Option<NameRecord>,
-    ) -> Result<Published, AdoptError> {
-        self.leave_out(broadcast, &mut tree, drop).await?;
+    ) -> Result<BroadcastId, AdoptError> {
+        if let Place::Of(broadcast) = place {
+            self.leave_out(broadcast, &mut tree, drop).await?;
+        }
         let adoption = Box::new(Adoption {
-            broadcast,
+            place,
             meta,
             root: self.root,
             finish,
@@ -608,15 +625,20 @@ impl Drop for Fetch {
     fn drop(&mut self) {
         let blocks: Vec<_> = self.blocks.drain().collect();
         let held: Vec<Cid> = self.held.drain().collect();
-        if blocks.is_empty() && held.is_empty() {
+        let asked: Vec<Cid> = self.asked.drain().collect();
+        if blocks.is_empty() && held.is_empty() && asked.is_empty() {
             return;
         }
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             let commands = self.node.shared.commands.clone();
+            let release = Follow::Release {
+                blocks,
+                held,
+                asked,
+                make_room: self.make_room,
+            };
             runtime.spawn(async move {
-                let _ = commands
-                    .send(Command::Follow(Follow::Release { blocks, held }))
-                    .await;
+                let _ = commands.send(Command::Follow(release)).await;
             });
         }
     }

@@ -44,6 +44,8 @@ pub(crate) const CACHE_BYTES: usize = 8 << 20;
 /// CIDv1 with sha2-256 is 36 bytes, and we make no other.
 pub(crate) type CidKey = [u8; 36];
 type BroadcastRow<'a> = (&'a [u8], Option<CidKey>, u8);
+/// Broadcast, directory, name.
+type EntryKey = (u64, &'static str, &'static str);
 /// Kind, CID, Tsize, CIDs of the leaves of a dag-pb file one after another.
 type EntryRow<'a> = (u8, CidKey, u64, &'a [u8]);
 
@@ -238,25 +240,13 @@ impl Journal {
     /// Bytes of a broadcast: what another node would store to have it.
     pub(crate) fn size(&self, broadcast: BroadcastId) -> Result<u64> {
         let transaction = self.database()?.begin_read()?;
-        let entries = transaction.open_table(ENTRIES)?;
-        let mut bytes = 0;
-        for row in entries.range((broadcast.0, "", "")..(broadcast.0, "\0", ""))? {
-            bytes += row?.1.value().2;
-        }
-        Ok(bytes)
+        size(&transaction.open_table(ENTRIES)?, broadcast)
     }
 
-    /// Bytes of a broadcast that are here: without those that a mirror has been told of and does not keep.
-    fn size_here(&self, broadcast: BroadcastId) -> Result<u64> {
+    /// Bytes of a broadcast that are here: without those that a mirror has been told of and does not keep. It reads every entry.
+    pub(crate) fn size_here(&self, broadcast: BroadcastId) -> Result<u64> {
         let transaction = self.database()?.begin_read()?;
-        let entries = transaction.open_table(ENTRIES)?;
-        let mut absent = 0;
-        for row in entries.range(of(broadcast))? {
-            if let (ABSENT, _, tsize, _) = row?.1.value() {
-                absent += tsize;
-            }
-        }
-        Ok(self.size(broadcast)?.saturating_sub(absent))
+        size_here(&transaction.open_table(ENTRIES)?, broadcast)
     }
 
     /// Broadcasts that are pinned.
@@ -330,7 +320,7 @@ impl Journal {
         let transaction = self.write()?;
         let id = {
             let mut broadcasts = transaction.open_table(BROADCASTS)?;
-            // The newest is never deleted, so an id is never given twice.
+            // The newest on a box is never deleted, so an id is never given twice.
             let id = broadcasts.last()?.map_or(0, |(id, _)| id.value()) + 1;
             broadcasts.insert(id, (meta, None, State::Open as u8))?;
             id
@@ -611,6 +601,27 @@ impl Staged {
     }
 }
 
+fn size(entries: &impl ReadableTable<EntryKey, EntryRow<'static>>, of: BroadcastId) -> Result<u64> {
+    let mut bytes = 0;
+    for row in entries.range((of.0, "", "")..(of.0, "\0", ""))? {
+        bytes += row?.1.value().2;
+    }
+    Ok(bytes)
+}
+
+fn size_here(
+    entries: &impl ReadableTable<EntryKey, EntryRow<'static>>,
+    broadcast: BroadcastId,
+) -> Result<u64> {
+    let mut absent = 0;
+    for row in entries.range(of(broadcast))? {
+        if let (ABSENT, _, tsize, _) = row?.1.value() {
+            absent += tsize;
+        }
+    }
+    Ok(size(entries, broadcast)?.saturating_sub(absent))
+}
+
 fn is_there(
     broadcasts: &impl ReadableTable<u64, BroadcastRow<'static>>,
     broadcast: BroadcastId,
@@ -639,7 +650,7 @@ fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]
 /// The places in entries and broadcasts that name each block.
 fn references(
     broadcasts: &impl ReadableTable<u64, BroadcastRow<'static>>,
-    entries: &impl ReadableTable<(u64, &'static str, &'static str), EntryRow<'static>>,
+    entries: &impl ReadableTable<EntryKey, EntryRow<'static>>,
 ) -> Result<HashMap<CidKey, u64>> {
     let mut counted: HashMap<CidKey, u64> = HashMap::new();
     for row in broadcasts.iter()? {
@@ -661,7 +672,7 @@ fn references(
 }
 
 /// The keys of all entries of a broadcast.
-fn of(broadcast: BroadcastId) -> std::ops::Range<(u64, &'static str, &'static str)> {
+fn of(broadcast: BroadcastId) -> std::ops::Range<EntryKey> {
     (broadcast.0, "", "")..(broadcast.0 + 1, "", "")
 }
 

@@ -151,6 +151,11 @@ impl Signer {
         self.name
     }
 
+    /// Whether it is a mirror's.
+    pub(crate) fn follows(&self) -> bool {
+        self.key.is_none()
+    }
+
     /// The record after `last` that names `root`, if one is needed and the clock can be believed: a record that is valid
     /// until a wrong time would be refused, or outlive its successors.
     ///

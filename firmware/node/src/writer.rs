@@ -9,7 +9,7 @@
 mod adopt;
 mod budget;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -101,8 +101,8 @@ pub(crate) struct Writer {
     garbage: VecDeque<Batch>,
     /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
     garbage_since: HashMap<Cid, u64>,
-    /// Of a mirror: blocks that a fetch has brought, counted and not named yet.
-    held: HashSet<Cid>,
+    /// Of a mirror: blocks that a fetch has brought, counted and not named yet, and whether it is that of the newest broadcast.
+    held: HashMap<Cid, bool>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -155,7 +155,7 @@ impl Writer {
             updates: 0,
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
-            held: HashSet::new(),
+            held: HashMap::new(),
             deleting: inherited.deleting.into(),
             removal: None,
             not_before: now,
@@ -252,7 +252,7 @@ impl Writer {
         if self.check_limit(staged.new_bytes).is_err() {
             let needed = staged.new_bytes;
             drop(staged);
-            match self.make_room(needed, update.broadcast).await {
+            match self.make_room(needed, Some(update.broadcast)).await {
                 // What closes a broadcast is a few playlists, and without them it could never be deleted.
                 Err(StoreError::Full { .. }) if update.finish => {}
                 made => made?,
@@ -375,7 +375,7 @@ impl Writer {
     async fn make_room(
         &mut self,
         needed_bytes: u64,
-        current: BroadcastId,
+        current: Option<BroadcastId>,
     ) -> Result<(), StoreError> {
         // Deleting would not help.
         if needed_bytes > self.budgets.limit_bytes() {
@@ -386,14 +386,14 @@ impl Writer {
                 self.finish_removal().await?;
                 continue;
             }
-            if !self.deleting.is_empty() || self.choose_oldest(Some(current)).await? {
+            if !self.deleting.is_empty() || self.choose_oldest(current).await? {
                 self.take_apart().await?;
             } else if let Some(batch) = self.garbage.pop_front() {
                 // Better than no room: what was replaced goes before its grace is over.
                 let cids = Vec::from(batch.cids);
                 let garbage = self.in_journal(move |journal| Ok(journal.still_garbage(&cids)?));
                 let mut garbage = garbage.await?;
-                garbage.retain(|cid| !self.held.contains(cid));
+                garbage.retain(|cid| !self.held.contains_key(cid));
                 self.remove(garbage);
             } else {
                 break;
@@ -412,18 +412,22 @@ impl Writer {
         }
     }
 
-    /// Marks the oldest finished broadcast that is not pinned as being deleted; never the newest, which is what the box shows.
+    /// Marks the oldest finished broadcast that is not pinned as being deleted; never the newest, which is what the box shows,
+    /// and which may just be `current`. A mirror shows what its record names, and what is open of the others nobody closes.
     async fn choose_oldest(&mut self, current: Option<BroadcastId>) -> Result<bool, StoreError> {
+        let follows = self.signer.follows();
+        let record = self.record.borrow().as_ref().map(|record| record.root);
+        let shown = record.filter(|_| follows && current.is_none());
         let chosen = self
             .in_journal(move |journal| {
                 let broadcasts = journal.broadcasts()?;
-                let older = broadcasts
-                    .split_last()
-                    .map_or(&[][..], |(_newest, older)| older);
-                let mut finished = older
-                    .iter()
-                    .filter(|b| b.state == State::Finished && !b.pinned && Some(b.id) != current);
-                let Some(oldest) = finished.next() else {
+                let newest = broadcasts.last().map(|newest| newest.id).max(current);
+                let mut others = broadcasts.iter().filter(|b| {
+                    let done = b.state == State::Finished || follows && b.state == State::Open;
+                    let kept = Some(b.id) == newest || Some(b.id) == current;
+                    done && !b.pinned && !kept && (shown.is_none() || b.root != shown)
+                });
+                let Some(oldest) = others.next() else {
                     return Ok(None);
                 };
                 journal.mark_deleting(oldest.id)?;

@@ -168,7 +168,8 @@ impl Mirror {
 
     async fn take_up(&mut self, record: NameRecord) -> Result<()> {
         let stored = self.node.broadcasts().await?;
-        let open = |it: &&node::Stored| !it.finished && it.root != Some(record.root);
+        let open =
+            |it: &&node::Stored| !it.finished && it.root.is_some() && it.root != Some(record.root);
         if stored.iter().any(|it| open(&it)) {
             // What was cut off, or has lost blocks, is fetched again.
             self.earlier.settled = Settled::default();
@@ -291,7 +292,7 @@ impl Mirror {
         };
         let (node, done) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = while_connected(&node, job).await;
+            let result = take_over(&node, job).await;
             let _ = done.send(Done::Newest(result)).await;
         });
     }
@@ -430,7 +431,7 @@ impl Mirror {
         };
         let (node, done) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = while_connected(&node, job).await;
+            let result = take_over(&node, job).await;
             let _ = done.send(Done::Earlier(root, result)).await;
         });
     }
@@ -601,8 +602,9 @@ fn told(record: &NameRecord) -> Told {
     }
 }
 
-/// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next.
-async fn while_connected(node: &Node, job: Job) -> Result<Taken, TakeError> {
+/// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next. What has been fetched
+/// is taken over, whoever is gone.
+async fn take_over(node: &Node, job: Job) -> Result<Taken, TakeError> {
     let mut stats = node.stats();
     let alone = async {
         match stats.wait_for(|stats| stats.peers == 0).await {
@@ -610,9 +612,10 @@ async fn while_connected(node: &Node, job: Job) -> Result<Taken, TakeError> {
             Err(_) => "the node has stopped",
         }
     };
-    tokio::select! {
+    let ready = tokio::select! {
         biased;
-        taken = take::take(node, job) => taken,
-        why = alone => Err(TakeError::Failed(why.to_owned())),
-    }
+        ready = take::prepare(node, job) => ready?,
+        why = alone => return Err(TakeError::Failed(why.to_owned())),
+    };
+    ready.adopt().await
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cid::Cid;
 use futures::TryStreamExt as _;
-use node::{AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError};
+use node::{AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError, Tree};
 use stream::media::Rendition;
 use stream::mirrored::{self, DESCRIPTION, Description, MOST_BYTES, Mirrored};
 
@@ -28,7 +28,7 @@ pub(super) struct Taken {
 impl Taken {
     /// The box has closed it.
     pub(super) fn ended(&self) -> bool {
-        self.playlists.values().all(|playlist| playlist.ended)
+        ended(&self.playlists)
     }
 }
 
@@ -50,9 +50,11 @@ impl From<AdoptError> for TakeError {
     fn from(error: AdoptError) -> TakeError {
         match error {
             AdoptError::Refused(_) => TakeError::Refused(error.to_string()),
-            AdoptError::Store(error @ (StoreError::Full { .. } | StoreError::DiskFull)) => {
-                TakeError::Full(error)
-            }
+            AdoptError::Store(
+                error @ (StoreError::Full { .. }
+                | StoreError::PinsFull { .. }
+                | StoreError::DiskFull),
+            ) => TakeError::Full(error),
             error => TakeError::Failed(error.to_string()),
         }
     }
@@ -76,8 +78,39 @@ pub(super) struct Job {
     pub(super) trusted: Option<BroadcastId>,
 }
 
-/// Fetches what is new, verifies it and takes it over. When it returns, all of it is durable.
-pub(super) async fn take(node: &Node, job: Job) -> Result<Taken, TakeError> {
+/// What is fetched, looked at, and ready to be taken over.
+pub(super) struct Ready {
+    fetch: Fetch,
+    tree: Tree,
+    /// Files that are no longer kept.
+    left: Vec<String>,
+    place: Place,
+    record: Option<NameRecord>,
+    root: Cid,
+    description: Description,
+    index: String,
+    playlists: BTreeMap<Rendition, Mirrored>,
+}
+
+impl Ready {
+    /// Takes it over. When it returns, all of it is durable. Who no longer waits for it does not keep it from becoming so.
+    pub(super) async fn adopt(self) -> Result<Taken, TakeError> {
+        let meta = serde_json::to_vec(&self.description).expect("plain data");
+        let finish = ended(&self.playlists);
+        let adopted =
+            (self.fetch).adopt(self.place, self.tree, &self.left, meta, finish, self.record);
+        Ok(Taken {
+            id: adopted.await?,
+            root: self.root,
+            description: self.description,
+            index: self.index,
+            playlists: self.playlists,
+        })
+    }
+}
+
+/// Fetches what is new, and verifies it.
+pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
     let newest = job.record.is_some();
     let mut fetch = node.fetch(job.root, newest);
     let description = description(&mut fetch).await?;
@@ -115,6 +148,12 @@ pub(super) async fn take(node: &Node, job: Job) -> Result<Taken, TakeError> {
         .flat_map(|before| before.playlists.values())
         .flat_map(|playlist| playlist.files.iter().map(String::as_str))
         .collect();
+    let gone: BTreeSet<&str> = tree.gone().collect();
+    if let Some(path) = vanished(&named, &new, &gone) {
+        return Err(refused(format!(
+            "a playlist names {path}, which is no longer there"
+        )));
+    }
     let lacking: Vec<&str> = (named.iter().map(String::as_str))
         .filter(|path| !new.contains(path) && !before_named.contains(path))
         .collect();
@@ -130,27 +169,34 @@ pub(super) async fn take(node: &Node, job: Job) -> Result<Taken, TakeError> {
         }
     }
     let left: Vec<String> = (held.into_keys()).filter(|path| !wanted(path)).collect();
-
-    let meta = serde_json::to_vec(&description).expect("plain data");
-    let id = match known {
-        Some((id, _)) => id,
-        None => node
-            .begin_at(job.place, meta.clone())
-            .await?
-            .ok_or_else(|| refused("there is no number left for it".to_owned()))?,
-    };
-    let taken = Taken {
-        id,
+    Ok(Ready {
+        fetch,
+        tree,
+        left,
+        place: known.map_or(job.place, |(id, _)| Place::Of(id)),
+        record: job.record,
         root: job.root,
         description,
         index,
         playlists,
+    })
+}
+
+/// A file that playlists name and that was there, but is no longer.
+fn vanished<'a>(
+    named: &'a BTreeSet<String>,
+    new: &BTreeSet<&str>,
+    gone: &BTreeSet<&str>,
+) -> Option<&'a str> {
+    let is_gone = |path: &&str| {
+        let way = std::iter::successors(Some(*path), |it| Some(it.rsplit_once('/')?.0));
+        !new.contains(path) && { way }.any(|it| gone.contains(it))
     };
-    let finish = taken.ended();
-    fetch
-        .adopt(id, tree, &left, meta, finish, job.record)
-        .await?;
-    Ok(taken)
+    named.iter().map(String::as_str).find(is_gone)
+}
+
+fn ended(playlists: &BTreeMap<Rendition, Mirrored>) -> bool {
+    playlists.values().all(|playlist| playlist.ended)
 }
 
 fn refused(why: String) -> TakeError {
@@ -235,4 +281,32 @@ async fn read(node: &Node, root: Cid, path: &str) -> anyhow::Result<String> {
     };
     let pieces: Vec<Bytes> = node.read(cid, 0..MOST_BYTES).try_collect().await?;
     Ok(String::from_utf8(pieces.concat())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(named: &str, new: &[&str], gone: &[&str], expected: bool) {
+        let named = BTreeSet::from([named.to_owned()]);
+        let found = vanished(
+            &named,
+            &new.iter().copied().collect(),
+            &gone.iter().copied().collect(),
+        );
+        assert_eq!(found.is_some(), expected, "{named:?} {new:?} {gone:?}");
+    }
+
+    #[test]
+    fn what_playlists_name_stays() {
+        let segment = "video/0000/5.m4s";
+        check(segment, &[], &["video/0000/4.m4s", "video/000"], false);
+        check(segment, &[], &[segment], true);
+        check(segment, &[], &["video/0000"], true);
+        check(segment, &["video"], &["video"], true);
+        check(segment, &["video/0000/5.m4s/a"], &[segment], true);
+        // It lies where something else was.
+        check(segment, &[segment], &[segment], false);
+        check(segment, &[segment], &["video"], false);
+    }
 }

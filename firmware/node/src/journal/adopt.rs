@@ -9,8 +9,8 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::tree::{Change, Tree};
 use super::{
-    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Held, Journal, Result, Staged,
-    State, cid, key,
+    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held,
+    Journal, PINS, Result, Staged, State, cid, key, size_here,
 };
 use crate::names::NameRecord;
 use crate::{AdoptError, BroadcastId, JournalError, StoreError, path};
@@ -21,6 +21,9 @@ const GAP: u64 = 1000;
 /// Where a followed broadcast belongs among those that are stored: their order is the one in which they are deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
+    /// It is one of them.
+    Of(BroadcastId),
+    /// After all of them.
     Newest,
     /// Directly before this one.
     Before(BroadcastId),
@@ -39,7 +42,7 @@ pub(crate) struct AdoptedFile {
 /// How a broadcast's tree becomes another one. Everything that is not named here stays as it is.
 #[derive(Debug)]
 pub(crate) struct Adoption {
-    pub(crate) broadcast: BroadcastId,
+    pub(crate) place: Place,
     pub(crate) meta: Vec<u8>,
     /// What the tree must be in the end.
     pub(crate) root: Cid,
@@ -74,14 +77,14 @@ impl Standing {
             Some(0) => Standing::Garbage,
             Some(_) => Standing::Named,
             // Most blocks are named once, and have no row.
-            None if is_here(cid, held)? => Standing::Named,
+            None if length(cid, held)?.is_some() => Standing::Named,
             None => Standing::Unknown,
         })
     }
 }
 
-fn is_here(cid: &Cid, held: Held<'_>) -> Result<bool, StoreError> {
-    Ok(held(cid).map_err(HostError::Io)?.is_some())
+fn length(cid: &Cid, held: Held<'_>) -> Result<Option<u64>, StoreError> {
+    Ok(held(cid).map_err(HostError::Io)?)
 }
 
 /// What lies in a directory of the journal.
@@ -93,27 +96,6 @@ pub(crate) enum Entry {
 }
 
 impl Journal {
-    /// Adds a broadcast at its place; nothing if there is no number left for it.
-    pub(crate) fn begin_at(&self, place: Place, meta: &[u8]) -> Result<Option<BroadcastId>> {
-        let transaction = self.write()?;
-        let id = {
-            let mut broadcasts = transaction.open_table(BROADCASTS)?;
-            let id = match place {
-                Place::Newest => Some(broadcasts.last()?.map_or(0, |(id, _)| id.value()) + GAP),
-                Place::Before(next) => {
-                    let before = next.0.saturating_sub(1);
-                    (before > 0 && broadcasts.get(before)?.is_none()).then_some(before)
-                }
-            };
-            if let Some(id) = id {
-                broadcasts.insert(id, (meta, None, State::Open as u8))?;
-            }
-            id
-        };
-        transaction.commit()?;
-        Ok(id.map(BroadcastId))
-    }
-
     /// What lies directly in a directory of a broadcast.
     pub(crate) fn entries_in(
         &self,
@@ -219,17 +201,42 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Prepares an adoption. Each block that it names and does not bring must be here, and not be `leaving`.
+    /// Prepares an adoption, and says of which broadcast. Each block that it names and does not bring must be here, and not be
+    /// `leaving`. What is pinned may not become more than `most_pinned` bytes.
     pub(crate) fn stage_adoption(
         &self,
         adoption: &Adoption,
         leaving: &HashSet<Cid>,
+        most_pinned: u64,
         held: Held<'_>,
-    ) -> Result<Staged, AdoptError> {
+    ) -> Result<(Staged, BroadcastId), AdoptError> {
         let transaction = self.write().map_err(AdoptError::from)?;
         let mut change = Change::default();
-        let id = adoption.broadcast;
-        let root = {
+        let (id, root) = {
+            let mut broadcasts = transaction
+                .open_table(BROADCASTS)
+                .map_err(JournalError::from)?;
+            let (id, old_root) = match adoption.place {
+                Place::Of(id) => {
+                    let row = broadcasts.get(id.0).map_err(JournalError::from)?;
+                    let row = row.as_ref().map(|row| row.value());
+                    let row =
+                        row.filter(|(_, _, state)| State::from_row(*state) != State::Deleting);
+                    (id, row.ok_or(AdoptError::Gone(id))?.1)
+                }
+                Place::Newest => {
+                    let last = broadcasts.last().map_err(JournalError::from)?;
+                    let last = last.map_or(0, |(id, _)| id.value());
+                    (BroadcastId(last + GAP), None)
+                }
+                Place::Before(next) => {
+                    let id = next.0.saturating_sub(1);
+                    if id == 0 || broadcasts.get(id).map_err(JournalError::from)?.is_some() {
+                        return Err(AdoptError::Refused("there is no number left for it"));
+                    }
+                    (BroadcastId(id), None)
+                }
+            };
             let blocks = transaction.open_table(BLOCKS).map_err(JournalError::from)?;
             let mut tree = Tree {
                 broadcast: id.0,
@@ -248,21 +255,32 @@ impl Journal {
             }
             for file in &adoption.files {
                 touch(&file.path);
+                let mut bytes = Some(0);
                 for cid in std::iter::once(&file.cid).chain(&file.below) {
-                    match adoption.blocks.get(cid) {
-                        Some(bytes) => change.add(*cid, bytes.clone()),
+                    let length = match adoption.blocks.get(cid) {
+                        Some(bytes) => {
+                            change.add(*cid, bytes.clone());
+                            Some(bytes.len() as u64)
+                        }
                         None => {
-                            let there = match Standing::of(cid, &blocks, held)? {
+                            let length = length(cid, held)?;
+                            let there = match Standing::of(cid, &blocks, &|_| Ok(length))? {
                                 Standing::Named => true,
-                                Standing::Garbage => !leaving.contains(cid) && is_here(cid, held)?,
+                                Standing::Garbage => !leaving.contains(cid) && length.is_some(),
                                 Standing::Unknown => false,
                             };
                             if !there {
                                 return Err(AdoptError::Vanished(*cid));
                             }
                             change.name(cid);
+                            length
                         }
-                    }
+                    };
+                    bytes = bytes.zip(length).map(|(bytes, length)| bytes + length);
+                }
+                // What a broken disk has lost has no length.
+                if bytes.is_some_and(|bytes| bytes != file.tsize) {
+                    return Err(AdoptError::Refused("a file of it has another size"));
                 }
                 let below: Vec<u8> = file.below.iter().flat_map(key).collect();
                 tree.place(&file.path, FILE, &file.cid, file.tsize, &below, &mut change)?;
@@ -271,15 +289,6 @@ impl Journal {
                 touch(path);
                 tree.place(path, ABSENT, cid, *tsize, &[], &mut change)?;
             }
-            let mut broadcasts = transaction
-                .open_table(BROADCASTS)
-                .map_err(JournalError::from)?;
-            let old_root = {
-                let row = broadcasts.get(id.0).map_err(JournalError::from)?;
-                let row = row.as_ref().map(|row| row.value());
-                let row = row.filter(|(_, _, state)| State::from_row(*state) != State::Deleting);
-                row.ok_or(AdoptError::Gone(id))?.1
-            };
             let root = match old_root {
                 Some(root) if dirty.is_empty() => cid(&root),
                 old_root => {
@@ -301,11 +310,34 @@ impl Journal {
             };
             let row = (adoption.meta.as_slice(), Some(key(&root)), state as u8);
             broadcasts.insert(id.0, row).map_err(JournalError::from)?;
-            root
+            let pins = transaction.open_table(PINS).map_err(JournalError::from)?;
+            let pinned_bytes = pinned_bytes(&pins, &tree.entries, id)?;
+            if pinned_bytes > most_pinned {
+                return Err(AdoptError::Store(StoreError::PinsFull {
+                    pinned_bytes,
+                    most_bytes: most_pinned,
+                }));
+            }
+            (id, root)
         };
         let counted = change.count(&transaction, held)?;
-        Ok(Staged::new(transaction, counted, root))
+        Ok((Staged::new(transaction, counted, root), id))
     }
+}
+
+/// Bytes of all that is pinned, if this broadcast is.
+fn pinned_bytes(
+    pins: &impl ReadableTable<u64, ()>,
+    entries: &impl ReadableTable<EntryKey, EntryRow<'static>>,
+    broadcast: BroadcastId,
+) -> Result<u64> {
+    let mut bytes = 0;
+    if pins.get(broadcast.0)?.is_some() {
+        for pin in pins.iter()? {
+            bytes += size_here(entries, BroadcastId(pin?.0.value()))?;
+        }
+    }
+    Ok(bytes)
 }
 
 impl Tree<'_> {

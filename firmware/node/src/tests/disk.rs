@@ -351,11 +351,15 @@ impl BlockStore for Disk {
             }
             let found = disk.state().remote.get(&cid).cloned();
             let bytes = found.ok_or(HostError::Timeout(timeout))?;
-            let mut state = disk.state();
-            state.operation()?;
-            // As the host does, which knows nothing of a journal.
-            state.nameless.insert(cid);
-            state.blocks.insert(cid, bytes.clone());
+            {
+                let mut state = disk.state();
+                state.operation()?;
+                // As the host does, which knows nothing of a journal.
+                state.nameless.insert(cid);
+                state.blocks.insert(cid, bytes.clone());
+            }
+            // It lies there before those who wait for it go on.
+            tokio::task::yield_now().await;
             Ok(bytes)
         }
         .boxed()

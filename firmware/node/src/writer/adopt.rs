@@ -3,7 +3,7 @@
 //! Held blocks are durable and counted like garbage, so that the limit is kept and nothing is lost by a restart; they do not
 //! leave before their fetch is over. Then those that no commit has named are garbage with its grace: another try finds them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,17 +12,13 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Staged, Writer};
+use crate::journal::State;
 use crate::journal::adopt::{Adoption, Place};
-use crate::{AdoptError, BroadcastId, NameRecord, Published, StoreError};
+use crate::{AdoptError, BroadcastId, NameRecord, StoreError};
 
 /// What only a mirror asks of the writer.
 #[derive(Debug)]
 pub(crate) enum Follow {
-    Begin {
-        place: Place,
-        meta: Vec<u8>,
-        reply: oneshot::Sender<Result<Option<BroadcastId>, StoreError>>,
-    },
     Hold {
         blocks: Vec<(Cid, Bytes)>,
         make_room: bool,
@@ -31,19 +27,22 @@ pub(crate) enum Follow {
     Adopt {
         adoption: Box<Adoption>,
         make_room: bool,
-        reply: oneshot::Sender<Result<Published, AdoptError>>,
+        reply: oneshot::Sender<Result<BroadcastId, AdoptError>>,
     },
-    /// A fetch is over. What it brought and nobody named stays for the grace.
+    /// A fetch is over. What it brought and nobody named stays for the grace; what was `asked` for and may still have come does
+    /// not.
     Release {
         blocks: Vec<(Cid, Bytes)>,
         held: Vec<Cid>,
+        asked: Vec<Cid>,
+        make_room: bool,
     },
     /// A record that names what is stored.
     Record {
         record: NameRecord,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Nobody wants the broadcast any more.
+    /// Nobody wants the broadcast any more, unless it is pinned.
     Delete {
         broadcast: BroadcastId,
         reply: oneshot::Sender<Result<(), StoreError>>,
@@ -53,17 +52,18 @@ pub(crate) enum Follow {
 impl Writer {
     pub(super) async fn follow(&mut self, command: Follow) {
         match command {
-            Follow::Begin { place, meta, reply } => {
-                let begun = self.in_journal(move |journal| Ok(journal.begin_at(place, &meta)?));
-                let begun = begun.await;
-                self.look_at_recordings().await;
-                drop(reply.send(begun));
-            }
             Follow::Hold {
                 blocks,
                 make_room,
                 reply,
-            } => drop(reply.send(self.hold(blocks, make_room).await)),
+            } => {
+                let brought = cids(&blocks);
+                let held = self.hold(blocks, make_room).await;
+                if held.is_err() {
+                    self.remove_brought(brought).await;
+                }
+                drop(reply.send(held));
+            }
             Follow::Adopt {
                 adoption,
                 make_room,
@@ -75,13 +75,19 @@ impl Writer {
                 self.remove_brought(brought).await;
                 drop(reply.send(adopted));
             }
-            Follow::Release { blocks, mut held } => {
-                let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
-                match self.hold(blocks, false).await {
-                    Ok(()) => held.extend(cids),
-                    Err(_) => self.remove_brought(cids).await,
+            Follow::Release {
+                blocks,
+                mut held,
+                mut asked,
+                make_room,
+            } => {
+                let brought = cids(&blocks);
+                match self.hold_last(blocks, make_room).await {
+                    Ok(()) => held.extend(brought),
+                    Err(_) => asked.extend(brought),
                 }
-                held.retain(|cid| self.held.remove(cid));
+                self.remove_brought(asked).await;
+                held.retain(|cid| self.held.remove(cid).is_some());
                 self.add_garbage(held, Instant::now());
             }
             Follow::Record { record, reply } => {
@@ -94,38 +100,85 @@ impl Writer {
                 drop(reply.send(result));
             }
             Follow::Delete { broadcast, reply } => {
-                let marked = self.in_journal(move |journal| Ok(journal.mark_deleting(broadcast)?));
+                // It may have been pinned since it was looked at.
+                let marked = self.in_journal(move |journal| {
+                    let goes = (journal.broadcasts()?.iter())
+                        .any(|it| it.id == broadcast && it.state != State::Deleting && !it.pinned);
+                    if goes {
+                        journal.mark_deleting(broadcast)?;
+                    }
+                    Ok(goes)
+                });
                 let marked = marked.await;
-                if marked.is_ok() {
+                if matches!(marked, Ok(true)) {
                     self.deleting.push_back(broadcast);
                 }
-                drop(reply.send(marked));
+                drop(reply.send(marked.map(drop)));
             }
         }
     }
 
-    /// Stores blocks and counts them.
+    /// Stores blocks and counts them. Without `make_room` they are an earlier broadcast's, which pushes nothing else out.
     async fn hold(&mut self, blocks: Vec<(Cid, Bytes)>, make_room: bool) -> Result<(), StoreError> {
+        if self.is_being_removed(&blocks) {
+            self.finish_removal().await?;
+        }
+        let mut unknown = self.unknown(&blocks).await?;
+        let needed = bytes_of(&unknown);
+        if !make_room {
+            self.check_recordings(needed).await?;
+        } else if self.check_limit(needed).is_err() {
+            self.make_room(needed, None).await?;
+            // A block that it shares with a broadcast deleted just now is needed, too.
+            unknown = self.unknown(&blocks).await?;
+            self.check_limit(bytes_of(&unknown))?;
+        }
+        self.store_held(blocks, unknown, make_room).await
+    }
+
+    /// Holds what a fetch that is over had in memory. It is small, and needs no budget: it goes before anything else does.
+    async fn hold_last(
+        &mut self,
+        blocks: Vec<(Cid, Bytes)>,
+        make_room: bool,
+    ) -> Result<(), StoreError> {
         if blocks.is_empty() {
             return Ok(());
         }
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let lengths: Vec<(Cid, u32)> = (blocks.iter())
+        let unknown = self.unknown(&blocks).await?;
+        let headroom = match make_room {
+            true => 0,
+            false => self.budgets.headroom_bytes(),
+        };
+        self.check_limit(bytes_of(&unknown).saturating_add(headroom))?;
+        self.store_held(blocks, unknown, make_room).await
+    }
+
+    /// Of these blocks, those that nothing names or counts, with their lengths.
+    async fn unknown(&self, blocks: &[(Cid, Bytes)]) -> Result<HashMap<Cid, u32>, StoreError> {
+        let lengths: HashMap<Cid, u32> = (blocks.iter())
             .map(|(cid, bytes)| (*cid, bytes.len() as u32))
             .collect();
-        let cids: Vec<Cid> = lengths.iter().map(|(cid, _)| *cid).collect();
-        let (known, store) = (cids.clone(), self.store.clone());
-        let unknown = self.in_journal(move |journal| {
-            let unknown = journal.unknown(&known, &|cid| store.length(cid))?;
-            Ok(HashSet::<Cid>::from_iter(unknown))
-        });
-        let unknown = unknown.await?;
-        let mut unheld = lengths;
-        unheld.retain(|(cid, _)| unknown.contains(cid));
-        let needed = unheld.iter().map(|(_, length)| u64::from(*length)).sum();
-        self.room_for(needed, make_room, None).await?;
+        let (known, store) = (cids(blocks), self.store.clone());
+        let unknown =
+            self.in_journal(move |journal| journal.unknown(&known, &|cid| store.length(cid)));
+        let unknown = unknown.await?.into_iter();
+        Ok(unknown.map(|cid| (cid, lengths[&cid])).collect())
+    }
+
+    async fn store_held(
+        &mut self,
+        blocks: Vec<(Cid, Bytes)>,
+        unknown: HashMap<Cid, u32>,
+        make_room: bool,
+    ) -> Result<(), StoreError> {
+        self.check_disk(bytes_of(&unknown))?;
+        let cids = cids(&blocks);
+        let unheld: Vec<(Cid, u32)> = unknown.into_iter().collect();
+        let unnamed = unheld.iter().map(|(cid, _)| *cid).collect();
         let stored = match self.store.put(blocks).await {
             Ok(()) => {
                 self.in_journal(move |journal| Ok(journal.hold(&unheld)?))
@@ -137,75 +190,68 @@ impl Writer {
             Ok(bytes) => self.stored_bytes += bytes,
             Err(error) => {
                 // If the commit is on disk after all, it says garbage of what is gone.
-                self.remove_unnamed(unknown.into_iter().collect()).await;
+                self.remove_unnamed(unnamed).await;
                 return Err(error);
             }
         }
         for cid in cids {
             self.garbage_since.remove(&cid);
-            self.held.insert(cid);
+            self.held.insert(cid, make_room);
         }
         Ok(())
-    }
-
-    /// An older broadcast pushes nothing else out, and leaves the room in which the newest goes on.
-    async fn room_for(
-        &mut self,
-        needed_bytes: u64,
-        make_room: bool,
-        current: Option<BroadcastId>,
-    ) -> Result<(), StoreError> {
-        if make_room {
-            if self.check_limit(needed_bytes).is_err() {
-                let current = current.unwrap_or(BroadcastId(u64::MAX));
-                self.make_room(needed_bytes, current).await?;
-            }
-        } else {
-            let headroom = self.budgets.headroom_bytes();
-            self.check_limit(needed_bytes.saturating_add(headroom))?;
-            self.check_recordings(needed_bytes).await?;
-        }
-        self.check_disk(needed_bytes)
     }
 
     async fn adopt(
         &mut self,
         adoption: Arc<Adoption>,
         make_room: bool,
-    ) -> Result<Published, AdoptError> {
-        let mut staged = self.stage_adoption(&adoption).await?;
+    ) -> Result<BroadcastId, AdoptError> {
+        let (mut staged, mut id) = self.stage_adoption(&adoption).await?;
         if self.is_being_removed(&staged.blocks) {
             drop(staged);
             self.finish_removal().await?;
-            staged = self.stage_adoption(&adoption).await?;
+            (staged, id) = self.stage_adoption(&adoption).await?;
         }
-        if staged.new_bytes > 0 {
-            let needed = staged.new_bytes;
-            drop(staged);
-            self.room_for(needed, make_room, Some(adoption.broadcast))
-                .await?;
-            // What it shares with a broadcast deleted just now counts as new.
-            staged = self.stage_adoption(&adoption).await?;
-            self.check_limit(staged.new_bytes)?;
+        let needed = staged.new_bytes;
+        if needed > 0 {
+            if !make_room {
+                self.check_recordings(needed).await?;
+            } else if self.check_limit(needed).is_err() {
+                drop(staged);
+                self.make_room(needed, Some(id)).await?;
+                // What it shares with a broadcast deleted just now counts as new.
+                (staged, id) = self.stage_adoption(&adoption).await?;
+                self.check_limit(staged.new_bytes)?;
+            }
+            self.check_disk(staged.new_bytes)?;
         }
         let record = adoption.record.clone();
-        let settled = self.settle(adoption.broadcast, staged, move || record);
-        Ok(settled.await?)
+        self.settle(id, staged, move || record).await?;
+        if !matches!(adoption.place, Place::Of(_)) {
+            // The one before is a recording now, or this is one.
+            self.look_at_recordings().await;
+        }
+        Ok(id)
     }
 
     /// Of what a fetch has brought, what nothing has taken leaves again.
     async fn remove_brought(&mut self, mut brought: Vec<Cid>) {
         brought.retain(|cid| matches!(self.store.length(cid), Ok(None)));
-        self.remove_unnamed(brought).await;
+        if !brought.is_empty() {
+            self.remove_unnamed(brought).await;
+        }
     }
 
-    async fn stage_adoption(&self, adoption: &Arc<Adoption>) -> Result<Staged, AdoptError> {
+    async fn stage_adoption(
+        &self,
+        adoption: &Arc<Adoption>,
+    ) -> Result<(Staged, BroadcastId), AdoptError> {
         let (adoption, journal) = (adoption.clone(), self.journal.clone());
         let leaving = self.removal.iter().flat_map(|removal| &removal.cids);
         let leaving: HashSet<Cid> = leaving.copied().collect();
-        let store = self.store.clone();
+        let (store, most_pinned) = (self.store.clone(), self.budgets.pinned_bytes);
         let staged = crate::blocking(move || {
-            journal.stage_adoption(&adoption, &leaving, &|cid| store.length(cid))
+            journal.stage_adoption(&adoption, &leaving, most_pinned, &|cid| store.length(cid))
         });
         let staged = staged.await;
         if matches!(staged, Err(AdoptError::Store(StoreError::Journal(_)))) {
@@ -213,4 +259,12 @@ impl Writer {
         }
         staged
     }
+}
+
+fn cids(blocks: &[(Cid, Bytes)]) -> Vec<Cid> {
+    blocks.iter().map(|(cid, _)| *cid).collect()
+}
+
+fn bytes_of(lengths: &HashMap<Cid, u32>) -> u64 {
+    lengths.values().map(|length| u64::from(*length)).sum()
 }

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use cid::Cid;
 
 use super::{MOST_HEADROOM_BYTES, Writer};
+use crate::journal::Journal;
 use crate::{BroadcastId, StoreError};
 
 /// Bytes of blocks. The newest broadcast is on air, or was last: it is no recording until the next begins.
@@ -51,9 +52,14 @@ impl Writer {
         full(self.stored_bytes, needed_bytes, self.budgets.limit_bytes())
     }
 
-    /// Whether so much more of a recording fits.
+    /// Whether so much more of an earlier broadcast fits: it pushes nothing else out, and leaves the room in which the newest
+    /// goes on.
     pub(super) async fn check_recordings(&self, needed_bytes: u64) -> Result<(), StoreError> {
-        let recordings = self.recordings_bytes(HashSet::new()).await?;
+        self.check_limit(needed_bytes.saturating_add(self.budgets.headroom_bytes()))?;
+        // What is held for it is a recording already.
+        let held = self.held.iter().filter(|(_, newest)| **newest);
+        let unnamed = self.leaving().chain(held.map(|(cid, _)| *cid)).collect();
+        let recordings = self.recordings_bytes(unnamed).await?;
         full(recordings, needed_bytes, self.budgets.recordings_bytes)
     }
 
@@ -83,24 +89,30 @@ impl Writer {
 
     /// Sees whether recordings have to go.
     pub(super) async fn look_at_recordings(&mut self) {
-        // What a fetch has brought may be for the newest, and counts when it is named. Garbage goes by itself.
-        let removed = self.removal.iter().flat_map(|removal| &removal.cids);
-        let unnamed: HashSet<_> = removed
-            .chain(&self.held)
-            .chain(self.garbage_since.keys())
-            .copied()
-            .collect();
+        // What a fetch has brought may be for the newest, and counts when it is named.
+        let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
         match self.recordings_bytes(unnamed).await {
             Ok(bytes) => self.recordings_over = bytes > self.budgets.recordings_bytes,
             Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
         }
     }
 
+    /// Garbage goes by itself.
+    fn leaving(&self) -> impl Iterator<Item = Cid> {
+        let removed = self.removal.iter().flat_map(|removal| &removal.cids);
+        removed.chain(self.garbage_since.keys()).copied()
+    }
+
     /// Bytes of all but the newest broadcast and those of these blocks that nothing names.
     async fn recordings_bytes(&self, unnamed: HashSet<Cid>) -> Result<u64, StoreError> {
+        // On a box all of a broadcast is here.
+        let size = match self.signer.follows() {
+            true => Journal::size_here,
+            false => Journal::size,
+        };
         let others = self.in_journal(move |journal| {
             let newest = journal.broadcasts()?.pop();
-            let newest = newest.map_or(Ok(0), |newest| journal.size(newest.id))?;
+            let newest = newest.map_or(Ok(0), |newest| size(journal, newest.id))?;
             Ok(newest + journal.garbage_bytes(&unnamed)?)
         });
         Ok(self.stored_bytes.saturating_sub(others.await?))
