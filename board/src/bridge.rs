@@ -4,7 +4,7 @@
 //! Asked of `v4l2-ctl` (Debian's `v4l-utils`), the kernel developers' own program: a crate that speaks the EDID's ioctls and leaves
 //! no `unsafe` to us is not to be had. What it prints is read in English, and one that hangs with its bus is ended.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -107,11 +107,10 @@ pub fn incoming(device: &Path) -> Result<Timings, NoSignal> {
 ///
 /// # Errors
 /// Nothing comes in, or the device streams still with other timings.
-pub fn take(device: &Path) -> Result<Timings, String> {
-    let timings = incoming(device).map_err(|why| why.to_string())?;
+pub fn take(device: &Path) -> Result<(), String> {
     let said = v4l2_ctl(device, &["--set-dv-bt-timings", "query"], &[]);
     match said {
-        Some(Said { success: true, .. }) => Ok(timings),
+        Some(Said { success: true, .. }) => Ok(()),
         Some(said) => Err(text(&said.output).trim().to_owned()),
         None => Err(NoSignal::Silent.to_string()),
     }
@@ -158,8 +157,25 @@ fn text(output: &[u8]) -> String {
     String::from_utf8_lossy(output).into_owned()
 }
 
-/// Runs it; `None` where it is not installed or did not come back.
+/// Programs that were ended and are still there, by the device: in the kernel's hands they die when the bus lets go of them.
+static HANGING: Mutex<BTreeMap<PathBuf, Child>> = Mutex::new(BTreeMap::new());
+
+/// Whether one hangs with this device. A bus that hangs for hours must not fill the machine with them.
+fn hangs(device: &Path) -> bool {
+    let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+    let child = hanging.get_mut(device);
+    let hangs = child.is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+    if !hangs {
+        hanging.remove(device);
+    }
+    hangs
+}
+
+/// Runs it; `None` where it is not installed or did not come back, also the last time.
 fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
+    if hangs(device) {
+        return None;
+    }
     let child = Command::new("v4l2-ctl")
         .arg("-d")
         .arg(device)
@@ -169,7 +185,7 @@ fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
-    match child.and_then(|child| finish(child, input)) {
+    match child.and_then(|child| finish(device, child, input)) {
         Ok(said) => Some(said),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             static SAID: Once = Once::new();
@@ -188,7 +204,7 @@ fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
 }
 
 /// All output of a program that says little, within [`PATIENCE`].
-fn finish(mut child: Child, input: &[u8]) -> io::Result<Said> {
+fn finish(device: &Path, mut child: Child, input: &[u8]) -> io::Result<Said> {
     // Both fit into a pipe: an EDID has 256 bytes.
     let given = child.stdin.take().map(|mut stdin| stdin.write_all(input));
     let until = Instant::now() + PATIENCE;
@@ -197,8 +213,9 @@ fn finish(mut child: Child, input: &[u8]) -> io::Result<Said> {
             break status;
         }
         if Instant::now() > until {
-            // In the kernel's hands it dies when the bus lets go of it, and nobody waits for that.
             child.kill()?;
+            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
+            hanging.insert(device.into(), child);
             return Err(io::ErrorKind::TimedOut.into());
         }
         std::thread::sleep(Duration::from_millis(5));
@@ -256,6 +273,35 @@ mod tests {
         ] {
             assert_eq!(timings(text), Err(expected), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_that_hangs_holds_one_process() {
+        let device = Path::new("/dev/hangs");
+        let sleep = || {
+            let mut sleep = Command::new("sleep");
+            sleep.arg("1000").stdin(Stdio::piped()).spawn().unwrap()
+        };
+        // A sleep dies of being ended; what the kernel holds is like one that nobody has ended.
+        let error = finish(device, sleep(), b"").err().expect("it hangs");
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        HANGING
+            .lock()
+            .unwrap()
+            .entry(device.into())
+            .and_modify(|it| {
+                it.wait().expect("it was ended");
+                *it = sleep();
+            });
+        assert!(hangs(device));
+        assert_eq!(incoming(device), Err(NoSignal::Silent));
+        let mut hanging = HANGING.lock().unwrap();
+        let child = hanging.get_mut(device).expect("the same one");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(hanging);
+        assert!(!hangs(device));
+        assert!(!HANGING.lock().unwrap().contains_key(device));
     }
 
     #[test]

@@ -128,7 +128,7 @@ pub(crate) struct Appliance {
     /// Counts the requests to open one.
     openings: u64,
     mark: OnAirMark,
-    /// The last segment that viewers were told of is in memory only.
+    /// The last segment that viewers were told of is in memory only, or was when an earlier life ended.
     from_memory: bool,
     /// What the hold that is going on will do: it was begun on air.
     hold_ends: bool,
@@ -550,6 +550,7 @@ impl Appliance {
             Err(error) => {
                 tracing::error!(%error, "cannot open a broadcast: it goes on air from memory");
                 self.publication.keep_in_memory();
+                self.mark_memory(true);
                 self.step(BroadcastEvent::NotOpened(store_cause(&error)));
                 self.pump();
             }
@@ -562,7 +563,7 @@ impl Appliance {
         tokio::task::spawn_blocking(move || mark.clear());
     }
 
-    /// A segment is published, from memory or stored.
+    /// Segments are published from memory, or stored.
     fn mark_memory(&mut self, from_memory: bool) {
         if std::mem::replace(&mut self.from_memory, from_memory) != from_memory {
             let mark = self.mark.clone();
@@ -685,7 +686,6 @@ impl Appliance {
         self.publication.attach(beside);
         self.meta = serde_json::to_vec(&meta).expect("plain data");
         self.broadcasts += 1;
-        self.from_memory = false;
         self.open();
     }
 

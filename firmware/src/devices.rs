@@ -1,9 +1,9 @@
 //! The capture cards of this machine: the glue between `board`, which finds them, and `media`, which captures from them.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use board::bridge::{self, Bridges, Timings};
+use board::bridge::{self, Bridges, NoSignal, Timings};
 use board::cards::{self, Wanted};
 use board::mixer;
 use media::cards::{Bridge, Card, Cards, Revival};
@@ -30,8 +30,8 @@ pub(crate) struct Devices {
     height: u32,
     fps: u32,
     bridges: Bridges,
-    /// The bridge that was given the EDID.
-    told: Mutex<Option<PathBuf>>,
+    /// The bridge that was given the EDID, and whether it has it.
+    told: Mutex<Option<(PathBuf, Result<(), String>)>>,
 }
 
 impl Devices {
@@ -47,16 +47,36 @@ impl Devices {
 
     /// Tells the source what it may send, and takes what it sends.
     fn prepare(&self, device: &Path) -> Result<Bridge, String> {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.told().take().filter(|(bridge, _)| bridge == device);
+        let before = before.map(|(_, told)| told);
         // Once: a source begins anew whenever it is told.
-        if told.as_deref() != Some(device) {
-            if let Err(why) = bridge::tell(device, self.height, self.fps) {
-                // What it sends without being told may do as well.
-                tracing::warn!(device = %device.display(), %why, "the HDMI bridge takes no EDID");
-            }
-            *told = Some(device.into());
+        let told = match before {
+            Some(Ok(())) => Ok(()),
+            _ => bridge::tell(device, self.height, self.fps),
+        };
+        if let Err(why) = &told
+            && before.as_ref() != Some(&told)
+        {
+            // What it sends without being told may do as well.
+            tracing::warn!(device = %device.display(), %why, "the HDMI bridge takes no EDID");
         }
-        Ok(of(device, bridge::take(device)?))
+        *self.told() = Some((device.into(), told));
+        let timings = self.incoming(device).map_err(|why| why.to_string())?;
+        bridge::take(device)?;
+        Ok(of(device, timings))
+    }
+
+    fn told(&self) -> MutexGuard<'_, Option<(PathBuf, Result<(), String>)>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes in now. A bridge that does not answer may begin anew, and know nothing.
+    fn incoming(&self, device: &Path) -> Result<Timings, NoSignal> {
+        let found = bridge::incoming(device);
+        if let Err(silent @ NoSignal::Silent) = found {
+            *self.told() = Some((device.into(), Err(silent.to_string())));
+        }
+        found
     }
 }
 
@@ -92,7 +112,7 @@ impl Cards for Devices {
     fn changed(&self, card: &Card) -> Option<String> {
         let bridge = card.bridge.as_ref()?;
         let name = &card.name;
-        match bridge::incoming(&bridge.device) {
+        match self.incoming(&bridge.device) {
             Err(why) => Some(format!("{name}: {why}")),
             Ok(timings) if of(&bridge.device, timings) == *bridge => None,
             Ok(Timings { width, height, fps }) => Some(format!(

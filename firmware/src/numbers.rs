@@ -8,10 +8,11 @@ use stream::publication::Numbers;
 
 use crate::kept;
 
-/// Written by `fsck` where what it drops or makes again knew the last numbers.
+/// Written by `fsck` where what it drops or makes again knew the last numbers, and by a start after viewers were shown what was
+/// never stored.
 const FILE: &str = "numbers.json";
 
-/// What the last `fsck` has left; nothing where there was none.
+/// What was kept last; nothing where that was never needed.
 pub(crate) fn kept(data_dir: &Path) -> Numbers {
     let bytes = std::fs::read(data_dir.join(FILE)).ok();
     let numbers = bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok());

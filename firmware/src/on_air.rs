@@ -5,21 +5,25 @@
 //! by itself. Taking away needs no room on a full disk.
 //!
 //! The mark has another name while viewers are told of segments that are in memory only: the next life then knows that the
-//! journal's last number is not the last that they have seen. Renaming needs no room either; on a disk that is read-only or
-//! dead it cannot be done, and then numbers may come again after a power cut.
+//! journal's last number is not the last that they have seen. A stop leaves a third name of it, which says that and nothing
+//! else, and a broadcast that the store has not opened has only that. It stays until the numbers are durable. Renaming needs no
+//! room, nor does an empty file; on a disk that is read-only or dead neither can be done, and then numbers may come again after a
+//! restart.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use node::BroadcastId;
 
 const FILE: &str = "on-air";
 const FROM_MEMORY: &str = "on-air-from-memory";
+const NUMBERS_AHEAD: &str = "numbers-ahead";
 
 #[derive(Debug, Clone)]
 pub(crate) struct OnAirMark {
     file: PathBuf,
     from_memory: PathBuf,
+    numbers_ahead: PathBuf,
 }
 
 impl OnAirMark {
@@ -27,6 +31,7 @@ impl OnAirMark {
         OnAirMark {
             file: data_dir.join(FILE),
             from_memory: data_dir.join(FROM_MEMORY),
+            numbers_ahead: data_dir.join(NUMBERS_AHEAD),
         }
     }
 
@@ -39,39 +44,89 @@ impl OnAirMark {
         }
     }
 
+    /// Nobody wants to be on air. Which numbers viewers have seen stays true.
     pub(crate) fn clear(&self) {
-        for file in [&self.file, &self.from_memory] {
-            match std::fs::remove_file(file) {
-                Err(error) if error.kind() != ErrorKind::NotFound => {
-                    tracing::error!(%error, file = %file.display(), "cannot take the mark away; delete this file");
-                }
-                _ => {}
-            }
+        let cleared = remove(&self.file).and_then(|()| {
+            there(std::fs::rename(&self.from_memory, &self.numbers_ahead)).map(drop)
+        });
+        if let Err(error) = cleared {
+            tracing::error!(%error, file = %self.file.display(), "cannot take the mark away; delete this file");
         }
     }
 
-    /// Viewers are told of what is in memory only, or no longer.
+    /// Viewers are told of what is in memory only, or no longer: the journal knows a number behind all that they have seen.
     pub(crate) fn set_from_memory(&self, from_memory: bool) {
-        let (from, to) = match from_memory {
-            true => (&self.file, &self.from_memory),
-            false => (&self.from_memory, &self.file),
+        let set = match from_memory {
+            // Where there is no mark, the broadcast has been stopped, or was never opened.
+            true => match there(std::fs::rename(&self.file, &self.from_memory)) {
+                Ok(false) => std::fs::write(&self.numbers_ahead, ""),
+                renamed => renamed.map(drop),
+            },
+            false => there(std::fs::rename(&self.from_memory, &self.file))
+                .and_then(|_| remove(&self.numbers_ahead)),
         };
-        // Where there is none, the broadcast has been stopped, or was never opened.
-        if let Err(error) = std::fs::rename(from, to)
-            && error.kind() != ErrorKind::NotFound
-        {
-            tracing::warn!(%error, "cannot rename the mark; after a power cut numbers may come again");
+        if let Err(error) = set {
+            tracing::warn!(%error, "cannot rename the mark; after a restart numbers may come again");
         }
     }
 
-    /// Whether viewers were told of what was in memory only when the last life ended.
-    pub(crate) fn was_from_memory(&self) -> bool {
-        self.from_memory.exists()
+    /// Whether viewers were told of what was in memory only, since the journal's last number.
+    pub(crate) fn numbers_ahead(&self) -> bool {
+        self.from_memory.exists() || self.numbers_ahead.exists()
     }
 
     pub(crate) fn is(&self, broadcast: BroadcastId) -> bool {
         [&self.file, &self.from_memory].iter().any(|file| {
             std::fs::read_to_string(file).is_ok_and(|marked| marked == broadcast.to_string())
         })
+    }
+}
+
+/// Whether there was such a file.
+fn there(done: io::Result<()>) -> io::Result<bool> {
+    match done {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        done => done.map(|()| true),
+    }
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    there(std::fs::remove_file(file)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_takes_the_mark_and_leaves_what_is_known_of_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = OnAirMark::in_dir(dir.path());
+        let id = BroadcastId::from(7);
+        let check = |wanted: bool, ahead: bool| {
+            assert_eq!((mark.is(id), mark.numbers_ahead()), (wanted, ahead));
+        };
+        check(false, false);
+        mark.set(id);
+        check(true, false);
+        mark.set_from_memory(true);
+        check(true, true);
+        mark.set_from_memory(false);
+        check(true, false);
+        mark.set_from_memory(true);
+        mark.clear();
+        check(false, true);
+        // Of the next one a segment is stored.
+        mark.set(id);
+        check(true, true);
+        mark.set_from_memory(false);
+        check(true, false);
+        mark.clear();
+        check(false, false);
+        // Never opened.
+        mark.set_from_memory(true);
+        check(false, true);
+        mark.clear();
+        check(false, true);
     }
 }

@@ -31,6 +31,8 @@ struct Outsider {
     mirrors: BTreeMap<String, String>,
     /// By media sequence number: a segment's own block and its last leaf.
     segments: BTreeMap<u64, Vec<Cid>>,
+    /// The highest of these numbers that there was.
+    last: Option<u64>,
     questions: JoinSet<(Question, Result<(), String>)>,
     /// When somebody asked for the name's record over HTTP.
     record_asked: watch::Receiver<Option<Instant>>,
@@ -61,6 +63,7 @@ pub(crate) fn spawn(
         reach,
         mirrors: mirrors.into_iter().collect(),
         segments: BTreeMap::new(),
+        last: None,
         questions: JoinSet::new(),
         record_asked,
         outside: sender,
@@ -115,16 +118,18 @@ impl Outsider {
     }
 
     fn follow(&mut self, on_air: bool, newest: Option<(u64, std::sync::Arc<RecentFile>)>) {
-        let Some((number, segment)) = newest.filter(|_| on_air) else {
+        if !on_air {
             if !self.segments.is_empty() {
                 self.segments.clear();
                 self.reach.off_air();
             }
             return;
-        };
-        if self.segments.contains_key(&number) {
-            return;
         }
+        // While the store takes nothing, there is none that others can have, or it is one of the broadcast before.
+        let Some((number, segment)) = newest.filter(|(number, _)| Some(*number) > self.last) else {
+            return;
+        };
+        self.last = Some(number);
         let last =
             (segment.parts.last()).and_then(|part| Leaf::split(part.clone()).last().map(Leaf::cid));
         let mut blocks = vec![segment.cid];
@@ -217,5 +222,66 @@ fn words(error: ureq::Error) -> String {
         ureq::Error::TooManyRedirects => "redirects in circles".into(),
         ureq::Error::Io(_) | ureq::Error::ConnectionFailed => "cannot be reached".into(),
         other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use node::Budgets;
+    use stream::reach::Summary;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_the_store_takes_nothing_others_have_what_they_had() {
+        let dir = tempfile::tempdir().unwrap();
+        let (node, _) = Node::offline(dir.path(), Budgets::UNLIMITED, wall_now)
+            .await
+            .unwrap();
+        let mut it = Outsider {
+            node,
+            started: Instant::now(),
+            reach: Reach::new(&["http://gateway".into()], &[]),
+            mirrors: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            last: None,
+            questions: JoinSet::new(),
+            record_asked: watch::channel(None).1,
+            outside: watch::Sender::default(),
+        };
+        let stored = |number: u64| {
+            let parts = vec!["a part".into()];
+            let file = RecentFile {
+                path: format!("video/0000/{number}.m4s"),
+                cid: node::file_cid(&Leaf::split("a part".into())),
+                parts,
+            };
+            Some((number, Arc::new(file)))
+        };
+        // Whoever is asked has it. Returns what was asked for, and how many have something.
+        let ask = |it: &mut Outsider, second: u64| {
+            let now = Duration::from_secs(second);
+            let question = it.reach.next(now);
+            if let Some(question) = &question {
+                it.reach.answered(now, question, Ok(()));
+            }
+            let summary = it.reach.outside(now).summary;
+            let seen = summary.map(|Summary { seen, .. }| seen);
+            (question.map(|question| question.sequence), seen)
+        };
+        it.follow(true, stored(7));
+        assert_eq!(ask(&mut it, 0), (Some(7), Some(1)));
+        // What is stored has left the memory.
+        it.follow(true, None);
+        assert_eq!(ask(&mut it, 20), (Some(7), Some(1)));
+        it.follow(false, None);
+        assert_eq!(ask(&mut it, 40), (None, None));
+        // Another broadcast begins, from memory.
+        it.follow(true, stored(7));
+        assert_eq!(ask(&mut it, 60), (None, None));
+        it.follow(true, stored(9));
+        assert_eq!(ask(&mut it, 80), (Some(9), Some(1)));
     }
 }

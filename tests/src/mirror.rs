@@ -33,11 +33,21 @@ impl Mirror {
         Mirror::start_at(Ipv4Addr::LOCALHOST, dir, name, arguments)
     }
 
+    /// The same with more TOML.
+    pub fn start_with(toml: &str, dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
+        Mirror::spawn(Ipv4Addr::LOCALHOST, toml, dir, name, arguments)
+    }
+
     /// The same where viewers and peers reach it at `address`.
     pub fn start_at(address: Ipv4Addr, dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
+        Mirror::spawn(address, "", dir, name, arguments)
+    }
+
+    fn spawn(address: Ipv4Addr, toml: &str, dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
         std::fs::create_dir_all(dir).expect("the directory can be made");
         let config = dir.join("mirror.toml");
-        std::fs::write(&config, "[node]\nmdns = false\n").expect("the config can be written");
+        std::fs::write(&config, format!("[node]\nmdns = false\n{toml}"))
+            .expect("the config can be written");
         let log = dir.join("mirror.log");
         let stderr = (std::fs::OpenOptions::new().create(true).append(true))
             .open(&log)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::Signal;
@@ -28,6 +29,17 @@ fn multiaddress(address: SocketAddr, peer: &str) -> String {
 fn serves_what_is_listed(podium: &Podium, mirror: &Mirror) {
     let video = hls::live(podium, "video");
     mirror.wait_for_segment(video.media_sequence + video.segments.len() as u64 - 1);
+}
+
+/// The record of its name that a box has now.
+fn record(podium: &Podium) -> Vec<u8> {
+    let url = format!("{}/routing/v1/ipns/{}", podium.viewer, podium.name());
+    http::get(&url).body
+}
+
+fn recordings(mirror: &Mirror) -> Vec<Value> {
+    let list = http::get(&format!("{}/api/v1/recordings", mirror.operator)).json();
+    list.as_array().unwrap().clone()
 }
 
 /// Waits until box and mirror have the same root, which they are not sure to have at any moment of a broadcast.
@@ -230,11 +242,105 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
         assert_eq!(on(&all, path), 200, "{path}");
         assert_eq!(on(&window, path) == 200, kept, "{path}");
     }
-    window.signal(Signal::TERM);
-    assert_eq!(window.join(), Some(0));
-    let data = dir.path().join("window/data");
+    let end = |mirror: Mirror, data: &str| {
+        mirror.signal(Signal::TERM);
+        assert_eq!(mirror.join(), Some(0));
+        let data = dir.path().join(data).join("data");
+        let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
+        assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+    };
+    end(window, "window");
+
+    // All of what has ended is fetched, too.
+    drop(all);
+    let all = Mirror::start(&dir.path().join("window"), &name, &asks);
+    wait_for("all of it", || {
+        (all.public()["root_is_vod"] == true).then_some(())
+    });
+    same(&podium, &all, &last);
+    end(all, "window");
+}
+
+#[test]
+fn what_the_limit_has_deleted_is_not_fetched_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = podium.name();
+    let peer = podium.address("/tcp/");
+    let place = dir.path().join("mirror");
+    // Room for one of them.
+    let start = || {
+        let limit = "[store]\nrecordings_mib = 1\nlive_mib = 64\n";
+        Mirror::start_with(limit, &place, &name, &["--peer", &peer])
+    };
+    let mirror = start();
+    let mut roots = Vec::new();
+    for _ in 0..3 {
+        podium.go_live();
+        podium.wait_for_segments(3);
+        podium.stop();
+        roots.push(caught_up(&podium, &mirror));
+    }
+    podium.go_live();
+    let follows = |mirror: &Mirror| {
+        let live = hls::live(&podium, "video");
+        mirror.wait_for_segment(live.media_sequence + live.segments.len() as u64);
+    };
+    follows(&mirror);
+    let is_here = |mirror: &Mirror, root: &String| {
+        let mut stored = recordings(mirror).into_iter();
+        stored.any(|it| it["root"] == **root)
+    };
+    wait_for("the limit", || (!is_here(&mirror, &roots[1])).then_some(()));
+    assert!(!is_here(&mirror, &roots[0]));
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let mirror = start();
+    // It has looked for what it lacks meanwhile.
+    follows(&mirror);
+    follows(&mirror);
+    let log = std::fs::read_to_string(place.join("mirror.log")).unwrap();
+    assert!(!log.contains("catching up"), "{log}");
+    assert_eq!(mirror.status()["missing"], Value::Array(Vec::new()));
+}
+
+#[test]
+fn what_is_damaged_is_fetched_again_and_no_older_record_is_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let name = podium.name();
+    let place = dir.path().join("mirror");
+    let peer = podium.address("/tcp/");
+    let peer = ["--peer", peer.as_str()];
+    let mirror = Mirror::start(&place, &name, &peer);
+    podium.go_live();
+    mirror.wait_for_segment(1);
+    let old = record(&podium);
+    podium.stop();
+    let last = caught_up(&podium, &mirror);
+    let newest = mirror.status()["sequence"].clone();
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+
+    let shards = std::fs::read_dir(place.join("data/ipfs/blockstore")).unwrap();
+    let files = shards.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap());
+    let largest = files.max_by_key(|file| file.as_ref().unwrap().metadata().unwrap().len());
+    std::fs::remove_file(largest.unwrap().unwrap().path()).unwrap();
+    let data = place.join("data");
     let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
-    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+    assert_eq!(fsck.code, Some(1), "{}{}", fsck.stdout, fsck.stderr);
+
+    let impostor = impostor();
+    impostor.says(&old);
+    let alone = ["--no-pubsub", "--peer", &impostor.address];
+    let mirror = Mirror::start(&place, &name, &alone);
+    impostor.was_heard();
+    assert_eq!(mirror.status()["sequence"], newest);
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let mirror = Mirror::start(&place, &name, &peer);
+    caught_up(&podium, &mirror);
+    same(&podium, &mirror, &last);
 }
 
 #[test]
@@ -348,15 +454,42 @@ fn a_link_that_breaks_again_and_again_costs_nothing_but_time() {
 }
 
 /// Answers every request for a name's record with the same bytes, or that it has none.
-fn impostor() -> (String, Arc<Mutex<Vec<u8>>>) {
+struct Impostor {
+    address: String,
+    says: Arc<Mutex<Vec<u8>>>,
+    /// How often it was asked for the record.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Impostor {
+    fn says(&self, record: &[u8]) {
+        *self.says.lock().unwrap() = record.to_vec();
+    }
+
+    /// Waits until what it says was told: the next question comes after the answer to the one before was looked at.
+    fn was_heard(&self) {
+        let before = self.asked.load(Ordering::Relaxed);
+        wait_for("questions to the impostor", || {
+            (self.asked.load(Ordering::Relaxed) >= before + 2).then_some(())
+        });
+    }
+}
+
+fn impostor() -> Impostor {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let record: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let shared = record.clone();
+    let impostor = Impostor {
+        address: format!("http://{}", listener.local_addr().unwrap()),
+        says: Arc::default(),
+        asked: Arc::default(),
+    };
+    let (shared, asked) = (impostor.says.clone(), impostor.asked.clone());
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut request = [0; 4096];
-            let _ = stream.read(&mut request);
+            let read = stream.read(&mut request).unwrap_or(0);
+            if String::from_utf8_lossy(&request[..read]).contains("/routing/v1/ipns/") {
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
             let body = shared.lock().unwrap().clone();
             let status = if body.is_empty() {
                 "404 Not Found"
@@ -371,7 +504,7 @@ fn impostor() -> (String, Arc<Mutex<Vec<u8>>>) {
             let _ = stream.write_all(&body);
         }
     });
-    (address, record)
+    impostor
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -393,40 +526,39 @@ fn what_is_old_forged_or_goes_back_is_refused() {
     let podium = Podium::start(dir.path(), &Config::default());
     let name = podium.name();
     podium.go_live();
-    let record = |podium: &Podium| {
-        let name = podium.name();
-        http::get(&format!("{}/routing/v1/ipns/{name}", podium.viewer)).body
-    };
     let old = record(&podium);
-    let (impostor, says) = impostor();
-    *says.lock().unwrap() = old.clone();
+    let impostor = impostor();
+    impostor.says(&old);
     let (address, id) = tcp(&podium);
     let relay = Relay::to(address);
     let through = multiaddress(relay.address(), &id);
     let mirror = Mirror::start(
         &dir.path().join("mirror"),
         &name,
-        &["--peer", &through, "--peer", &impostor],
+        &["--peer", &through, "--peer", &impostor.address],
     );
     mirror.wait_for_segment(2);
     podium.signal(Signal::KILL);
     podium.join();
-    let refused = |why: &str| {
+    let refused = |what: &str, why: &str| {
         wait_for(&format!("a refusal: {why}"), || {
-            let refusal = mirror.status()["refusal"].as_str()?.to_owned();
+            let refusal = mirror.status()[what].as_str()?.to_owned();
             refusal.contains(why).then_some(())
         });
     };
     settled(&mirror);
     let served = mirror.status()["root"].clone();
-    // Nobody tells any more, so the impostor is asked.
-    refused("is older than");
+    // Nobody tells any more, so the impostor is asked. Mirrors that are behind say such records, too.
+    impostor.was_heard();
+    assert_eq!(mirror.status()["root"], served);
+    assert_eq!(mirror.status()["refused_records"], 0);
     let mut forged = old.clone();
     let middle = forged.len() / 2;
     forged[middle] ^= 1;
-    *says.lock().unwrap() = forged;
-    refused("a record: ");
-    says.lock().unwrap().clear();
+    impostor.says(&forged);
+    refused("record_refusal", "it is not a record of this name");
+    assert_eq!(mirror.status()["refused"], 0);
+    impostor.says(&[]);
     assert_eq!(mirror.status()["root"], served);
 
     // The box's card is restored from a copy: its records are genuine and newer, and what they name goes back.
@@ -446,7 +578,7 @@ fn what_is_old_forged_or_goes_back_is_refused() {
     let podium = Podium::start(dir.path(), &Config::default());
     relay.mend(tcp(&podium).0);
     // At first its last segment is an older one. Further on its numbers come again, and other segments behind them.
-    refused("was published with other bytes");
+    refused("refusal", "was published with other bytes");
     assert_eq!(last_segment(&mirror), served);
     same_live_alone(&mirror);
     // Another broadcast is followed again.

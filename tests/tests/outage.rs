@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use m3u8_rs::MediaPlaylist;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::disk::Disk;
@@ -132,6 +133,59 @@ fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
     check_fsck(podium, dir.path());
 }
 
+/// Viewers were told that the segments and init segments of an earlier broadcast never change: this one has others.
+fn check_behind(podium: &Podium, earlier: &MediaPlaylist) {
+    let run = |playlist: &MediaPlaylist| {
+        let maps = playlist.segments.iter().filter_map(|it| it.map.as_ref());
+        let runs = maps.map(|map| {
+            let name = map.uri.rsplit("init-").next().unwrap();
+            name.strip_suffix(".mp4").unwrap().parse::<u64>().unwrap()
+        });
+        runs.max().expect("an init segment")
+    };
+    let now = hls::live(podium, "video");
+    let next = earlier.media_sequence + earlier.segments.len() as u64;
+    assert!(now.media_sequence >= next, "{now:?} after {earlier:?}");
+    assert!(run(&now) > run(earlier), "{now:?} after {earlier:?}");
+}
+
+#[test]
+fn numbers_that_were_shown_from_memory_do_not_come_again_after_a_stop_and_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::in_memory(dir.path()) else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &config());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    disk.fill();
+    wait_for_outage(&podium, "disk full");
+    let before = podium.status()["segments"].as_u64().unwrap();
+    podium.wait_for_segments(before + 3);
+    podium.stop();
+    let ended = hls::live(&podium, "video");
+    assert!(ended.end_list);
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0), "it could be closed");
+
+    disk.remount("size=200m");
+    let podium = Podium::start(dir.path(), &config());
+    assert_eq!(podium.state(), "idle");
+    podium.go_live();
+    check_behind(&podium, &ended);
+    let next = hls::live(&podium, "video");
+    podium.stop();
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    // What is known of numbers is on the disk: nothing leaps any more.
+    let podium = Podium::start(dir.path(), &config());
+    podium.go_live();
+    let first = hls::live(&podium, "video").media_sequence;
+    assert!(first < next.media_sequence + 100, "{first} after {next:?}");
+    podium.stop();
+    check_fsck(podium, dir.path());
+}
+
 /// Ends the box and looks at what it leaves.
 fn check_fsck(podium: Podium, dir: &Path) {
     podium.signal(Signal::TERM);
@@ -157,13 +211,24 @@ fn a_broadcast_begins_on_a_full_disk_and_is_recorded_once_there_is_room() {
     hls::check_segments(&origin, &hls::live(&podium, "video"), FRAME);
     // What has never been in the store ends for its viewers, too.
     podium.stop();
-    let ended = hls::live(&podium, "video");
+    let mut ended = hls::live(&podium, "video");
     assert!(ended.end_list);
     hls::check_segments(&origin, &ended, FRAME);
 
+    // Nor do its numbers come again, in this life or the next.
     podium.go_live();
+    check_behind(&podium, &ended);
+    podium.wait_for_segments(2);
+    podium.stop();
+    ended = hls::live(&podium, "video");
+    podium.signal(Signal::KILL);
+    podium.join();
+    disk.remount("size=200m");
+    let podium = Podium::start(dir.path(), &config());
+    disk.fill();
+    podium.go_live();
+    check_behind(&podium, &ended);
     let next = hls::live(&podium, "video").media_sequence;
-    assert!(next >= ended.media_sequence + ended.segments.len() as u64);
     wait_for_outage(&podium, "disk full");
     disk.remount("size=200m");
     wait_for("a recording", || (stored(&podium) >= 3).then_some(()));

@@ -14,6 +14,7 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use node_host::HostError;
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
 use crate::journal::adopt::{AdoptedFile, Adoption, Entry, Place};
 use crate::names::{Clock, Name, NameRecord, RecordError, Signer};
@@ -120,13 +121,12 @@ impl Node {
         Node::open_as(config, Some(Following { name, heard })).await
     }
 
-    /// Dials a peer at an address that ends in `/p2p/<peer id>`, and again whenever it is gone.
-    pub fn keep_peer(&self, address: String) -> Result<(), HostError> {
+    /// Dials a peer at an address that ends in `/p2p/<peer id>`, and again whenever it is gone, until that is aborted. Nothing where
+    /// there is no network.
+    pub fn keep_peer(&self, address: String) -> Result<Option<AbortHandle>, HostError> {
         let peer = Peer::parse(address)?;
-        if let Some(host) = &self.shared.host {
-            tokio::spawn(peer.keep(host.clone()));
-        }
-        Ok(())
+        let host = self.shared.host.clone();
+        Ok(host.map(|host| tokio::spawn(peer.keep(host)).abort_handle()))
     }
 
     /// The records of the channel's name that the DHT has.

@@ -1,6 +1,6 @@
 //! Taking up what the last life of the process left: a broadcast that was cut off is continued or closed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 use cid::Cid;
@@ -129,6 +129,20 @@ impl Appliance {
         }
         first = first.max(numbers::kept(&self.config.data_dir));
         self.publication.raise_numbers(first);
+        if self.mark.numbers_ahead() {
+            // What goes on has leapt, and leaps again in the next life unless a segment is stored.
+            let goes_on = self.broadcast.active();
+            if !goes_on {
+                let past = self.past(&self.publication, self.since);
+                self.publication.raise_numbers(past);
+            }
+            match numbers::keep(&self.config.data_dir, self.publication.numbers()) {
+                Ok(()) if goes_on => {}
+                Ok(()) => self.mark.set_from_memory(false),
+                Err(error) => tracing::warn!(%error, "the next start leaps over numbers again"),
+            }
+        }
+        self.from_memory = self.mark.numbers_ahead();
     }
 
     async fn recover_one(
@@ -152,12 +166,9 @@ impl Appliance {
         let mut beside = web::player();
         beside.extend(self.describe(&meta, root, closed_before).await);
         publication.attach(beside);
-        if newest && !finished && self.mark.was_from_memory() {
-            let past = self.past(&meta, publication.rows().last());
-            match resume {
-                true => publication.leap(past),
-                false => publication.raise_numbers(past),
-            }
+        let since = meta.started_ms.map(from_unix_ms);
+        if resume && self.mark.numbers_ahead() {
+            publication.leap(self.past(&publication, since));
         }
         let mut closed = Ok(());
         if !finished && !resume {
@@ -178,7 +189,7 @@ impl Appliance {
                 .filter_map(|row| Some(row.durations.first()?.duration()))
                 .sum();
             self.publication = publication;
-            self.since = meta.started_ms.map(from_unix_ms);
+            self.since = since;
             if resume {
                 tracing::info!(%id, "going on with the broadcast that was cut off");
                 self.id = Some(id);
@@ -229,16 +240,18 @@ impl Appliance {
         Ok((meta, rows))
     }
 
-    /// Numbers behind all that viewers can have been told of from memory since the last row: nobody has counted them.
-    fn past(&self, meta: &Meta, last: Option<&Row>) -> Numbers {
-        let since = last.map_or(meta.started_ms, |row| row.program_date_time_ms);
-        let elapsed = (since.map(from_unix_ms).zip(wall_now()))
-            .and_then(|(since, now)| now.duration_since(since).ok());
+    /// Numbers behind all that viewers can have been told of from memory since the last row of the newest broadcast, which began
+    /// `since`: nobody has counted them.
+    fn past(&self, publication: &Publication, since: Option<SystemTime>) -> Numbers {
+        let last = publication.rows().last();
+        let since = last.map_or(since, |row| row.program_date_time_ms.map(from_unix_ms));
+        let elapsed =
+            (since.zip(wall_now())).and_then(|(since, now)| now.duration_since(since).ok());
         let segment = self.config.hls.segment();
         // Runs end with short segments, and may be many.
         let most = 2 * elapsed.unwrap_or(A_DAY).as_millis() / segment.as_millis().max(1);
         let most = most as u64 + publication::MAX_WAITING as u64;
-        let next = last.map_or(meta.first, Numbers::after);
+        let next = (publication.numbers()).max(numbers::kept(&self.config.data_dir));
         Numbers {
             media_sequence: next.media_sequence + most,
             run: next.run + most,

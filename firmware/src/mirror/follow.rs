@@ -1,18 +1,19 @@
 //! The mirror's loop: what is told, asked and fetched comes in as events, [`Follower`] decides, and viewers see what is durable.
 
-use std::collections::{BTreeSet, HashSet};
-use std::path::PathBuf;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use cid::Cid;
 use node::{Heard, Name, NameRecord, Node, Place};
 use serde::{Deserialize, Serialize};
-use stream::follower::{Action, Event, Follower, Source, Sources, Told};
+use stream::follower::{Action, Event, Follower, Refusal, Source, Told};
 use stream::low_latency::Edge;
 use stream::media::Rendition;
+use stream::mirrored::Description;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::Keep;
@@ -20,7 +21,7 @@ use super::ask::{self, Answer};
 use super::take::{self, Job, TakeError, Taken};
 use crate::appliance::{from_unix_ms, wall_now};
 use crate::config::Config;
-use crate::kept;
+use crate::kept::Kept;
 use crate::live::{Live, LivePlaylist, LiveText, Mirroring, Public};
 
 /// How often deadlines are looked at.
@@ -32,6 +33,8 @@ const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Answers of jobs that may wait: a fetch of the newest, one of an earlier, and one for each that is asked.
 const DONE: usize = 16;
+/// Addresses that are dialled because somebody named them; beyond that the oldest are given up.
+const MOST_DIALLED: usize = 16;
 /// Which earlier broadcasts need not be fetched again, although they were deleted here.
 const SETTLED_FILE: &str = "mirror.json";
 const MOST_SETTLED: usize = 1000;
@@ -67,17 +70,24 @@ pub(super) struct Status {
     /// An earlier broadcast that is being fetched.
     catching_up: Option<String>,
     missing: Vec<String>,
+    /// What was refused of content.
     refused: u64,
     refusal: Option<String>,
+    /// Records, but for older ones: every mirror that is behind tells those.
+    refused_records: u64,
+    record_refusal: Option<String>,
     failure: Option<String>,
     stored_bytes: u64,
     limit_bytes: u64,
 }
 
 /// What [`SETTLED_FILE`] says.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Settled {
     roots: Vec<String>,
+    /// What the store was kept by.
+    #[serde(default)]
+    keep: Option<Keep>,
 }
 
 /// Earlier broadcasts: those that were published while the mirror was away.
@@ -98,17 +108,20 @@ pub(super) struct Mirror {
     keep: Keep,
     http: Arc<[String]>,
     asking: HashSet<usize>,
-    dialled: BTreeSet<String>,
-    settled_file: PathBuf,
+    /// The newest last.
+    dialled: VecDeque<(String, AbortHandle)>,
+    keeper: Kept<Settled>,
     follower: Follower,
     /// Records that the follower knows, with their bytes.
     records: Vec<NameRecord>,
     shown: Option<Taken>,
     trusted: Option<node::BroadcastId>,
     earlier: Earlier,
-    /// What was refused of content, and what does not come.
+    /// What was refused of content and of records, and what does not come.
     refused: u64,
     refusal: Option<String>,
+    refused_records: u64,
+    record_refusal: Option<String>,
     failure: Option<String>,
     latency: Option<Duration>,
     live: watch::Sender<Live>,
@@ -127,16 +140,12 @@ impl Mirror {
     ) -> Result<(Mirror, watch::Receiver<Status>)> {
         let record = node.record().borrow().clone();
         let served = record.as_ref().map(told);
-        let sources = Sources {
-            http: !http.is_empty(),
-            dht: true,
-        };
         let settled_file = config.data_dir.join(SETTLED_FILE);
         let settled = std::fs::read(&settled_file).ok();
         let settled = settled.and_then(|text| serde_json::from_slice(&text).ok());
         let mut mirror = Mirror {
             name: node.channel(),
-            follower: Follower::new(Instant::now(), sources, served),
+            follower: Follower::new(Instant::now(), !http.is_empty(), served),
             records: record.iter().cloned().collect(),
             earlier: Earlier {
                 settled: settled.unwrap_or_default(),
@@ -146,12 +155,17 @@ impl Mirror {
             keep,
             http: http.into(),
             asking: HashSet::new(),
-            dialled: BTreeSet::new(),
-            settled_file,
+            dialled: VecDeque::new(),
+            keeper: Kept::at(
+                settled_file,
+                "after a restart earlier broadcasts may be fetched once more",
+            ),
             shown: None,
             trusted: None,
             refused: 0,
             refusal: None,
+            refused_records: 0,
+            record_refusal: None,
             failure: None,
             latency: None,
             live,
@@ -159,36 +173,47 @@ impl Mirror {
             done: mpsc::channel(DONE),
         };
         if let Some(record) = record {
-            mirror.take_up(record).await?;
+            mirror.take_up(&record).await?;
         }
         mirror.show();
         let status = mirror.status.subscribe();
         Ok((mirror, status))
     }
 
-    async fn take_up(&mut self, record: NameRecord) -> Result<()> {
+    async fn take_up(&mut self, record: &NameRecord) -> Result<()> {
         let stored = self.node.broadcasts().await?;
         let open =
             |it: &&node::Stored| !it.finished && it.root.is_some() && it.root != Some(record.root);
         if stored.iter().any(|it| open(&it)) {
             // What was cut off, or has lost blocks, is fetched again.
-            self.earlier.settled = Settled::default();
+            self.earlier.settled.roots.clear();
         }
         let found = stored.iter().find(|it| it.root == Some(record.root));
-        let Some(found) = found else {
-            tracing::warn!("what was served last is damaged: it is fetched again");
-            let sources = Sources {
-                http: !self.http.is_empty(),
-                dht: true,
-            };
-            self.follower = Follower::new(Instant::now(), sources, None);
-            return Ok(());
+        let read = match found {
+            Some(found) => take::read_stored(&self.node, found.id, record.root).await,
+            None => Err(anyhow!("there is another root in its place")),
         };
-        match take::read_stored(&self.node, found.id, record.root).await {
+        match read {
             Ok(taken) => self.shown = Some(taken),
-            Err(error) => tracing::warn!(%error, "what was served last cannot be read"),
+            Err(error) => {
+                tracing::warn!(%error, "what was served last is damaged: it is fetched again");
+                self.fetch_again(record);
+            }
+        }
+        let before = self.earlier.settled.keep;
+        if before.is_some_and(|before| before != self.keep) {
+            // What it has of the newest is too little or too much now.
+            self.fetch_again(record);
+            self.earlier.settled.roots.clear();
+            if let Some(shown) = self.shown.as_ref().filter(|_| self.keep == Keep::Window) {
+                self.delete_all_but(shown.id).await;
+            }
         }
         Ok(())
+    }
+
+    fn fetch_again(&mut self, record: &NameRecord) {
+        self.follower = Follower::lost(Instant::now(), !self.http.is_empty(), told(record));
     }
 
     /// Until shut down.
@@ -200,27 +225,31 @@ impl Mirror {
     ) {
         let mut stats = self.node.stats();
         stats.mark_changed();
+        self.earlier.settled.keep = Some(self.keep);
+        self.keep_settled();
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => break,
                 Some(done) = self.done.1.recv() => self.done(done).await,
-                Some(told) = heard.recv() => if listens {
-                    self.told(Source::PubSub, told).await;
-                },
-                Ok(()) = stats.changed() => {
-                    let connected = stats.borrow_and_update().peers > 0;
-                    self.step(Event::Connected(connected)).await;
-                }
+                // Before what others can send as fast as they like.
                 _ = ticks.tick() => {
                     self.step(Event::Tick).await;
                     self.catch_up().await;
                 }
+                Ok(()) = stats.changed() => {
+                    let connected = stats.borrow_and_update().peers > 0;
+                    self.step(Event::Connected(connected)).await;
+                }
+                Some(told) = heard.recv() => if listens {
+                    self.told(Source::PubSub, told).await;
+                },
             }
             self.show();
         }
+        self.keeper.shutdown().await;
     }
 
     async fn told(&mut self, source: Source, heard: Heard) {
@@ -237,7 +266,7 @@ impl Mirror {
                 self.step(event).await;
                 self.forget_records();
             }
-            Err(error) => self.refuse(format!("a record: {error}")),
+            Err(error) => self.refuse_record(error.to_string()),
         }
     }
 
@@ -256,13 +285,23 @@ impl Mirror {
         self.refusal = Some(why);
     }
 
+    /// Anybody can send any number of them, so it is no warning.
+    fn refuse_record(&mut self, why: String) {
+        tracing::debug!(%why, "a record is refused");
+        self.refused_records += 1;
+        self.record_refusal = Some(why);
+    }
+
     async fn step(&mut self, event: Event) {
         let refused = self.follower.refusals().0;
         let actions = self.follower.step(Instant::now(), wall_now(), event);
         if let (count, Some(why)) = self.follower.refusals()
             && count > refused
         {
-            self.refuse(why.to_string());
+            match why {
+                Refusal::Older { .. } => tracing::debug!(%why, "a record"),
+                _ => self.refuse_record(why.to_string()),
+            }
         }
         for action in actions {
             match action {
@@ -336,22 +375,39 @@ impl Mirror {
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
                 let Some(answer) = answer else { return };
-                for address in answer.peers {
-                    if self.dialled.insert(address.clone())
-                        && let Err(error) = self.node.keep_peer(address)
-                    {
-                        tracing::debug!(%error, "an address of a peer");
-                    }
-                }
                 self.step(Event::Answered).await;
                 if let Some(record) = answer.record {
+                    let said = record.as_ref().ok().map(told);
                     self.told(Source::Http, record).await;
+                    // Who names an older one has nothing that is wanted.
+                    if said.is_some() && said.as_ref() == self.follower.newest() {
+                        self.dial(answer.peers);
+                    }
                 }
             }
             Done::AskedDht(found) => {
                 for record in found {
                     self.told(Source::Dht, record).await;
                 }
+            }
+        }
+    }
+
+    /// Dials the node behind an answer, and others that it names.
+    fn dial(&mut self, peers: Vec<String>) {
+        for address in peers.into_iter().take(MOST_DIALLED) {
+            if self.dialled.iter().any(|(known, _)| *known == address) {
+                continue;
+            }
+            match self.node.keep_peer(address.clone()) {
+                Ok(Some(dialling)) => self.dialled.push_back((address, dialling)),
+                Ok(None) => {}
+                Err(error) => tracing::debug!(%error, "an address of a peer"),
+            }
+            if self.dialled.len() > MOST_DIALLED
+                && let Some((_, oldest)) = self.dialled.pop_front()
+            {
+                oldest.abort();
             }
         }
     }
@@ -365,6 +421,9 @@ impl Mirror {
                 if began {
                     self.earlier.done = false;
                     self.earlier.missing.clear();
+                    if let Some(before) = self.shown.as_ref().filter(|_| self.keep == Keep::All) {
+                        self.settle(before.root.to_string());
+                    }
                 }
                 let video = taken.playlists.get(&Rendition::Video);
                 let date = video.and_then(|video| video.last_date.as_deref());
@@ -416,9 +475,17 @@ impl Mirror {
         {
             return;
         }
-        let Some((root, next)) = self.missed().await else {
-            self.earlier.done = self.shown.is_some();
-            return;
+        let (root, next) = match self.missed().await {
+            Ok(Some(missed)) => missed,
+            Ok(None) => {
+                self.earlier.done = self.shown.is_some();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell which earlier broadcasts are here");
+                self.earlier.not_before = Some(Instant::now() + TRY_AGAIN);
+                return;
+            }
         };
         tracing::info!(%root, "catching up with an earlier broadcast");
         self.earlier.under_way = Some(root);
@@ -436,27 +503,47 @@ impl Mirror {
         });
     }
 
-    /// The nearest broadcast before the one that is shown that is not here, and the one that names it.
-    async fn missed(&self) -> Option<(Cid, node::BroadcastId)> {
-        let stored = self.node.broadcasts().await.ok()?;
-        let shown = self.shown.as_ref()?;
+    /// The nearest broadcast before the one that is shown that is not here, and the one that names it. Those that are here are
+    /// settled: what the limit deletes is not fetched again.
+    async fn missed(&mut self) -> Result<Option<(Cid, node::BroadcastId)>> {
+        let stored = self.node.broadcasts().await?;
+        let Some(shown) = &self.shown else {
+            return Ok(None);
+        };
         let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
         // Each is named by one that is here, so a circle would be seen.
         for _ in 0..=stored.len() {
-            let root = previous?;
-            if self.earlier.missing.contains(&root) {
-                return None;
-            }
-            let cid: Cid = root.parse().ok()?;
+            let Some(root) = previous.take_if(|root| !self.earlier.missing.contains(root)) else {
+                break;
+            };
+            let Ok(cid) = root.parse::<Cid>() else { break };
             let Some(found) = stored.iter().find(|it| it.root == Some(cid)) else {
                 let settled = self.earlier.settled.roots.contains(&root);
-                return (!settled).then_some((cid, next));
+                return Ok((!settled).then_some((cid, next)));
             };
-            let description: stream::mirrored::Description =
-                serde_json::from_slice(&found.meta).ok()?;
+            self.settle(root);
+            let Ok(description) = serde_json::from_slice::<Description>(&found.meta) else {
+                break;
+            };
             (next, previous) = (found.id, description.previous);
         }
-        None
+        Ok(None)
+    }
+
+    /// It has been here, and need not be fetched again.
+    fn settle(&mut self, root: String) {
+        let roots = &mut self.earlier.settled.roots;
+        if roots.contains(&root) {
+            return;
+        }
+        roots.push(root);
+        let surplus = roots.len().saturating_sub(MOST_SETTLED);
+        roots.drain(..surplus);
+        self.keep_settled();
+    }
+
+    fn keep_settled(&self) {
+        self.keeper.keep(Some(self.earlier.settled.clone()));
     }
 
     fn earlier(&mut self, root: Cid, result: Result<Taken, TakeError>) {
@@ -468,12 +555,7 @@ impl Mirror {
             Ok(taken) => {
                 tracing::info!(%root, name = taken.description.name, "caught up");
                 earlier.tries = 0;
-                earlier.settled.roots.push(text);
-                let surplus = earlier.settled.roots.len().saturating_sub(MOST_SETTLED);
-                earlier.settled.roots.drain(..surplus);
-                if let Err(error) = kept::store(&self.settled_file, Some(&earlier.settled)) {
-                    tracing::warn!(%error, "after a restart this broadcast may be fetched once more");
-                }
+                self.settle(text);
                 return;
             }
             Err(TakeError::Failed(why)) => {
@@ -545,7 +627,7 @@ impl Mirror {
                 .map(|it| it.as_millis() as u64),
             ipns: self.name.to_string(),
             root: root.clone(),
-            root_is_vod: shown.is_some() && ended && self.keep == Keep::All,
+            root_is_vod: ended && self.keep == Keep::All && self.follower.served().is_some(),
             signal: None,
             mirror: Some(Mirroring {
                 of: self.name.to_string(),
@@ -587,6 +669,8 @@ impl Mirror {
             missing: self.earlier.missing.clone(),
             refused: self.refused,
             refusal: self.refusal.clone(),
+            refused_records: self.refused_records,
+            record_refusal: self.record_refusal.clone(),
             failure: self.failure.clone(),
             stored_bytes: stats.stored_bytes,
             limit_bytes: stats.limit_bytes,

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use node::{Name, Node};
+use serde::{Deserialize, Serialize};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,8 @@ pub(crate) struct Arguments {
     no_pubsub: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Keep {
     Window,
     All,

@@ -400,6 +400,11 @@ impl Broadcast {
                 self.opened = Opened::No;
                 (State::Idle, vec![])
             }
+            // The store has come to itself after it was given up.
+            (State::Idle, Event::Finished) => {
+                self.unclosed = false;
+                return vec![];
+            }
             // Nothing was opened, so nothing is to be closed.
             (
                 State::Stopping {

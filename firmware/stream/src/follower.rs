@@ -103,16 +103,9 @@ pub enum Action {
     AskDht,
 }
 
-/// Whom there is to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sources {
-    pub http: bool,
-    pub dht: bool,
-}
-
 #[derive(Debug)]
 pub struct Follower {
-    sources: Sources,
+    asks_http: bool,
     started: Instant,
     served: Option<Told>,
     /// Of all that was believed.
@@ -124,6 +117,8 @@ pub struct Follower {
     retry_at: Option<Instant>,
     /// Since when something newer than what is served is known.
     behind_since: Option<Instant>,
+    /// Since when something newer than what is under way is known.
+    newer_since: Option<Instant>,
     /// The last new record.
     new_at: Option<Instant>,
     pubsub_at: Option<Instant>,
@@ -137,10 +132,10 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// `served` is what was served last, in an earlier life.
-    pub fn new(now: Instant, sources: Sources, served: Option<Told>) -> Follower {
+    /// `asks_http` where there is somebody to ask over HTTP; `served` is what was served last, in an earlier life.
+    pub fn new(now: Instant, asks_http: bool, served: Option<Told>) -> Follower {
         Follower {
-            sources,
+            asks_http,
             started: now,
             newest: served.clone(),
             served,
@@ -149,6 +144,7 @@ impl Follower {
             failures: 0,
             retry_at: None,
             behind_since: None,
+            newer_since: None,
             new_at: None,
             pubsub_at: None,
             heard_at: None,
@@ -160,17 +156,28 @@ impl Follower {
         }
     }
 
+    /// What was served last is not all there, and is fetched again. Nothing older is believed all the same.
+    pub fn lost(now: Instant, asks_http: bool, newest: Told) -> Follower {
+        Follower {
+            newest: Some(newest),
+            behind_since: Some(now),
+            retry_at: Some(now),
+            ..Follower::new(now, asks_http, None)
+        }
+    }
+
     /// `wall` is the wall time, or nothing while the clock cannot be believed: then no record is taken for expired.
     pub fn step(&mut self, now: Instant, wall: Option<SystemTime>, event: Event) -> Vec<Action> {
         match event {
             Event::Told(source, told) => self.told(now, wall, source, told),
             Event::Fetched => {
                 self.served = self.under_way.take();
-                self.settled(now)
+                self.behind_since = self.newer_since;
+                self.settled()
             }
             Event::Refused => {
                 self.bad = self.under_way.take().map(|told| told.sequence);
-                self.settled(now)
+                self.settled()
             }
             Event::Failed => {
                 let Some(failed) = self.under_way.take() else {
@@ -230,9 +237,6 @@ impl Follower {
             return Vec::new();
         }
         self.heard_at = Some(now);
-        if source == Source::PubSub {
-            self.pubsub_at = Some(now);
-        }
         if newest.is_some_and(|newest| newest.sequence == sequence) {
             // Told again, by somebody who may have it.
             return match source {
@@ -241,6 +245,10 @@ impl Follower {
             };
         }
         self.new_at = Some(now);
+        if source == Source::PubSub {
+            // Not for one that is known: anybody can play that again.
+            self.pubsub_at = Some(now);
+        }
         self.newest = Some(told.clone());
         if self.under_way.is_none()
             && let Some(served) = &mut self.served
@@ -253,20 +261,16 @@ impl Follower {
         }
         self.behind_since.get_or_insert(now);
         self.failures = 0;
-        match self.under_way {
-            Some(_) => Vec::new(),
-            None => self.fetch(),
+        if self.under_way.is_some() {
+            self.newer_since.get_or_insert(now);
+            return Vec::new();
         }
+        self.fetch()
     }
 
     /// A fetch is over and need not be repeated.
-    fn settled(&mut self, now: Instant) -> Vec<Action> {
+    fn settled(&mut self) -> Vec<Action> {
         self.failures = 0;
-        if self.owed().is_none() {
-            self.behind_since = None;
-            return Vec::new();
-        }
-        self.behind_since = Some(now);
         self.fetch()
     }
 
@@ -280,6 +284,7 @@ impl Follower {
 
     fn fetch(&mut self) -> Vec<Action> {
         self.retry_at = None;
+        self.newer_since = None;
         self.under_way = self.owed().cloned();
         self.under_way.iter().cloned().map(Action::Fetch).collect()
     }
@@ -298,13 +303,13 @@ impl Follower {
         };
         let since = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at));
         let silent = since(self.pubsub_at).is_none_or(|it| it >= SILENCE);
-        if self.sources.http && silent && self.ask_http_at <= now {
+        if self.asks_http && silent && self.ask_http_at <= now {
             let idle = since(self.new_at.or(Some(self.started))).is_some_and(|it| it >= IDLE);
             self.ask_http_at = now + if idle { ASK_IDLE_EVERY } else { ASK_EVERY };
             actions.push(Action::AskHttp);
         }
         let nothing = since(self.heard_at).is_none_or(|it| it >= DHT_EVERY);
-        if self.sources.dht && nothing && self.connected && self.ask_dht_at <= now {
+        if nothing && self.connected && self.ask_dht_at <= now {
             self.ask_dht_at = now + DHT_EVERY;
             actions.push(Action::AskDht);
         }
@@ -354,6 +359,7 @@ impl Follower {
         let sequence = |told: &Option<Told>| told.as_ref().map(|told| told.sequence);
         let newest = sequence(&self.newest);
         assert!(sequence(&self.served) <= newest && sequence(&self.under_way) <= newest);
+        assert_eq!(self.behind_since.is_some(), sequence(&self.served) < newest);
         if let Some(under_way) = &self.under_way {
             assert!(Some(under_way.sequence) > sequence(&self.served));
             assert!(self.retry_at.is_none());

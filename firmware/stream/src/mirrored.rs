@@ -4,6 +4,7 @@
 //! player to another place. Out of `video/live.m3u8` comes `/live/video.m3u8`, with the same segments and dates.
 
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,17 @@ use crate::publication::{init_name, segment_name, segment_path};
 
 /// Beside the playlists: which broadcast it is, and which was before it.
 pub const DESCRIPTION: &str = "broadcast.json";
+
+/// Seconds; what a box can be configured to. Players and waiting requests reckon with it.
+const TARGET_DURATIONS: RangeInclusive<u64> = 1..=10;
+
+/// Said once, before the first segment.
+const HEADER: [&str; 4] = [
+    "#EXT-X-VERSION",
+    "#EXT-X-TARGETDURATION",
+    "#EXT-X-MEDIA-SEQUENCE",
+    "#EXT-X-DISCONTINUITY-SEQUENCE",
+];
 
 /// More text than an hour of segments makes.
 pub const MOST_BYTES: u64 = 1 << 20;
@@ -91,6 +103,7 @@ impl Mirrored {
             text: String::with_capacity(2 * text.len()),
         };
         let (mut sequence, mut timed, mut mapped) = (None, false, false);
+        let mut said = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let strange = || ReadError::Line {
                 line: index + 1,
@@ -101,10 +114,21 @@ impl Mirrored {
             }
             let (tag, value) = line.split_once(':').unwrap_or((line, ""));
             let number = || value.parse::<u64>().map_err(|_| strange());
+            if HEADER.contains(&tag) {
+                if said.contains(&tag) || !read.files.is_empty() {
+                    return Err(strange());
+                }
+                said.push(tag);
+            }
             match tag {
                 "#EXTM3U" | "#EXT-X-DISCONTINUITY" if value.is_empty() => {}
                 "#EXT-X-VERSION" => drop(number()?),
-                "#EXT-X-TARGETDURATION" => read.target_duration = number()?,
+                "#EXT-X-TARGETDURATION" => {
+                    read.target_duration = number()?;
+                    if !TARGET_DURATIONS.contains(&read.target_duration) {
+                        return Err(strange());
+                    }
+                }
                 "#EXT-X-MEDIA-SEQUENCE" => {
                     read.media_sequence = number()?;
                     sequence = Some(read.media_sequence);

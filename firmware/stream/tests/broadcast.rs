@@ -605,6 +605,24 @@ fn a_broadcast_that_the_store_could_not_open_goes_on_air_and_is_opened_by_the_ne
 }
 
 #[test]
+fn a_store_that_closes_after_it_was_given_up_has_closed() {
+    let epoch = Instant::now();
+    let mut broadcast = Broadcast::new(SEGMENT);
+    for (ms, event, unclosed) in [
+        (0, Event::Start, false),
+        (0, Event::Opened, false),
+        (1000, Event::Stop, false),
+        (1500, Event::Drained, false),
+        (31_500, Event::Tick, true),
+        (40_000, Event::Finished, false),
+    ] {
+        broadcast.step(epoch + Duration::from_millis(ms), event.clone());
+        assert_eq!(broadcast.unclosed(), unclosed, "{event:?}");
+    }
+    assert_eq!(*broadcast.state(), State::Idle);
+}
+
+#[test]
 fn long_segments_get_more_time() {
     let mut broadcast = Broadcast::new(Duration::from_secs(10));
     let now = Instant::now();

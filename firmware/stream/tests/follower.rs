@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 use stream::follower::{
-    ASK_EVERY, Action, DHT_EVERY, Event, Follower, GONE, Refusal, SILENCE, Source, Sources, Told,
+    ASK_EVERY, Action, DHT_EVERY, Event, Follower, GONE, Refusal, SILENCE, Source, Told,
 };
 
 fn told(sequence: u64, root: &str) -> Told {
@@ -28,11 +28,7 @@ struct It {
 impl It {
     fn new(served: Option<Told>) -> It {
         let now = Instant::now();
-        let sources = Sources {
-            http: true,
-            dht: true,
-        };
-        let follower = Follower::new(now, sources, served);
+        let follower = Follower::new(now, true, served);
         It { follower, now }
     }
 
@@ -83,16 +79,47 @@ fn a_record_is_refused_for_what_it_says() {
 fn the_newest_is_fetched_after_what_is_under_way() {
     let mut it = It::new(None);
     assert_eq!(it.hears(&told(1, "a")), [Action::Fetch(told(1, "a"))]);
+    it.now += Duration::from_secs(9);
     assert_eq!(it.hears(&told(2, "b")), []);
+    it.now += Duration::from_secs(1);
     assert_eq!(it.hears(&told(3, "c")), []);
     assert_eq!(it.step(Event::Fetched), [Action::Fetch(told(3, "c"))]);
     assert_eq!(it.follower.served(), Some(&told(1, "a")));
+    // Since "b" was told.
     it.now += Duration::from_secs(1);
-    assert_eq!(it.follower.behind(it.now), Duration::from_secs(1));
+    assert_eq!(it.follower.behind(it.now), Duration::from_secs(2));
     assert_eq!(it.step(Event::Fetched), []);
     assert_eq!(it.follower.behind(it.now), Duration::ZERO);
     // Signed again.
     assert_eq!(it.hears(&told(4, "c")), [Action::Keep(told(4, "c"))]);
+}
+
+#[test]
+fn one_that_refuses_all_that_is_new_falls_behind() {
+    let mut it = It::new(Some(told(1, "a")));
+    for sequence in 2..5 {
+        it.hears(&told(sequence, "b"));
+        it.now += Duration::from_secs(2);
+        it.step(Event::Refused);
+    }
+    assert_eq!(it.follower.behind(it.now), Duration::from_secs(6));
+}
+
+#[test]
+fn what_is_lost_is_fetched_again_and_nothing_older() {
+    let now = Instant::now();
+    let follower = Follower::lost(now, true, told(7, "a"));
+    let mut it = It { follower, now };
+    it.follower.check_invariants();
+    assert_eq!(it.hears(&told(6, "z")), []);
+    assert_eq!(it.follower.newest(), Some(&told(7, "a")));
+    let again = Action::Fetch(told(7, "a"));
+    assert!(it.after(Duration::ZERO).contains(&again));
+    it.step(Event::Failed);
+    assert_eq!(it.step(Event::Connected(true)), [again]);
+    it.step(Event::Fetched);
+    assert_eq!(it.follower.behind(it.now), Duration::ZERO);
+    assert_eq!(it.follower.served(), Some(&told(7, "a")));
 }
 
 #[test]
@@ -129,7 +156,11 @@ fn others_are_asked_only_when_nobody_tells() {
     assert!(asks(&it.after(ASK_EVERY), Action::AskHttp));
     it.hears(&told(1, "a"));
     assert!(!asks(&it.after(ASK_EVERY), Action::AskHttp));
-    assert!(asks(&it.after(SILENCE), Action::AskHttp));
+    it.hears(&told(1, "a"));
+    assert!(
+        asks(&it.after(SILENCE - ASK_EVERY), Action::AskHttp),
+        "told again is nothing new"
+    );
     assert!(!asks(&it.after(DHT_EVERY), Action::AskDht), "by nobody");
     it.step(Event::Connected(true));
     assert!(asks(&it.after(Duration::ZERO), Action::AskDht));
@@ -184,14 +215,16 @@ proptest! {
     fn what_is_served_never_goes_back(story in prop::collection::vec(happens(), 0..60)) {
         let mut it = It::new(None);
         let (mut served, mut highest, mut refused, mut under_way) = (None, None, None, false);
+        let mut known: Vec<(u64, Instant)> = Vec::new();
         for event in story {
             let event = match event {
                 Happens::Told(sequence, other, expired) => {
                     let mut told = told(sequence, if other { "other" } else { "one" });
                     if expired {
                         told.expires = SystemTime::UNIX_EPOCH;
-                    } else {
-                        highest = highest.max(Some(sequence));
+                    } else if Some(sequence) > highest {
+                        highest = Some(sequence);
+                        known.push((sequence, it.now));
                     }
                     Event::Told(Source::Http, told)
                 }
@@ -219,6 +252,9 @@ proptest! {
             prop_assert!(now >= served, "{now:?} after {served:?}");
             served = now;
             prop_assert_eq!(it.follower.newest().map(|told| told.sequence), highest);
+            let lacking = known.iter().find(|(sequence, _)| Some(*sequence) > served);
+            let behind = lacking.map_or(Duration::ZERO, |(_, at)| it.now.duration_since(*at));
+            prop_assert_eq!(it.follower.behind(it.now), behind);
         }
         // Where all comes that is asked for, the newest is there in the end, unless it was refused.
         for _ in 0..2 {

@@ -88,6 +88,27 @@ fn whatever_leads_elsewhere_is_refused() {
         ("#EXT-X-VERSION:6", "#EXT-X-ENDLIST"),
         ("#EXTM3U\n", ""),
         ("#EXT-X-TARGETDURATION:2\n", ""),
+        ("#EXT-X-TARGETDURATION:2", "#EXT-X-TARGETDURATION:0"),
+        ("#EXT-X-TARGETDURATION:2", "#EXT-X-TARGETDURATION:11"),
+        (
+            "#EXT-X-TARGETDURATION:2",
+            "#EXT-X-TARGETDURATION:18446744073709551615",
+        ),
+        // What is said of the whole playlist would hold for what came before.
+        (
+            "#EXT-X-DISCONTINUITY\n",
+            "#EXT-X-DISCONTINUITY\n#EXT-X-MEDIA-SEQUENCE:256\n",
+        ),
+        ("1/256.m4s\n", "1/256.m4s\n#EXT-X-MEDIA-SEQUENCE:500\n"),
+        (
+            "1/256.m4s\n",
+            "1/256.m4s\n#EXT-X-DISCONTINUITY-SEQUENCE:9\n",
+        ),
+        ("1/256.m4s\n", "1/256.m4s\n#EXT-X-TARGETDURATION:9\n"),
+        (
+            "#EXT-X-MEDIA-SEQUENCE:255\n",
+            "#EXT-X-MEDIA-SEQUENCE:1\n#EXT-X-MEDIA-SEQUENCE:255\n",
+        ),
         ("2026-11-29T09:00:00.000Z", "soon"),
         (":255", ":18446744073709551615"),
     ] {

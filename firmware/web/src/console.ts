@@ -3,7 +3,7 @@ import "./console.css";
 import { get, post, type Recording, type Status, type Sync, type Witness } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness } from "./format";
+import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness, witnessName } from "./format";
 import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
@@ -257,9 +257,9 @@ function meter(channel: "left" | "right", rms: number, peak: number): void {
 
 let witnessesShown = "";
 
-/** A line each: what it is, and what it has. Names are long, so that they are cut in the middle by the style sheet. */
+/** A line each: what it is, and what it has. */
 function renderWitnesses(witnesses: Witness[]): void {
-  const rows = witnesses.map((it) => [it.agent ? `${it.agent} ${it.name}` : it.name, witness(it), it.seen, it.address ?? it.name] as const);
+  const rows = witnesses.map((it) => [witnessName(it), witness(it), it.seen, it.address === null ? it.name : `${it.name}\n${it.address}`] as const);
   const shown = JSON.stringify(rows);
   if (shown === witnessesShown) return;
   witnessesShown = shown;

@@ -115,6 +115,12 @@ export function seenBy(summary: Outside["summary"]): string {
   return `Seen by ${summary.seen} of ${summary.of}${behind}`;
 }
 
+/** Ids are long and begin alike: their ends tell them apart. What is long is cut at its end by the style sheet. */
+export function witnessName({ kind, name, agent }: Pick<Witness, "kind" | "name" | "agent">): string {
+  const id = kind === "gateway" || name.length <= 10 ? name : `…${name.slice(-8)}`;
+  return agent === null ? id : `${id} ${agent}`;
+}
+
 /** What one of them has. */
 export function witness({ kind, address, seen, behind_ms, error }: Witness): string {
   const behind = behind_ms === null ? "" : `, ${seconds(behind_ms)} behind`;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness } from "../src/format";
+import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness, witnessName } from "../src/format";
 
 test("duration", () => {
   const rows: [number, string][] = [
@@ -90,6 +90,10 @@ test("the stream from outside", () => {
   expect(witness({ ...peer, address: "/ip4/192.0.2.1/tcp/4001" })).toBe("not asked yet");
   expect(witness({ ...peer, seen: true, behind_ms: 400 })).toBe("has it, 0 s behind");
   expect(witness({ ...peer, seen: false, behind_ms: 18_000, error: "answers 504" })).toBe("answers 504, 18 s behind");
+  const id = "12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA";
+  expect(witnessName({ kind: "peer", name: id, agent: "kubo/0.37.0" })).toBe("…eQAJU5SA kubo/0.37.0");
+  expect(witnessName({ kind: "mirror", name: id, agent: null })).toBe(`…${id.slice(-8)}`);
+  expect(witnessName({ kind: "gateway", name: "https://gateway.example", agent: null })).toBe("https://gateway.example");
   const none = { sequence: null, age_ms: null, listeners: 0, dht_ms: null, dht_taken: null, http_ms: null };
   expect(record(none)).toBe("none yet, nobody listens on PubSub");
   expect(record({ ...none, age_ms: 1900, listeners: 2, dht_ms: 240_000, dht_taken: true, http_ms: 3000 })).toBe(
