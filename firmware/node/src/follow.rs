@@ -156,7 +156,7 @@ impl Node {
             .await?
     }
 
-    /// Deletes a followed broadcast.
+    /// Deletes a followed broadcast, unless it is pinned.
     pub async fn delete(&self, broadcast: BroadcastId) -> Result<(), StoreError> {
         self.ask(|reply| Command::Follow(Follow::Delete { broadcast, reply }))
             .await?

@@ -9,7 +9,7 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::tree::{Change, Tree};
 use super::{
-    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Held, Journal, Result, Staged,
+    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Held, Journal, Result, SHARED, Staged,
     State, cid, key,
 };
 use crate::names::NameRecord;
@@ -55,33 +55,15 @@ pub(crate) struct Adoption {
     pub(crate) record: Option<NameRecord>,
 }
 
-/// What the journal and the store say together of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Named,
-    Garbage,
-    Unknown,
-}
-
-impl Standing {
-    fn of(
-        cid: &Cid,
-        blocks: &impl ReadableTable<CidKey, (u64, u32)>,
-        held: Held<'_>,
-    ) -> Result<Standing, StoreError> {
-        let row = blocks.get(key(cid)).map_err(JournalError::from)?;
-        Ok(match row.map(|row| row.value().0) {
-            Some(0) => Standing::Garbage,
-            Some(_) => Standing::Named,
-            // Most blocks are named once, and have no row.
-            None if is_here(cid, held)? => Standing::Named,
-            None => Standing::Unknown,
-        })
-    }
-}
-
-fn is_here(cid: &Cid, held: Held<'_>) -> Result<bool, StoreError> {
-    Ok(held(cid).map_err(HostError::Io)?.is_some())
+/// Whether a commit names a block, which journal and store say together.
+fn is_named(
+    cid: &Cid,
+    shared: &impl ReadableTable<CidKey, u64>,
+    held: Held<'_>,
+) -> Result<bool, StoreError> {
+    // Most blocks are named once, and have no row.
+    let row = shared.get(key(cid)).map_err(JournalError::from)?;
+    Ok(row.is_some() || held(cid).map_err(HostError::Io)?.is_some())
 }
 
 /// What lies in a directory of the journal.
@@ -175,62 +157,33 @@ impl Journal {
 
     /// Of these blocks, those that a commit names.
     pub(crate) fn named(&self, cids: &[Cid], held: Held<'_>) -> Result<HashSet<Cid>, StoreError> {
-        let named = self.standing_as(cids, Standing::Named, held)?;
-        Ok(named.into_iter().collect())
-    }
-
-    /// Of these blocks, those that nothing names or ever named.
-    pub(crate) fn unknown(&self, cids: &[Cid], held: Held<'_>) -> Result<Vec<Cid>, StoreError> {
-        self.standing_as(cids, Standing::Unknown, held)
-    }
-
-    fn standing_as(
-        &self,
-        cids: &[Cid],
-        wanted: Standing,
-        held: Held<'_>,
-    ) -> Result<Vec<Cid>, StoreError> {
         let error = |error: redb::Error| StoreError::from(JournalError::from(error));
         let transaction = (self.database()?.begin_read()).map_err(|e| error(e.into()))?;
-        let blocks = transaction
-            .open_table(BLOCKS)
+        let shared = transaction
+            .open_table(SHARED)
             .map_err(|e| error(e.into()))?;
-        let mut found = Vec::new();
+        let mut found = HashSet::new();
         for cid in cids {
-            if Standing::of(cid, &blocks, held)? == wanted {
-                found.push(*cid);
+            if is_named(cid, &shared, held)? {
+                found.insert(*cid);
             }
         }
         Ok(found)
     }
 
-    /// Counts blocks that are stored and that it does not know. Returns their bytes.
-    pub(crate) fn hold(&self, blocks: &[(Cid, u32)]) -> Result<u64> {
-        let transaction = self.write()?;
-        let mut bytes = 0;
-        {
-            let mut table = transaction.open_table(BLOCKS)?;
-            for (cid, length) in blocks {
-                table.insert(key(cid), (0, *length))?;
-                bytes += u64::from(*length);
-            }
-        }
-        transaction.commit()?;
-        Ok(bytes)
-    }
-
-    /// Prepares an adoption. Each block that it names and does not bring must be here, and not be `leaving`.
+    /// Prepares an adoption. Each block that it names and does not bring must be here, with a name or without: `nameless` says its
+    /// bytes.
     pub(crate) fn stage_adoption(
         &self,
         adoption: &Adoption,
-        leaving: &HashSet<Cid>,
+        nameless: Held<'_>,
         held: Held<'_>,
     ) -> Result<Staged, AdoptError> {
         let transaction = self.write().map_err(AdoptError::from)?;
         let mut change = Change::default();
         let id = adoption.broadcast;
         let root = {
-            let blocks = transaction.open_table(BLOCKS).map_err(JournalError::from)?;
+            let shared = transaction.open_table(SHARED).map_err(JournalError::from)?;
             let mut tree = Tree {
                 broadcast: id.0,
                 entries: transaction
@@ -252,15 +205,11 @@ impl Journal {
                     match adoption.blocks.get(cid) {
                         Some(bytes) => change.add(*cid, bytes.clone()),
                         None => {
-                            let there = match Standing::of(cid, &blocks, held)? {
-                                Standing::Named => true,
-                                Standing::Garbage => !leaving.contains(cid) && is_here(cid, held)?,
-                                Standing::Unknown => false,
-                            };
-                            if !there {
-                                return Err(AdoptError::Vanished(*cid));
+                            match nameless(cid).map_err(|e| StoreError::from(HostError::Io(e)))? {
+                                Some(length) => change.name_nameless(cid, length),
+                                None if is_named(cid, &shared, held)? => change.name(cid),
+                                None => return Err(AdoptError::Vanished(*cid)),
                             }
-                            change.name(cid);
                         }
                     }
                 }

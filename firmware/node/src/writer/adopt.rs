@@ -1,7 +1,7 @@
 //! What the writer of a mirror does: it holds what a fetch brings, and takes trees over.
 //!
-//! Held blocks are durable and counted like garbage, so that the limit is kept and nothing is lost by a restart; they do not
-//! leave before their fetch is over. Then those that no commit has named are garbage with its grace: another try finds them.
+//! Held blocks are durable and counted like garbage, so that the limit is kept; they do not leave before their fetch is over. Then
+//! those that no commit has named are garbage with its grace: another try finds them, as it does after a restart.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use cid::Cid;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Staged, Writer};
+use super::{Staged, Turn, Writer};
 use crate::journal::adopt::{Adoption, Place};
 use crate::{AdoptError, BroadcastId, NameRecord, Published, StoreError};
 
@@ -43,7 +43,7 @@ pub(crate) enum Follow {
         record: NameRecord,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Nobody wants the broadcast any more.
+    /// Nobody wants the broadcast any more. One that is pinned stays.
     Delete {
         broadcast: BroadcastId,
         reply: oneshot::Sender<Result<(), StoreError>>,
@@ -96,10 +96,10 @@ impl Writer {
             Follow::Delete { broadcast, reply } => {
                 let marked = self.in_journal(move |journal| Ok(journal.mark_deleting(broadcast)?));
                 let marked = marked.await;
-                if marked.is_ok() {
+                if let Ok(true) = marked {
                     self.deleting.push_back(broadcast);
                 }
-                drop(reply.send(marked));
+                drop(reply.send(marked.map(drop)));
             }
         }
     }
@@ -109,43 +109,41 @@ impl Writer {
         if blocks.is_empty() {
             return Ok(());
         }
+        self.settle_doubt().await?;
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let lengths: Vec<(Cid, u32)> = (blocks.iter())
-            .map(|(cid, bytes)| (*cid, bytes.len() as u32))
-            .collect();
-        let cids: Vec<Cid> = lengths.iter().map(|(cid, _)| *cid).collect();
-        let (known, store) = (cids.clone(), self.store.clone());
-        let unknown = self.in_journal(move |journal| {
-            let unknown = journal.unknown(&known, &|cid| store.length(cid))?;
-            Ok(HashSet::<Cid>::from_iter(unknown))
-        });
-        let unknown = unknown.await?;
-        let mut unheld = lengths;
-        unheld.retain(|(cid, _)| unknown.contains(cid));
-        let needed = unheld.iter().map(|(_, length)| u64::from(*length)).sum();
+        let needed = self.new_bytes(&self.nameless(&blocks).await?);
         self.room_for(needed, make_room, None).await?;
-        let stored = match self.store.put(blocks).await {
-            Ok(()) => {
-                self.in_journal(move |journal| Ok(journal.hold(&unheld)?))
-                    .await
-            }
-            Err(error) => Err(error.into()),
-        };
-        match stored {
-            Ok(bytes) => self.stored_bytes += bytes,
-            Err(error) => {
-                // If the commit is on disk after all, it says garbage of what is gone.
-                self.remove_unnamed(unknown.into_iter().collect()).await;
-                return Err(error);
-            }
+        // What a broadcast had that was deleted just now has no name any more.
+        let turn = self.nameless(&blocks).await?;
+        self.check_limit(self.new_bytes(&turn))?;
+        if let Err(error) = self.store.put(blocks).await {
+            self.remove_new(&turn).await;
+            return Err(error.into());
         }
-        for cid in cids {
+        self.stored_bytes += self.new_bytes(&turn);
+        for cid in self.unname(turn.named) {
             self.garbage_since.remove(&cid);
             self.held.insert(cid);
         }
         Ok(())
+    }
+
+    /// Of these blocks, those that no commit names, as if one were about to.
+    async fn nameless(&self, blocks: &[(Cid, Bytes)]) -> Result<Turn, StoreError> {
+        let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
+        let store = self.store.clone();
+        let named = self
+            .in_journal(move |journal| journal.named(&cids, &|cid| store.length(cid)))
+            .await?;
+        let nameless = blocks.iter().filter(|(cid, _)| !named.contains(cid));
+        Ok(Turn {
+            named: nameless
+                .map(|(cid, bytes)| (*cid, bytes.len() as u64))
+                .collect(),
+            garbage: Vec::new(),
+        })
     }
 
     /// An older broadcast pushes nothing else out, and leaves the room in which the newest goes on.
@@ -179,14 +177,14 @@ impl Writer {
             self.finish_removal().await?;
             staged = self.stage_adoption(&adoption).await?;
         }
-        if staged.new_bytes > 0 {
-            let needed = staged.new_bytes;
+        let needed = self.new_bytes(&staged.turn);
+        if needed > 0 {
             drop(staged);
             self.room_for(needed, make_room, Some(adoption.broadcast))
                 .await?;
             // What it shares with a broadcast deleted just now counts as new.
             staged = self.stage_adoption(&adoption).await?;
-            self.check_limit(staged.new_bytes)?;
+            self.check_limit(self.new_bytes(&staged.turn))?;
         }
         let record = adoption.record.clone();
         let settled = self.settle(adoption.broadcast, staged, move || record);
@@ -195,17 +193,28 @@ impl Writer {
 
     /// Of what a fetch has brought, what nothing has taken leaves again.
     async fn remove_brought(&mut self, mut brought: Vec<Cid>) {
-        brought.retain(|cid| matches!(self.store.length(cid), Ok(None)));
-        self.remove_unnamed(brought).await;
+        let doubt = self.doubt.iter().flat_map(|doubt| &doubt.turn.named);
+        let in_doubt: HashSet<Cid> = doubt.map(|(cid, _)| *cid).collect();
+        brought.retain(|cid| {
+            let counted = self.unnamed.contains_key(cid) || in_doubt.contains(cid);
+            !counted && matches!(self.store.length(cid), Ok(None))
+        });
+        self.remove_uncounted(brought).await;
     }
 
-    async fn stage_adoption(&self, adoption: &Arc<Adoption>) -> Result<Staged, AdoptError> {
+    async fn stage_adoption(&mut self, adoption: &Arc<Adoption>) -> Result<Staged, AdoptError> {
+        self.settle_doubt().await?;
         let (adoption, journal) = (adoption.clone(), self.journal.clone());
         let leaving = self.removal.iter().flat_map(|removal| &removal.cids);
         let leaving: HashSet<Cid> = leaving.copied().collect();
         let store = self.store.clone();
         let staged = crate::blocking(move || {
-            journal.stage_adoption(&adoption, &leaving, &|cid| store.length(cid))
+            // What is being removed can no longer be named.
+            let nameless = |cid: &Cid| match leaving.contains(cid) {
+                true => Ok(None),
+                false => store.nameless(cid),
+            };
+            journal.stage_adoption(&adoption, &nameless, &|cid| store.length(cid))
         });
         let staged = staged.await;
         if matches!(staged, Err(AdoptError::Store(StoreError::Journal(_)))) {
