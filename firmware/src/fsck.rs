@@ -138,7 +138,7 @@ fn text(report: &Report, closed: &[BroadcastId], check: bool) -> String {
     );
     if report.leftovers > 0 {
         lines.push(format!(
-            "{} unfinished files and blocks that nothing names{}",
+            "{} unfinished files and blocks{}",
             report.leftovers,
             if check { "" } else { ": removed" }
         ));

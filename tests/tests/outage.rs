@@ -152,7 +152,7 @@ fn check_behind(podium: &Podium, earlier: &MediaPlaylist) {
 #[test]
 fn numbers_that_were_shown_from_memory_do_not_come_again_after_a_stop_and_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(disk) = Disk::in_memory(dir.path()) else {
+    let Some(disk) = Disk::in_memory(dir.path(), "200m") else {
         return;
     };
     let podium = Podium::start(dir.path(), &config());

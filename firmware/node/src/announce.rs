@@ -121,11 +121,14 @@ impl Announcer {
             return;
         };
         let told = self.host.publish(self.name.topic(), record.bytes).await;
-        if let Err(error) = told {
-            // That nobody listens is the usual reason.
-            tracing::debug!(%error, "nobody was told of the record");
-        }
-        let listeners = self.host.listeners(self.name.topic()).await.unwrap_or(0);
+        let listeners = match told {
+            Ok(()) => self.host.listeners(self.name.topic()).await.unwrap_or(0),
+            Err(error) => {
+                // That nobody listens is the usual reason.
+                tracing::debug!(%error, "nobody was told of the record");
+                0
+            }
+        };
         self.announced.send_modify(|it| it.listeners = listeners);
     }
 

@@ -38,13 +38,17 @@ impl Blocks {
         Ok(Blocks { dir, file_system })
     }
 
-    /// Writes blocks; they are durable when it returns, with one sync for all. A CID must be that of its bytes.
+    /// Writes blocks; they are durable when it returns, with one sync for all. A CID must be that of its bytes. What lies there
+    /// already is read: a power cut may have left a file of the right length that is another one.
     ///
     /// After an error any of the blocks may be there, each of them whole.
     pub(crate) fn put(&self, blocks: &[(Cid, Bytes)]) -> Result<()> {
         for (cid, bytes) in blocks {
             let path = self.path(cid);
-            if std::fs::metadata(&path).is_ok_and(|file| file.len() == bytes.len() as u64) {
+            if self
+                .get(cid)
+                .is_ok_and(|there| there.as_ref() == Some(bytes))
+            {
                 continue;
             }
             let temporary = path.with_extension("data.tmp");

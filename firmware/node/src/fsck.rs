@@ -97,7 +97,7 @@ impl fmt::Display for Finding {
 #[derive(Debug, Default)]
 pub struct Report {
     pub findings: Vec<Finding>,
-    /// Unfinished files and blocks that no commit names: what a power cut leaves, and no fault.
+    /// Files and blocks that were not finished: what a power cut leaves, and no fault.
     pub leftovers: usize,
     /// Broadcasts that have lost files, oldest first.
     pub damaged: Vec<Damaged>,
@@ -178,7 +178,7 @@ impl Fsck<'_> {
         let Some(journal) = self.journal()? else {
             return Ok(());
         };
-        let wrong = journal.recount(&self.lengths, self.repair)?;
+        let wrong = journal.recount(self.repair)?;
         if wrong > 0 {
             self.found(Finding::References { rows: wrong });
         }
@@ -323,15 +323,13 @@ impl Fsck<'_> {
                         continue;
                     }
                 };
-                let lengths = std::iter::once(&cid).chain(&leaves);
-                let lengths = lengths.map(|cid| self.lengths.get(cid).map(|length| *length as u32));
-                if let Some(lengths) = lengths.collect() {
+                let mut blocks = std::iter::once(&cid).chain(&leaves);
+                if blocks.all(|cid| self.lengths.contains_key(cid)) {
                     files.push(FoundFile {
                         path,
                         cid,
                         tsize,
                         leaves,
-                        lengths,
                     });
                 } else {
                     whole = false;
@@ -380,20 +378,24 @@ impl Fsck<'_> {
 
     /// Reads every block that the journal names and returns those that are not there or not what they should be.
     fn verify_blocks(&mut self, journal: &Journal) -> Result<HashSet<Cid>, Failure> {
-        let named = journal.known()?;
-        let mut useless: Vec<Cid> = (self.lengths.keys().copied())
-            .filter(|cid| !named.contains_key(cid))
-            .collect();
+        let named = journal.named_blocks()?;
+        let mut useless = Vec::new();
+        // Garbage that is whole leaves by itself: somebody may still be walking it, or want it again.
+        for cid in self.lengths.keys().filter(|cid| !named.contains_key(cid)) {
+            let bytes = self.blocks.get(cid).unwrap_or_default();
+            if !bytes.is_some_and(|bytes| unixfs::verifies(cid, &bytes)) {
+                useless.push(*cid);
+            }
+        }
         self.report.leftovers += useless.len();
         let mut bad = HashSet::new();
-        for (cid, references) in named {
+        for cid in named.into_keys() {
             // A disk that cannot read a block has lost it.
             match self.blocks.get(&cid).unwrap_or_default() {
                 Some(bytes) if unixfs::verifies(&cid, &bytes) => {
                     self.report.blocks += 1;
                     self.report.bytes += bytes.len() as u64;
                 }
-                _ if references == 0 => {}
                 None if !self.lengths.contains_key(&cid) => {
                     bad.insert(cid);
                     self.found(Finding::MissingBlock { cid });

@@ -6,7 +6,7 @@
 //! | `broadcasts` | id | meta, root, state |
 //! | `rows` | broadcast, index | opaque bytes |
 //! | `entries` | broadcast, directory, name | kind, CID, Tsize, and of a file the CIDs of all blocks below it, of a node its content's bytes |
-//! | `blocks` | CID | references, length in bytes; of those that are not named exactly once |
+//! | `shared` | CID | references; of blocks that are named more than once |
 //! | `names` | IPNS name | its newest signed record |
 //! | `pins` | broadcast | nothing: it is never deleted to make room |
 //!
@@ -14,10 +14,9 @@
 //! told of and does not keep is an entry without blocks.
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. Almost every block is named once,
-//! and has no row: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is known the store
-//! says ([`Held`]): blocks are there before they are named, and named until they are garbage. One with 0 references is garbage:
-//! it may still be on disk, and its row goes when it no longer is. A block on disk that nothing names and that has no row is an
-//! orphan.
+//! and has no row in `shared`: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is named
+//! the store says ([`Held`]): blocks are there before they are named, and from then on until nothing names them. Those that lie
+//! there all the same the store knows as nameless; the journal has nothing of them, and whoever opens it finds them by listing.
 
 pub(crate) mod adopt;
 #[cfg(test)]
@@ -25,7 +24,7 @@ mod check;
 pub(crate) mod repair;
 mod tree;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -36,8 +35,8 @@ use crate::names::{Name, NameRecord};
 use crate::{BroadcastId, JournalError, StoreError, Update, path};
 use tree::{Change, Counted, Tree};
 
-/// Version of the tables. In version 1 every block had a row.
-const FORMAT: u64 = 2;
+/// Version of the tables. In version 1 every block had a row, in version 2 also garbage, and each had its length.
+const FORMAT: u64 = 3;
 /// redb's default is 1 GiB, a whole Raspberry Pi; the working set is a few directories and their blocks' rows.
 pub(crate) const CACHE_BYTES: usize = 8 << 20;
 
@@ -49,13 +48,14 @@ type EntryKey = (u64, &'static str, &'static str);
 /// Kind, CID, Tsize, CIDs of the leaves of a dag-pb file one after another.
 type EntryRow<'a> = (u8, CidKey, u64, &'a [u8]);
 
-const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+pub(crate) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const BROADCASTS: TableDefinition<'_, u64, BroadcastRow<'_>> = TableDefinition::new("broadcasts");
 pub(crate) const ROWS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("rows");
 const ENTRIES: TableDefinition<'_, (u64, &str, &str), EntryRow<'_>> =
     TableDefinition::new("entries");
+pub(crate) const SHARED: TableDefinition<'_, CidKey, u64> = TableDefinition::new("shared");
+/// What `shared` was up to version 2.
 pub(crate) const BLOCKS: TableDefinition<'_, CidKey, (u64, u32)> = TableDefinition::new("blocks");
-
 pub(crate) const NAMES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("names");
 const PINS: TableDefinition<'_, u64, ()> = TableDefinition::new("pins");
 
@@ -93,7 +93,7 @@ pub(crate) struct Broadcast {
     pub(crate) pinned: bool,
 }
 
-/// Bytes of a block in the store, if it is there.
+/// Bytes of a block in the store, if it is there and not nameless.
 pub(crate) type Held<'a> = &'a dyn Fn(&Cid) -> std::io::Result<Option<u64>>;
 
 /// Opens the database: a file on the box; tests put something else beneath it.
@@ -124,13 +124,15 @@ pub(crate) struct Staged {
     transaction: WriteTransaction,
     /// Blocks that must be durable before the commit.
     pub(crate) blocks: Vec<(Cid, Bytes)>,
-    /// Those that the store does not have yet.
-    pub(crate) new: Vec<Cid>,
-    /// Bytes of those that count as stored from now on.
-    pub(crate) new_bytes: u64,
     pub(crate) root: Cid,
-    /// Blocks that nothing names any more.
-    pub(crate) garbage: Vec<Cid>,
+    pub(crate) turn: Turn,
+}
+
+/// Which blocks a change gives a name, and which it takes the last one from; with their bytes.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    pub(crate) named: Vec<(Cid, u64)>,
+    pub(crate) garbage: Vec<(Cid, u64)>,
 }
 
 impl Journal {
@@ -147,9 +149,18 @@ impl Journal {
             match format {
                 None => drop(meta.insert("format", FORMAT)?),
                 Some(FORMAT) => {}
-                Some(1) => {
-                    let mut blocks = transaction.open_table(BLOCKS)?;
-                    blocks.retain(|_, (references, _)| references != 1)?;
+                Some(1 | 2) => {
+                    {
+                        let blocks = transaction.open_table(BLOCKS)?;
+                        let mut shared = transaction.open_table(SHARED)?;
+                        for row in blocks.iter()? {
+                            let (key, row) = row?;
+                            if let (references @ 2.., _) = row.value() {
+                                shared.insert(key.value(), references)?;
+                            }
+                        }
+                    }
+                    transaction.delete_table(BLOCKS)?;
                     meta.insert("format", FORMAT)?;
                 }
                 Some(other) => {
@@ -162,7 +173,7 @@ impl Journal {
             transaction.open_table(BROADCASTS)?;
             transaction.open_table(ROWS)?;
             transaction.open_table(ENTRIES)?;
-            transaction.open_table(BLOCKS)?;
+            transaction.open_table(SHARED)?;
             transaction.open_table(NAMES)?;
             transaction.open_table(PINS)?;
         }
@@ -393,16 +404,19 @@ impl Journal {
         Ok(Staged::new(transaction, counted, root))
     }
 
-    /// Marks a finished broadcast as gone.
-    pub(crate) fn mark_deleting(&self, broadcast: BroadcastId) -> Result<()> {
+    /// Marks a broadcast as gone, unless it is pinned; says whether it is.
+    pub(crate) fn mark_deleting(&self, broadcast: BroadcastId) -> Result<bool> {
         let transaction = self.write()?;
+        if transaction.open_table(PINS)?.get(broadcast.0)?.is_some() {
+            return Ok(false);
+        }
         {
             let mut broadcasts = transaction.open_table(BROADCASTS)?;
             let root = broadcasts.get(broadcast.0)?.and_then(|row| row.value().1);
             broadcasts.insert(broadcast.0, ([].as_slice(), root, State::Deleting as u8))?;
         }
         transaction.commit()?;
-        Ok(())
+        Ok(true)
     }
 
     /// Takes up to `count` entries of a broadcast that is being deleted out of the journal, and at last the broadcast.
@@ -412,13 +426,13 @@ impl Journal {
         broadcast: BroadcastId,
         count: usize,
         held: Held<'_>,
-    ) -> Result<(Vec<Cid>, bool), StoreError> {
+    ) -> Result<(Turn, bool), StoreError> {
         let transaction = self.write()?;
         let mut change = Change::default();
         let done = Self::take_entries(&transaction, broadcast, count, &mut change)?;
         let counted = change.count(&transaction, held)?;
         transaction.commit().map_err(JournalError::from)?;
-        Ok((counted.garbage, done))
+        Ok((counted.turn, done))
     }
 
     fn take_entries(
@@ -457,62 +471,15 @@ impl Journal {
         Ok(done)
     }
 
-    /// Of these blocks, those that are garbage.
-    pub(crate) fn still_garbage(&self, cids: &[Cid]) -> Result<Vec<Cid>> {
-        let transaction = self.database()?.begin_read()?;
-        let blocks = transaction.open_table(BLOCKS)?;
-        let mut kept = Vec::new();
-        for cid in cids {
-            if blocks.get(key(cid))?.is_some_and(|row| row.value().0 == 0) {
-                kept.push(*cid);
-            }
-        }
-        Ok(kept)
-    }
-
-    /// Bytes of those of these blocks that are garbage.
-    pub(crate) fn garbage_bytes(&self, cids: &HashSet<Cid>) -> Result<u64> {
-        let transaction = self.database()?.begin_read()?;
-        let blocks = transaction.open_table(BLOCKS)?;
-        let mut bytes = 0;
-        for cid in cids {
-            if let Some((0, length)) = blocks.get(key(cid))?.map(|row| row.value()) {
-                bytes += u64::from(length);
-            }
-        }
-        Ok(bytes)
-    }
-
-    /// Blocks that are named, or garbage, with their references. It is as long as the store.
-    pub(crate) fn known(&self) -> Result<HashMap<Cid, u64>> {
+    /// Blocks that are named, with their references. It is as long as the store.
+    pub(crate) fn named_blocks(&self) -> Result<HashMap<Cid, u64>> {
         let transaction = self.database()?.begin_read()?;
         let broadcasts = transaction.open_table(BROADCASTS)?;
         let counted = references(&broadcasts, &transaction.open_table(ENTRIES)?)?;
-        let mut known: HashMap<Cid, u64> = (counted.into_iter())
+        let named = counted.into_iter();
+        Ok(named
             .map(|(key, references)| (cid(&key), references))
-            .collect();
-        for row in transaction.open_table(BLOCKS)?.iter()? {
-            known.entry(cid(&row?.0.value())).or_insert(0);
-        }
-        Ok(known)
-    }
-
-    /// Drops the rows of garbage that is no longer on disk; returns their bytes.
-    pub(crate) fn forget(&self, cids: &[Cid]) -> Result<u64> {
-        let transaction = self.write()?;
-        let mut bytes = 0;
-        {
-            let mut blocks = transaction.open_table(BLOCKS)?;
-            for cid in cids {
-                let row = blocks.get(key(cid))?.map(|row| row.value());
-                if let Some((0, length)) = row {
-                    blocks.remove(key(cid))?;
-                    bytes += u64::from(length);
-                }
-            }
-        }
-        transaction.commit()?;
-        Ok(bytes)
+            .collect())
     }
 
     /// Calls `visit` with every file: broadcast, path, its blocks, the first of which is its own, and the bytes of all together.
@@ -585,10 +552,8 @@ impl Staged {
         Staged {
             transaction,
             blocks: counted.blocks,
-            new: counted.new,
-            new_bytes: counted.new_bytes,
             root,
-            garbage: counted.garbage,
+            turn: counted.turn,
         }
     }
 

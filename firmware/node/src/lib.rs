@@ -292,7 +292,7 @@ impl Node {
         budgets: Budgets,
         host: &node_host::Host,
         signer: Arc<Signer>,
-        lock: File,
+        lock: Lock,
     ) -> Result<(Shared, Recovered), OpenError> {
         let path = dir.join(JOURNAL_FILE);
         let is_new = !path.exists();
@@ -594,7 +594,7 @@ async fn start(
     opener: Opener,
     budgets: Budgets,
     signer: Arc<Signer>,
-    lock: Option<File>,
+    lock: Option<Lock>,
 ) -> Result<(Shared, Recovered), OpenError> {
     let listed = store.list().await;
     let listed = listed.map_err(|error| OpenError::store(dir, error.into()))?;
@@ -612,15 +612,23 @@ async fn start(
     };
     let journal = Arc::new(journal);
     let reconciled = recover::reconcile(&*store, &journal, listed).await;
-    let (recovered, inherited) = reconciled.map_err(|error| OpenError::store(dir, error))?;
+    let (recovered, mut inherited) = reconciled.map_err(|error| OpenError::store(dir, error))?;
     // Over the limit, deleting comes first and makes space.
-    let free = store
-        .free_bytes()
-        .map_err(|error| OpenError::io(dir, error))?;
-    if free < RESERVE_BYTES && inherited.stored_bytes <= budgets.limit_bytes() {
-        return Err(OpenError::DiskFull {
-            dir: dir.to_owned(),
-        });
+    let is_short = || -> Result<bool, OpenError> {
+        let free = store.free_bytes();
+        Ok(free.map_err(|error| OpenError::io(dir, error))? < RESERVE_BYTES)
+    };
+    if inherited.stored_bytes <= budgets.limit_bytes() && is_short()? {
+        // Better than no room: what nothing names goes before its grace is over.
+        let garbage = std::mem::take(&mut inherited.garbage);
+        inherited.stored_bytes -= garbage.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let removed = store.remove(garbage.into_iter().map(|(cid, _)| cid).collect());
+        (removed.await).map_err(|error| OpenError::store(dir, error.into()))?;
+        if is_short()? {
+            return Err(OpenError::DiskFull {
+                dir: dir.to_owned(),
+            });
+        }
     }
     let channel = signer.name();
     let (sender, record) = watch::channel(kept_record(dir, &journal, channel).await?);
@@ -667,8 +675,19 @@ async fn kept_record(
         })
 }
 
+/// Keeps other processes out of a data directory for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A child that is just being started has a copy of the descriptor, and would hold it on.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Makes the directory if need be, sees that it can be written to, and keeps other processes out.
-fn lock(dir: &Path) -> Result<File, OpenError> {
+fn lock(dir: &Path) -> Result<Lock, OpenError> {
     let io = |source| OpenError::io(dir, source);
     match std::fs::metadata(dir) {
         Ok(metadata) if !metadata.is_dir() => {
@@ -685,15 +704,15 @@ fn lock(dir: &Path) -> Result<File, OpenError> {
         .write(true)
         .open(dir.join(LOCK_FILE))
         .map_err(io)?;
-    match lock.try_lock() {
-        Ok(()) => {}
+    let lock = match lock.try_lock() {
+        Ok(()) => Lock(lock),
         Err(TryLockError::WouldBlock) => {
             return Err(OpenError::InUse {
                 dir: dir.to_owned(),
             });
         }
         Err(TryLockError::Error(source)) => return Err(io(source)),
-    }
+    };
     let probe = dir.join("probe.tmp");
     let written = File::create(&probe).and_then(|mut file| {
         file.write_all(&[0; 4096])?;

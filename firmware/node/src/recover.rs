@@ -16,8 +16,6 @@ use crate::{BroadcastId, StoreError, blocking};
 pub struct Recovered {
     /// Oldest first.
     pub broadcasts: Vec<RecoveredBroadcast>,
-    /// Blocks that no commit named, removed: what a crash in the middle of an update leaves.
-    pub removed_orphans: usize,
     /// Unfinished `*.tmp` files, removed.
     pub removed_temporary: usize,
     /// Directory blocks that were missing and have been made again from the journal.
@@ -49,7 +47,8 @@ pub struct MissingFile {
     pub cid: Cid,
 }
 
-/// Makes journal and store agree. Removes only what no commit names.
+/// Makes journal and store agree. Removes nothing: what no commit names is garbage of an earlier process, which a follower may still
+/// be walking, what a fetch has brought, or what a crash in the middle of an update has left. Nobody can tell them apart.
 pub(crate) async fn reconcile(
     store: &dyn BlockStore,
     journal: &Arc<Journal>,
@@ -59,28 +58,16 @@ pub(crate) async fn reconcile(
 
     let found = in_journal(journal, move |journal| {
         let listed: HashMap<Cid, u64> = listed.into_iter().collect();
-        let known = journal.known()?;
-        let orphans: Vec<Cid> = (listed.keys().copied())
-            .filter(|cid| !known.contains_key(cid))
+        let named = journal.named_blocks()?;
+        let garbage: Vec<(Cid, u64)> = (listed.iter())
+            .filter(|(cid, _)| !named.contains_key(cid))
+            .map(|(cid, length)| (*cid, *length))
             .collect();
-        let stored_bytes: u64 = (listed.iter())
-            .filter(|(cid, _)| known.contains_key(cid))
-            .map(|(_, length)| *length)
-            .sum();
-        let (mut missing, mut garbage, mut gone) = (HashSet::new(), Vec::new(), Vec::new());
-        for (cid, references) in known {
-            match (references, listed.contains_key(&cid)) {
-                (0, true) => garbage.push(cid),
-                (0, false) => gone.push(cid),
-                (_, true) => {}
-                (_, false) => drop(missing.insert(cid)),
-            }
-        }
-        if !gone.is_empty() {
-            journal.forget(&gone)?;
-        }
+        let stored_bytes: u64 = listed.values().sum();
+        let missing = named.into_keys().filter(|cid| !listed.contains_key(cid));
+        let mut missing: HashSet<Cid> = missing.collect();
         // Of what a failed disk has left in doubt.
-        let wrong = journal.recount(&listed, true)?;
+        let wrong = journal.recount(true)?;
         if wrong > 0 {
             tracing::warn!(rows = wrong, "references counted anew");
         }
@@ -95,12 +82,10 @@ pub(crate) async fn reconcile(
             true => Vec::new(),
             false => journal.directories(|cid| missing.contains(cid))?,
         };
-        Ok((orphans, garbage, missing, directories, stored_bytes))
+        Ok((garbage, missing, directories, stored_bytes))
     });
-    let (orphans, garbage, mut missing, directories, mut stored_bytes) = found.await?;
+    let (garbage, mut missing, directories, mut stored_bytes) = found.await?;
 
-    recovered.removed_orphans = orphans.len();
-    store.remove(orphans).await?;
     recovered.repaired_directories = directories.len();
     for (cid, bytes) in &directories {
         missing.remove(cid);

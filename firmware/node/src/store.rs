@@ -3,7 +3,8 @@
 //! [`BlockStore`] is a test seam: the box has [`HostStore`], commands on a data directory on which no box is running have
 //! [`Files`], and tests have another that fails at a chosen operation.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,17 +19,21 @@ use tokio::sync::watch;
 use crate::blocks::Blocks;
 
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
-    /// Durable when it returns; after an error any of the blocks may be stored.
+    /// Durable when it returns; after an error any of the blocks may be stored. Changes nothing in which of them are nameless.
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
-    /// Bytes of a block that was put here. None of one that only a fetch has brought, or that was disowned.
+    /// Bytes of a block that is here, unless it is nameless.
     fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
-    /// No commit names these, wherever they lie: as if they had never been put.
+    /// Bytes of a nameless block that is here.
+    fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
+    /// No commit names these: they are nameless, wherever they lie. So is what only a fetch has brought.
     fn disown(&self, cids: &[Cid]);
+    /// A commit names these, and they are here.
+    fn own(&self, cids: &[Cid]);
     /// Reads a block from here or, failing that, from connected peers; it may then lie here, too, without having been put.
     fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>>;
-    /// A block that is not there is no error.
+    /// Removes nameless blocks. One that is not there is no error.
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>>;
     /// Every block with its length in bytes.
     fn list(&self) -> BoxFuture<'static, Result<Vec<(Cid, u64)>, HostError>>;
@@ -44,8 +49,37 @@ pub(crate) struct Files {
     pub(crate) blocks: Blocks,
     /// A directory on the file system that they are on.
     pub(crate) dir: PathBuf,
-    /// Blocks that may lie here without having been put. Those of an earlier process went when it was opened.
-    nameless: Arc<Mutex<HashSet<Cid>>>,
+    nameless: Arc<Mutex<Nameless>>,
+}
+
+/// Blocks that lie here, or may, and that no commit names.
+#[derive(Debug, Default)]
+struct Nameless {
+    cids: HashSet<Cid>,
+    /// How many fetches there are that may bring a block at any moment.
+    coming: HashMap<Cid, usize>,
+}
+
+/// A block may come by itself for as long as this lives.
+struct Coming {
+    nameless: Arc<Mutex<Nameless>>,
+    cid: Cid,
+}
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        let mut nameless = locked(&self.nameless);
+        if let Entry::Occupied(mut fetches) = nameless.coming.entry(self.cid) {
+            *fetches.get_mut() -= 1;
+            if *fetches.get() == 0 {
+                fetches.remove();
+            }
+        }
+    }
+}
+
+fn locked(nameless: &Mutex<Nameless>) -> MutexGuard<'_, Nameless> {
+    nameless.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Files {
@@ -57,23 +91,25 @@ impl Files {
         }
     }
 
-    fn nameless(&self) -> MutexGuard<'_, HashSet<Cid>> {
-        (self.nameless.lock()).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes note that a block may come here by itself, unless it is here.
-    fn expect(&self, cid: Cid) -> std::io::Result<()> {
-        // In this order: what is put meanwhile is found.
-        let first = self.nameless().insert(cid);
-        if first && self.blocks.has(&cid)? {
-            self.nameless().remove(&cid);
+    /// Takes note that a block may come here by itself: then it is nameless, unless it is here.
+    fn expect(&self, cid: Cid) -> std::io::Result<Coming> {
+        let mut nameless = locked(&self.nameless);
+        if !nameless.cids.contains(&cid) && !self.blocks.has(&cid)? {
+            nameless.cids.insert(cid);
         }
-        Ok(())
+        *nameless.coming.entry(cid).or_default() += 1;
+        let nameless = self.nameless.clone();
+        Ok(Coming { nameless, cid })
     }
 
-    /// These have been put, or are gone.
-    fn own(&self, cids: &[Cid]) {
-        self.nameless().retain(|cid| !cids.contains(cid));
+    /// These are no longer here. What may come again stays nameless.
+    fn removed(&self, cids: &[Cid]) {
+        let mut nameless = locked(&self.nameless);
+        for cid in cids {
+            if !nameless.coming.contains_key(cid) {
+                nameless.cids.remove(cid);
+            }
+        }
     }
 
     fn blocking<T: Send + 'static>(
@@ -87,13 +123,7 @@ impl Files {
 
 impl BlockStore for Files {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>> {
-        let this = self.clone();
-        let cids: Vec<Cid> = blocks.iter().map(|(cid, _)| *cid).collect();
-        self.blocking(move |files| {
-            files.put(&blocks)?;
-            this.own(&cids);
-            Ok(())
-        })
+        self.blocking(move |files| files.put(&blocks))
     }
 
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>> {
@@ -105,14 +135,28 @@ impl BlockStore for Files {
     }
 
     fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
-        match self.nameless().contains(cid) {
+        match locked(&self.nameless).cids.contains(cid) {
             true => Ok(None),
             false => self.blocks.length(cid),
         }
     }
 
+    fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
+        match locked(&self.nameless).cids.contains(cid) {
+            true => self.blocks.length(cid),
+            false => Ok(None),
+        }
+    }
+
     fn disown(&self, cids: &[Cid]) {
-        self.nameless().extend(cids);
+        locked(&self.nameless).cids.extend(cids);
+    }
+
+    fn own(&self, cids: &[Cid]) {
+        let mut nameless = locked(&self.nameless);
+        for cid in cids {
+            nameless.cids.remove(cid);
+        }
     }
 
     fn fetch(&self, _: Cid, _: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
@@ -124,7 +168,7 @@ impl BlockStore for Files {
         let this = self.clone();
         self.blocking(move |files| {
             files.remove(&cids)?;
-            this.own(&cids);
+            this.removed(&cids);
             Ok(())
         })
     }
@@ -177,15 +221,23 @@ impl BlockStore for HostStore {
         self.files.length(cid)
     }
 
+    fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
+        self.files.nameless(cid)
+    }
+
     fn disown(&self, cids: &[Cid]) {
         self.files.disown(cids);
+    }
+
+    fn own(&self, cids: &[Cid]) {
+        self.files.own(cids);
     }
 
     fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
         let (files, host) = (self.files.clone(), self.host.clone());
         let expected = self.files.blocking(move |_| files.expect(cid));
         async move {
-            expected.await?;
+            let _coming = expected.await?;
             host.fetch(cid, timeout).await
         }
         .boxed()
@@ -223,4 +275,57 @@ fn inline(cid: &Cid) -> Option<Bytes> {
 pub(crate) fn free_bytes(dir: &std::path::Path) -> std::io::Result<u64> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Leaf;
+
+    fn files(dir: &std::path::Path) -> Files {
+        Files::new(Blocks::open(dir).unwrap(), dir.to_owned())
+    }
+
+    fn block(content: &'static str) -> (Cid, Bytes) {
+        let leaf = Leaf::split(Bytes::from_static(content.as_bytes()))[0].clone();
+        (leaf.cid(), leaf.bytes().clone())
+    }
+
+    /// A follower asks for a block that is garbage and just leaving, and a peer gives it: nothing names it all the same.
+    #[tokio::test]
+    async fn what_a_fetch_brings_while_it_is_removed_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let (cid, bytes) = block("content");
+        // As the host writes it.
+        let comes = || files.blocks.put(&[(cid, bytes.clone())]).unwrap();
+        comes();
+        assert!(files.length(&cid).unwrap().is_some());
+        files.disown(&[cid]);
+        let coming = files.expect(cid).unwrap();
+        files.remove(vec![cid]).await.unwrap();
+        comes();
+        assert_eq!(files.length(&cid).unwrap(), None);
+        drop(coming);
+        assert_eq!(files.length(&cid).unwrap(), None);
+        files.remove(vec![cid]).await.unwrap();
+        assert!(locked(&files.nameless).cids.is_empty());
+        assert!(locked(&files.nameless).coming.is_empty());
+
+        // What a commit names stays named while somebody asks for it.
+        comes();
+        drop(files.expect(cid).unwrap());
+        assert!(files.length(&cid).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_power_cut_has_torn_is_written_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let (cid, bytes) = block("content");
+        files.put(vec![(cid, bytes.clone())]).await.unwrap();
+        std::fs::write(files.blocks.path(&cid), [0; 7]).unwrap();
+        files.put(vec![(cid, bytes.clone())]).await.unwrap();
+        assert_eq!(files.get(cid).await.unwrap(), Some(bytes));
+    }
 }

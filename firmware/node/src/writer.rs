@@ -1,16 +1,20 @@
 //! The writer: one actor that alone writes and deletes.
 //!
 //! The order of a publish: stage in the journal, make room, make the blocks durable, commit, answer. So a commit names
-//! only durable blocks, and what a crash leaves behind is blocks that no commit names: orphans, removed at the next open.
+//! only durable blocks, and what a crash leaves behind is blocks that no commit names.
 //! The record that makes the channel's name mean the new root is signed and kept in the same commit.
-//! Deleting goes the other way round: the journal says garbage, the blocks are removed, their rows are dropped. Blocks are
+//! Deleting goes the other way round: a commit takes the last name of a block, then the block is removed. Meanwhile it is garbage,
+//! of which the journal has nothing: what opens it next finds by listing what nothing names, and gives that a grace anew. Blocks are
 //! removed beside the updates: one that wants to write what is being removed waits for that, and no other does.
+//!
+//! Invariants: `unnamed` are the blocks that count as stored and that no commit names. Each of them the store knows as nameless, and
+//! is in exactly one of `garbage_since`, `held` and `removal`. Both change only here, and only when a commit is known to be there or
+//! not: where a failing disk leaves that in doubt, nothing is staged or removed before it is settled.
 
 mod adopt;
 mod budget;
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +25,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::journal::{Journal, Staged, State};
+use crate::journal::{Journal, Staged, State, Turn};
 use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
-use crate::{BroadcastId, Published, Stats, StoreError, Update};
+use crate::{BroadcastId, Lock, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
 pub use budget::Budgets;
 
@@ -35,7 +39,7 @@ pub(crate) const GRACE_UPDATES: u64 = 4;
 /// or, when no more come, for so long.
 pub(crate) const GRACE_WITHOUT_UPDATES: Duration = Duration::from_secs(600);
 
-/// Every collection costs a commit of the journal, and that an fsync.
+/// Blocks leave in bundles.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
 /// Blocks removed in one go.
 const COLLECT_AT_ONCE: usize = 256;
@@ -88,6 +92,14 @@ struct Batch {
     cids: VecDeque<Cid>,
 }
 
+/// An update of which a failing disk has not told whether it is committed.
+#[derive(Debug)]
+struct Doubt {
+    broadcast: BroadcastId,
+    root: Cid,
+    turn: Turn,
+}
+
 pub(crate) struct Writer {
     store: Arc<dyn BlockStore>,
     journal: Arc<Journal>,
@@ -103,6 +115,9 @@ pub(crate) struct Writer {
     garbage_since: HashMap<Cid, u64>,
     /// Of a mirror: blocks that a fetch has brought, counted and not named yet, and whether it is that of the newest broadcast.
     held: HashMap<Cid, bool>,
+    /// Bytes of garbage, of what is held, and of what is being removed.
+    unnamed: HashMap<Cid, u64>,
+    doubt: Option<Doubt>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -116,19 +131,20 @@ pub(crate) struct Writer {
     look_at_name: Instant,
     stats: watch::Sender<Stats>,
     /// Keeps other processes out for as long as something may be written.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// What the writer takes over at the start.
 #[derive(Debug)]
 pub(crate) struct Inherited {
-    /// Garbage of an earlier process; its grace starts anew.
-    pub(crate) garbage: Vec<Cid>,
+    /// What nothing names, with its bytes; its grace starts anew.
+    pub(crate) garbage: Vec<(Cid, u64)>,
     pub(crate) deleting: Vec<BroadcastId>,
+    /// Garbage included.
     pub(crate) stored_bytes: u64,
     pub(crate) newest: Option<(BroadcastId, Cid)>,
     pub(crate) record: watch::Sender<Option<NameRecord>>,
-    pub(crate) lock: Option<File>,
+    pub(crate) lock: Option<Lock>,
 }
 
 impl Writer {
@@ -156,6 +172,8 @@ impl Writer {
             garbage: VecDeque::new(),
             garbage_since: HashMap::new(),
             held: HashMap::new(),
+            unnamed: HashMap::new(),
+            doubt: None,
             deleting: inherited.deleting.into(),
             removal: None,
             not_before: now,
@@ -166,7 +184,8 @@ impl Writer {
             stats,
             _lock: inherited.lock,
         };
-        writer.add_garbage(inherited.garbage, now);
+        let garbage = writer.unname(inherited.garbage);
+        writer.add_garbage(garbage, now);
         // A follower that comes back after a restart walks the root it knew.
         writer.updates = GRACE_UPDATES;
         (writer, receiver)
@@ -219,23 +238,17 @@ impl Writer {
         let result = self
             .in_journal(move |journal| Ok(journal.begin(&meta)?))
             .await;
-        match result {
+        if result.is_ok() {
             // The one before is a recording now.
-            Ok(_) => self.look_at_recordings().await,
-            Err(_) => self.journal.close(),
+            self.look_at_recordings().await;
         }
         result
     }
 
     async fn pin(&mut self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
         let most = self.budgets.pinned_bytes;
-        let result = self
-            .in_journal(move |journal| journal.pin(broadcast, pinned, most))
-            .await;
-        if matches!(result, Err(StoreError::Journal(_))) {
-            self.journal.close();
-        }
-        result
+        self.in_journal(move |journal| journal.pin(broadcast, pinned, most))
+            .await
     }
 
     async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {
@@ -246,11 +259,11 @@ impl Writer {
             self.finish_removal().await?;
             staged = self.stage(&update).await?;
         }
+        let needed = self.new_bytes(&staged.turn);
         if !update.finish {
-            self.check_pins(update.broadcast, staged.new_bytes).await?;
+            self.check_pins(update.broadcast, needed).await?;
         }
-        if self.check_limit(staged.new_bytes).is_err() {
-            let needed = staged.new_bytes;
+        if self.check_limit(needed).is_err() {
             drop(staged);
             match self.make_room(needed, Some(update.broadcast)).await {
                 // What closes a broadcast is a few playlists, and without them it could never be deleted.
@@ -260,11 +273,11 @@ impl Writer {
             // A block that the update shares with a broadcast deleted just now counts as new.
             staged = self.stage(&update).await?;
             if !update.finish {
-                self.check_limit(staged.new_bytes)?;
+                self.check_limit(self.new_bytes(&staged.turn))?;
             }
         }
         if !update.finish {
-            self.check_disk(staged.new_bytes)?;
+            self.check_disk(self.new_bytes(&staged.turn))?;
         }
         let root = staged.root;
         let names = (self.newest).is_none_or(|(newest, _)| update.broadcast >= newest);
@@ -284,15 +297,14 @@ impl Writer {
         mut staged: Staged,
         record: impl FnOnce() -> Option<NameRecord> + Send + 'static,
     ) -> Result<Published, StoreError> {
-        let (root, new_bytes) = (staged.root, staged.new_bytes);
+        let root = staged.root;
         let blocks = std::mem::take(&mut staged.blocks);
-        let new = std::mem::take(&mut staged.new);
+        let turn = std::mem::take(&mut staged.turn);
         if let Err(error) = self.store.put(blocks).await {
             drop(staged);
-            self.remove_unnamed(new).await;
+            self.remove_new(&turn).await;
             return Err(error.into());
         }
-        let garbage = std::mem::take(&mut staged.garbage);
         let name = self.signer.name();
         let committed = self.in_journal(move |_| {
             let record = record();
@@ -302,36 +314,73 @@ impl Writer {
         match committed.await {
             Ok(record) => self.use_record(record),
             Err(error) => {
-                self.not_committed(broadcast, root, new, new_bytes).await;
+                self.doubt = Some(Doubt {
+                    broadcast,
+                    root,
+                    turn,
+                });
+                if let Err(error) = self.settle_doubt().await {
+                    tracing::warn!(%error, "cannot tell yet whether the failed update is there");
+                }
                 return Err(error);
             }
         }
-        self.stored_bytes += new_bytes;
-        self.updates += 1;
-        self.add_garbage(garbage, Instant::now());
+        self.committed(turn);
         Ok(Published {
             root,
             stored_bytes: self.stored_bytes,
         })
     }
 
-    async fn not_committed(
-        &mut self,
-        broadcast: BroadcastId,
-        root: Cid,
-        new: Vec<Cid>,
-        new_bytes: u64,
-    ) {
-        // Whether it is on disk shows when the database is opened anew.
-        self.journal.close();
+    /// Finds out whether a commit that failed is there all the same: that shows when the database is opened anew.
+    async fn settle_doubt(&mut self) -> Result<(), StoreError> {
+        let Some(&Doubt {
+            broadcast, root, ..
+        }) = self.doubt.as_ref()
+        else {
+            return Ok(());
+        };
         let found = self.in_journal(move |journal| Ok(journal.root(broadcast)?));
-        match found.await {
-            Ok(found) if found == Some(root) => self.stored_bytes += new_bytes,
-            Ok(_) => self.remove_unnamed(new).await,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell whether the failed update is there: the next start will");
+        let committed = found.await? == Some(root);
+        if let Some(Doubt { turn, .. }) = self.doubt.take() {
+            match committed {
+                true => self.committed(turn),
+                false => self.remove_new(&turn).await,
             }
         }
+        Ok(())
+    }
+
+    fn committed(&mut self, turn: Turn) {
+        self.updates += 1;
+        let named: Vec<Cid> = turn.named.iter().map(|(cid, _)| *cid).collect();
+        self.stored_bytes += self.new_bytes(&turn);
+        for cid in &named {
+            self.unnamed.remove(cid);
+            self.garbage_since.remove(cid);
+            self.held.remove(cid);
+        }
+        self.store.own(&named);
+        let garbage = self.unname(turn.garbage);
+        self.add_garbage(garbage, Instant::now());
+    }
+
+    /// Takes note of blocks that have lost their last name.
+    fn unname(&mut self, garbage: Vec<(Cid, u64)>) -> Vec<Cid> {
+        let cids: Vec<Cid> = garbage.iter().map(|(cid, _)| *cid).collect();
+        self.store.disown(&cids);
+        self.unnamed.extend(garbage);
+        cids
+    }
+
+    /// Bytes that will count as stored and do not yet.
+    fn new_bytes(&self, turn: &Turn) -> u64 {
+        self.uncounted(turn).map(|(_, bytes)| bytes).sum()
+    }
+
+    fn uncounted<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a (Cid, u64)> {
+        let named = turn.named.iter();
+        named.filter(|(cid, _)| !self.unnamed.contains_key(cid))
     }
 
     /// Signs another record where the last one is about to expire, or could not be signed for want of a clock.
@@ -352,7 +401,6 @@ impl Writer {
             Ok(record) => self.use_record(record),
             Err(error) => {
                 tracing::warn!(%error, "the name keeps its old record; trying again in {} s", RETRY.as_secs());
-                self.journal.close();
                 self.look_at_name = Instant::now() + RETRY;
             }
         }
@@ -365,7 +413,8 @@ impl Writer {
         }
     }
 
-    async fn stage(&self, update: &Arc<Update>) -> Result<Staged, StoreError> {
+    async fn stage(&mut self, update: &Arc<Update>) -> Result<Staged, StoreError> {
+        self.settle_doubt().await?;
         let (update, store) = (update.clone(), self.store.clone());
         self.in_journal(move |journal| journal.stage(&update, &|cid| store.length(cid)))
             .await
@@ -388,12 +437,9 @@ impl Writer {
             }
             if !self.deleting.is_empty() || self.choose_oldest(current).await? {
                 self.take_apart().await?;
-            } else if let Some(batch) = self.garbage.pop_front() {
+            } else if let Some(mut batch) = self.garbage.pop_front() {
                 // Better than no room: what was replaced goes before its grace is over.
-                let cids = Vec::from(batch.cids);
-                let garbage = self.in_journal(move |journal| Ok(journal.still_garbage(&cids)?));
-                let mut garbage = garbage.await?;
-                garbage.retain(|cid| !self.held.contains_key(cid));
+                let garbage = self.take_garbage(&mut batch, usize::MAX);
                 self.remove(garbage);
             } else {
                 break;
@@ -430,8 +476,8 @@ impl Writer {
                 let Some(oldest) = others.next() else {
                     return Ok(None);
                 };
-                journal.mark_deleting(oldest.id)?;
-                Ok(Some(oldest.id))
+                let marked = journal.mark_deleting(oldest.id)?;
+                Ok(marked.then_some(oldest.id))
             })
             .await?;
         if let Some(broadcast) = chosen {
@@ -446,14 +492,17 @@ impl Writer {
         let Some(&broadcast) = self.deleting.front() else {
             return Ok(());
         };
+        self.settle_doubt().await?;
         let store = self.store.clone();
         let taken = self.in_journal(move |journal| {
             journal.take_apart(broadcast, ENTRIES_AT_ONCE, &|cid| store.length(cid))
         });
-        let (garbage, done) = taken.await?;
+        // A commit that failed and is there all the same leaves garbage that seems named until the next start.
+        let (turn, done) = taken.await?;
         if done {
             self.deleting.pop_front();
         }
+        let garbage = self.unname(turn.garbage);
         self.remove(garbage);
         Ok(())
     }
@@ -486,39 +535,34 @@ impl Writer {
         }
     }
 
-    /// What has left the store leaves the journal.
+    /// What has left the store counts no longer.
     async fn removed(&mut self, result: Result<(), HostError>) -> Result<(), StoreError> {
         let cids = self.removal.take().map(|removal| removal.cids);
         let cids = cids.unwrap_or_default();
-        let gone = cids.clone();
-        let forgotten = match result {
-            Ok(()) => {
-                self.in_journal(move |journal| Ok(journal.forget(&gone)?))
-                    .await
-            }
-            Err(error) => Err(error.into()),
-        };
-        match forgotten {
-            Ok(bytes) => {
-                self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
-                if self.recordings_over && self.deleting.is_empty() {
-                    self.look_at_recordings().await;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                // It stays garbage and comes up again.
-                self.add_garbage(cids, Instant::now());
-                Err(error)
-            }
+        if let Err(error) = result {
+            // It stays garbage and comes up again.
+            self.add_garbage(cids, Instant::now());
+            return Err(error.into());
         }
+        let gone = cids.iter().filter_map(|cid| self.unnamed.remove(cid));
+        self.stored_bytes = self.stored_bytes.saturating_sub(gone.sum());
+        if self.recordings_over && self.deleting.is_empty() {
+            self.look_at_recordings().await;
+        }
+        Ok(())
     }
 
-    /// After a failed update: its blocks must not stay as orphans until the next open.
-    async fn remove_unnamed(&mut self, new: Vec<Cid>) {
-        if let Err(error) = self.store.remove(new.clone()).await {
-            tracing::warn!(%error, "blocks of the failed update stay until the next start");
-            self.store.disown(&new);
+    /// After a failed update: its blocks must not stay until the next open.
+    async fn remove_new(&mut self, turn: &Turn) {
+        let new = self.uncounted(turn).map(|(cid, _)| *cid).collect();
+        self.remove_uncounted(new).await;
+    }
+
+    async fn remove_uncounted(&mut self, cids: Vec<Cid>) {
+        // Before they go: whoever fetches one now must not find it here.
+        self.store.disown(&cids);
+        if let Err(error) = self.store.remove(cids).await {
+            tracing::warn!(%error, "blocks that nothing names stay until the next start");
         }
     }
 
@@ -544,13 +588,7 @@ impl Writer {
             return Some(self.not_before);
         }
         let batch = self.garbage.front()?;
-        let updated = self.updates >= batch.update + GRACE_UPDATES;
-        let grace = if updated {
-            GRACE
-        } else {
-            GRACE_WITHOUT_UPDATES
-        };
-        Some((batch.since + grace).max(self.not_before))
+        Some((batch.since + self.grace(batch)).max(self.not_before))
     }
 
     /// Whether broadcasts have to go.
@@ -572,7 +610,6 @@ impl Writer {
 
     fn pause_work(&mut self, error: &StoreError) {
         tracing::warn!(%error, "cannot delete; trying again in {} s", RETRY.as_secs());
-        self.journal.close();
         self.not_before = Instant::now() + RETRY;
     }
 
@@ -588,52 +625,47 @@ impl Writer {
 
     /// Removes the garbage whose grace is over.
     async fn collect(&mut self) -> Result<(), StoreError> {
+        self.settle_doubt().await?;
         let now = Instant::now();
         let mut due = Vec::new();
-        while let Some(batch) = self.garbage.front_mut() {
-            let age = now.saturating_duration_since(batch.since);
-            let updated = self.updates >= batch.update + GRACE_UPDATES;
-            if age
-                < if updated {
-                    GRACE
-                } else {
-                    GRACE_WITHOUT_UPDATES
-                }
-            {
+        while let Some(mut batch) = self.garbage.pop_front() {
+            if due.len() == COLLECT_AT_ONCE || now < batch.since + self.grace(&batch) {
+                self.garbage.push_front(batch);
                 break;
             }
-            while due.len() < COLLECT_AT_ONCE
-                && let Some(cid) = batch.cids.pop_front()
-            {
-                if self.garbage_since.get(&cid) == Some(&batch.update) {
-                    self.garbage_since.remove(&cid);
-                    due.push(cid);
-                }
-            }
+            due.extend(self.take_garbage(&mut batch, COLLECT_AT_ONCE - due.len()));
             if !batch.cids.is_empty() {
-                break;
+                self.garbage.push_front(batch);
             }
-            self.garbage.pop_front();
         }
         self.not_before = if due.len() < COLLECT_AT_ONCE {
             now + COLLECT_EVERY
         } else {
             now
         };
-        let candidates = due.clone();
-        let garbage = self
-            .in_journal(move |journal| Ok(journal.still_garbage(&candidates)?))
-            .await;
-        match garbage {
-            Ok(garbage) => {
-                self.remove(garbage);
-                Ok(())
-            }
-            Err(error) => {
-                self.add_garbage(due, now);
-                Err(error)
+        self.remove(due);
+        Ok(())
+    }
+
+    fn grace(&self, batch: &Batch) -> Duration {
+        match self.updates >= batch.update + GRACE_UPDATES {
+            true => GRACE,
+            false => GRACE_WITHOUT_UPDATES,
+        }
+    }
+
+    /// Takes so much out of a batch that is garbage still, and since then.
+    fn take_garbage(&mut self, batch: &mut Batch, most: usize) -> Vec<Cid> {
+        let mut taken = Vec::new();
+        while taken.len() < most
+            && let Some(cid) = batch.cids.pop_front()
+        {
+            if self.garbage_since.get(&cid) == Some(&batch.update) {
+                self.garbage_since.remove(&cid);
+                taken.push(cid);
             }
         }
+        taken
     }
 
     /// The journal syncs files: not on a thread that serves viewers.

@@ -214,6 +214,8 @@ impl Host {
     /// Stores blocks; they are durable when it returns. A CID must be that of its bytes: it is not hashed again.
     ///
     /// After an error any of the blocks may be stored.
+    ///
+    /// For tests: the crate `node` writes its blocks itself.
     pub fn put_blocks(
         &self,
         blocks: Vec<(Cid, Bytes)>,
@@ -238,41 +240,6 @@ impl Host {
         Box::pin(async move {
             let block = inner.ipfs.repo().get_block_now(cid).await.map_err(io)?;
             Ok(block.map(|block| block.into_inner().1))
-        })
-    }
-
-    /// Whether the local store has the block; does not read it.
-    pub fn has_block(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
-        let inner = self.inner.clone();
-        Box::pin(async move { inner.ipfs.repo().contains(cid).await.map_err(io) })
-    }
-
-    /// Removes a block; one that is not there is no error.
-    pub fn remove_block(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>> {
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            let repo = inner.ipfs.repo();
-            let removed = repo.remove_block(cid, false).await.map_err(io)?;
-            // rust-ipfs swallows the error of the unlink itself.
-            if removed.is_empty() && repo.contains(cid).await.map_err(io)? {
-                let error = std::io::Error::new(
-                    std::io::ErrorKind::PermissionDenied,
-                    format!("cannot remove {cid}"),
-                );
-                return Err(error.into());
-            }
-            Ok(())
-        })
-    }
-
-    /// Lists every block of the local store.
-    pub fn list_blocks(&self) -> BoxFuture<'static, Result<Vec<Cid>, HostError>> {
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            // rust-ipfs lists an unreadable directory as an empty one.
-            let dir = inner.blocks_dir.clone();
-            blocking(move || std::fs::read_dir(dir).map(drop)).await?;
-            Ok(inner.ipfs.repo().list_blocks().await.collect().await)
         })
     }
 
@@ -386,6 +353,8 @@ impl Host {
     }
 
     /// How many blocks each connected peer has on its want list here.
+    ///
+    /// For tests.
     pub fn wants(&self) -> BoxFuture<'static, Result<Vec<(String, usize)>, HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move {

@@ -20,7 +20,7 @@ const EVERY: Duration = Duration::from_secs(1);
 struct Backlog {
     read: u64,
     sent: u64,
-    /// Bytes that wait in memory, at most. Not less than it seems as long as nobody leaves.
+    /// Bytes that wait in memory. It may be more where somebody has left.
     waiting: u64,
 }
 
@@ -30,8 +30,8 @@ impl Backlog {
         let gone = sent.saturating_sub(self.sent);
         self.waiting = match read.checked_sub(self.read) {
             Some(come) => (self.waiting + come).saturating_sub(gone),
-            // What waited for a peer went with it, and the sum does not say how much.
-            None => 0,
+            // What waited for a peer went with it: at most all that was ever read for it.
+            None => (self.waiting).saturating_sub(self.read - read + gone),
         };
         (self.read, self.sent) = (read, sent);
     }
@@ -94,9 +94,12 @@ mod tests {
             (1000, 400, 800),
             (1000, 900, 300),
             (5000, 1000, 4200),
-            // Somebody left, and what waited for it.
-            (3000, 1000, 0),
-            (3500, 1100, 400),
+            // Somebody left, and what waited for it; what waits for others goes on waiting.
+            (4000, 1000, 3200),
+            (3500, 1200, 2500),
+            // One for whom more was read than waits.
+            (500, 1200, 0),
+            (1000, 1300, 400),
         ] {
             backlog.observe(read, sent);
             assert_eq!(backlog.waiting, waiting, "{read} {sent}");

@@ -178,12 +178,13 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         }
         // 0.16.0 only logs what mDNS discovers.
         SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
+            let mut noted = Vec::new();
             neighbours_sender.send_modify(|neighbours| {
-                for (peer, address) in found {
-                    neighbours.entry(*peer).or_default().insert(address.clone());
-                }
+                noted.extend(found.iter().filter(|(peer, address)| {
+                    neighbours::note(neighbours, *peer, address.clone())
+                }));
             });
-            for (peer, address) in found {
+            for (peer, address) in noted {
                 if swarm.is_connected(peer) {
                     continue;
                 }

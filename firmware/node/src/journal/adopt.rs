@@ -9,8 +9,8 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::tree::{Change, Tree};
 use super::{
-    ABSENT, BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held,
-    Journal, PINS, Result, Staged, State, cid, key, size_here,
+    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held, Journal, PINS,
+    Result, SHARED, Staged, State, cid, key, size_here,
 };
 use crate::names::NameRecord;
 use crate::{AdoptError, BroadcastId, JournalError, StoreError, path};
@@ -58,29 +58,15 @@ pub(crate) struct Adoption {
     pub(crate) record: Option<NameRecord>,
 }
 
-/// What the journal and the store say together of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
-    Named,
-    Garbage,
-    Unknown,
-}
-
-impl Standing {
-    fn of(
-        cid: &Cid,
-        blocks: &impl ReadableTable<CidKey, (u64, u32)>,
-        held: Held<'_>,
-    ) -> Result<Standing, StoreError> {
-        let row = blocks.get(key(cid)).map_err(JournalError::from)?;
-        Ok(match row.map(|row| row.value().0) {
-            Some(0) => Standing::Garbage,
-            Some(_) => Standing::Named,
-            // Most blocks are named once, and have no row.
-            None if length(cid, held)?.is_some() => Standing::Named,
-            None => Standing::Unknown,
-        })
-    }
+/// Whether a commit names a block, which journal and store say together.
+fn is_named(
+    cid: &Cid,
+    shared: &impl ReadableTable<CidKey, u64>,
+    held: Held<'_>,
+) -> Result<bool, StoreError> {
+    // Most blocks are named once, and have no row.
+    let row = shared.get(key(cid)).map_err(JournalError::from)?;
+    Ok(row.is_some() || length(cid, held)?.is_some())
 }
 
 fn length(cid: &Cid, held: Held<'_>) -> Result<Option<u64>, StoreError> {
@@ -157,56 +143,26 @@ impl Journal {
 
     /// Of these blocks, those that a commit names.
     pub(crate) fn named(&self, cids: &[Cid], held: Held<'_>) -> Result<HashSet<Cid>, StoreError> {
-        let named = self.standing_as(cids, Standing::Named, held)?;
-        Ok(named.into_iter().collect())
-    }
-
-    /// Of these blocks, those that nothing names or ever named.
-    pub(crate) fn unknown(&self, cids: &[Cid], held: Held<'_>) -> Result<Vec<Cid>, StoreError> {
-        self.standing_as(cids, Standing::Unknown, held)
-    }
-
-    fn standing_as(
-        &self,
-        cids: &[Cid],
-        wanted: Standing,
-        held: Held<'_>,
-    ) -> Result<Vec<Cid>, StoreError> {
         let error = |error: redb::Error| StoreError::from(JournalError::from(error));
         let transaction = (self.database()?.begin_read()).map_err(|e| error(e.into()))?;
-        let blocks = transaction
-            .open_table(BLOCKS)
+        let shared = transaction
+            .open_table(SHARED)
             .map_err(|e| error(e.into()))?;
-        let mut found = Vec::new();
+        let mut found = HashSet::new();
         for cid in cids {
-            if Standing::of(cid, &blocks, held)? == wanted {
-                found.push(*cid);
+            if is_named(cid, &shared, held)? {
+                found.insert(*cid);
             }
         }
         Ok(found)
     }
 
-    /// Counts blocks that are stored and that it does not know. Returns their bytes.
-    pub(crate) fn hold(&self, blocks: &[(Cid, u32)]) -> Result<u64> {
-        let transaction = self.write()?;
-        let mut bytes = 0;
-        {
-            let mut table = transaction.open_table(BLOCKS)?;
-            for (cid, length) in blocks {
-                table.insert(key(cid), (0, *length))?;
-                bytes += u64::from(*length);
-            }
-        }
-        transaction.commit()?;
-        Ok(bytes)
-    }
-
-    /// Prepares an adoption, and says of which broadcast. Each block that it names and does not bring must be here, and not be
-    /// `leaving`. What is pinned may not become more than `most_pinned` bytes.
+    /// Prepares an adoption, and says of which broadcast. Each block that it names and does not bring must be here, with a name or
+    /// without: `nameless` says its bytes. What is pinned may not become more than `most_pinned` bytes.
     pub(crate) fn stage_adoption(
         &self,
         adoption: &Adoption,
-        leaving: &HashSet<Cid>,
+        nameless: Held<'_>,
         most_pinned: u64,
         held: Held<'_>,
     ) -> Result<(Staged, BroadcastId), AdoptError> {
@@ -237,7 +193,7 @@ impl Journal {
                     (BroadcastId(id), None)
                 }
             };
-            let blocks = transaction.open_table(BLOCKS).map_err(JournalError::from)?;
+            let shared = transaction.open_table(SHARED).map_err(JournalError::from)?;
             let mut tree = Tree {
                 broadcast: id.0,
                 entries: transaction
@@ -262,19 +218,17 @@ impl Journal {
                             change.add(*cid, bytes.clone());
                             Some(bytes.len() as u64)
                         }
-                        None => {
-                            let length = length(cid, held)?;
-                            let there = match Standing::of(cid, &blocks, &|_| Ok(length))? {
-                                Standing::Named => true,
-                                Standing::Garbage => !leaving.contains(cid) && length.is_some(),
-                                Standing::Unknown => false,
-                            };
-                            if !there {
-                                return Err(AdoptError::Vanished(*cid));
+                        None => match length(cid, nameless)? {
+                            Some(length) => {
+                                change.name_nameless(cid, length);
+                                Some(length)
                             }
-                            change.name(cid);
-                            length
-                        }
+                            None if is_named(cid, &shared, held)? => {
+                                change.name(cid);
+                                length(cid, held)?
+                            }
+                            None => return Err(AdoptError::Vanished(*cid)),
+                        },
                     };
                     bytes = bytes.zip(length).map(|(bytes, length)| bytes + length);
                 }

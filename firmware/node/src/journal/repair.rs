@@ -1,12 +1,12 @@
 //! What `fsck` does to a journal.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::tree::{Change, Tree};
 use super::{
-    BLOCKS, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result,
+    BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result, SHARED,
     Staged, State, cid, key, references,
 };
 use crate::{BroadcastId, Cid, StoreError, path};
@@ -18,8 +18,6 @@ pub(crate) struct FoundFile {
     pub(crate) cid: Cid,
     pub(crate) tsize: u64,
     pub(crate) leaves: Vec<Cid>,
-    /// Length in bytes of each of its blocks: its own, then its leaves'.
-    pub(crate) lengths: Vec<u32>,
 }
 
 impl Journal {
@@ -31,10 +29,10 @@ impl Journal {
 
     /// Counts the references anew and drops what belongs to no broadcast. Returns how many rows were wrong; with `repair` none
     /// is from then on.
-    pub(crate) fn recount(&self, lengths: &HashMap<Cid, u64>, repair: bool) -> Result<usize> {
+    pub(crate) fn recount(&self, repair: bool) -> Result<usize> {
         let transaction = self.write()?;
         let mut wrong = drop_strays(&transaction)?;
-        wrong += recount(&transaction, lengths)?;
+        wrong += recount(&transaction)?;
         match repair && wrong > 0 {
             true => transaction.commit()?,
             false => transaction.abort()?,
@@ -86,9 +84,9 @@ impl Journal {
         broadcast: BroadcastId,
         without: &BTreeSet<String>,
     ) -> Result<Staged, StoreError> {
-        let known = self.known()?;
+        let named = self.named_blocks()?;
         // What else lies in the store nothing names yet.
-        let held = |cid: &Cid| Ok(known.get(cid).filter(|it| **it > 0).map(|_| 0));
+        let held = |cid: &Cid| Ok(named.get(cid).map(|_| 0));
         let transaction = self.write()?;
         let mut change = Change::default();
         let root = {
@@ -175,8 +173,7 @@ impl Journal {
     /// Adds a finished broadcast of which only the files are known; its tree is to be stored and committed.
     pub(crate) fn adopt(&self, files: &[FoundFile]) -> Result<Staged, StoreError> {
         let broadcast = self.begin(&[])?;
-        let mut lengths = HashMap::new();
-        let mut inner = || -> Result<()> {
+        let inner = || -> Result<()> {
             let transaction = self.write()?;
             {
                 let mut entries = transaction.open_table(ENTRIES)?;
@@ -185,14 +182,11 @@ impl Journal {
                     let (dir, name) = path::parent(&file.path);
                     let row = (FILE, key(&file.cid), file.tsize, leaves.as_slice());
                     entries.insert((broadcast.0, dir, name), row)?;
-                    let blocks = std::iter::once(&file.cid).chain(&file.leaves);
-                    let told = file.lengths.iter().map(|length| u64::from(*length));
-                    lengths.extend(blocks.copied().zip(told));
                 }
                 let mut broadcasts = transaction.open_table(BROADCASTS)?;
                 broadcasts.insert(broadcast.0, ([].as_slice(), None, State::Finished as u8))?;
             }
-            recount(&transaction, &lengths)?;
+            recount(&transaction)?;
             transaction.commit()?;
             Ok(())
         };
@@ -242,34 +236,29 @@ fn drop_strays(transaction: &WriteTransaction) -> Result<usize> {
     Ok(count)
 }
 
-/// Puts the rows of blocks right; returns how many were wrong. The length of a block without one is that of what is there.
-fn recount(transaction: &WriteTransaction, lengths: &HashMap<Cid, u64>) -> Result<usize> {
+/// Puts the rows of shared blocks right; returns how many were wrong.
+fn recount(transaction: &WriteTransaction) -> Result<usize> {
     let mut counted = references(
         &transaction.open_table(BROADCASTS)?,
         &transaction.open_table(ENTRIES)?,
     )?;
-    let mut blocks = transaction.open_table(BLOCKS)?;
+    counted.retain(|_, references| *references > 1);
+    let mut shared = transaction.open_table(SHARED)?;
     let mut rows = Vec::new();
-    for row in blocks.iter()? {
-        let (key, row) = row?;
-        let (key, (references, length)) = (key.value(), row.value());
+    for row in shared.iter()? {
+        let (key, references) = row?;
+        let (key, references) = (key.value(), references.value());
         let expected = counted.remove(&key).unwrap_or(0);
-        if references != expected || references == 1 {
-            rows.push((key, (expected, length)));
+        if references != expected {
+            rows.push((key, expected));
         }
     }
-    let shared = counted
-        .into_iter()
-        .filter(|(_, references)| *references > 1);
-    rows.extend(shared.map(|(key, references)| {
-        let length = lengths.get(&cid(&key)).copied().unwrap_or(0);
-        (key, (references, length as u32))
-    }));
+    rows.extend(counted);
     let wrong = rows.len();
-    for (key, row) in rows {
-        match row.0 {
-            1 => drop(blocks.remove(key)?),
-            _ => drop(blocks.insert(key, row)?),
+    for (key, references) in rows {
+        match references {
+            0 => drop(shared.remove(key)?),
+            _ => drop(shared.insert(key, references)?),
         }
     }
     Ok(wrong)

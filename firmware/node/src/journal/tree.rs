@@ -8,7 +8,9 @@ use redb::{ReadableTable, WriteTransaction};
 
 use node_host::HostError;
 
-use super::{ABSENT, BLOCKS, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, cid, key};
+use super::{
+    ABSENT, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, SHARED, Turn, cid, key,
+};
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
 
@@ -220,13 +222,13 @@ fn invalid(path: &str, reason: &'static str) -> StoreError {
 pub(super) struct Change {
     delta: HashMap<CidKey, i64>,
     bytes: HashMap<CidKey, Bytes>,
+    /// Lengths of blocks that lie in the store without a name.
+    nameless: HashMap<CidKey, u64>,
 }
 
 pub(super) struct Counted {
     pub(super) blocks: Vec<(Cid, Bytes)>,
-    pub(super) new: Vec<Cid>,
-    pub(super) new_bytes: u64,
-    pub(super) garbage: Vec<Cid>,
+    pub(super) turn: Turn,
 }
 
 impl Change {
@@ -236,9 +238,15 @@ impl Change {
         self.bytes.insert(key, bytes);
     }
 
-    /// Names a block that is stored.
+    /// Names a block that is named already.
     pub(super) fn name(&mut self, cid: &Cid) {
         *self.delta.entry(key(cid)).or_default() += 1;
+    }
+
+    /// Names a block that lies in the store without a name.
+    pub(super) fn name_nameless(&mut self, cid: &Cid, length: u64) {
+        self.nameless.insert(key(cid), length);
+        self.name(cid);
     }
 
     pub(super) fn drop_reference(&mut self, key: Option<CidKey>) {
@@ -257,57 +265,49 @@ impl Change {
         }
     }
 
-    /// Writes the new counts of references. What has no row is named once if it lies in the store, else not at all: only what is
-    /// shared, and garbage, has one.
+    /// Writes the new counts of references. What has no row is named once if it lies in the store with a name, else not at all.
     pub(super) fn count(
         mut self,
         transaction: &WriteTransaction,
         held: Held<'_>,
     ) -> Result<Counted, StoreError> {
         let table_error = |error: redb::TableError| StoreError::from(JournalError::from(error));
-        let mut table = transaction.open_table(BLOCKS).map_err(table_error)?;
+        let mut shared = transaction.open_table(SHARED).map_err(table_error)?;
         let mut counted = Counted {
             blocks: Vec::new(),
-            new: Vec::new(),
-            new_bytes: 0,
-            garbage: Vec::new(),
+            turn: Turn::default(),
         };
         for (key, delta) in self.delta {
             let block = cid(&key);
             let bytes = self.bytes.remove(&key);
-            let row = table.get(key).map_err(JournalError::from)?;
+            let brought = (bytes.as_ref().map(|bytes| bytes.len() as u64))
+                .or_else(|| self.nameless.get(&key).copied());
+            let row = shared.get(key).map_err(JournalError::from)?;
             let row = row.map(|row| row.value());
             let there = held(&block).map_err(HostError::Io)?;
-            let (old, length) = match (row, &bytes) {
-                (Some(row), _) => row,
-                (None, Some(bytes)) => (u64::from(there.is_some()), bytes.len() as u32),
-                (None, None) => (1, there.unwrap_or(0) as u32),
+            let old = match (row, brought) {
+                (Some(references), _) => references,
+                (None, Some(_)) => u64::from(there.is_some()),
+                // Also when a broken disk has lost it.
+                (None, None) => 1,
             };
             let references = old.saturating_add_signed(delta);
-            match references {
+            match (old, references) {
                 // Named and replaced within one update.
-                0 if old == 0 && row.is_none() => continue,
-                0 if old > 0 => counted.garbage.push(block),
-                0 => {}
-                _ => {
-                    if there.is_none() && bytes.is_some() {
-                        counted.new.push(block);
-                        if row.is_none() {
-                            counted.new_bytes += u64::from(length);
-                        }
-                    }
-                    // Also when it is known: it may be garbage that is half removed, or missing.
-                    counted.blocks.extend(bytes.map(|bytes| (block, bytes)));
-                }
+                (0, 0) => continue,
+                (_, 0) => counted.turn.garbage.push((block, there.unwrap_or(0))),
+                (0, _) => counted.turn.named.push((block, brought.unwrap_or(0))),
+                _ => {}
+            }
+            if references > 0 {
+                // Also when it is there: it may be half removed, or missing.
+                counted.blocks.extend(bytes.map(|bytes| (block, bytes)));
             }
             match references {
-                1 if row.is_none() => {}
-                1 => drop(table.remove(key).map_err(JournalError::from)?),
-                _ => drop(
-                    table
-                        .insert(key, (references, length))
-                        .map_err(JournalError::from)?,
-                ),
+                2.. if row == Some(references) => {}
+                2.. => drop(shared.insert(key, references).map_err(JournalError::from)?),
+                _ if row.is_none() => {}
+                _ => drop(shared.remove(key).map_err(JournalError::from)?),
             }
         }
         Ok(counted)

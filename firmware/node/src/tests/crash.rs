@@ -7,7 +7,7 @@ use bytes::Bytes;
 use cid::Cid;
 
 use super::disk::{Crash, Disk};
-use super::{counted, open, read_all};
+use super::{collected, counted, open, read_all};
 use crate::{BroadcastId, Leaf, NewFile, Node, StoreError, Update};
 
 /// Room for the second broadcast only when the first goes.
@@ -54,6 +54,11 @@ fn event_leaf(broadcast: u64, leaf: u64, rows: u64) -> Bytes {
     lines.collect::<String>().into()
 }
 
+/// What was replaced is written again by the update after it, while it is garbage.
+fn turn(rows: u64) -> &'static str {
+    ["even", "odd"][(rows % 2) as usize]
+}
+
 pub(super) fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
     let mut files = BTreeMap::from([("live.m3u8".to_owned(), playlist(broadcast, rows))]);
     for i in 0..rows {
@@ -68,6 +73,7 @@ pub(super) fn expected(broadcast: u64, rows: u64) -> BTreeMap<String, Bytes> {
         let leaves = (0..rows.div_ceil(2)).map(|leaf| event_leaf(broadcast, leaf, rows));
         let content = leaves.collect::<Vec<_>>().concat();
         files.insert("video/event.m3u8".to_owned(), content.into());
+        files.insert("turn".to_owned(), turn(rows).into());
     }
     files
 }
@@ -99,6 +105,7 @@ pub(super) async fn publish(node: &Node, told: &mut Told, finish: bool) -> Resul
             keep: Some(row as usize / 2),
         },
         NewFile::new("live.m3u8", playlist(number, row + 1)),
+        NewFile::new("turn", turn(row + 1)),
     ];
     let update = Update {
         broadcast: broadcast.id,
@@ -149,12 +156,6 @@ pub(super) async fn check(disk: &Disk, told: &Told) {
         sequence >= told.sequence,
         "{sequence} after {}",
         told.sequence
-    );
-    let known = node.shared.journal.known().unwrap();
-    let mut there = disk.blocks().into_keys();
-    assert!(
-        there.all(|cid| known.contains_key(&cid)),
-        "an orphan remains"
     );
     counted(&node, disk).await;
 
@@ -221,11 +222,12 @@ pub(super) async fn check(disk: &Disk, told: &Told) {
         }
     }
     assert!(node.stats().borrow().stored_bytes <= LIMIT_BYTES);
+    collected(&node, disk).await;
     node.shared.journal.check_invariants();
     node.shutdown().await;
 
     let (node, recovered) = open(disk, u64::MAX).await.unwrap();
-    assert_eq!((recovered.removed_orphans, recovered.missing.len()), (0, 0));
+    assert_eq!(recovered.missing, []);
     node.shutdown().await;
 }
 

@@ -26,8 +26,17 @@ pub(super) fn now() -> SystemTime {
 pub(super) enum Crash {
     /// kill -9: what was written is there.
     Kill,
-    /// Power cut: of the journal's writes since the last sync any may be there; the seed chooses.
+    /// Power cut: of the journal's writes since the last sync any may be there, and of the blocks some may be gone or cut off;
+    /// the seed chooses.
     PowerCut { seed: u64 },
+}
+
+/// One of so many.
+fn chosen(seed: &mut u64, of: u64) -> u64 {
+    // splitmix64
+    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*seed ^ (*seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 32) % of
 }
 
 #[derive(Debug, Clone)]
@@ -47,6 +56,8 @@ pub(super) struct Fault {
     pub(super) kind: std::io::ErrorKind,
     /// Until it is taken away, or just once.
     pub(super) lasts: bool,
+    /// Only the journal cannot be written from then on.
+    pub(super) spares_blocks: bool,
 }
 
 /// What has gone to the disk since the start.
@@ -78,8 +89,10 @@ struct State {
     free_bytes: u64,
     clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
-    /// Of these, those that were not put.
+    /// Of these, those that no commit names.
     nameless: BTreeSet<Cid>,
+    /// Of these, those that the disk may not have yet.
+    unsynced_blocks: BTreeSet<Cid>,
     /// What peers have.
     remote: BTreeMap<Cid, Bytes>,
     /// Blocks put, and bytes of the journal written, since the last look.
@@ -122,11 +135,21 @@ impl State {
         }
     }
 
+    /// One on a block.
     fn operation(&mut self) -> Result<()> {
+        let fault = self.fault.filter(|fault| !fault.spares_blocks);
+        self.operate(fault)
+    }
+
+    fn journal_operation(&mut self) -> Result<()> {
+        self.operate(self.fault)
+    }
+
+    fn operate(&mut self, fault: Option<Fault>) -> Result<()> {
         self.alive()?;
         let operation = self.operations;
         self.operations += 1;
-        match self.fault {
+        match fault {
             Some(fault) if fault.at == operation || fault.lasts && fault.at < operation => {
                 Err(fault.kind.into())
             }
@@ -251,16 +274,22 @@ impl Disk {
     /// What is found after the machine went down.
     pub(super) fn after(&self, crash: Crash) -> Disk {
         let state = self.state();
+        let mut blocks = state.blocks.clone();
         let journal = match crash {
             Crash::Kill => state.journal.clone(),
             Crash::PowerCut { mut seed } => {
                 let mut file = state.synced.clone();
                 for write in &state.unsynced {
-                    // splitmix64
-                    seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-                    let mixed = (seed ^ (seed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-                    if mixed >> 63 == 0 {
+                    if chosen(&mut seed, 2) == 0 {
                         write.apply(&mut file);
+                    }
+                }
+                for cid in &state.unsynced_blocks {
+                    let torn = |bytes: &Bytes| vec![0; bytes.len()].into();
+                    match chosen(&mut seed, 3) {
+                        0 => drop(blocks.remove(cid)),
+                        1 => drop(blocks.entry(*cid).and_modify(|bytes| *bytes = torn(bytes))),
+                        _ => {}
                     }
                 }
                 file
@@ -273,7 +302,7 @@ impl Disk {
         *found.state() = State {
             free_bytes: u64::MAX,
             clock: state.clock,
-            blocks: state.blocks.clone(),
+            blocks,
             remote: state.remote.clone(),
             synced: journal.clone(),
             journal,
@@ -298,13 +327,15 @@ impl BlockStore for Disk {
                     return Err(Error::from(std::io::ErrorKind::StorageFull).into());
                 }
                 state.put.push(bytes.clone());
-                if !state.blocks.contains_key(&cid) {
+                if state.blocks.get(&cid) != Some(&bytes) {
                     state.traffic.block_bytes += bytes.len() as u64;
+                    state.unsynced_blocks.insert(cid);
+                    state.blocks.insert(cid, bytes);
                 }
-                state.nameless.remove(&cid);
-                state.blocks.insert(cid, bytes);
             }
-            disk.state().traffic.syncs += 1;
+            let mut state = disk.state();
+            state.traffic.syncs += 1;
+            state.unsynced_blocks.clear();
             Ok(())
         }
         .boxed()
@@ -335,8 +366,22 @@ impl BlockStore for Disk {
         Ok(put.map(|bytes| bytes.len() as u64))
     }
 
+    fn nameless(&self, cid: &Cid) -> Result<Option<u64>> {
+        let state = self.state();
+        state.alive()?;
+        let nameless = (state.blocks.get(cid)).filter(|_| state.nameless.contains(cid));
+        Ok(nameless.map(|bytes| bytes.len() as u64))
+    }
+
     fn disown(&self, cids: &[Cid]) {
         self.state().nameless.extend(cids);
+    }
+
+    fn own(&self, cids: &[Cid]) {
+        let mut state = self.state();
+        for cid in cids {
+            state.nameless.remove(cid);
+        }
     }
 
     fn fetch(
@@ -373,6 +418,7 @@ impl BlockStore for Disk {
                 let mut state = disk.state();
                 state.operation()?;
                 state.nameless.remove(&cid);
+                state.unsynced_blocks.remove(&cid);
                 state.blocks.remove(&cid);
             }
             Ok(())
@@ -428,7 +474,7 @@ impl redb::StorageBackend for Disk {
 
     fn sync_data(&self) -> Result<()> {
         let mut state = self.state();
-        state.operation()?;
+        state.journal_operation()?;
         state.traffic.syncs += 1;
         // Taken over write by write: a copy of the whole file each time would be most of a test's work.
         let State {
@@ -448,7 +494,7 @@ impl redb::StorageBackend for Disk {
 impl Disk {
     fn journal_write(&self, write: Write) -> Result<()> {
         let mut state = self.state();
-        state.operation()?;
+        state.journal_operation()?;
         if let Write::Data(_, data) = &write {
             state.traffic.journal_bytes += data.len() as u64;
             state.journal_written += data.len() as u64;

@@ -98,7 +98,13 @@ fn whatever_fails_nothing_that_is_stored_is_harmed() {
         for at in 0..operations {
             let disk = Disk::new();
             let lasts = at % 2 == 0;
-            disk.set_fault(Some(Fault { at, kind, lasts }));
+            let fault = Fault {
+                at,
+                kind,
+                lasts,
+                spares_blocks: at % 3 == 0,
+            };
+            disk.set_fault(Some(fault));
             let mut told = Told::default();
             paused(async {
                 life(&disk, &mut told).await;

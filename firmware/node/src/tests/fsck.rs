@@ -294,9 +294,9 @@ async fn planted_faults_are_named_and_repaired() {
         "wrong counts of references",
         |it| {
             it.journal(|transaction| {
-                let mut blocks = transaction.open_table(crate::journal::BLOCKS).unwrap();
+                let mut shared = transaction.open_table(crate::journal::SHARED).unwrap();
                 let key: [u8; 36] = it.leaf.to_bytes().try_into().unwrap();
-                blocks.insert(key, (9, 1)).unwrap();
+                shared.insert(key, 9).unwrap();
             })
         },
         references,
@@ -335,7 +335,7 @@ async fn leftovers_are_no_fault() {
     let orphan = Leaf::split("orphan".into()).remove(0);
     let path = it.block(orphan.cid());
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, "orphan").unwrap();
+    fs::write(&path, "orphaned").unwrap();
     fs::write(path.with_extension("data.tmp"), "half writ").unwrap();
     fs::write(it.path("journal.redb.tmp"), "half writ").unwrap();
     for (repair, leftovers) in [(false, 3), (true, 3), (true, 0)] {

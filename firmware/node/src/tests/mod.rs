@@ -21,6 +21,7 @@ use cid::Cid;
 use futures::TryStreamExt;
 
 use crate::journal::Opener;
+use crate::writer::GRACE_WITHOUT_UPDATES;
 use crate::{BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update};
 use disk::Disk;
 
@@ -103,8 +104,19 @@ async fn read_all(node: &Node, root: Cid) -> Result<BTreeMap<String, Bytes>, cra
     Ok(files)
 }
 
-/// Waits until the node counts what the disk holds. Garbage may just be leaving: its blocks first, then the journal's count
-/// of them.
+/// Waits until all garbage has left: what is there is what is named.
+async fn collected(node: &Node, disk: &Disk) {
+    tokio::time::sleep(2 * GRACE_WITHOUT_UPDATES).await;
+    counted(node, disk).await;
+    let named = node.shared.journal.named_blocks().unwrap();
+    let blocks = disk.blocks();
+    assert!(
+        blocks.keys().all(|cid| named.contains_key(cid)),
+        "something stays that nothing names"
+    );
+}
+
+/// Waits until the node counts what the disk holds. Garbage may just be leaving.
 async fn counted(node: &Node, disk: &Disk) {
     let mut stats = node.stats();
     let counted = stats.wait_for(|stats| stats.stored_bytes == disk.block_bytes());

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use redb::ReadableTable;
 
 use super::disk::{Crash, Disk, now};
-use super::{counted, open, read_all, update};
-use crate::writer::{GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
+use super::{collected, counted, open, read_all, update};
+use crate::journal::{BLOCKS, CidKey, META, SHARED};
+use crate::writer::{Command, Follow, GRACE, GRACE_UPDATES, GRACE_WITHOUT_UPDATES, RESERVE_BYTES};
 use crate::{
     BroadcastId, Budgets, CarOptions, DagScope, Leaf, NewFile, Node, OpenError, ReadError,
     Resolved, StoreError, Update,
@@ -131,6 +133,66 @@ async fn what_is_pinned_is_never_deleted() {
         assert!(matches!(error, StoreError::UnknownBroadcast(_)), "{error}");
     }
     node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pinned_is_not_deleted_for_nobody_wanting_it() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let (one, other) = (node.begin(vec![]).await, node.begin(vec![]).await);
+    let (one, other) = (one.unwrap(), other.unwrap());
+    node.pin(one, true).await.unwrap();
+    for id in [one, other] {
+        node.delete(id).await.unwrap();
+    }
+    let stored = node.broadcasts().await.unwrap();
+    assert_eq!(stored.iter().map(|it| it.id).collect::<Vec<_>>(), [one]);
+}
+
+/// The room for what a fetch has brought is that of a broadcast which had some of it.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_counts_though_it_had_a_name_before_there_was_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let old = node.begin(vec![]).await.unwrap();
+    let files = [1, 2].map(|i| NewFile::new(format!("{i}"), vec![i; 300 << 10]));
+    let shared = files[0].leaves.clone();
+    node.publish(update(old, files.into())).await.unwrap();
+    finish(&node, old).await;
+    let newest = node.begin(vec![]).await.unwrap();
+    finish(&node, newest).await;
+
+    let brought = shared
+        .into_iter()
+        .chain(Leaf::split(vec![3; 500 << 10].into()));
+    let blocks = brought.map(|leaf| (leaf.cid(), leaf.bytes().clone()));
+    let blocks: Vec<_> = blocks.collect();
+    let held: Vec<_> = blocks.iter().map(|(cid, _)| *cid).collect();
+    let hold = node.ask(|reply| {
+        Command::Follow(Follow::Hold {
+            blocks,
+            make_room: true,
+            reply,
+        })
+    });
+    hold.await.unwrap().unwrap();
+    assert_eq!(node.broadcasts().await.unwrap().len(), 1);
+    counted(&node, &disk).await;
+    for cid in &held {
+        assert!(disk.blocks().contains_key(cid));
+    }
+    let release = Follow::Release {
+        blocks: vec![],
+        held,
+        asked: vec![],
+        make_room: true,
+    };
+    node.shared
+        .commands
+        .send(Command::Follow(release))
+        .await
+        .unwrap();
+    collected(&node, &disk).await;
 }
 
 /// Recordings of 300 KiB, three of which have a budget, and room for one and a half on air.
@@ -476,7 +538,7 @@ async fn lost_blocks_are_reported_and_directories_made_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orphans_are_removed_but_not_without_a_journal() {
+async fn what_nothing_names_leaves_but_not_without_a_journal() {
     let disk = Disk::new();
     let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
     let id = node.begin(vec![]).await.unwrap();
@@ -493,8 +555,12 @@ async fn orphans_are_removed_but_not_without_a_journal() {
         .unwrap();
     node.shutdown().await;
 
-    let (node, recovered) = open(&disk.after(Crash::Kill), LIMIT_BYTES).await.unwrap();
-    assert_eq!(recovered.removed_orphans, 1);
+    let found = disk.after(Crash::Kill);
+    let (node, _) = open(&found, LIMIT_BYTES).await.unwrap();
+    counted(&node, &found).await;
+    tokio::time::sleep(GRACE - Duration::from_secs(1)).await;
+    assert!(found.blocks().contains_key(&orphan.cid()));
+    collected(&node, &found).await;
     assert_eq!(read_all(&node, root).await.unwrap()["a"], "kept");
 
     let blocks_only = Disk::new();
@@ -506,6 +572,69 @@ async fn orphans_are_removed_but_not_without_a_journal() {
         assert!(matches!(error, OpenError::JournalMissing { .. }), "{error}");
     }
     assert_eq!(blocks_only.blocks(), disk.blocks());
+}
+
+/// What an older podium has left: rows of garbage, and lengths in all rows.
+#[tokio::test(start_paused = true)]
+async fn a_journal_of_an_earlier_version_is_taken_over() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let files = ["a", "b"].map(|path| NewFile::new(path, "shared"));
+    let old = node.publish(update(id, files.into())).await.unwrap().root;
+    let root = node.publish(update(id, vec![NewFile::new("a", "other")]));
+    let root = root.await.unwrap().root;
+    let again = vec![NewFile::new("c", "other")];
+    let last = node.publish(update(id, again)).await.unwrap().root;
+    node.shutdown().await;
+
+    for version in [1, 2] {
+        let file = disk.after(Crash::Kill);
+        let journal = redb::Builder::new().create_with_backend(file.clone());
+        let transaction = journal.unwrap().begin_write().unwrap();
+        {
+            let mut meta = transaction.open_table(META).unwrap();
+            meta.insert("format", version).unwrap();
+            let shared = transaction.open_table(SHARED).unwrap();
+            let mut blocks = transaction.open_table(BLOCKS).unwrap();
+            for row in shared.iter().unwrap() {
+                let (key, references) = row.unwrap();
+                blocks.insert(key.value(), (references.value(), 5)).unwrap();
+            }
+            for (garbage, references) in [(old, 0), (root, 0), (last, 1)] {
+                let key: CidKey = garbage.to_bytes().try_into().unwrap();
+                blocks.insert(key, (references, 99)).unwrap();
+            }
+        }
+        transaction.delete_table(SHARED).unwrap();
+        transaction.commit().unwrap();
+
+        let (node, _) = open(&file, LIMIT_BYTES).await.unwrap();
+        node.shared.journal.check_invariants();
+        counted(&node, &file).await;
+        read_all(&node, old).await.expect("a follower may walk it");
+        collected(&node, &file).await;
+        assert_eq!(read_all(&node, last).await.unwrap()["c"], "other");
+        node.shutdown().await;
+    }
+}
+
+/// Where the disk is short, what nothing names is in the way.
+#[tokio::test(start_paused = true)]
+async fn garbage_does_not_wait_on_a_full_disk() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    for content in ["first", "second"] {
+        let files = vec![NewFile::new("a", content)];
+        node.publish(update(id, files)).await.unwrap();
+    }
+    node.shutdown().await;
+    let before = disk.blocks().len();
+    disk.set_free_bytes(RESERVE_BYTES - 1);
+    let error = open(&disk, LIMIT_BYTES).await.unwrap_err();
+    assert!(matches!(error, OpenError::DiskFull { .. }), "{error}");
+    assert_eq!(disk.blocks().len(), before - 2, "a root and a file");
 }
 
 #[tokio::test(start_paused = true)]

@@ -168,7 +168,7 @@ async fn the_work_for_a_segment_does_not_grow_with_the_broadcast() {
         );
         // Measured: 4.7, 32.2 and 30.4 kB. It depends on how full the directories and leaves are that are written anew.
         assert!(bytes < 40_000, "{bytes} bytes for segment {number}");
-        // Measured: 37, 144 and 205 kB: pages of directories' entries, of what became garbage, and what lies above them.
+        // Measured: 37, 144 and 205 kB: pages of directories' entries, and what lies above them.
         assert!(
             journal < 300_000,
             "{journal} bytes of the journal for segment {number}"

@@ -86,7 +86,8 @@ async fn little_more_is_written_than_there_is_media() {
     // The journal's pages of 4 KiB are most of it. The cache of these tests is so small that redb writes some twice: `make
     // bench-store` has the box's own.
     assert!(blocks <= 1.05, "{blocks}");
-    assert!(blocks + journal <= 1.3, "{blocks} + {journal}");
-    assert!(syncs <= 3.0, "{syncs}");
+    assert!(blocks + journal <= 1.2, "{blocks} + {journal}");
+    // Of the blocks and of the journal; garbage costs none.
+    assert!(syncs <= 2.1, "{syncs}");
     node.shutdown().await;
 }

@@ -1,9 +1,9 @@
 //! What the writer of a mirror does: it holds what a fetch brings, and takes trees over.
 //!
-//! Held blocks are durable and counted like garbage, so that the limit is kept and nothing is lost by a restart; they do not
-//! leave before their fetch is over. Then those that no commit has named are garbage with its grace: another try finds them.
+//! Held blocks are durable and counted like garbage, so that the limit is kept; they do not leave before their fetch is over. Then
+//! those that no commit has named are garbage with its grace: another try finds them, as it does after a restart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use cid::Cid;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Staged, Writer};
+use super::{Staged, Turn, Writer};
 use crate::journal::State;
 use crate::journal::adopt::{Adoption, Place};
 use crate::{AdoptError, BroadcastId, NameRecord, StoreError};
@@ -42,7 +42,7 @@ pub(crate) enum Follow {
         record: NameRecord,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Nobody wants the broadcast any more, unless it is pinned.
+    /// Nobody wants the broadcast any more. One that is pinned stays.
     Delete {
         broadcast: BroadcastId,
         reply: oneshot::Sender<Result<(), StoreError>>,
@@ -100,17 +100,13 @@ impl Writer {
                 drop(reply.send(result));
             }
             Follow::Delete { broadcast, reply } => {
-                // It may have been pinned since it was looked at.
                 let marked = self.in_journal(move |journal| {
-                    let goes = (journal.broadcasts()?.iter())
-                        .any(|it| it.id == broadcast && it.state != State::Deleting && !it.pinned);
-                    if goes {
-                        journal.mark_deleting(broadcast)?;
-                    }
-                    Ok(goes)
+                    let there = (journal.broadcasts()?.iter())
+                        .any(|it| it.id == broadcast && it.state != State::Deleting);
+                    Ok(there && journal.mark_deleting(broadcast)?)
                 });
                 let marked = marked.await;
-                if matches!(marked, Ok(true)) {
+                if let Ok(true) = marked {
                     self.deleting.push_back(broadcast);
                 }
                 drop(reply.send(marked.map(drop)));
@@ -120,20 +116,21 @@ impl Writer {
 
     /// Stores blocks and counts them. Without `make_room` they are an earlier broadcast's, which pushes nothing else out.
     async fn hold(&mut self, blocks: Vec<(Cid, Bytes)>, make_room: bool) -> Result<(), StoreError> {
+        self.settle_doubt().await?;
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let mut unknown = self.unknown(&blocks).await?;
-        let needed = bytes_of(&unknown);
+        let mut turn = self.nameless(&blocks).await?;
+        let needed = self.new_bytes(&turn);
         if !make_room {
             self.check_recordings(needed).await?;
         } else if self.check_limit(needed).is_err() {
             self.make_room(needed, None).await?;
-            // A block that it shares with a broadcast deleted just now is needed, too.
-            unknown = self.unknown(&blocks).await?;
-            self.check_limit(bytes_of(&unknown))?;
+            // What a broadcast had that was deleted just now has no name any more.
+            turn = self.nameless(&blocks).await?;
+            self.check_limit(self.new_bytes(&turn))?;
         }
-        self.store_held(blocks, unknown, make_room).await
+        self.store_held(blocks, turn, make_room).await
     }
 
     /// Holds what a fetch that is over had in memory. It is small, and needs no budget: it goes before anything else does.
@@ -145,60 +142,52 @@ impl Writer {
         if blocks.is_empty() {
             return Ok(());
         }
+        self.settle_doubt().await?;
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let unknown = self.unknown(&blocks).await?;
+        let turn = self.nameless(&blocks).await?;
         let headroom = match make_room {
             true => 0,
             false => self.budgets.headroom_bytes(),
         };
-        self.check_limit(bytes_of(&unknown).saturating_add(headroom))?;
-        self.store_held(blocks, unknown, make_room).await
-    }
-
-    /// Of these blocks, those that nothing names or counts, with their lengths.
-    async fn unknown(&self, blocks: &[(Cid, Bytes)]) -> Result<HashMap<Cid, u32>, StoreError> {
-        let lengths: HashMap<Cid, u32> = (blocks.iter())
-            .map(|(cid, bytes)| (*cid, bytes.len() as u32))
-            .collect();
-        let (known, store) = (cids(blocks), self.store.clone());
-        let unknown =
-            self.in_journal(move |journal| journal.unknown(&known, &|cid| store.length(cid)));
-        let unknown = unknown.await?.into_iter();
-        Ok(unknown.map(|cid| (cid, lengths[&cid])).collect())
+        self.check_limit(self.new_bytes(&turn).saturating_add(headroom))?;
+        self.store_held(blocks, turn, make_room).await
     }
 
     async fn store_held(
         &mut self,
         blocks: Vec<(Cid, Bytes)>,
-        unknown: HashMap<Cid, u32>,
+        turn: Turn,
         make_room: bool,
     ) -> Result<(), StoreError> {
-        self.check_disk(bytes_of(&unknown))?;
-        let cids = cids(&blocks);
-        let unheld: Vec<(Cid, u32)> = unknown.into_iter().collect();
-        let unnamed = unheld.iter().map(|(cid, _)| *cid).collect();
-        let stored = match self.store.put(blocks).await {
-            Ok(()) => {
-                self.in_journal(move |journal| Ok(journal.hold(&unheld)?))
-                    .await
-            }
-            Err(error) => Err(error.into()),
-        };
-        match stored {
-            Ok(bytes) => self.stored_bytes += bytes,
-            Err(error) => {
-                // If the commit is on disk after all, it says garbage of what is gone.
-                self.remove_unnamed(unnamed).await;
-                return Err(error);
-            }
+        self.check_disk(self.new_bytes(&turn))?;
+        if let Err(error) = self.store.put(blocks).await {
+            self.remove_new(&turn).await;
+            return Err(error.into());
         }
-        for cid in cids {
+        self.stored_bytes += self.new_bytes(&turn);
+        for cid in self.unname(turn.named) {
             self.garbage_since.remove(&cid);
             self.held.insert(cid, make_room);
         }
         Ok(())
+    }
+
+    /// Of these blocks, those that no commit names, as if one were about to.
+    async fn nameless(&self, blocks: &[(Cid, Bytes)]) -> Result<Turn, StoreError> {
+        let cids = cids(blocks);
+        let store = self.store.clone();
+        let named = self
+            .in_journal(move |journal| journal.named(&cids, &|cid| store.length(cid)))
+            .await?;
+        let nameless = blocks.iter().filter(|(cid, _)| !named.contains(cid));
+        Ok(Turn {
+            named: nameless
+                .map(|(cid, bytes)| (*cid, bytes.len() as u64))
+                .collect(),
+            garbage: Vec::new(),
+        })
     }
 
     async fn adopt(
@@ -212,7 +201,7 @@ impl Writer {
             self.finish_removal().await?;
             (staged, id) = self.stage_adoption(&adoption).await?;
         }
-        let needed = staged.new_bytes;
+        let needed = self.new_bytes(&staged.turn);
         if needed > 0 {
             if !make_room {
                 self.check_recordings(needed).await?;
@@ -221,9 +210,9 @@ impl Writer {
                 self.make_room(needed, Some(id)).await?;
                 // What it shares with a broadcast deleted just now counts as new.
                 (staged, id) = self.stage_adoption(&adoption).await?;
-                self.check_limit(staged.new_bytes)?;
+                self.check_limit(self.new_bytes(&staged.turn))?;
             }
-            self.check_disk(staged.new_bytes)?;
+            self.check_disk(self.new_bytes(&staged.turn))?;
         }
         let record = adoption.record.clone();
         self.settle(id, staged, move || record).await?;
@@ -236,22 +225,31 @@ impl Writer {
 
     /// Of what a fetch has brought, what nothing has taken leaves again.
     async fn remove_brought(&mut self, mut brought: Vec<Cid>) {
-        brought.retain(|cid| matches!(self.store.length(cid), Ok(None)));
-        if !brought.is_empty() {
-            self.remove_unnamed(brought).await;
-        }
+        let doubt = self.doubt.iter().flat_map(|doubt| &doubt.turn.named);
+        let in_doubt: HashSet<Cid> = doubt.map(|(cid, _)| *cid).collect();
+        brought.retain(|cid| {
+            let counted = self.unnamed.contains_key(cid) || in_doubt.contains(cid);
+            !counted && matches!(self.store.length(cid), Ok(None))
+        });
+        self.remove_uncounted(brought).await;
     }
 
     async fn stage_adoption(
-        &self,
+        &mut self,
         adoption: &Arc<Adoption>,
     ) -> Result<(Staged, BroadcastId), AdoptError> {
+        self.settle_doubt().await?;
         let (adoption, journal) = (adoption.clone(), self.journal.clone());
         let leaving = self.removal.iter().flat_map(|removal| &removal.cids);
         let leaving: HashSet<Cid> = leaving.copied().collect();
         let (store, most_pinned) = (self.store.clone(), self.budgets.pinned_bytes);
         let staged = crate::blocking(move || {
-            journal.stage_adoption(&adoption, &leaving, most_pinned, &|cid| store.length(cid))
+            // What is being removed can no longer be named.
+            let nameless = |cid: &Cid| match leaving.contains(cid) {
+                true => Ok(None),
+                false => store.nameless(cid),
+            };
+            journal.stage_adoption(&adoption, &nameless, most_pinned, &|cid| store.length(cid))
         });
         let staged = staged.await;
         if matches!(staged, Err(AdoptError::Store(StoreError::Journal(_)))) {
@@ -263,8 +261,4 @@ impl Writer {
 
 fn cids(blocks: &[(Cid, Bytes)]) -> Vec<Cid> {
     blocks.iter().map(|(cid, _)| *cid).collect()
-}
-
-fn bytes_of(lengths: &HashMap<Cid, u32>) -> u64 {
-    lengths.values().map(|length| u64::from(*length)).sum()
 }

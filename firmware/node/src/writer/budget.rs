@@ -105,17 +105,19 @@ impl Writer {
 
     /// Bytes of all but the newest broadcast and those of these blocks that nothing names.
     async fn recordings_bytes(&self, unnamed: HashSet<Cid>) -> Result<u64, StoreError> {
+        let unnamed: u64 = (unnamed.iter())
+            .filter_map(|cid| self.unnamed.get(cid))
+            .sum();
         // On a box all of a broadcast is here.
         let size = match self.signer.follows() {
             true => Journal::size_here,
             false => Journal::size,
         };
-        let others = self.in_journal(move |journal| {
+        let newest = self.in_journal(move |journal| {
             let newest = journal.broadcasts()?.pop();
-            let newest = newest.map_or(Ok(0), |newest| size(journal, newest.id))?;
-            Ok(newest + journal.garbage_bytes(&unnamed)?)
+            Ok(newest.map_or(Ok(0), |newest| size(journal, newest.id))?)
         });
-        Ok(self.stored_bytes.saturating_sub(others.await?))
+        Ok(self.stored_bytes.saturating_sub(newest.await? + unnamed))
     }
 }
 

@@ -104,6 +104,7 @@ impl Bucket {
     /// Of what was taken so much has not been sent.
     pub fn put_back(&mut self, bytes: usize) {
         self.credit = (self.credit + bytes as f64).min(self.most_credit());
+        self.floor = (self.floor + bytes as f64).min(self.most_floor());
     }
 }
 
@@ -163,6 +164,23 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_that_takes_nothing_costs_the_others_nothing() {
+        let mut bucket = bucket(1000);
+        let mut got = 0;
+        for ten_millis in 0..6000 {
+            let now = Duration::from_millis(10 * ten_millis);
+            bucket.viewers(now, 10_000);
+            // Its stream is stalled: it is polled all the same, and takes what there is.
+            if let Ok(bytes) = bucket.take(now, 1 << 20) {
+                bucket.put_back(bytes);
+            }
+            got += bucket.take(now, 1 << 20).unwrap_or(0);
+        }
+        let kbps = got * 8 / 1000 / 60;
+        assert!(kbps >= 90, "{kbps} of a tenth of 941");
+    }
+
+    #[test]
     fn a_crowd_of_viewers_is_forgotten_in_time() {
         let mut bucket = bucket(1000);
         bucket.viewers(Duration::ZERO, 1 << 30);
@@ -191,7 +209,9 @@ mod tests {
                         let unsent = bytes * put_back;
                         bucket.put_back(unsent);
                         got += bytes - unsent;
-                        refused = None;
+                        if bytes > unsent {
+                            refused = None;
+                        }
                     }
                     Err(_) => {
                         // Whoever waits gets something within the time that the floor takes for a quantum.
