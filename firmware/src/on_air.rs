@@ -46,10 +46,9 @@ impl OnAirMark {
 
     /// Nobody wants to be on air. Which numbers viewers have seen stays true.
     pub(crate) fn clear(&self) {
-        let cleared = remove(&self.file).and_then(|()| {
-            there(std::fs::rename(&self.from_memory, &self.numbers_ahead)).map(drop)
-        });
-        if let Err(error) = cleared {
+        // First what `set_from_memory` could give the mark's name at this moment.
+        let renamed = there(std::fs::rename(&self.from_memory, &self.numbers_ahead));
+        if let Err(error) = remove(&self.file).and(renamed) {
             tracing::error!(%error, file = %self.file.display(), "cannot take the mark away; delete this file");
         }
     }

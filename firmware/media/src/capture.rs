@@ -545,7 +545,10 @@ impl Raw {
 
     fn set(&self, matrix: Matrix) {
         let caps: Result<gst::Caps, _> = raw_video_caps(&self.config, matrix).parse();
-        if let Ok(caps) = caps {
+        // Even the same caps make all elements before it negotiate anew, and some of them then say their caps again, which leads here.
+        if let Ok(caps) = caps
+            && self.filter.property::<gst::Caps>("caps") != caps
+        {
             self.filter.set_property("caps", caps);
         }
     }

@@ -221,6 +221,7 @@ impl Journal {
     }
 
     /// Root of a broadcast.
+    #[cfg(test)]
     pub(crate) fn root(&self, broadcast: BroadcastId) -> Result<Option<Cid>> {
         let transaction = self.database()?.begin_read()?;
         let broadcasts = transaction.open_table(BROADCASTS)?;

@@ -87,17 +87,11 @@ struct Removal {
 #[derive(Debug)]
 struct Batch {
     since: Instant,
+    /// Its own.
+    number: u64,
     /// Number of the update.
     update: u64,
     cids: VecDeque<Cid>,
-}
-
-/// An update of which a failing disk has not told whether it is committed.
-#[derive(Debug)]
-struct Doubt {
-    broadcast: BroadcastId,
-    root: Cid,
-    turn: Turn,
 }
 
 pub(crate) struct Writer {
@@ -111,13 +105,16 @@ pub(crate) struct Writer {
     updates: u64,
     /// Oldest first.
     garbage: VecDeque<Batch>,
-    /// When each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
+    /// Batches so far.
+    batches: u64,
+    /// With which batch each block in `garbage` last became garbage: one that was published again meanwhile starts anew.
     garbage_since: HashMap<Cid, u64>,
     /// Of a mirror: blocks that a fetch has brought, counted and not named yet, and whether it is that of the newest broadcast.
     held: HashMap<Cid, bool>,
     /// Bytes of garbage, of what is held, and of what is being removed.
     unnamed: HashMap<Cid, u64>,
-    doubt: Option<Doubt>,
+    /// Of an update of which a failing disk has not told whether it is committed.
+    doubt: Option<Turn>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
     removal: Option<Removal>,
@@ -170,6 +167,7 @@ impl Writer {
             recordings_over: false,
             updates: 0,
             garbage: VecDeque::new(),
+            batches: 0,
             garbage_since: HashMap::new(),
             held: HashMap::new(),
             unnamed: HashMap::new(),
@@ -186,8 +184,11 @@ impl Writer {
         };
         let garbage = writer.unname(inherited.garbage);
         writer.add_garbage(garbage, now);
-        // A follower that comes back after a restart walks the root it knew.
-        writer.updates = GRACE_UPDATES;
+        if !writer.signer.follows() {
+            // A follower that comes back after a restart walks the root it knew. A mirror has to find its box first: what its fetch had
+            // brought waits longer.
+            writer.updates = GRACE_UPDATES;
+        }
         (writer, receiver)
     }
 
@@ -283,7 +284,7 @@ impl Writer {
         let names = (self.newest).is_none_or(|(newest, _)| update.broadcast >= newest);
         let (signer, last) = (self.signer.clone(), self.record.borrow().clone());
         let record = move || names.then(|| signer.next(root, last.as_ref())).flatten();
-        let published = self.settle(update.broadcast, staged, record).await?;
+        let published = self.settle(staged, record).await?;
         if names {
             self.newest = Some((update.broadcast, root));
         }
@@ -293,7 +294,6 @@ impl Writer {
     /// Makes what was staged durable, together with the record that names its root.
     async fn settle(
         &mut self,
-        broadcast: BroadcastId,
         mut staged: Staged,
         record: impl FnOnce() -> Option<NameRecord> + Send + 'static,
     ) -> Result<Published, StoreError> {
@@ -314,11 +314,7 @@ impl Writer {
         match committed.await {
             Ok(record) => self.use_record(record),
             Err(error) => {
-                self.doubt = Some(Doubt {
-                    broadcast,
-                    root,
-                    turn,
-                });
+                self.doubt = Some(turn);
                 if let Err(error) = self.settle_doubt().await {
                     tracing::warn!(%error, "cannot tell yet whether the failed update is there");
                 }
@@ -334,15 +330,21 @@ impl Writer {
 
     /// Finds out whether a commit that failed is there all the same: that shows when the database is opened anew.
     async fn settle_doubt(&mut self) -> Result<(), StoreError> {
-        let Some(&Doubt {
-            broadcast, root, ..
-        }) = self.doubt.as_ref()
-        else {
+        let Some(turn) = &self.doubt else {
             return Ok(());
         };
-        let found = self.in_journal(move |journal| Ok(journal.root(broadcast)?));
-        let committed = found.await? == Some(root);
-        if let Some(Doubt { turn, .. }) = self.doubt.take() {
+        // Not by the root: an adoption may leave it as it is, and only bring or drop blocks below it.
+        let first = |turned: &[(Cid, u64)]| turned.first().map(|(cid, _)| *cid);
+        let (named, garbage) = (first(&turn.named), first(&turn.garbage));
+        let committed = self.in_journal(move |journal| {
+            let blocks = journal.named_blocks()?;
+            Ok(match named {
+                Some(named) => blocks.contains_key(&named),
+                None => garbage.is_none_or(|garbage| !blocks.contains_key(&garbage)),
+            })
+        });
+        let committed = committed.await?;
+        if let Some(turn) = self.doubt.take() {
             match committed {
                 true => self.committed(turn),
                 false => self.remove_new(&turn).await,
@@ -369,7 +371,9 @@ impl Writer {
     fn unname(&mut self, garbage: Vec<(Cid, u64)>) -> Vec<Cid> {
         let cids: Vec<Cid> = garbage.iter().map(|(cid, _)| *cid).collect();
         self.store.disown(&cids);
-        self.unnamed.extend(garbage);
+        for (cid, bytes) in garbage {
+            self.unnamed.entry(cid).or_insert(bytes);
+        }
         cids
     }
 
@@ -570,10 +574,12 @@ impl Writer {
         if cids.is_empty() {
             return;
         }
+        self.batches += 1;
         self.garbage_since
-            .extend(cids.iter().map(|cid| (*cid, self.updates)));
+            .extend(cids.iter().map(|cid| (*cid, self.batches)));
         self.garbage.push_back(Batch {
             since,
+            number: self.batches,
             update: self.updates,
             cids: cids.into(),
         });
@@ -617,7 +623,9 @@ impl Writer {
         if self.deleting.is_empty() && !self.choose_oldest(None).await? {
             // Nothing may go. Collecting may still help.
             self.collect().await?;
-            self.not_before = Instant::now() + RETRY;
+            if self.removal.is_none() {
+                self.not_before = Instant::now() + RETRY;
+            }
             return Ok(());
         }
         self.take_apart().await
@@ -660,7 +668,7 @@ impl Writer {
         while taken.len() < most
             && let Some(cid) = batch.cids.pop_front()
         {
-            if self.garbage_since.get(&cid) == Some(&batch.update) {
+            if self.garbage_since.get(&cid) == Some(&batch.number) {
                 self.garbage_since.remove(&cid);
                 taken.push(cid);
             }

@@ -225,8 +225,10 @@ impl Mirror {
     ) {
         let mut stats = self.node.stats();
         stats.mark_changed();
-        self.earlier.settled.keep = Some(self.keep);
-        self.keep_settled();
+        if self.earlier.settled.keep.is_none() {
+            self.earlier.settled.keep = Some(self.keep);
+            self.keep_settled();
+        }
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -417,6 +419,10 @@ impl Mirror {
             Ok(taken) => {
                 self.failure = None;
                 self.trusted = Some(taken.id);
+                if self.earlier.settled.keep.replace(self.keep) != Some(self.keep) {
+                    // What follows from another mode is done.
+                    self.keep_settled();
+                }
                 let began = self.shown.as_ref().map(|shown| shown.id) != Some(taken.id);
                 if began {
                     self.earlier.done = false;

@@ -215,7 +215,7 @@ impl Writer {
             self.check_disk(self.new_bytes(&staged.turn))?;
         }
         let record = adoption.record.clone();
-        self.settle(id, staged, move || record).await?;
+        self.settle(staged, move || record).await?;
         if !matches!(adoption.place, Place::Of(_)) {
             // The one before is a recording now, or this is one.
             self.look_at_recordings().await;
@@ -225,7 +225,7 @@ impl Writer {
 
     /// Of what a fetch has brought, what nothing has taken leaves again.
     async fn remove_brought(&mut self, mut brought: Vec<Cid>) {
-        let doubt = self.doubt.iter().flat_map(|doubt| &doubt.turn.named);
+        let doubt = self.doubt.iter().flat_map(|turn| &turn.named);
         let in_doubt: HashSet<Cid> = doubt.map(|(cid, _)| *cid).collect();
         brought.retain(|cid| {
             let counted = self.unnamed.contains_key(cid) || in_doubt.contains(cid);
