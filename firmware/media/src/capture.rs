@@ -351,9 +351,10 @@ fn description(config: &Config) -> String {
         ("downstream", true)
     };
     let video = format!(
-        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! capsfilter name=raw caps-change-mode=delayed \
+        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! capsfilter name=raw caps=\"{}\" \
          ! queue leaky={leaky} max-size-buffers=5 max-size-bytes=0 max-size-time=0 \
-         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}"
+         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}",
+        raw_video_caps(config, Matrix::default())
     );
     let audio = format!(
         "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
