@@ -35,6 +35,14 @@ const POLL: Duration = Duration::from_millis(100);
 /// A clip that shows nothing within this time is broken.
 const PREROLL: Duration = Duration::from_secs(20);
 
+/// What is wanted of a capture, and where it hands what it has.
+#[derive(Debug, Clone, Copy)]
+struct Outlet<'a> {
+    wanted: &'a Wanted,
+    inputs: &'a SyncSender<Input>,
+    events: &'a mpsc::Sender<Event>,
+}
+
 /// Captures until `stop`, however often the pipeline breaks.
 pub(crate) fn run(
     config: &Config,
@@ -43,6 +51,11 @@ pub(crate) fn run(
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
 ) {
+    let outlet = Outlet {
+        wanted,
+        inputs,
+        events,
+    };
     let mut generation = 0;
     let mut patience = STALL;
     let mut silences = 0;
@@ -56,12 +69,10 @@ pub(crate) fn run(
         let life = card.clone().map_err(End::from).and_then(|card| {
             run_once(
                 config,
-                wanted,
                 card.as_ref(),
                 generation,
                 &mut patience,
-                inputs,
-                events,
+                outlet,
                 stop,
             )
         });
@@ -156,18 +167,17 @@ fn revive(finder: &Finder, card: &Card, silences: u32, events: &mpsc::Sender<Eve
 /// take.
 fn run_once(
     config: &Config,
-    wanted: &Wanted,
     card: Option<&Card>,
     generation: u64,
     patience: &mut Duration,
-    inputs: &SyncSender<Input>,
-    events: &mpsc::Sender<Event>,
+    outlet: Outlet<'_>,
     stop: &AtomicBool,
 ) -> Result<(), End> {
+    let events = outlet.events;
     if let Some(card) = card {
         let _ = events.try_send(Event::Card(card.clone()));
     }
-    let capture = Capture::build(config, wanted, card, generation, inputs, events)?;
+    let capture = Capture::build(config, card, generation, outlet)?;
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -254,11 +264,13 @@ impl Drop for Capture {
 impl Capture {
     fn build(
         config: &Config,
-        wanted: &Wanted,
         card: Option<&Card>,
         generation: u64,
-        inputs: &SyncSender<Input>,
-        events: &mpsc::Sender<Event>,
+        Outlet {
+            wanted,
+            inputs,
+            events,
+        }: Outlet<'_>,
     ) -> Result<Capture, String> {
         // Whatever happens from here on, it is taken down.
         let capture = Capture {
