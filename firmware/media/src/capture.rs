@@ -547,13 +547,11 @@ struct Raw {
 
 impl Raw {
     fn new(pipeline: &gst::Pipeline, config: &Config, wanted: &Wanted) -> Result<Raw, String> {
-        let raw = Raw {
+        Ok(Raw {
             filter: pipeline.by_name("raw").ok_or("element is missing")?,
             config: config.clone(),
             wanted: wanted.clone(),
-        };
-        raw.set(wanted.get().unwrap_or_default());
-        Ok(raw)
+        })
     }
 
     fn set(&self, matrix: Matrix) {
