@@ -2,24 +2,23 @@
 
 mod description;
 mod recovery;
+mod storing;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use board::Board;
 use futures::StreamExt as _;
 use media::Media;
-use node::{BroadcastId, Leaf, NewFile, Node, Published, Recovered, StoreError};
+use node::{BroadcastId, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
 use stream::buttons::{Button, Edge, Gesture, Gestures};
 use stream::dates::ProgramDates;
 use stream::encoder::Choice;
-use stream::machine::CLOCK_SANE_FROM;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
-use stream::publication::{self, Numbers, Publication, Update};
+use stream::publication::{self, Numbers, Publication};
 use stream::reach::Outside;
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
@@ -28,16 +27,18 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::av_sync::{AvSync, SyncCommand};
+use crate::clock::{unix_ms, wall_now};
 use crate::config::Config;
 use crate::health::Sample;
 use crate::kept::Kept;
-use crate::live::{Live, RecentFile, RecentFiles};
+use crate::live::{Live, RecentFiles};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
 use crate::web;
 use crate::wishes::Wishes;
 use recovery::Format;
 pub(crate) use recovery::{Meta, close};
+use storing::{store_cause, to_node};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,9 +88,6 @@ const FRAME: Duration = Duration::from_millis(100);
 
 /// A capture device that hangs does not keep the process from ending for longer.
 const LAST_WAIT: Duration = Duration::from_secs(5);
-
-/// From here on, and before [`CLOCK_SANE_FROM`], the clock says nonsense or has not been set: the box has no battery behind it.
-const CLOCK_SANE_UNTIL: Duration = Duration::from_secs(4_102_444_800); // 2100-01-01T00:00:00Z
 
 /// Where the loop reports to and what reports to it.
 #[derive(Debug)]
@@ -755,70 +753,6 @@ impl Appliance {
     }
 }
 
-/// An update in the node's words, but for the broadcast that it is of.
-pub(crate) struct ToNode {
-    row: Option<Vec<u8>>,
-    files: Vec<NewFile>,
-    finish: bool,
-}
-
-impl ToNode {
-    pub(crate) fn of(self, broadcast: BroadcastId) -> node::Update {
-        let ToNode { row, files, finish } = self;
-        node::Update {
-            broadcast,
-            row,
-            files,
-            finish,
-        }
-    }
-}
-
-/// Translates an update into the node's words; also says which of its files viewers will ask for next.
-fn to_node(update: Update) -> anyhow::Result<(ToNode, Option<RecentFiles>)> {
-    let mut recent = Vec::new();
-    let files = update
-        .files
-        .into_iter()
-        .map(|file| {
-            // A part is a leaf: hashed here once, never copied.
-            let leaves: Vec<Leaf> = file.parts.iter().cloned().flat_map(Leaf::split).collect();
-            if file.path.ends_with(".m4s") || file.path.ends_with(".mp4") {
-                recent.push(Arc::new(RecentFile {
-                    path: file.path.clone(),
-                    cid: node::file_cid(&leaves),
-                    parts: file.parts,
-                }));
-            }
-            NewFile {
-                path: file.path,
-                leaves,
-                keep: None,
-            }
-        })
-        .chain(update.tails.into_iter().map(|tail| NewFile {
-            path: tail.path,
-            leaves: tail.leaves.into_iter().flat_map(Leaf::split).collect(),
-            keep: Some(tail.keep),
-        }))
-        .collect();
-    let recent = update.row.as_ref().map(|row| RecentFiles {
-        media_sequence: row.media_sequence,
-        files: recent,
-    });
-    let row = update.row.map(|row| serde_json::to_vec(&row)).transpose()?;
-    let finish = update.finish;
-    Ok((ToNode { row, files, finish }, recent))
-}
-
-fn store_cause(error: &StoreError) -> Cause {
-    match error {
-        StoreError::DiskFull => Cause::DiskFull,
-        StoreError::Full { .. } | StoreError::PinsFull { .. } => Cause::StoreFull,
-        error => Cause::Store(error.to_string()),
-    }
-}
-
 pub(crate) fn settings(config: &Config) -> publication::Settings {
     let video = |bitrate_kbps, resolution| publication::Video {
         bitrate: u64::from(bitrate_kbps) * 1000,
@@ -847,24 +781,4 @@ fn segmenter_settings(config: &Config) -> stream::segmenter::Settings {
         frame: Duration::from_secs(1) / config.video.fps,
         low: config.video.low.is_some(),
     }
-}
-
-/// Wall time, if the clock can be believed.
-pub(crate) fn wall_now() -> Option<SystemTime> {
-    let now = SystemTime::now();
-    let sane = UNIX_EPOCH + CLOCK_SANE_FROM..UNIX_EPOCH + CLOCK_SANE_UNTIL;
-    sane.contains(&now).then_some(now)
-}
-
-pub(crate) fn clock_sane() -> bool {
-    wall_now().is_some()
-}
-
-fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_millis() as u64)
-}
-
-pub(crate) fn from_unix_ms(ms: u64) -> SystemTime {
-    UNIX_EPOCH + Duration::from_millis(ms)
 }

@@ -12,7 +12,8 @@ use node::{BroadcastId, Budgets, Damaged, Finding, Node, Report};
 use stream::media::Rendition;
 use stream::publication::{self, Numbers, Publication, Row, init_name, rows_without, segment_path};
 
-use crate::appliance::{self, Meta, wall_now};
+use crate::appliance::{self, Meta};
+use crate::clock::wall_now;
 use crate::config::Config;
 use crate::numbers;
 use crate::run::{configure, refuse};

@@ -7,7 +7,7 @@ use stream::machine::Machine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::appliance::clock_sane;
+use crate::clock::clock_sane;
 
 const PERIOD: Duration = Duration::from_secs(2);
 

@@ -3,6 +3,7 @@
 mod appliance;
 mod av_sync;
 mod check;
+mod clock;
 mod config;
 mod console;
 mod devices;

@@ -46,7 +46,7 @@ mod tests {
     use node::NewFile;
 
     use super::*;
-    use crate::appliance::wall_now;
+    use crate::clock::wall_now;
 
     #[test]
     fn numbers_only_rise() {

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::appliance::wall_now;
+use crate::clock::wall_now;
 use crate::config;
 use crate::live::{Live, RecentFile};
 

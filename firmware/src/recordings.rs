@@ -16,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use node::{BroadcastId, Budgets, Node, OpenError, StoreError};
 use serde::{Deserialize, Serialize};
 
-use crate::appliance::{from_unix_ms, wall_now};
+use crate::clock::{from_unix_ms, wall_now};
 use crate::run::{configure, refuse};
 
 /// Where the operator's port of the running box is.

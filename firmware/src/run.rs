@@ -22,7 +22,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-use crate::appliance::{Appliance, Channels, wall_now};
+use crate::appliance::{Appliance, Channels};
+use crate::clock::wall_now;
 use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
 use crate::devices::Devices;

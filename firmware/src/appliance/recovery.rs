@@ -11,7 +11,8 @@ use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
 use stream::publication::{self, File, Numbers, Publication, Row};
 
-use super::{Appliance, description, from_unix_ms, to_node, wall_now};
+use super::{Appliance, description, to_node};
+use crate::clock::{from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::numbers;
 use crate::web;

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::Keep;
 use super::ask::{self, Answer};
 use super::take::{self, Job, TakeError, Taken};
-use crate::appliance::{from_unix_ms, wall_now};
+use crate::clock::{from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::live::{Live, LivePlaylist, LiveText, Mirroring, Public};

@@ -1,0 +1,61 @@
+//! How files are called.
+
+use std::fmt;
+
+use crate::media::Rendition;
+
+/// Directory entries per directory: a block of a directory is written anew with every segment (see `DESIGN`, decision 4).
+const DIRECTORY: u64 = 256;
+
+/// Where a part belongs. Its file name is unique for as long as the box lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PartName {
+    pub run: u64,
+    pub media_sequence: u64,
+    pub index: u32,
+}
+
+impl fmt::Display for PartName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (run, msn, index) = (self.run, self.media_sequence, self.index);
+        write!(f, "part-{run}-{msn}-{index}.m4s")
+    }
+}
+
+impl PartName {
+    /// Reads a file name.
+    pub fn parse(name: &str) -> Option<PartName> {
+        let numbers = name.strip_prefix("part-")?.strip_suffix(".m4s")?;
+        let mut numbers = numbers.split('-');
+        let name = PartName {
+            run: numbers.next()?.parse().ok()?,
+            media_sequence: numbers.next()?.parse().ok()?,
+            index: numbers.next()?.parse().ok()?,
+        };
+        numbers.next().is_none().then_some(name)
+    }
+}
+
+/// File name of a run's init segment.
+pub fn init_name(run: u64) -> String {
+    format!("init-{run}.mp4")
+}
+
+/// File name of a segment.
+pub fn segment_name(media_sequence: u64) -> String {
+    format!("{media_sequence}.m4s")
+}
+
+/// Path of a segment in the broadcast's directory: at most 256 segments a subdirectory.
+pub fn segment_path(rendition: Rendition, media_sequence: u64) -> String {
+    format!("{}/{}", rendition.name(), relative_path(media_sequence))
+}
+
+/// The same as seen from the rendition's playlists.
+pub(super) fn relative_path(media_sequence: u64) -> String {
+    format!(
+        "{:04}/{}",
+        media_sequence / DIRECTORY,
+        segment_name(media_sequence)
+    )
+}
