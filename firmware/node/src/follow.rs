@@ -16,6 +16,7 @@ use node_host::HostError;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
+use crate::journal::Named;
 use crate::journal::adopt::{AdoptedFile, Adoption, Entry, Place};
 use crate::names::{Clock, Name, NameRecord, RecordError, Signer};
 use crate::peers::Peer;
@@ -548,14 +549,21 @@ impl Fetch {
         }
     }
 
-    /// Finds those that a commit names.
+    /// Finds those that a commit names and that are here.
     async fn look_up(&self, cids: &[Cid], known: &mut HashSet<Cid>) -> Result<(), AdoptError> {
         for cid in cids {
             check_cid(cid)?;
         }
-        let (journal, cids) = (self.node.shared.journal.clone(), cids.to_vec());
-        let store = self.node.shared.store.clone();
-        let named = blocking(move || journal.named(&cids, &|cid| store.length(cid)));
+        let (store, cids) = (self.node.shared.store.clone(), cids.to_vec());
+        let named = blocking(move || {
+            let mut named = Vec::new();
+            for cid in cids {
+                if let Some(Named::Here(_)) = store.named(&cid).map_err(HostError::Io)? {
+                    named.push(cid);
+                }
+            }
+            Ok::<_, StoreError>(named)
+        });
         known.extend(named.await?);
         Ok(())
     }

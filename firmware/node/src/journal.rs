@@ -93,8 +93,30 @@ pub(crate) struct Broadcast {
     pub(crate) pinned: bool,
 }
 
-/// Bytes of a block in the store, if it is there and not nameless.
-pub(crate) type Held<'a> = &'a dyn Fn(&Cid) -> std::io::Result<Option<u64>>;
+/// A block that a commit names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Named {
+    /// It is in the store, and counted: so many bytes.
+    Here(u64),
+    /// A broken disk has lost it. A fetch may have brought it again, which nobody has counted then.
+    Lost,
+}
+
+impl Named {
+    /// Bytes that count as stored.
+    pub(crate) fn bytes(self) -> Option<u64> {
+        match self {
+            Named::Here(bytes) => Some(bytes),
+            Named::Lost => None,
+        }
+    }
+}
+
+/// What the store says of a block's name.
+pub(crate) type Held<'a> = &'a dyn Fn(&Cid) -> std::io::Result<Option<Named>>;
+
+/// Bytes of a block that lies in the store without a name.
+pub(crate) type Nameless<'a> = &'a dyn Fn(&Cid) -> std::io::Result<Option<u64>>;
 
 /// Opens the database: a file on the box; tests put something else beneath it.
 pub(crate) type Opener = Box<dyn Fn() -> Result<Database, redb::DatabaseError> + Send + Sync>;
@@ -128,11 +150,21 @@ pub(crate) struct Staged {
     pub(crate) turn: Turn,
 }
 
-/// Which blocks a change gives a name, and which it takes the last one from; with their bytes.
+/// A piece of a broadcast that is being deleted, not committed yet. Dropping it changes nothing.
+pub(crate) struct Piece {
+    transaction: WriteTransaction,
+    pub(crate) turn: Turn,
+    /// With it the broadcast is gone.
+    pub(crate) is_last: bool,
+}
+
+/// Which blocks a change gives a name, which it takes the last one from, and which it brings that have one and were lost; with
+/// their bytes.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) named: Vec<(Cid, u64)>,
     pub(crate) garbage: Vec<(Cid, u64)>,
+    pub(crate) found: Vec<(Cid, u64)>,
 }
 
 impl Journal {
@@ -420,20 +452,22 @@ impl Journal {
         Ok(true)
     }
 
-    /// Takes up to `count` entries of a broadcast that is being deleted out of the journal, and at last the broadcast.
-    /// Returns the blocks that became garbage, and whether the broadcast is gone.
+    /// Prepares to take up to `count` entries of a broadcast that is being deleted out of the journal, and at last the broadcast.
     pub(crate) fn take_apart(
         &self,
         broadcast: BroadcastId,
         count: usize,
         held: Held<'_>,
-    ) -> Result<(Turn, bool), StoreError> {
+    ) -> Result<Piece, StoreError> {
         let transaction = self.write()?;
         let mut change = Change::default();
-        let done = Self::take_entries(&transaction, broadcast, count, &mut change)?;
+        let is_last = Self::take_entries(&transaction, broadcast, count, &mut change)?;
         let counted = change.count(&transaction, held)?;
-        transaction.commit().map_err(JournalError::from)?;
-        Ok((counted.turn, done))
+        Ok(Piece {
+            transaction,
+            turn: counted.turn,
+            is_last,
+        })
     }
 
     fn take_entries(
@@ -545,6 +579,12 @@ impl Journal {
         }
         transaction.abort()?;
         Ok(found)
+    }
+}
+
+impl Piece {
+    pub(crate) fn commit(self) -> Result<()> {
+        Ok(self.transaction.commit()?)
     }
 }
 

@@ -64,8 +64,9 @@ pub(crate) async fn reconcile(
             .map(|(cid, length)| (*cid, *length))
             .collect();
         let stored_bytes: u64 = listed.values().sum();
-        let missing = named.into_keys().filter(|cid| !listed.contains_key(cid));
-        let mut missing: HashSet<Cid> = missing.collect();
+        let lost = named.into_keys().filter(|cid| !listed.contains_key(cid));
+        let lost: Vec<Cid> = lost.collect();
+        let mut missing: HashSet<Cid> = lost.iter().copied().collect();
         // Of what a failed disk has left in doubt.
         let wrong = journal.recount(true)?;
         if wrong > 0 {
@@ -82,9 +83,9 @@ pub(crate) async fn reconcile(
             true => Vec::new(),
             false => journal.directories(|cid| missing.contains(cid))?,
         };
-        Ok((garbage, missing, directories, stored_bytes))
+        Ok((garbage, lost, missing, directories, stored_bytes))
     });
-    let (garbage, mut missing, directories, mut stored_bytes) = found.await?;
+    let (garbage, lost, mut missing, directories, mut stored_bytes) = found.await?;
 
     recovered.repaired_directories = directories.len();
     for (cid, bytes) in &directories {
@@ -94,6 +95,8 @@ pub(crate) async fn reconcile(
     if !directories.is_empty() {
         store.put(directories).await?;
     }
+    let lost = lost.into_iter().filter(|cid| missing.contains(cid));
+    store.lose(&lost.collect::<Vec<_>>());
 
     let summary = in_journal(journal, move |journal| {
         let mut files = Vec::new();

@@ -17,20 +17,23 @@ use node_host::{Host, HostError};
 use tokio::sync::watch;
 
 use crate::blocks::Blocks;
+use crate::journal::Named;
 
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     /// Durable when it returns; after an error any of the blocks may be stored. Changes nothing in which of them are nameless.
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
-    /// Bytes of a block that is here, unless it is nameless.
-    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
+    /// A block that a commit names, as far as the store can tell: those that are named more than once the journal knows, too.
+    fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>>;
     /// Bytes of a nameless block that is here.
     fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>>;
     /// No commit names these: they are nameless, wherever they lie. So is what only a fetch has brought.
     fn disown(&self, cids: &[Cid]);
     /// A commit names these, and they are here.
     fn own(&self, cids: &[Cid]);
+    /// A commit names these, and they are not here. What brings one of them finds its name.
+    fn lose(&self, cids: &[Cid]);
     /// Reads a block from here or, failing that, from connected peers; it may then lie here, too, without having been put.
     fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>>;
     /// Removes nameless blocks. One that is not there is no error.
@@ -49,27 +52,30 @@ pub(crate) struct Files {
     pub(crate) blocks: Blocks,
     /// A directory on the file system that they are on.
     pub(crate) dir: PathBuf,
-    nameless: Arc<Mutex<Nameless>>,
+    known: Arc<Mutex<Known>>,
 }
 
-/// Blocks that lie here, or may, and that no commit names.
+/// Of which blocks it is not true that those that are here have a name, and no others.
 #[derive(Debug, Default)]
-struct Nameless {
-    cids: HashSet<Cid>,
+struct Known {
+    /// They lie here, or may, and no commit names them.
+    nameless: HashSet<Cid>,
+    /// A commit names them, and when the directory was opened they were not here; what brings one of them has not been counted.
+    lost: HashSet<Cid>,
     /// How many fetches there are that may bring a block at any moment.
     coming: HashMap<Cid, usize>,
 }
 
 /// A block may come by itself for as long as this lives.
 struct Coming {
-    nameless: Arc<Mutex<Nameless>>,
+    known: Arc<Mutex<Known>>,
     cid: Cid,
 }
 
 impl Drop for Coming {
     fn drop(&mut self) {
-        let mut nameless = locked(&self.nameless);
-        if let Entry::Occupied(mut fetches) = nameless.coming.entry(self.cid) {
+        let mut known = locked(&self.known);
+        if let Entry::Occupied(mut fetches) = known.coming.entry(self.cid) {
             *fetches.get_mut() -= 1;
             if *fetches.get() == 0 {
                 fetches.remove();
@@ -78,8 +84,8 @@ impl Drop for Coming {
     }
 }
 
-fn locked(nameless: &Mutex<Nameless>) -> MutexGuard<'_, Nameless> {
-    nameless.lock().unwrap_or_else(PoisonError::into_inner)
+fn locked(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Files {
@@ -87,27 +93,28 @@ impl Files {
         Files {
             blocks,
             dir,
-            nameless: Arc::default(),
+            known: Arc::default(),
         }
     }
 
-    /// Takes note that a block may come here by itself: then it is nameless, unless it is here.
+    /// Takes note that a block may come here by itself: then it is nameless, unless it is here, or was lost.
     fn expect(&self, cid: Cid) -> std::io::Result<Coming> {
-        let mut nameless = locked(&self.nameless);
-        if !nameless.cids.contains(&cid) && !self.blocks.has(&cid)? {
-            nameless.cids.insert(cid);
+        let mut known = locked(&self.known);
+        let noted = known.nameless.contains(&cid) || known.lost.contains(&cid);
+        if !noted && !self.blocks.has(&cid)? {
+            known.nameless.insert(cid);
         }
-        *nameless.coming.entry(cid).or_default() += 1;
-        let nameless = self.nameless.clone();
-        Ok(Coming { nameless, cid })
+        *known.coming.entry(cid).or_default() += 1;
+        let known = self.known.clone();
+        Ok(Coming { known, cid })
     }
 
     /// These are no longer here. What may come again stays nameless.
     fn removed(&self, cids: &[Cid]) {
-        let mut nameless = locked(&self.nameless);
+        let mut known = locked(&self.known);
         for cid in cids {
-            if !nameless.coming.contains_key(cid) {
-                nameless.cids.remove(cid);
+            if !known.coming.contains_key(cid) {
+                known.nameless.remove(cid);
             }
         }
     }
@@ -134,29 +141,42 @@ impl BlockStore for Files {
         self.blocking(move |files| files.has(&cid))
     }
 
-    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
-        match locked(&self.nameless).cids.contains(cid) {
-            true => Ok(None),
-            false => self.blocks.length(cid),
+    fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>> {
+        let known = locked(&self.known);
+        if known.nameless.contains(cid) {
+            return Ok(None);
         }
+        if known.lost.contains(cid) {
+            return Ok(Some(Named::Lost));
+        }
+        Ok(self.blocks.length(cid)?.map(Named::Here))
     }
 
     fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
-        match locked(&self.nameless).cids.contains(cid) {
+        match locked(&self.known).nameless.contains(cid) {
             true => self.blocks.length(cid),
             false => Ok(None),
         }
     }
 
     fn disown(&self, cids: &[Cid]) {
-        locked(&self.nameless).cids.extend(cids);
+        let mut known = locked(&self.known);
+        for cid in cids {
+            known.lost.remove(cid);
+            known.nameless.insert(*cid);
+        }
     }
 
     fn own(&self, cids: &[Cid]) {
-        let mut nameless = locked(&self.nameless);
+        let mut known = locked(&self.known);
         for cid in cids {
-            nameless.cids.remove(cid);
+            known.lost.remove(cid);
+            known.nameless.remove(cid);
         }
+    }
+
+    fn lose(&self, cids: &[Cid]) {
+        locked(&self.known).lost.extend(cids);
     }
 
     fn fetch(&self, _: Cid, _: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
@@ -217,8 +237,8 @@ impl BlockStore for HostStore {
         }
     }
 
-    fn length(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
-        self.files.length(cid)
+    fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>> {
+        self.files.named(cid)
     }
 
     fn nameless(&self, cid: &Cid) -> std::io::Result<Option<u64>> {
@@ -231,6 +251,10 @@ impl BlockStore for HostStore {
 
     fn own(&self, cids: &[Cid]) {
         self.files.own(cids);
+    }
+
+    fn lose(&self, cids: &[Cid]) {
+        self.files.lose(cids);
     }
 
     fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
@@ -300,22 +324,41 @@ mod tests {
         // As the host writes it.
         let comes = || files.blocks.put(&[(cid, bytes.clone())]).unwrap();
         comes();
-        assert!(files.length(&cid).unwrap().is_some());
+        assert!(files.named(&cid).unwrap().is_some());
         files.disown(&[cid]);
         let coming = files.expect(cid).unwrap();
         files.remove(vec![cid]).await.unwrap();
         comes();
-        assert_eq!(files.length(&cid).unwrap(), None);
+        assert_eq!(files.named(&cid).unwrap(), None);
         drop(coming);
-        assert_eq!(files.length(&cid).unwrap(), None);
+        assert_eq!(files.named(&cid).unwrap(), None);
         files.remove(vec![cid]).await.unwrap();
-        assert!(locked(&files.nameless).cids.is_empty());
-        assert!(locked(&files.nameless).coming.is_empty());
+        assert!(locked(&files.known).nameless.is_empty());
+        assert!(locked(&files.known).coming.is_empty());
 
         // What a commit names stays named while somebody asks for it.
         comes();
         drop(files.expect(cid).unwrap());
-        assert!(files.length(&cid).unwrap().is_some());
+        assert!(files.named(&cid).unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_a_broken_disk_has_lost_keeps_its_name_when_a_fetch_brings_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let (cid, bytes) = block("content");
+        files.lose(&[cid]);
+        assert_eq!(files.named(&cid).unwrap(), Some(Named::Lost));
+        let coming = files.expect(cid).unwrap();
+        files.blocks.put(&[(cid, bytes)]).unwrap();
+        drop(coming);
+        assert_eq!(files.named(&cid).unwrap(), Some(Named::Lost));
+        files.own(&[cid]);
+        assert_eq!(files.named(&cid).unwrap(), Some(Named::Here(7)));
+        // And loses it for good when the last commit that names it is gone.
+        files.disown(&[cid]);
+        files.remove(vec![cid]).await.unwrap();
+        assert_eq!(files.named(&cid).unwrap(), None);
     }
 
     #[tokio::test]

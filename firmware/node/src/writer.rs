@@ -113,7 +113,7 @@ pub(crate) struct Writer {
     held: HashMap<Cid, bool>,
     /// Bytes of garbage, of what is held, and of what is being removed.
     unnamed: HashMap<Cid, u64>,
-    /// Of an update of which a failing disk has not told whether it is committed.
+    /// Of a commit of which a failing disk has not told whether it is there.
     doubt: Option<Turn>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
@@ -306,26 +306,36 @@ impl Writer {
             return Err(error.into());
         }
         let name = self.signer.name();
-        let committed = self.in_journal(move |_| {
+        let committed = self.commit(turn, move || {
             let record = record();
             staged.commit(record.as_ref().map(|record| (name, record)))?;
             Ok(record)
         });
-        match committed.await {
-            Ok(record) => self.use_record(record),
-            Err(error) => {
-                self.doubt = Some(turn);
-                if let Err(error) = self.settle_doubt().await {
-                    tracing::warn!(%error, "cannot tell yet whether the failed update is there");
-                }
-                return Err(error);
-            }
-        }
+        let (record, turn) = committed.await?;
+        self.use_record(record);
         self.committed(turn);
         Ok(Published {
             root,
             stored_bytes: self.stored_bytes,
         })
+    }
+
+    /// Commits, and returns the turn that has taken place with it.
+    async fn commit<T: Send + 'static>(
+        &mut self,
+        turn: Turn,
+        commit: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<(T, Turn), StoreError> {
+        match self.in_journal(|_| commit()).await {
+            Ok(result) => Ok((result, turn)),
+            Err(error) => {
+                self.doubt = Some(turn);
+                if let Err(error) = self.settle_doubt().await {
+                    tracing::warn!(%error, "cannot tell yet whether what failed is there");
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Finds out whether a commit that failed is there all the same: that shows when the database is opened anew.
@@ -355,7 +365,7 @@ impl Writer {
 
     fn committed(&mut self, turn: Turn) {
         self.updates += 1;
-        let named: Vec<Cid> = turn.named.iter().map(|(cid, _)| *cid).collect();
+        let named = cids_of(&turn.named);
         self.stored_bytes += self.new_bytes(&turn);
         for cid in &named {
             self.unnamed.remove(cid);
@@ -363,13 +373,14 @@ impl Writer {
             self.held.remove(cid);
         }
         self.store.own(&named);
+        self.store.own(&cids_of(&turn.found));
         let garbage = self.unname(turn.garbage);
         self.add_garbage(garbage, Instant::now());
     }
 
     /// Takes note of blocks that have lost their last name.
     fn unname(&mut self, garbage: Vec<(Cid, u64)>) -> Vec<Cid> {
-        let cids: Vec<Cid> = garbage.iter().map(|(cid, _)| *cid).collect();
+        let cids = cids_of(&garbage);
         self.store.disown(&cids);
         for (cid, bytes) in garbage {
             self.unnamed.entry(cid).or_insert(bytes);
@@ -379,7 +390,8 @@ impl Writer {
 
     /// Bytes that will count as stored and do not yet.
     fn new_bytes(&self, turn: &Turn) -> u64 {
-        self.uncounted(turn).map(|(_, bytes)| bytes).sum()
+        let new = self.uncounted(turn).chain(&turn.found);
+        new.map(|(_, bytes)| bytes).sum()
     }
 
     fn uncounted<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a (Cid, u64)> {
@@ -420,7 +432,7 @@ impl Writer {
     async fn stage(&mut self, update: &Arc<Update>) -> Result<Staged, StoreError> {
         self.settle_doubt().await?;
         let (update, store) = (update.clone(), self.store.clone());
-        self.in_journal(move |journal| journal.stage(&update, &|cid| store.length(cid)))
+        self.in_journal(move |journal| journal.stage(&update, &|cid| store.named(cid)))
             .await
     }
 
@@ -499,11 +511,12 @@ impl Writer {
         self.settle_doubt().await?;
         let store = self.store.clone();
         let taken = self.in_journal(move |journal| {
-            journal.take_apart(broadcast, ENTRIES_AT_ONCE, &|cid| store.length(cid))
+            journal.take_apart(broadcast, ENTRIES_AT_ONCE, &|cid| store.named(cid))
         });
-        // A commit that failed and is there all the same leaves garbage that seems named until the next start.
-        let (turn, done) = taken.await?;
-        if done {
+        let mut piece = taken.await?;
+        let (turn, is_last) = (std::mem::take(&mut piece.turn), piece.is_last);
+        let ((), turn) = self.commit(turn, || Ok(piece.commit()?)).await?;
+        if is_last {
             self.deleting.pop_front();
         }
         let garbage = self.unname(turn.garbage);
@@ -565,8 +578,16 @@ impl Writer {
     async fn remove_uncounted(&mut self, cids: Vec<Cid>) {
         // Before they go: whoever fetches one now must not find it here.
         self.store.disown(&cids);
-        if let Err(error) = self.store.remove(cids).await {
-            tracing::warn!(%error, "blocks that nothing names stay until the next start");
+        if let Err(error) = self.store.remove(cids.clone()).await {
+            tracing::warn!(%error, "blocks that nothing names stay for now");
+            let here = cids.into_iter().filter_map(|cid| {
+                let bytes = self.store.nameless(&cid).ok()??;
+                Some((cid, bytes))
+            });
+            let here: Vec<_> = here.collect();
+            self.stored_bytes += here.iter().map(|(_, bytes)| bytes).sum::<u64>();
+            let garbage = self.unname(here);
+            self.add_garbage(garbage, Instant::now());
         }
     }
 
@@ -689,6 +710,10 @@ impl Writer {
         }
         result
     }
+}
+
+fn cids_of(sized: &[(Cid, u64)]) -> Vec<Cid> {
+    sized.iter().map(|(cid, _)| *cid).collect()
 }
 
 /// Waits for the end of the removal, if there is one. Its answer must be given to [`Writer::removed`].

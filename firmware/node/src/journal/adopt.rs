@@ -9,8 +9,8 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::tree::{Change, Tree};
 use super::{
-    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held, Journal, PINS,
-    Result, SHARED, Staged, State, cid, key, size_here,
+    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held, Journal, Named,
+    Nameless, PINS, Result, SHARED, Staged, State, cid, key, size_here,
 };
 use crate::names::NameRecord;
 use crate::{AdoptError, BroadcastId, JournalError, StoreError, path};
@@ -66,10 +66,10 @@ fn is_named(
 ) -> Result<bool, StoreError> {
     // Most blocks are named once, and have no row.
     let row = shared.get(key(cid)).map_err(JournalError::from)?;
-    Ok(row.is_some() || length(cid, held)?.is_some())
+    Ok(row.is_some() || held_as(cid, held)?.is_some())
 }
 
-fn length(cid: &Cid, held: Held<'_>) -> Result<Option<u64>, StoreError> {
+fn held_as(cid: &Cid, held: Held<'_>) -> Result<Option<Named>, StoreError> {
     Ok(held(cid).map_err(HostError::Io)?)
 }
 
@@ -162,7 +162,7 @@ impl Journal {
     pub(crate) fn stage_adoption(
         &self,
         adoption: &Adoption,
-        nameless: Held<'_>,
+        nameless: Nameless<'_>,
         most_pinned: u64,
         held: Held<'_>,
     ) -> Result<(Staged, BroadcastId), AdoptError> {
@@ -218,14 +218,17 @@ impl Journal {
                             change.add(*cid, bytes.clone());
                             Some(bytes.len() as u64)
                         }
-                        None => match length(cid, nameless)? {
+                        None => match nameless(cid)
+                            .map_err(HostError::Io)
+                            .map_err(StoreError::from)?
+                        {
                             Some(length) => {
                                 change.name_nameless(cid, length);
                                 Some(length)
                             }
                             None if is_named(cid, &shared, held)? => {
                                 change.name(cid);
-                                length(cid, held)?
+                                held_as(cid, held)?.and_then(Named::bytes)
                             }
                             None => return Err(AdoptError::Vanished(*cid)),
                         },

@@ -6,8 +6,8 @@ use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::tree::{Change, Tree};
 use super::{
-    BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, PINS, ROWS, Result, SHARED,
-    Staged, State, cid, key, references,
+    BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, Named, PINS, ROWS, Result,
+    SHARED, Staged, State, cid, key, references,
 };
 use crate::{BroadcastId, Cid, StoreError, path};
 
@@ -86,7 +86,7 @@ impl Journal {
     ) -> Result<Staged, StoreError> {
         let named = self.named_blocks()?;
         // What else lies in the store nothing names yet.
-        let held = |cid: &Cid| Ok(named.get(cid).map(|_| 0));
+        let held = |cid: &Cid| Ok(named.get(cid).map(|_| Named::Here(0)));
         let transaction = self.write()?;
         let mut change = Change::default();
         let root = {

@@ -9,7 +9,7 @@ use redb::{ReadableTable, WriteTransaction};
 use node_host::HostError;
 
 use super::{
-    ABSENT, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Result, SHARED, Turn, cid, key,
+    ABSENT, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Named, Result, SHARED, Turn, cid, key,
 };
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
@@ -288,15 +288,22 @@ impl Change {
             let old = match (row, brought) {
                 (Some(references), _) => references,
                 (None, Some(_)) => u64::from(there.is_some()),
-                // Also when a broken disk has lost it.
+                // Also when a disk has lost it since it was opened.
                 (None, None) => 1,
             };
             let references = old.saturating_add_signed(delta);
             match (old, references) {
                 // Named and replaced within one update.
                 (0, 0) => continue,
-                (_, 0) => counted.turn.garbage.push((block, there.unwrap_or(0))),
+                (_, 0) => {
+                    let here = there.and_then(Named::bytes);
+                    counted.turn.garbage.push((block, here.unwrap_or(0)));
+                }
                 (0, _) => counted.turn.named.push((block, brought.unwrap_or(0))),
+                _ if there == Some(Named::Lost) => {
+                    let found = brought.map(|bytes| (block, bytes));
+                    counted.turn.found.extend(found);
+                }
                 _ => {}
             }
             if references > 0 {

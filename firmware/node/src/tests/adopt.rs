@@ -677,3 +677,39 @@ async fn what_is_no_longer_there_is_told() {
     settle(&node, &disk).await;
     node.shutdown().await;
 }
+
+/// A block that a broken disk has lost comes with another broadcast that has the same file.
+#[tokio::test(start_paused = true)]
+async fn what_was_lost_is_found_with_its_name() {
+    let mut offer = Offer::default();
+    let kept = offer.file("kept", 100);
+    let lost = ["large", "small"].map(|name| offer.file(name, 5000));
+    let [large, small] = lost;
+    let old_root = offer
+        .directory(&[("a", large), ("b", small), ("c", kept)])
+        .0;
+    let root = offer.directory(&[("d", large), ("e", small)]).0;
+    let (disk, node) = offer.open(1 << 20).await;
+    let old = adopt(&node, Place::Newest, old_root, true, &all).await;
+    let old = old.unwrap();
+    node.shutdown().await;
+    for (cid, _) in lost {
+        disk.lose_block(&cid);
+    }
+    let (node, recovered) = open(&disk, name(), 1 << 20).await.unwrap();
+    assert_eq!(recovered.missing.len(), 2);
+    // Given up halfway: what came stays with the broadcast that has lost it.
+    let mut fetch = node.fetch(root, true);
+    fetch.file("d", 5000).await.unwrap();
+    drop(fetch);
+    settle(&node, &disk).await;
+    assert!(disk.blocks().contains_key(&large.0));
+    adopt(&node, Place::Newest, root, true, &all).await.unwrap();
+    settle(&node, &disk).await;
+    node.shared.journal.check_invariants();
+    assert_eq!(read_all(&node, old_root).await.unwrap().len(), 3);
+    node.delete(old).await.unwrap();
+    collected(&node, &disk).await;
+    assert_eq!(read_all(&node, root).await.unwrap().len(), 2);
+    node.shutdown().await;
+}

@@ -12,7 +12,7 @@ use libp2p_identity::Keypair;
 use node_host::HostError;
 use tokio::sync::watch;
 
-use crate::journal::Journal;
+use crate::journal::{Journal, Named};
 use crate::names::Signer;
 use crate::store::BlockStore;
 
@@ -91,6 +91,7 @@ struct State {
     blocks: BTreeMap<Cid, Bytes>,
     /// Of these, those that no commit names.
     nameless: BTreeSet<Cid>,
+    lost: BTreeSet<Cid>,
     /// Of these, those that the disk may not have yet.
     unsynced_blocks: BTreeSet<Cid>,
     /// What peers have.
@@ -359,11 +360,13 @@ impl BlockStore for Disk {
         .boxed()
     }
 
-    fn length(&self, cid: &Cid) -> Result<Option<u64>> {
+    fn named(&self, cid: &Cid) -> Result<Option<Named>> {
         let state = self.state();
         state.alive()?;
-        let put = (state.blocks.get(cid)).filter(|_| !state.nameless.contains(cid));
-        Ok(put.map(|bytes| bytes.len() as u64))
+        let lost = state.lost.contains(cid).then_some(Named::Lost);
+        let here = (state.blocks.get(cid)).map(|bytes| Named::Here(bytes.len() as u64));
+        let nameless = state.nameless.contains(cid);
+        Ok(lost.or(here).filter(|_| !nameless))
     }
 
     fn nameless(&self, cid: &Cid) -> Result<Option<u64>> {
@@ -374,14 +377,23 @@ impl BlockStore for Disk {
     }
 
     fn disown(&self, cids: &[Cid]) {
-        self.state().nameless.extend(cids);
+        let mut state = self.state();
+        for cid in cids {
+            state.lost.remove(cid);
+            state.nameless.insert(*cid);
+        }
     }
 
     fn own(&self, cids: &[Cid]) {
         let mut state = self.state();
         for cid in cids {
+            state.lost.remove(cid);
             state.nameless.remove(cid);
         }
+    }
+
+    fn lose(&self, cids: &[Cid]) {
+        self.state().lost.extend(cids);
     }
 
     fn fetch(
@@ -400,7 +412,9 @@ impl BlockStore for Disk {
                 let mut state = disk.state();
                 state.operation()?;
                 // As the host does, which knows nothing of a journal.
-                state.nameless.insert(cid);
+                if !state.lost.contains(&cid) {
+                    state.nameless.insert(cid);
+                }
                 state.blocks.insert(cid, bytes.clone());
             }
             // It lies there before those who wait for it go on.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::crash::{Told, begin, check, expected, paused, publish};
 use super::disk::{Disk, Fault};
-use super::{open, read_all};
+use super::{collected, open, read_all};
 use crate::Node;
 
 /// Room for the second broadcast only when the first goes.
@@ -43,7 +43,7 @@ async fn life(disk: &Disk, told: &mut Told) {
         }
     }
     disk.set_fault(None);
-    tokio::time::sleep(Duration::from_secs(1000)).await;
+    collected(&node, disk).await;
     node.shutdown().await;
 }
 

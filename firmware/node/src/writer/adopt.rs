@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
+use node_host::HostError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Staged, Turn, Writer};
-use crate::journal::State;
+use super::{Staged, Turn, Writer, cids_of};
 use crate::journal::adopt::{Adoption, Place};
+use crate::journal::{Named, State};
 use crate::{AdoptError, BroadcastId, NameRecord, StoreError};
 
 /// What only a mirror asks of the writer.
@@ -120,14 +121,14 @@ impl Writer {
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let mut turn = self.nameless(&blocks).await?;
+        let mut turn = self.turn_of(&blocks).await?;
         let needed = self.new_bytes(&turn);
         if !make_room {
             self.check_recordings(needed).await?;
         } else if self.check_limit(needed).is_err() {
             self.make_room(needed, None).await?;
             // What a broadcast had that was deleted just now has no name any more.
-            turn = self.nameless(&blocks).await?;
+            turn = self.turn_of(&blocks).await?;
             self.check_limit(self.new_bytes(&turn))?;
         }
         self.store_held(blocks, turn, make_room).await
@@ -146,7 +147,7 @@ impl Writer {
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
-        let turn = self.nameless(&blocks).await?;
+        let turn = self.turn_of(&blocks).await?;
         let headroom = match make_room {
             true => 0,
             false => self.budgets.headroom_bytes(),
@@ -167,6 +168,7 @@ impl Writer {
             return Err(error.into());
         }
         self.stored_bytes += self.new_bytes(&turn);
+        self.store.own(&cids_of(&turn.found));
         for cid in self.unname(turn.named) {
             self.garbage_since.remove(&cid);
             self.held.insert(cid, make_room);
@@ -174,20 +176,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Of these blocks, those that no commit names, as if one were about to.
-    async fn nameless(&self, blocks: &[(Cid, Bytes)]) -> Result<Turn, StoreError> {
-        let cids = cids(blocks);
+    /// Of these blocks, those that no commit names, as if one were about to, and those that are named and were lost.
+    async fn turn_of(&self, blocks: &[(Cid, Bytes)]) -> Result<Turn, StoreError> {
+        let sizes = blocks.iter().map(|(cid, bytes)| (*cid, bytes.len() as u64));
+        let sizes: Vec<_> = sizes.collect();
         let store = self.store.clone();
-        let named = self
-            .in_journal(move |journal| journal.named(&cids, &|cid| store.length(cid)))
-            .await?;
-        let nameless = blocks.iter().filter(|(cid, _)| !named.contains(cid));
-        Ok(Turn {
-            named: nameless
-                .map(|(cid, bytes)| (*cid, bytes.len() as u64))
-                .collect(),
-            garbage: Vec::new(),
-        })
+        let turn = self.in_journal(move |journal| {
+            let cids = cids_of(&sizes);
+            let named = journal.named(&cids, &|cid| store.named(cid))?;
+            let (has_name, named): (Vec<_>, Vec<_>) =
+                sizes.into_iter().partition(|(cid, _)| named.contains(cid));
+            let mut found = Vec::new();
+            for (cid, bytes) in has_name {
+                if store.named(&cid).map_err(HostError::Io)? == Some(Named::Lost) {
+                    found.push((cid, bytes));
+                }
+            }
+            Ok(Turn {
+                named,
+                found,
+                ..Turn::default()
+            })
+        });
+        turn.await
     }
 
     async fn adopt(
@@ -229,7 +240,7 @@ impl Writer {
         let in_doubt: HashSet<Cid> = doubt.map(|(cid, _)| *cid).collect();
         brought.retain(|cid| {
             let counted = self.unnamed.contains_key(cid) || in_doubt.contains(cid);
-            !counted && matches!(self.store.length(cid), Ok(None))
+            !counted && matches!(self.store.named(cid), Ok(None))
         });
         self.remove_uncounted(brought).await;
     }
@@ -249,7 +260,7 @@ impl Writer {
                 true => Ok(None),
                 false => store.nameless(cid),
             };
-            journal.stage_adoption(&adoption, &nameless, most_pinned, &|cid| store.length(cid))
+            journal.stage_adoption(&adoption, &nameless, most_pinned, &|cid| store.named(cid))
         });
         let staged = staged.await;
         if matches!(staged, Err(AdoptError::Store(StoreError::Journal(_)))) {
