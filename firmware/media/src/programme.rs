@@ -82,6 +82,9 @@ const AAC_FRAME_TIME: Duration =
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AacEncoder {
     element: &'static str,
+    /// Properties: avenc_aac's default takes three times the processor time of `fast`, which ffmpeg calls better at our rates, and
+    /// which is nearer to what it was given (`asdr`: 91 against 64 dB for a talk at 128 kbit/s).
+    options: &'static str,
     /// Samples that the decoder plays before the first one that was given (measured, `facts/gstreamer`, 3).
     priming: u64,
 }
@@ -90,10 +93,12 @@ impl AacEncoder {
     const KNOWN: [AacEncoder; 2] = [
         AacEncoder {
             element: "avenc_aac",
+            options: "aac-coder=fast",
             priming: 1024,
         },
         AacEncoder {
             element: "voaacenc",
+            options: "",
             priming: 1600,
         },
     ];
@@ -188,11 +193,12 @@ impl Programme {
             "appsrc name=video-feed format=time max-buffers={queue} max-bytes=0 max-time=0 leaky-type=downstream caps=\"{},framerate={}/1\" \
              ! {} \
              appsrc name=audio-feed format=time caps=audio/x-raw,format=S16LE,rate={SAMPLE_RATE},channels=2,layout=interleaved \
-             ! audioconvert ! {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
+             ! audioconvert ! {} {} bitrate={} ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out async=false sync=false max-buffers=200",
             raw_video_caps(config, matrix),
             config.fps,
             encoders(config),
             aac.element,
+            aac.options,
             config.audio_bitrate_kbps * 1000,
         ))
         .map_err(|error| error.message().to_owned())?
