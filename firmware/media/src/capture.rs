@@ -722,25 +722,31 @@ pub(crate) fn check_clip(path: &Path) -> Result<(), StartError> {
         set(&pipeline, "file", "location", &path.to_string_lossy())?;
         let decode = pipeline.by_name("decode").ok_or("no decoder")?;
         link_when_known(&decode, &pipeline);
-        let bus = pipeline.bus().ok_or("no bus")?;
-        let _ = pipeline.set_state(gst::State::Paused);
-        let kinds = [
-            gst::MessageType::AsyncDone,
-            gst::MessageType::Error,
-            gst::MessageType::Eos,
-        ];
-        let preroll = gst::ClockTime::try_from(PREROLL).unwrap_or(gst::ClockTime::SECOND);
-        match bus.timed_pop_filtered(preroll, &kinds) {
-            Some(message) => match message.view() {
-                gst::MessageView::AsyncDone(_) => Ok(()),
-                gst::MessageView::Error(error) => Err(describe(error)),
-                _ => Err("it has no picture".to_owned()),
-            },
-            None => Err("it shows no picture".to_owned()),
-        }
+        preroll(&pipeline)
     })();
-    let _ = pipeline.set_state(gst::State::Null);
     result.map_err(broken)
+}
+
+/// Plays a file until its first picture is there, and ends.
+pub(crate) fn preroll(pipeline: &gst::Pipeline) -> Result<(), String> {
+    let bus = pipeline.bus().ok_or("no bus")?;
+    let _ = pipeline.set_state(gst::State::Paused);
+    let kinds = [
+        gst::MessageType::AsyncDone,
+        gst::MessageType::Error,
+        gst::MessageType::Eos,
+    ];
+    let patience = gst::ClockTime::try_from(PREROLL).unwrap_or(gst::ClockTime::SECOND);
+    let result = match bus.timed_pop_filtered(patience, &kinds) {
+        Some(message) => match message.view() {
+            gst::MessageView::AsyncDone(_) => Ok(()),
+            gst::MessageView::Error(error) => Err(describe(error)),
+            _ => Err("it has no picture".to_owned()),
+        },
+        None => Err("it shows no picture".to_owned()),
+    };
+    let _ = pipeline.set_state(gst::State::Null);
+    result
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use stream::media::Rendition;
 use stream::status::Signal;
 use tokio::sync::mpsc;
 
-use crate::capture::{describe, launch};
+use crate::capture::{describe, launch, preroll};
 use crate::conductor::Input;
 use crate::programme::{self, Counts};
 use crate::{Control, Event};
@@ -97,20 +97,38 @@ fn failed(events: &mpsc::Sender<Event>, run: u64, why: String) {
     std::thread::spawn(move || drop(events.blocking_send(Event::ProgrammeFailed { run, why })));
 }
 
-fn start(file: &Path, run: u64, events: &mpsc::Sender<Event>) -> Result<Playing, String> {
-    let pipeline = launch(
+/// Reads the first picture and sound, so that a missing or unfit recording is named at the start. A decoder, which would stay in
+/// memory, is not needed for that.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    std::fs::File::open(file).map_err(|error| error.to_string())?;
+    preroll(&pipeline(file, "queue !", "fakesink", "fakesink")?)
+}
+
+/// Both streams of a file, each to a sink of its own.
+fn pipeline(file: &Path, feed: &str, video: &str, audio: &str) -> Result<gst::Pipeline, String> {
+    let pipeline = launch(&format!(
         "filesrc name=file ! qtdemux name=streams \
-         streams.video_0 ! queue name=video-feed ! h264parse ! video/x-h264,stream-format=avc,alignment=au ! appsink name=video-out max-buffers=60 \
-         streams.audio_0 ! queue name=audio-feed ! aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! appsink name=audio-out max-buffers=200",
-    )?;
+         streams.video_0 ! {feed} h264parse ! video/x-h264,stream-format=avc,alignment=au ! {video} \
+         streams.audio_0 ! {feed} aacparse ! audio/mpeg,mpegversion=4,stream-format=raw ! {audio}"
+    ))?;
+    let source = pipeline.by_name("file").ok_or("element is missing")?;
+    source.set_property("location", &*file.to_string_lossy());
+    Ok(pipeline)
+}
+
+fn start(file: &Path, run: u64, events: &mpsc::Sender<Event>) -> Result<Playing, String> {
     let playing = Playing {
-        pipeline,
+        // One thread for both, which an MP4's order allows: sinks that wait for each other's first buffer would stop it.
+        pipeline: pipeline(
+            file,
+            "",
+            "appsink name=video-out async=false max-buffers=60",
+            "appsink name=audio-out async=false max-buffers=200",
+        )?,
         run,
         ending: false,
     };
     let pipeline = &playing.pipeline;
-    let source = pipeline.by_name("file").ok_or("element is missing")?;
-    source.set_property("location", &*file.to_string_lossy());
     let counts = || Arc::new(Counts::default());
     programme::connect_video(pipeline, run, Rendition::Video, counts(), events)?;
     // The demuxer leaves the encoder's delay out already, as the file's edit list tells.

@@ -249,7 +249,10 @@ impl Media {
     pub fn start_encoded(file: &Path, events: mpsc::Sender<Event>) -> Result<Media, StartError> {
         gst::init().map_err(|error| StartError::Init(error.to_string()))?;
         check(&[("qtdemux", GOOD), ("h264parse", BAD), ("aacparse", GOOD)])?;
-        capture::check_clip(file)?;
+        encoded::check(file).map_err(|why| StartError::Clip {
+            path: file.into(),
+            why,
+        })?;
         let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
