@@ -4,19 +4,24 @@
 //! `make bench-cost` prints one table; the first argument is for how many seconds each of its numbers is measured.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tests::proc::{self, Threads};
-use tests::{Config, Podium, judge, wait_for};
+use tests::{Config, Podium, judge, recording, wait_for};
 
 const SECONDS: u64 = 30;
 const VIEWERS: usize = 10;
+/// Of the video.
+const KBPS: u64 = 5000;
 /// After something has begun: what comes once is over.
 const SETTLE: Duration = Duration::from_secs(6);
+/// Pictures a second.
+const RATE: u64 = 30;
 /// Of a recording that is played in a loop. Raw, it has 124 MB a second, which stay in the page cache.
 const LOOP: u64 = 2;
 
@@ -48,7 +53,7 @@ struct Input {
     name: &'static str,
     what: &'static str,
     source: &'static str,
-    /// For ffmpeg.
+    /// For ffmpeg. Nothing: it is not raw.
     encoding: &'static str,
 }
 
@@ -75,7 +80,7 @@ const INPUTS: [Input; 4] = [
         name: "encoded",
         what: "H.264 and AAC",
         source: "encoded",
-        encoding: "-c:v libx264 -preset ultrafast -tune zerolatency -g 60 -sc_threshold 0 -b:v 5000k -maxrate 5000k -bufsize 2500k -c:a aac -b:a 128k -f mp4",
+        encoding: "",
     },
 ];
 
@@ -83,15 +88,15 @@ impl Input {
     /// A talk, 1080p30, and its sound.
     fn make(&self, dir: &Path, seconds: u64) -> PathBuf {
         let file = dir.join(format!("{}.recording", self.name));
-        // What is encoded is not played in a loop: two measurements, three settlings, and some time to start.
-        let length = match self.source {
-            "encoded" => 2 * seconds + 3 * SETTLE.as_secs() + 30,
-            _ => LOOP,
-        };
+        if self.source == "encoded" {
+            // It is not played in a loop: two measurements, three settlings, and some time to start.
+            recording::talk(&file, 2 * seconds + 3 * SETTLE.as_secs() + 30, KBPS);
+            return file;
+        }
         let done = Command::new("ffmpeg")
             .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
             .arg(tests::root().join("tests/media/talk.mp4"))
-            .args(["-t", &length.to_string()])
+            .args(["-t", &LOOP.to_string()])
             .args("-vf scale=1920:1080,fps=30 -ar 48000 -ac 2".split(' '))
             .args(self.encoding.split(' '))
             .arg(&file)
@@ -111,8 +116,10 @@ struct Finding {
     live: BTreeMap<String, f64>,
     /// On air, by the kernel's count for the whole process.
     process: f64,
-    /// With ten viewers, by the same count.
-    watched: f64,
+    /// With ten viewers, by thread.
+    watched: BTreeMap<String, f64>,
+    /// What the kernel takes to copy each picture once.
+    copied: f64,
     /// Bytes that these got, a second.
     viewed: f64,
     /// Resident at the end, bytes.
@@ -124,8 +131,14 @@ struct Finding {
 fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
     std::fs::create_dir(dir).expect("a directory");
     let config = Config {
-        capture: format!("source = \"{}\"\nfile = \"{}\"\n", input.source, file.display()),
-        extra: "[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = 5000\nx264_preset = \"ultrafast\"\n".into(),
+        capture: format!(
+            "source = \"{}\"\nfile = \"{}\"\n",
+            input.source,
+            file.display()
+        ),
+        extra: format!(
+            "[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = {KBPS}\nx264_preset = \"ultrafast\"\n"
+        ),
         ..Config::default()
     };
     let podium = Podium::start(dir, &config);
@@ -144,7 +157,7 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
         }
         std::thread::sleep(SETTLE);
         let before = bytes.load(Ordering::Relaxed);
-        let (_, watched) = spend(&podium, seconds);
+        let (watched, _) = spend(&podium, seconds);
         let got = bytes.load(Ordering::Relaxed) - before;
         stop.store(true, Ordering::Relaxed);
         (watched, got as f64 / (seconds + SETTLE.as_secs()) as f64)
@@ -159,6 +172,7 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
         live,
         process,
         watched,
+        copied: copy(file, input),
         viewed,
         memory: proc::memory(podium.pid()),
         health: status["health"].to_string(),
@@ -241,12 +255,29 @@ fn parts(playlist: &str) -> Vec<((u64, u64), String)> {
     found
 }
 
+/// Share of a core that the kernel takes to copy as many bytes as a card's pictures have, into a buffer that is there already: so
+/// `uvcvideo` copies them out of USB's transfers.
+fn copy(file: &Path, input: &Input) -> f64 {
+    const PICTURES: u64 = 300;
+    if input.source == "encoded" {
+        return 0.0;
+    }
+    let mut file = File::open(file).expect("the recording");
+    let size = file.metadata().expect("the recording").len() / (LOOP * RATE);
+    let mut buffer = vec![0; size as usize];
+    let mut read = |file: &mut File| file.read_exact(&mut buffer).expect("it is as long as that");
+    read(&mut file);
+    let began = proc::own_thread();
+    for picture in 0..PICTURES {
+        let at = SeekFrom::Start(picture % (LOOP * RATE) * size);
+        file.seek(at).expect("a file");
+        read(&mut file);
+    }
+    (proc::own_thread() - began) / PICTURES as f64 * RATE as f64
+}
+
 /// A row of the table, and the names of the threads that do this, or how they begin: the kernel keeps 15 letters.
-const STAGES: [(&str, &[&str]); 8] = [
-    (
-        "reading the recording, in the card's place",
-        &["matroskademux", "streams:sink", "typefind:sink"],
-    ),
+const STAGES: [(&str, &[&str]); 7] = [
     ("JPEG; raw pictures are only passed on", &["multiqueue"]),
     (
         "conversion, and handing over",
@@ -256,42 +287,51 @@ const STAGES: [(&str, &[&str]); 8] = [
     ("conductor", &["conductor"]),
     ("AAC", &["audio-feed:src"]),
     ("the loop: segmenter, publication, panel", &["main"]),
-    ("hashing, storing, node, servers", &["tokio-rt-worker"]),
+    ("hashing, storing, node, servers", SERVERS),
 ];
 
 /// x264 and its workers, and `h264parse` behind it.
-const ENCODER: &str = "video-feed:src";
+const ENCODER: &[&str] = &["video-feed:src"];
+/// Reads the recording, which a box does not: its demuxer copies each picture twice.
+const RECORDING: &[&str] = &["matroskademux", "typefind:sink"];
+/// Who answers viewers.
+const SERVERS: &[&str] = &["tokio-rt-worker"];
 
 impl Finding {
     fn stage(&self, threads: &[&str]) -> f64 {
-        let of = |(name, share): (&String, &f64)| {
-            let named = threads.iter().any(|prefix| name.starts_with(prefix));
-            if named { *share } else { 0.0 }
-        };
-        self.live.iter().map(of).sum()
+        of(&self.live, threads)
     }
 
-    fn encoder(&self) -> f64 {
-        // Here is no encoder: what has its place is h264parse alone.
-        if self.input.source == "encoded" {
-            return 0.0;
-        }
-        self.stage(&[ENCODER])
+    /// All but the encoder, with one copy of each picture in place of the recording's.
+    fn sum(&self) -> f64 {
+        self.process - self.stage(ENCODER) - self.stage(RECORDING) + self.copied
     }
 
     /// On air, what has no stage of its own.
     fn rest(&self) -> f64 {
         let known: f64 = STAGES.iter().map(|(_, threads)| self.stage(threads)).sum();
-        self.process - known - self.encoder()
+        self.sum() - known - self.copied
     }
+
+    fn viewers(&self) -> f64 {
+        of(&self.watched, SERVERS) - self.stage(SERVERS)
+    }
+}
+
+/// What threads with such names take together.
+fn of(shares: &BTreeMap<String, f64>, threads: &[&str]) -> f64 {
+    let named = |name: &str| threads.iter().any(|prefix| name.starts_with(prefix));
+    let shares = shares.iter().filter(|(name, _)| named(name));
+    shares.map(|(_, share)| share).sum()
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
 fn tell(seconds: u64, findings: &[Finding]) {
     println!(
         "1080p30 on {}; per cent of one core, which is 10 ms of processor time per second of stream; {seconds} s each. By the \
-         processor time of the threads of the real process on air. A recording takes the card's place; to read it is a copy of each \
-         picture, as the kernel makes one of a card's. h264parse runs in the encoder's thread, and is seen in the rest of the last column.",
+         processor time of the threads of the real process on air. A recording takes the card's place: what it costs to read that is \
+         left out, and what a copy of each picture costs the kernel is counted instead. What is encoded already is read, parsed and \
+         passed on by one thread, which is the rest of the last column.",
         proc::machine()
     );
     let header = findings.iter().map(|it| format!(" {} |", it.input.what));
@@ -303,24 +343,27 @@ fn tell(seconds: u64, findings: &[Finding]) {
             .map(|it| format!(" {:.1} |", of(it) * scale));
         println!("| {name} |{}", cells.collect::<String>());
     };
+    row("capture: one copy of each picture", 100.0, &|it| it.copied);
     for (name, threads) in STAGES {
         row(name, 100.0, &|it| it.stage(threads));
     }
     row("the rest", 100.0, &Finding::rest);
-    let sum = |it: &Finding| it.process - it.encoder();
-    row("all but the encoder", 100.0, &sum);
+    row("all but the encoder", 100.0, &Finding::sum);
     row(
         "the same on a Raspberry Pi 4, estimated",
         100.0 * PI_FACTOR,
-        &sum,
+        &Finding::sum,
     );
-    row("ten viewers on top", 100.0, &|it| it.watched - it.process);
-    row("off air", 100.0, &|it| it.idle.values().sum());
-    row(
-        "the encoder, x264 ultrafast, not counted",
-        100.0,
-        &Finding::encoder,
-    );
+    row("ten viewers on top", 100.0, &Finding::viewers);
+    row("off air, less the recording", 100.0, &|it| {
+        it.idle.values().sum::<f64>() - of(&it.idle, RECORDING)
+    });
+    row("the encoder, x264 ultrafast, not counted", 100.0, &|it| {
+        it.stage(ENCODER)
+    });
+    row("reading the recording, not counted", 100.0, &|it| {
+        it.stage(RECORDING)
+    });
     row("resident memory, MB", 1e-6, &|it| it.memory as f64);
     row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
     println!("The Raspberry Pi is an estimate: {PI_SOURCE}.");

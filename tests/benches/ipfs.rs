@@ -13,11 +13,13 @@ use std::time::{Duration, SystemTime};
 use tests::follow::{Arrival, Completed, Listed, POLL, follow, gaps, of_podium, quantile, read};
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
-use tests::{Config, Podium, Process, hls, judge};
+use tests::{Config, Podium, Process, hls, judge, recording};
 
 const SECONDS: u64 = 120;
 /// A segment's, which both are told.
 const SEGMENT: u64 = 2;
+/// Of the video.
+const KBPS: u64 = 4500;
 /// What is played before and after the measurement: nodes find each other, and the last segments arrive.
 const MARGIN: u64 = 40;
 
@@ -35,7 +37,9 @@ fn main() {
         return;
     };
     let input = dir.path().join("input.mp4");
-    let bitrate = encode(&input, seconds + MARGIN);
+    recording::talk(&input, seconds + MARGIN, KBPS);
+    let size = std::fs::metadata(&input).expect("the recording").len();
+    let bitrate = size as f64 * 8.0 / (seconds + MARGIN) as f64;
 
     let podium = Podium::start(dir.path(), &config(&input));
     let addresses = publisher.line(&["id", "-f", "<addrs>"]);
@@ -88,26 +92,10 @@ fn main() {
     print(seconds, bitrate, &sides, &arrivals);
 }
 
-/// A talk, 1080p30, without B-frames and with a keyframe a segment; returns its bits a second.
-fn encode(file: &Path, seconds: u64) -> f64 {
-    let talk = tests::root().join("tests/media/talk.mp4");
-    let done = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-stream_loop", "-1", "-i"])
-        .arg(talk)
-        .args(["-t", &seconds.to_string()])
-        .args("-vf scale=1920:1080,fps=30,noise=alls=8:allf=t -c:v libx264 -preset ultrafast -tune zerolatency -g 60 -sc_threshold 0".split(' '))
-        .args("-b:v 4500k -maxrate 4500k -bufsize 2250k -c:a aac -b:a 128k -ar 48000 -ac 2 -movflags +faststart".split(' '))
-        .arg(file)
-        .status();
-    assert!(done.expect("ffmpeg").success());
-    let size = std::fs::metadata(file).expect("the recording").len();
-    size as f64 * 8.0 / seconds as f64
-}
-
 fn config(input: &Path) -> Config {
     Config {
         capture: format!("source = \"encoded\"\nfile = \"{}\"\n", input.display()),
-        extra: "[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = 4500\n".into(),
+        extra: format!("[video]\nwidth = 1920\nheight = 1080\nbitrate_kbps = {KBPS}\n"),
         ..Config::default()
     }
 }

@@ -17,6 +17,7 @@ pub mod network;
 mod podium;
 pub mod proc;
 mod process;
+pub mod recording;
 pub mod relay;
 
 pub use mirror::Mirror;

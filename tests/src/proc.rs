@@ -112,14 +112,24 @@ impl Threads {
             let (Some(tid), Some(name), Some(stat)) = (tid, read("comm"), read("schedstat")) else {
                 continue;
             };
-            // Nanoseconds (Documentation/scheduler/sched-stats.rst).
-            let time = stat.split(' ').next().and_then(|it| it.parse::<u64>().ok());
-            let time = time.expect("proc(5)") as f64 / 1e9;
+            let time = on_processor(&stat);
             let before = self.last.insert(tid, time).unwrap_or(0.0);
             let name = if tid == self.pid { "main" } else { name.trim() };
             *self.spent.entry(name.to_owned()).or_default() += time - before;
         }
     }
+}
+
+/// Seconds of processor time that the calling thread has taken.
+pub fn own_thread() -> f64 {
+    on_processor(&fs::read_to_string("/proc/thread-self/schedstat").expect("proc(5)"))
+}
+
+fn on_processor(schedstat: &str) -> f64 {
+    // Nanoseconds (Documentation/scheduler/sched-stats.rst).
+    let time = schedstat.split(' ').next();
+    let time = time.and_then(|it| it.parse::<u64>().ok());
+    time.expect("proc(5)") as f64 / 1e9
 }
 
 /// Model of the processor, and how many there are.
