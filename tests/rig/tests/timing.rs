@@ -149,7 +149,11 @@ fn thumbnails(file: &str, start: u32) -> Vec<Vec<f64>> {
 
 /// How loud it is in each tenth of a second from `start` on, in powers of ten.
 fn loudness(file: &str, start: u32) -> Vec<Vec<f64>> {
-    let filter = format!("aresample=8000:async=1:first_pts={}", start * 8000);
+    // The first time is counted at the rate of what comes in, which is 48 kHz here and there.
+    let filter = format!(
+        "aresample=async=1:first_pts={},aresample=8000",
+        start * 48_000
+    );
     let bytes = decoded(&["-i", file, "-vn", "-af", &filter, "-ac", "1", "-f", "s16le"]);
     let (samples, _) = bytes.as_chunks::<2>();
     let square = |&sample: &[u8; 2]| f64::from(i16::from_le_bytes(sample)).powi(2);
