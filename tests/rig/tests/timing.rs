@@ -242,7 +242,6 @@ fn a_talk_goes_in_and_comes_out_in_step() {
         });
         let apart: Vec<usize> = both.collect();
         assert!(apart.len() >= 5, "{apart:?}");
-        let together = apart.iter().filter(|&&apart| apart <= 1).count();
-        assert!(together * 4 >= apart.len() * 3, "{apart:?}");
+        assert!(apart.iter().all(|&apart| apart <= 1), "{apart:?}");
     }
 }
