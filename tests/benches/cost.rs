@@ -322,7 +322,8 @@ impl Finding {
 fn of(shares: &BTreeMap<String, f64>, threads: &[&str]) -> f64 {
     let named = |name: &str| threads.iter().any(|prefix| name.starts_with(prefix));
     let shares = shares.iter().filter(|(name, _)| named(name));
-    shares.map(|(_, share)| share).sum()
+    // The sum of nothing is -0.0.
+    shares.fold(0.0, |sum, (_, share)| sum + share)
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]

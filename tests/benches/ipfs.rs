@@ -230,11 +230,13 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>
     });
     row("segments missed", 0, &|side| gaps(&arrivals[side]) as f64);
     row(
-        "bytes to be written to the disk per byte of media",
+        "bytes to be written to the disk, by whole folios, per byte of media",
         2,
         &|side| sides[side].cost.written as f64 / media,
     );
-    row("bytes given to write() per byte of media", 2, &|side| {
-        sides[side].cost.given as f64 / media
-    });
+    row(
+        "bytes given to write(), sockets too, per byte of media",
+        2,
+        &|side| sides[side].cost.given as f64 / media,
+    );
 }

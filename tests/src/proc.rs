@@ -8,9 +8,9 @@ use std::fs;
 pub struct Cost {
     /// Seconds of processor time, to a hundredth.
     pub cpu: f64,
-    /// Bytes that the kernel has to write to a disk, in whole pages.
+    /// Bytes of memory that the kernel has to write to a disk, in part or whole: it counts in folios, which may be many pages.
     pub written: u64,
-    /// Bytes given to `write`, also to pipes.
+    /// Bytes given to `write`, also to pipes and sockets.
     pub given: u64,
 }
 
