@@ -15,7 +15,8 @@
 //!
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. Almost every block is named once,
 //! and has no row in `shared`: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is named
-//! the store says ([`Held`]): blocks are there before they are named, and from then on until nothing names them. Those that lie
+//! the store says ([`Held`]): blocks are there before they are named, and from then on until nothing names them, unless a broken disk
+//! loses them, which opening finds. Those that lie
 //! there all the same the store knows as nameless; the journal has nothing of them, and whoever opens it finds them by listing.
 
 pub(crate) mod adopt;
@@ -478,6 +479,12 @@ impl Journal {
     ) -> Result<bool> {
         let done;
         {
+            let state = (transaction.open_table(BROADCASTS)?.get(broadcast.0)?)
+                .map(|row| State::from_row(row.value().2));
+            if state != Some(State::Deleting) {
+                // A piece of which nobody could tell whether it was there was the last.
+                return Ok(true);
+            }
             let mut entries = transaction.open_table(ENTRIES)?;
             let mut taken = Vec::with_capacity(count);
             for row in entries.range(of(broadcast))?.take(count) {

@@ -49,6 +49,7 @@ impl Peer {
                     Err(_) => return,
                 },
             };
+            let is_there = is_there || connected.borrow().contains(&self.id);
             let since = Instant::now();
             if connected
                 .wait_for(|peers| !peers.contains(&self.id))

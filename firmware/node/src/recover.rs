@@ -87,10 +87,12 @@ pub(crate) async fn reconcile(
     });
     let (garbage, lost, mut missing, directories, mut stored_bytes) = found.await?;
 
-    recovered.repaired_directories = directories.len();
     for (cid, bytes) in &directories {
-        missing.remove(cid);
-        stored_bytes += bytes.len() as u64;
+        // Broadcasts may have the same one.
+        if missing.remove(cid) {
+            recovered.repaired_directories += 1;
+            stored_bytes += bytes.len() as u64;
+        }
     }
     if !directories.is_empty() {
         store.put(directories).await?;

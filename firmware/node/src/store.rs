@@ -55,7 +55,7 @@ pub(crate) struct Files {
     known: Arc<Mutex<Known>>,
 }
 
-/// Of which blocks it is not true that those that are here have a name, and no others.
+/// What differs from the rule that what is here has a name, and what is not here has none.
 #[derive(Debug, Default)]
 struct Known {
     /// They lie here, or may, and no commit names them.

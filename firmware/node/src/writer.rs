@@ -9,7 +9,7 @@
 //!
 //! Invariants: `unnamed` are the blocks that count as stored and that no commit names. Each of them the store knows as nameless, and
 //! is in exactly one of `garbage_since`, `held` and `removal`. Both change only here, and only when a commit is known to be there or
-//! not: where a failing disk leaves that in doubt, nothing is staged or removed before it is settled.
+//! not: where a failing disk leaves that in doubt, no blocks are named or removed before it is settled.
 
 mod adopt;
 mod budget;
@@ -117,6 +117,8 @@ pub(crate) struct Writer {
     doubt: Option<Turn>,
     /// Broadcasts being taken apart.
     deleting: VecDeque<BroadcastId>,
+    /// One more may be marked for that, although the commit has failed.
+    mark_in_doubt: bool,
     removal: Option<Removal>,
     /// Background work waits until then.
     not_before: Instant,
@@ -173,6 +175,7 @@ impl Writer {
             unnamed: HashMap::new(),
             doubt: None,
             deleting: inherited.deleting.into(),
+            mark_in_doubt: false,
             removal: None,
             not_before: now,
             signer,
@@ -364,7 +367,8 @@ impl Writer {
     }
 
     fn committed(&mut self, turn: Turn) {
-        self.updates += 1;
+        // A piece of a broadcast that goes is no update, and names nothing.
+        self.updates += u64::from(!turn.named.is_empty());
         let named = cids_of(&turn.named);
         self.stored_bytes += self.new_bytes(&turn);
         for cid in &named {
@@ -382,21 +386,18 @@ impl Writer {
     fn unname(&mut self, garbage: Vec<(Cid, u64)>) -> Vec<Cid> {
         let cids = cids_of(&garbage);
         self.store.disown(&cids);
-        for (cid, bytes) in garbage {
-            self.unnamed.entry(cid).or_insert(bytes);
-        }
+        self.unnamed.extend(garbage);
         cids
     }
 
     /// Bytes that will count as stored and do not yet.
     fn new_bytes(&self, turn: &Turn) -> u64 {
-        let new = self.uncounted(turn).chain(&turn.found);
-        new.map(|(_, bytes)| bytes).sum()
-    }
-
-    fn uncounted<'a>(&'a self, turn: &'a Turn) -> impl Iterator<Item = &'a (Cid, u64)> {
-        let named = turn.named.iter();
-        named.filter(|(cid, _)| !self.unnamed.contains_key(cid))
+        // What a broken disk had lost counts for nothing while it is garbage.
+        let counted = |cid| self.unnamed.get(cid).copied().unwrap_or(0);
+        let named = (turn.named.iter()).map(|(cid, bytes)| bytes.saturating_sub(counted(cid)));
+        named
+            .chain(turn.found.iter().map(|(_, bytes)| *bytes))
+            .sum()
     }
 
     /// Signs another record where the last one is about to expire, or could not be signed for want of a clock.
@@ -446,6 +447,7 @@ impl Writer {
         if needed_bytes > self.budgets.limit_bytes() {
             return self.check_limit(needed_bytes);
         }
+        self.find_marked().await?;
         while self.check_limit(needed_bytes).is_err() {
             if self.removal.is_some() {
                 self.finish_removal().await?;
@@ -495,12 +497,29 @@ impl Writer {
                 let marked = journal.mark_deleting(oldest.id)?;
                 Ok(marked.then_some(oldest.id))
             })
-            .await?;
+            .await;
+        self.mark_in_doubt |= chosen.is_err();
+        let chosen = chosen?;
         if let Some(broadcast) = chosen {
             tracing::info!(%broadcast, "deleting the oldest broadcast to make room");
             self.deleting.push_back(broadcast);
         }
         Ok(chosen.is_some())
+    }
+
+    /// Looks for a broadcast whose mark seemed to fail and is there.
+    async fn find_marked(&mut self) -> Result<(), StoreError> {
+        if !self.mark_in_doubt {
+            return Ok(());
+        }
+        let broadcasts = self.in_journal(|journal| Ok(journal.broadcasts()?)).await?;
+        self.mark_in_doubt = false;
+        for marked in broadcasts {
+            if marked.state == State::Deleting && !self.deleting.contains(&marked.id) {
+                self.deleting.push_back(marked.id);
+            }
+        }
+        Ok(())
     }
 
     /// One step of deleting a broadcast. Without grace: the room is needed now.
@@ -571,7 +590,8 @@ impl Writer {
 
     /// After a failed update: its blocks must not stay until the next open.
     async fn remove_new(&mut self, turn: &Turn) {
-        let new = self.uncounted(turn).map(|(cid, _)| *cid).collect();
+        let mut new = cids_of(&turn.named);
+        new.retain(|cid| !self.unnamed.contains_key(cid));
         self.remove_uncounted(new).await;
     }
 
@@ -621,6 +641,7 @@ impl Writer {
     /// Whether broadcasts have to go.
     fn deletes(&self) -> bool {
         !self.deleting.is_empty()
+            || self.mark_in_doubt
             || self.recordings_over
             || self.check_limit(self.budgets.headroom_bytes()).is_err()
     }
@@ -641,6 +662,9 @@ impl Writer {
     }
 
     async fn delete(&mut self) -> Result<(), StoreError> {
+        if self.mark_in_doubt {
+            return self.find_marked().await;
+        }
         if self.deleting.is_empty() && !self.choose_oldest(None).await? {
             // Nothing may go. Collecting may still help.
             self.collect().await?;

@@ -1,6 +1,6 @@
 //! What a mirror does to a journal: it takes over trees that another box has made.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use cid::Cid;
@@ -9,8 +9,8 @@ use redb::{ReadableDatabase, ReadableTable};
 
 use super::tree::{Change, Tree};
 use super::{
-    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held, Journal, Named,
-    Nameless, PINS, Result, SHARED, Staged, State, cid, key, size_here,
+    ABSENT, BROADCASTS, DIRECTORY, ENTRIES, EntryKey, EntryRow, FILE, Held, Journal, Named,
+    Nameless, PINS, Result, SHARED, Staged, State, Turn, cid, key, size_here,
 };
 use crate::names::NameRecord;
 use crate::{AdoptError, BroadcastId, JournalError, StoreError, path};
@@ -56,21 +56,6 @@ pub(crate) struct Adoption {
     pub(crate) blocks: HashMap<Cid, Bytes>,
     /// Kept in the same step.
     pub(crate) record: Option<NameRecord>,
-}
-
-/// Whether a commit names a block, which journal and store say together.
-fn is_named(
-    cid: &Cid,
-    shared: &impl ReadableTable<CidKey, u64>,
-    held: Held<'_>,
-) -> Result<bool, StoreError> {
-    // Most blocks are named once, and have no row.
-    let row = shared.get(key(cid)).map_err(JournalError::from)?;
-    Ok(row.is_some() || held_as(cid, held)?.is_some())
-}
-
-fn held_as(cid: &Cid, held: Held<'_>) -> Result<Option<Named>, StoreError> {
-    Ok(held(cid).map_err(HostError::Io)?)
 }
 
 /// What lies in a directory of the journal.
@@ -141,20 +126,24 @@ impl Journal {
         Ok(found)
     }
 
-    /// Of these blocks, those that a commit names.
-    pub(crate) fn named(&self, cids: &[Cid], held: Held<'_>) -> Result<HashSet<Cid>, StoreError> {
+    /// What would change if a commit named these blocks.
+    pub(crate) fn naming(&self, blocks: &[(Cid, u64)], held: Held<'_>) -> Result<Turn, StoreError> {
         let error = |error: redb::Error| StoreError::from(JournalError::from(error));
         let transaction = (self.database()?.begin_read()).map_err(|e| error(e.into()))?;
         let shared = transaction
             .open_table(SHARED)
             .map_err(|e| error(e.into()))?;
-        let mut found = HashSet::new();
-        for cid in cids {
-            if is_named(cid, &shared, held)? {
-                found.insert(*cid);
+        let mut turn = Turn::default();
+        for (cid, bytes) in blocks {
+            // Most blocks that are named are named once, and have no row.
+            let row = shared.get(key(cid)).map_err(|e| error(e.into()))?;
+            match (held(cid).map_err(HostError::Io)?, row) {
+                (Some(Named::Here(_)), _) => {}
+                (None, None) => turn.named.push((*cid, *bytes)),
+                _ => turn.found.push((*cid, *bytes)),
             }
         }
-        Ok(found)
+        Ok(turn)
     }
 
     /// Prepares an adoption, and says of which broadcast. Each block that it names and does not bring must be here, with a name or
@@ -193,7 +182,6 @@ impl Journal {
                     (BroadcastId(id), None)
                 }
             };
-            let shared = transaction.open_table(SHARED).map_err(JournalError::from)?;
             let mut tree = Tree {
                 broadcast: id.0,
                 entries: transaction
@@ -211,32 +199,30 @@ impl Journal {
             }
             for file in &adoption.files {
                 touch(&file.path);
-                let mut bytes = Some(0);
+                let mut bytes = 0;
                 for cid in std::iter::once(&file.cid).chain(&file.below) {
-                    let length = match adoption.blocks.get(cid) {
+                    bytes += match adoption.blocks.get(cid) {
                         Some(bytes) => {
                             change.add(*cid, bytes.clone());
-                            Some(bytes.len() as u64)
+                            bytes.len() as u64
                         }
-                        None => match nameless(cid)
-                            .map_err(HostError::Io)
-                            .map_err(StoreError::from)?
-                        {
-                            Some(length) => {
-                                change.name_nameless(cid, length);
-                                Some(length)
+                        None => {
+                            let io = |error| StoreError::from(HostError::Io(error));
+                            match (nameless(cid).map_err(io)?, held(cid).map_err(io)?) {
+                                (Some(length), _) => {
+                                    change.name_nameless(cid, length);
+                                    length
+                                }
+                                (None, Some(Named::Here(length))) => {
+                                    change.name(cid);
+                                    length
+                                }
+                                _ => return Err(AdoptError::Vanished(*cid)),
                             }
-                            None if is_named(cid, &shared, held)? => {
-                                change.name(cid);
-                                held_as(cid, held)?.and_then(Named::bytes)
-                            }
-                            None => return Err(AdoptError::Vanished(*cid)),
-                        },
+                        }
                     };
-                    bytes = bytes.zip(length).map(|(bytes, length)| bytes + length);
                 }
-                // What a broken disk has lost has no length.
-                if bytes.is_some_and(|bytes| bytes != file.tsize) {
+                if bytes != file.tsize {
                     return Err(AdoptError::Refused("a file of it has another size"));
                 }
                 let below: Vec<u8> = file.below.iter().flat_map(key).collect();

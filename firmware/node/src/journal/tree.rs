@@ -300,7 +300,7 @@ impl Change {
                     counted.turn.garbage.push((block, here.unwrap_or(0)));
                 }
                 (0, _) => counted.turn.named.push((block, brought.unwrap_or(0))),
-                _ if there == Some(Named::Lost) => {
+                _ if !matches!(there, Some(Named::Here(_))) => {
                     let found = brought.map(|bytes| (block, bytes));
                     counted.turn.found.extend(found);
                 }

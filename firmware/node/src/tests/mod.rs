@@ -20,7 +20,7 @@ use bytes::Bytes;
 use cid::Cid;
 use futures::TryStreamExt;
 
-use crate::journal::Opener;
+use crate::journal::{Opener, State};
 use crate::writer::GRACE_WITHOUT_UPDATES;
 use crate::{BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update};
 use disk::Disk;
@@ -108,6 +108,9 @@ async fn read_all(node: &Node, root: Cid) -> Result<BTreeMap<String, Bytes>, cra
 async fn collected(node: &Node, disk: &Disk) {
     tokio::time::sleep(2 * GRACE_WITHOUT_UPDATES).await;
     counted(node, disk).await;
+    let broadcasts = node.shared.journal.broadcasts().unwrap();
+    let going = (broadcasts.iter()).find(|it| it.state == State::Deleting);
+    assert!(going.is_none(), "{going:?} has been forgotten");
     let named = node.shared.journal.named_blocks().unwrap();
     let blocks = disk.blocks();
     assert!(

@@ -8,13 +8,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
-use node_host::HostError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Staged, Turn, Writer, cids_of};
+use crate::journal::State;
 use crate::journal::adopt::{Adoption, Place};
-use crate::journal::{Named, State};
 use crate::{AdoptError, BroadcastId, NameRecord, StoreError};
 
 /// What only a mirror asks of the writer.
@@ -107,8 +106,10 @@ impl Writer {
                     Ok(there && journal.mark_deleting(broadcast)?)
                 });
                 let marked = marked.await;
-                if let Ok(true) = marked {
-                    self.deleting.push_back(broadcast);
+                match marked {
+                    Ok(true) => self.deleting.push_back(broadcast),
+                    Ok(false) => {}
+                    Err(_) => self.mark_in_doubt = true,
                 }
                 drop(reply.send(marked.map(drop)));
             }
@@ -181,24 +182,8 @@ impl Writer {
         let sizes = blocks.iter().map(|(cid, bytes)| (*cid, bytes.len() as u64));
         let sizes: Vec<_> = sizes.collect();
         let store = self.store.clone();
-        let turn = self.in_journal(move |journal| {
-            let cids = cids_of(&sizes);
-            let named = journal.named(&cids, &|cid| store.named(cid))?;
-            let (has_name, named): (Vec<_>, Vec<_>) =
-                sizes.into_iter().partition(|(cid, _)| named.contains(cid));
-            let mut found = Vec::new();
-            for (cid, bytes) in has_name {
-                if store.named(&cid).map_err(HostError::Io)? == Some(Named::Lost) {
-                    found.push((cid, bytes));
-                }
-            }
-            Ok(Turn {
-                named,
-                found,
-                ..Turn::default()
-            })
-        });
-        turn.await
+        self.in_journal(move |journal| journal.naming(&sizes, &|cid| store.named(cid)))
+            .await
     }
 
     async fn adopt(
