@@ -40,7 +40,7 @@ test-rig: ## the box on the kernel's own drivers, with hardware that tests plug 
 	@STEP=2/5 $(MAKE) deps-rig
 	@STEP=3/5 $(MAKE) web
 	@STEP=4/5 $(MAKE) build-test
-	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes ten minutes"
+	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes five minutes or more"
 	@tests/rig/kernel/build >/dev/null
 	@cargo test --workspace --test box -- --test-threads=1 $(T)
 
