@@ -7,7 +7,7 @@
 import { open, report } from './lib/browser.mjs'
 
 const PATIENCE_MS = 60_000
-const BEHIND_SECONDS = 6
+const BEHIND_SECONDS = 10
 
 await report(async () => {
   const [url, seconds = '4'] = process.argv.slice(2)
