@@ -53,7 +53,7 @@ struct Input {
     name: &'static str,
     what: &'static str,
     source: &'static str,
-    /// For ffmpeg. Nothing: it is not raw.
+    /// For ffmpeg; not used for what is encoded already, which `recording::talk` makes.
     encoding: &'static str,
 }
 

@@ -16,8 +16,8 @@
 //! Invariants: a block's references are the places in `entries` and `broadcasts` that name it. Almost every block is named once,
 //! and has no row in `shared`: CIDs are random, so that a row for each would cost a page of its own. Whether such a block is named
 //! the store says ([`Held`]): blocks are there before they are named, and from then on until nothing names them, unless a broken disk
-//! loses them, which opening finds. Those that lie
-//! there all the same the store knows as nameless; the journal has nothing of them, and whoever opens it finds them by listing.
+//! loses them, which opening finds. Those that lie there all the same the store knows as nameless; the journal has nothing of them, and
+//! whoever opens it finds them by listing.
 
 pub(crate) mod adopt;
 #[cfg(test)]
