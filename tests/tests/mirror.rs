@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -42,11 +43,22 @@ fn recordings(mirror: &Mirror) -> Vec<Value> {
     list.as_array().unwrap().clone()
 }
 
-/// Waits until box and mirror have the same root, which they are not sure to have at any moment of a broadcast.
+/// Waits until box and mirror have the same root, which they are not sure to have at any moment of a broadcast, and all that is
+/// before it.
 fn caught_up(podium: &Podium, mirror: &Mirror) -> String {
     wait_for("the mirror to have caught up", || {
         let root = podium.cid();
-        (mirror.status()["root"] == *root).then_some(root)
+        let status = mirror.status();
+        (status["root"] == *root && status["filling"] == false).then_some(root)
+    })
+}
+
+/// Waits until the mirror has all of what it shows.
+fn filled(mirror: &Mirror) -> String {
+    wait_for("all that was published before", || {
+        let status = mirror.status();
+        let all = status["filling"] == false && status["kept_from"].is_null();
+        all.then(|| status["root"].as_str().map(str::to_owned))?
     })
 }
 
@@ -259,6 +271,139 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
     });
     same(&podium, &all, &last);
     end(all, "window");
+}
+
+/// How often the mirror has begun to fetch what was published before the window, and how often it had all of it.
+fn told_of_filling(place: &Path) -> (usize, usize) {
+    let log = std::fs::read_to_string(place.join("mirror.log")).unwrap();
+    let (begun, done) = ("what was published before follows", "all of it is here");
+    (log.matches(begun).count(), log.matches(done).count())
+}
+
+#[test]
+fn viewers_get_the_window_before_what_was_published_earlier() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        extra: "[hls]\nsegment_ms = 1000\nwindow_s = 20\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    let name = podium.name();
+    let place = dir.path().join("mirror");
+    let peer = podium.address("/tcp/");
+    let peer = ["--peer", peer.as_str()];
+    podium.go_live();
+    let window_slides = |from: u64| {
+        wait_for("what the window no longer has", || {
+            (hls::live(&podium, "video").media_sequence > from).then_some(())
+        });
+    };
+    window_slides(8);
+    let mirror = Mirror::start(&place, &name, &peer);
+    serves_what_is_listed(&podium, &mirror);
+    same_live(&podium, &mirror);
+    let root = filled(&mirror);
+    same(&podium, &mirror, &root);
+    assert_eq!(told_of_filling(&place), (1, 1));
+
+    // It is away for longer than the window.
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let live = hls::live(&podium, "video");
+    window_slides(live.media_sequence + live.segments.len() as u64);
+    let mirror = Mirror::start(&place, &name, &peer);
+    serves_what_is_listed(&podium, &mirror);
+    let root = filled(&mirror);
+    same(&podium, &mirror, &root);
+    assert_eq!(told_of_filling(&place), (2, 2));
+
+    // One that has kept the window only has an earlier broadcast, but not all of it.
+    let place = dir.path().join("window");
+    let mirror = Mirror::start(&place, &name, &[&peer[..], &["--keep", "window"]].concat());
+    podium.stop();
+    let earlier = caught_up(&podium, &mirror);
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    podium.go_live();
+    let mirror = Mirror::start(&place, &name, &peer);
+    serves_what_is_listed(&podium, &mirror);
+    wait_for("all of the earlier broadcast", || {
+        let vod = mirror.get(&format!("/ipfs/{earlier}/video/vod.m3u8"));
+        (vod.status == 200 && mirror.status()["catching_up"].is_null()).then_some(())
+    });
+    same(&podium, &mirror, &earlier);
+}
+
+#[test]
+fn one_broadcast_that_fills_the_store_is_followed_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(input) = noise(dir.path()) else {
+        return;
+    };
+    let config = Config {
+        capture: format!("source = \"encoded\"\nfile = \"{}\"\n", input.display()),
+        extra: format!(
+            "[video]\nwidth = 640\nheight = 360\nbitrate_kbps = {NOISE_KBPS}\n[hls]\nsegment_ms = 1000\nwindow_s = 20\n"
+        ),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    let place = dir.path().join("mirror");
+    let limit = "[store]\nrecordings_mib = 0\nlive_mib = 64\n";
+    let peer = podium.address("/tcp/");
+    let mirror = Mirror::start_with(limit, &place, &podium.name(), &["--peer", &peer]);
+    mirror.wait_for_segment(1);
+    let cut = |from: u64| {
+        wait_for("the store to be full", || {
+            let kept_from = mirror.status()["kept_from"].as_u64()?;
+            (kept_from > from).then_some(kept_from)
+        })
+    };
+    // Twice, so that it goes on.
+    cut(cut(0));
+    serves_what_is_listed(&podium, &mirror);
+    let status = mirror.status();
+    let bytes = |key: &str| status[key].as_u64().unwrap();
+    assert!(bytes("stored_bytes") <= bytes("limit_bytes"), "{status}");
+    let root = status["root"].as_str().unwrap();
+    let event = mirror.get(&format!("/ipfs/{root}/video/event.m3u8"));
+    assert_eq!(event.status, 404, "it names what is no longer here");
+    podium.stop();
+    wait_for("the end on the mirror", || {
+        (mirror.status()["ended"] == true).then_some(())
+    });
+    same_live(&podium, &mirror);
+    assert_eq!(mirror.public()["root_is_vod"], false);
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let data = place.join("data");
+    let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+}
+
+const NOISE_KBPS: u64 = 16_000;
+
+/// A recording that no encoder makes small.
+fn noise(dir: &Path) -> Option<PathBuf> {
+    if !judge::have("ffmpeg") {
+        return None;
+    }
+    let file = dir.join("noise.mp4");
+    let rate = format!("{NOISE_KBPS}k");
+    let done = Command::new("ffmpeg")
+        .args(
+            "-v error -nostdin -f lavfi -i color=gray:s=640x360:r=30,noise=alls=100:allf=t"
+                .split(' '),
+        )
+        .args("-f lavfi -i anoisesrc=amplitude=0.1 -t 120".split(' '))
+        .args("-c:v libx264 -preset ultrafast -tune zerolatency -g 30 -sc_threshold 0".split(' '))
+        .args(["-b:v", &rate, "-maxrate", &rate, "-bufsize", "8M"])
+        .args("-c:a aac -b:a 128k -ar 48000 -ac 2 -f mp4".split(' '))
+        .arg(&file)
+        .status();
+    assert!(done.expect("ffmpeg").success());
+    Some(file)
 }
 
 #[test]

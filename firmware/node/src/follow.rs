@@ -59,13 +59,22 @@ pub(crate) struct Following {
     pub(crate) heard: mpsc::Sender<Heard>,
 }
 
-/// The stored broadcast that a tree goes on from.
-#[derive(Debug, Clone, Copy)]
-struct Before {
-    broadcast: BroadcastId,
-    /// A directory that is stored has all that is wanted of it.
-    trust: bool,
+/// What becomes of a file that a tree names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// It is fetched where it is not here.
+    All,
+    /// It stays where it is here, and is not fetched.
+    Stored,
+    /// It is not kept.
+    Nothing,
 }
+
+/// What is wanted of each path of a tree. Below a directory that is not to be fetched nothing is looked at.
+pub type Wants<'a> = &'a (dyn Fn(&str) -> Want + Send + Sync);
+
+/// Of which directories what is stored is taken to have all that is wanted, where they have not changed.
+pub type Trusts<'a> = &'a (dyn Fn(&str) -> bool + Send + Sync);
 
 /// The name that a data directory mirrors, if it is a mirror's.
 pub(crate) fn followed(dir: &Path) -> Result<Option<Name>, OpenError> {
@@ -164,6 +173,12 @@ impl Node {
         blocking(move || Ok(journal.files_of(broadcast)?)).await
     }
 
+    /// Whether a broadcast names files that are not kept here.
+    pub async fn lacks_files(&self, broadcast: BroadcastId) -> Result<bool, StoreError> {
+        let journal = self.shared.journal.clone();
+        blocking(move || Ok(journal.lacks_files(broadcast)?)).await
+    }
+
     /// Begins to fetch a tree from peers. Dropping it gives up; what it has brought stays for ten minutes. With `make_room` older
     /// broadcasts are deleted where the store is full.
     pub fn fetch(&self, root: Cid, make_room: bool) -> Fetch {
@@ -188,7 +203,8 @@ pub struct Fetch {
     node: Node,
     root: Cid,
     make_room: bool,
-    before: Option<Before>,
+    /// The stored broadcast that the tree goes on from.
+    before: Option<BroadcastId>,
     /// Not stored by the writer yet.
     blocks: HashMap<Cid, Bytes>,
     in_memory: usize,
@@ -226,6 +242,13 @@ impl Tree {
     }
 }
 
+/// How a tree is looked at.
+#[derive(Clone, Copy)]
+struct Looks<'a> {
+    wants: Wants<'a>,
+    trusts: Trusts<'a>,
+}
+
 /// What is still to be looked at.
 enum Item {
     Entry {
@@ -251,10 +274,9 @@ impl Item {
 }
 
 impl Fetch {
-    /// The tree goes on from that of a stored broadcast. With `trust` a directory that is stored is taken to have all that is
-    /// wanted of it.
-    pub fn goes_on_from(&mut self, broadcast: BroadcastId, trust: bool) {
-        self.before = Some(Before { broadcast, trust });
+    /// The tree goes on from that of a stored broadcast.
+    pub fn goes_on_from(&mut self, broadcast: BroadcastId) {
+        self.before = Some(broadcast);
     }
 
     /// Reads a file of the tree of at most so many bytes; nothing if there is none at this path.
@@ -345,12 +367,9 @@ impl Fetch {
         Ok(())
     }
 
-    /// Fetches what is new and wanted. `wanted` is asked for each path; what is not wanted is not fetched, and if it is a
-    /// directory, nothing below it.
-    pub async fn tree(
-        &mut self,
-        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
-    ) -> Result<Tree, AdoptError> {
+    /// Fetches what is new and wanted.
+    pub async fn tree(&mut self, wants: Wants<'_>, trusts: Trusts<'_>) -> Result<Tree, AdoptError> {
+        let looks = Looks { wants, trusts };
         let mut tree = Tree::default();
         let mut pending = vec![Item::Entry {
             path: String::new(),
@@ -366,7 +385,7 @@ impl Fetch {
             {
                 let cid = item.cid();
                 if unixfs::is_raw(&cid) && (known.contains(&cid) || self.has(&cid)) {
-                    self.take(item, None, wanted, &mut tree, &mut pending, &mut known)
+                    self.take(item, None, looks, &mut tree, &mut pending, &mut known)
                         .await?;
                     continue;
                 }
@@ -392,7 +411,7 @@ impl Fetch {
             self.take(
                 item,
                 Some(bytes),
-                wanted,
+                looks,
                 &mut tree,
                 &mut pending,
                 &mut known,
@@ -410,7 +429,7 @@ impl Fetch {
         &mut self,
         item: Item,
         bytes: Option<Bytes>,
-        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+        looks: Looks<'_>,
         tree: &mut Tree,
         pending: &mut Vec<Item>,
         known: &mut HashSet<Cid>,
@@ -426,7 +445,7 @@ impl Fetch {
                     tree.gone.push(path.clone());
                 }
                 return self
-                    .directory(path, entries, wanted, tree, pending, known)
+                    .directory(path, entries, looks, tree, pending, known)
                     .await;
             }
             (
@@ -481,7 +500,7 @@ impl Fetch {
         &mut self,
         dir: String,
         entries: Vec<(String, Cid, u64)>,
-        wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+        looks: Looks<'_>,
         tree: &mut Tree,
         pending: &mut Vec<Item>,
         known: &mut HashSet<Cid>,
@@ -492,9 +511,8 @@ impl Fetch {
             ));
         }
         self.count_links(entries.len())?;
-        let trust = self.before.is_some_and(|before| before.trust);
         let mut before = match self.before {
-            Some(Before { broadcast, .. }) => {
+            Some(broadcast) => {
                 let (journal, dir) = (self.node.shared.journal.clone(), dir.clone());
                 blocking(move || journal.entries_in(broadcast, &dir)).await?
             }
@@ -511,17 +529,21 @@ impl Fetch {
             }
             let path = path::join(&dir, &name);
             let before = before.remove(&name);
-            let wanted = wanted(&path);
+            let want = (looks.wants)(&path);
             match before {
-                Some(Entry::File(old)) if old == cid && wanted => continue,
-                Some(Entry::Absent(old)) if old == cid && !wanted => continue,
-                Some(Entry::Directory(old)) if old == cid && trust => continue,
+                Some(Entry::File(old)) if old == cid && want != Want::Nothing => continue,
+                Some(Entry::Absent(old)) if old == cid && want != Want::All => continue,
+                Some(Entry::Directory(old)) if old == cid && (looks.trusts)(&path) => continue,
                 _ => {}
             }
-            if !wanted {
+            if want != Want::All {
                 check_cid(&cid)?;
-                if matches!(before, Some(Entry::Directory(_))) {
-                    tree.gone.push(path.clone());
+                match before {
+                    Some(Entry::Directory(_)) => tree.gone.push(path.clone()),
+                    Some(Entry::File(old)) if old != cid => {
+                        tree.replaced.insert(path.clone());
+                    }
+                    _ => {}
                 }
                 tree.absent.push((path, cid, tsize));
                 continue;

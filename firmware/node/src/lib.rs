@@ -45,7 +45,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use announce::Announced;
 pub use car::{CarOptions, DagScope, EntityBytes};
 pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
-pub use follow::{Fetch, Heard, Tree};
+pub use follow::{Fetch, Heard, Tree, Trusts, Want, Wants};
 pub use fsck::{Damaged, Finding, Report, fsck};
 pub use journal::adopt::Place;
 pub use keys::{export_channel, import_channel};

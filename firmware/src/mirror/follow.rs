@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use cid::Cid;
-use node::{Heard, Name, NameRecord, Node, Place};
+use node::{Heard, Name, NameRecord, Node, Place, StoreError};
 use serde::{Deserialize, Serialize};
 use stream::follower::{Action, Event, Follower, Refusal, Source, Told};
 use stream::low_latency::Edge;
@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Keep;
 use super::ask::{self, Answer};
-use super::take::{self, Job, TakeError, Taken};
+use super::extent::{Extent, Scope};
+use super::take::{self, Job, TakeError, Taken, Wish};
 use crate::clock::{from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::kept::Kept;
@@ -31,6 +32,8 @@ const DHT_TIMEOUT: Duration = Duration::from_secs(30);
 /// An earlier broadcast that does not come in so many tries, while somebody is connected, is gone.
 const TRIES: u32 = 3;
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+/// What is new waits no longer for what was published before.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// Answers of jobs that may wait: a fetch of the newest, one of an earlier, and one for each that is asked.
 const DONE: usize = 16;
 /// Addresses that are dialled because somebody named them; beyond that the oldest are given up.
@@ -42,6 +45,7 @@ const MOST_SETTLED: usize = 1000;
 /// What a job has come to.
 enum Done {
     Newest(Result<Taken, TakeError>),
+    Filled(Result<Taken, TakeError>),
     Earlier(Cid, Result<Taken, TakeError>),
     Asked { peer: usize, answer: Option<Answer> },
     AskedDht(Vec<Heard>),
@@ -67,6 +71,10 @@ pub(super) struct Status {
     last_segment: Option<u64>,
     behind_ms: u64,
     fetching: Option<String>,
+    /// All segments of it from this one on are here, and those before it are not.
+    kept_from: Option<u64>,
+    /// What was published before is being fetched.
+    filling: bool,
     /// An earlier broadcast that is being fetched.
     catching_up: Option<String>,
     missing: Vec<String>,
@@ -102,6 +110,15 @@ struct Earlier {
     done: bool,
 }
 
+/// Fetching what was published before the newest, or letting go of it.
+#[derive(Debug)]
+struct Fill {
+    scope: Scope,
+    since: Instant,
+    /// To be given up for what is newer.
+    give_way: CancellationToken,
+}
+
 pub(super) struct Mirror {
     node: Node,
     name: Name,
@@ -116,6 +133,13 @@ pub(super) struct Mirror {
     records: Vec<NameRecord>,
     shown: Option<Taken>,
     trusted: Option<node::BroadcastId>,
+    /// Of what is shown.
+    extent: Extent,
+    fill: Option<Fill>,
+    fill_tries: u32,
+    fill_not_before: Option<Instant>,
+    /// What is fetched when that is over.
+    waiting: Option<Told>,
     earlier: Earlier,
     /// What was refused of content and of records, and what does not come.
     refused: u64,
@@ -162,6 +186,11 @@ impl Mirror {
             ),
             shown: None,
             trusted: None,
+            extent: Extent::Unknown,
+            fill: None,
+            fill_tries: 0,
+            fill_not_before: None,
+            waiting: None,
             refused: 0,
             refusal: None,
             refused_records: 0,
@@ -194,7 +223,11 @@ impl Mirror {
             None => Err(anyhow!("there is another root in its place")),
         };
         match read {
-            Ok(taken) => self.shown = Some(taken),
+            Ok(taken) => {
+                let whole = !self.node.lacks_files(taken.id).await?;
+                self.extent = self.extent.taken(taken.window(), whole, false);
+                self.shown = Some(taken);
+            }
             Err(error) => {
                 tracing::warn!(%error, "what was served last is damaged: it is fetched again");
                 self.fetch_again(record);
@@ -204,6 +237,7 @@ impl Mirror {
         if before.is_some_and(|before| before != self.keep) {
             // What it has of the newest is too little or too much now.
             self.fetch_again(record);
+            self.extent = Extent::Unknown;
             self.earlier.settled.roots.clear();
             if let Some(shown) = self.shown.as_ref().filter(|_| self.keep == Keep::Window) {
                 self.delete_all_but(shown.id).await;
@@ -239,6 +273,8 @@ impl Mirror {
                 // Before what others can send as fast as they like.
                 _ = ticks.tick() => {
                     self.step(Event::Tick).await;
+                    self.hurry();
+                    self.go_on();
                     self.catch_up().await;
                 }
                 Ok(()) = stats.changed() => {
@@ -307,6 +343,8 @@ impl Mirror {
         }
         for action in actions {
             match action {
+                // One at a time: both take over what they have.
+                Action::Fetch(told) if self.fill.is_some() => self.waiting = Some(told),
                 Action::Fetch(told) => self.fetch(&told),
                 Action::Keep(told) => self.keep_record(&told).await,
                 Action::AskHttp => self.ask_http(),
@@ -328,14 +366,124 @@ impl Mirror {
             root: record.root,
             record: Some(record),
             place: Place::Newest,
-            keep: self.keep,
+            wish: match self.keep {
+                Keep::All => Wish::Newer(self.shown.as_ref().map(|it| it.id), self.extent),
+                Keep::Window => Wish::Files(Scope::ONLY_WINDOW),
+            },
+            makes_room: true,
             trusted: self.trusted,
         };
         let (node, done) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = take_over(&node, job).await;
+            let result = take_over(&node, job, CancellationToken::new()).await;
             let _ = done.send(Done::Newest(result)).await;
         });
+    }
+
+    /// Fetches a little more of what was published before.
+    fn go_on(&mut self) {
+        let waits = self.fill_not_before.is_some_and(|at| at > Instant::now());
+        let connected = self.node.stats().borrow().peers > 0;
+        if self.keep == Keep::Window
+            || self.fill.is_some()
+            || self.follower.under_way().is_some()
+            || waits
+            || !connected
+        {
+            return;
+        }
+        let Some(shown) = &self.shown else { return };
+        if let Some(scope) = self.extent.next(shown.description.first) {
+            self.fill(scope);
+        }
+    }
+
+    /// Takes over the root that is shown once more, with more or fewer files.
+    fn fill(&mut self, scope: Scope) {
+        let Some(shown) = &self.shown else { return };
+        let job = Job {
+            root: shown.root,
+            record: None,
+            place: Place::Of(shown.id),
+            wish: Wish::Files(scope.clone()),
+            makes_room: true,
+            trusted: self.trusted,
+        };
+        let give_way = CancellationToken::new();
+        let (node, done, given_up) = (self.node.clone(), self.done.0.clone(), give_way.clone());
+        tokio::spawn(async move {
+            let result = take_over(&node, job, given_up).await;
+            let _ = done.send(Done::Filled(result)).await;
+        });
+        self.fill = Some(Fill {
+            scope,
+            since: Instant::now(),
+            give_way,
+        });
+    }
+
+    /// What is new waits no longer.
+    fn hurry(&self) {
+        if let Some(fill) = &self.fill
+            && self.waiting.is_some()
+            && fill.since.elapsed() > PATIENCE
+        {
+            fill.give_way.cancel();
+        }
+    }
+
+    async fn filled(&mut self, result: Result<Taken, TakeError>) {
+        let Some(fill) = self.fill.take() else { return };
+        let made_no_room = fill.scope.drops && result.is_err();
+        let connected = self.node.stats().borrow().peers > 0;
+        match result {
+            Ok(taken) => {
+                self.fill_tries = 0;
+                if fill.scope.drops {
+                    tracing::warn!(
+                        name = taken.description.name,
+                        "the store is full: its oldest segments are no longer kept"
+                    );
+                }
+                self.extent = self.extent.filled(&fill.scope, fill.since.elapsed());
+                if self.extent == Extent::Complete {
+                    tracing::info!(name = taken.description.name, "all of it is here");
+                }
+            }
+            Err(_) if fill.give_way.is_cancelled() => self.extent = self.extent.hurries(),
+            Err(TakeError::Failed(why)) if self.fill_tries < TRIES => {
+                tracing::info!(%why, "what was published before does not come");
+                self.fill_tries += u32::from(connected);
+                self.fill_not_before = Some(Instant::now() + TRY_AGAIN);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "what was published before is left out");
+                self.extent = self.extent.gives_up();
+            }
+        }
+        match self.waiting.take() {
+            Some(_) if made_no_room => self.step(Event::Failed).await,
+            Some(told) => self.fetch(&told),
+            None => self.go_on(),
+        }
+    }
+
+    /// Lets go of the oldest segments of what is shown, so that viewers get what is new.
+    async fn trim(&mut self) -> bool {
+        let Some(shown) = self.shown.as_ref().filter(|_| self.keep == Keep::All) else {
+            return false;
+        };
+        let stored = self.node.broadcasts().await.unwrap_or_default();
+        let pinned = (stored.iter()).any(|it| it.id == shown.id && it.pinned);
+        let scope = self.extent.trim(shown.description.first, shown.window());
+        match scope.filter(|_| !pinned) {
+            Some(scope) => {
+                self.extent = scope.cut();
+                self.fill(scope);
+                true
+            }
+            None => false,
+        }
     }
 
     async fn keep_record(&mut self, told: &Told) {
@@ -372,7 +520,11 @@ impl Mirror {
 
     async fn done(&mut self, done: Done) {
         match done {
-            Done::Newest(result) => self.newest(result).await,
+            Done::Newest(result) => {
+                self.newest(result).await;
+                self.go_on();
+            }
+            Done::Filled(result) => self.filled(result).await,
             Done::Earlier(root, result) => self.earlier(root, result),
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
@@ -427,9 +579,21 @@ impl Mirror {
                 if began {
                     self.earlier.done = false;
                     self.earlier.missing.clear();
-                    if let Some(before) = self.shown.as_ref().filter(|_| self.keep == Keep::All) {
+                    let had = matches!(self.extent, Extent::Complete | Extent::Cut { .. });
+                    let before = self
+                        .shown
+                        .as_ref()
+                        .filter(|_| self.keep == Keep::All && had);
+                    if let Some(before) = before {
                         self.settle(before.root.to_string());
                     }
+                    self.extent = Extent::Unknown;
+                    self.fill_tries = 0;
+                }
+                let (window, before) = (taken.window(), self.extent);
+                self.extent = before.taken(window, taken.whole, taken.after_hole);
+                if self.keep == Keep::All && self.extent != before && !taken.whole {
+                    tracing::info!(from = window, "what was published before follows");
                 }
                 let video = taken.playlists.get(&Rendition::Video);
                 let date = video.and_then(|video| video.last_date.as_deref());
@@ -452,7 +616,12 @@ impl Mirror {
             Err(error) => {
                 tracing::info!(%error, "the newest root does not come");
                 self.failure = Some(error.to_string());
-                self.step(Event::Failed).await;
+                let full = matches!(&error, TakeError::Full(why) if !matches!(why, StoreError::PinsFull { .. }));
+                if full && self.trim().await {
+                    self.waiting = self.follower.under_way().cloned();
+                } else {
+                    self.step(Event::Failed).await;
+                }
             }
         }
     }
@@ -474,6 +643,7 @@ impl Mirror {
         let waits = earlier.not_before.is_some_and(|at| at > Instant::now());
         let connected = self.node.stats().borrow().peers > 0;
         if self.keep == Keep::Window
+            || matches!(self.extent, Extent::Filling { .. })
             || earlier.done
             || earlier.under_way.is_some()
             || waits
@@ -499,12 +669,13 @@ impl Mirror {
             root,
             record: None,
             place: Place::Before(next),
-            keep: self.keep,
+            wish: Wish::Files(Scope::EVERYTHING),
+            makes_room: false,
             trusted: None,
         };
         let (node, done) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = take_over(&node, job).await;
+            let result = take_over(&node, job, CancellationToken::new()).await;
             let _ = done.send(Done::Earlier(root, result)).await;
         });
     }
@@ -527,6 +698,10 @@ impl Mirror {
                 let settled = self.earlier.settled.roots.contains(&root);
                 return Ok((!settled).then_some((cid, next)));
             };
+            let settled = self.earlier.settled.roots.contains(&root);
+            if !settled && self.node.lacks_files(found.id).await? {
+                return Ok(Some((cid, next)));
+            }
             self.settle(root);
             let Ok(description) = serde_json::from_slice::<Description>(&found.meta) else {
                 break;
@@ -607,6 +782,7 @@ impl Mirror {
 
     fn show(&self) {
         let now = Instant::now();
+        let filling = self.keep == Keep::All && matches!(self.extent, Extent::Filling { .. });
         let shown = self.shown.as_ref();
         let video = shown.and_then(|shown| shown.playlists.get(&Rendition::Video));
         let ended = shown.is_none_or(Taken::ended);
@@ -633,7 +809,10 @@ impl Mirror {
                 .map(|it| it.as_millis() as u64),
             ipns: self.name.to_string(),
             root: root.clone(),
-            root_is_vod: ended && self.keep == Keep::All && self.follower.served().is_some(),
+            root_is_vod: ended
+                && self.keep == Keep::All
+                && self.extent == Extent::Complete
+                && self.follower.served().is_some(),
             signal: None,
             mirror: Some(Mirroring {
                 of: self.name.to_string(),
@@ -641,7 +820,7 @@ impl Mirror {
                 // Viewers need no more, and each change wakes them.
                 behind_ms: behind_ms / 1000 * 1000,
                 newest: video.and_then(|video| video.last_date.clone()),
-                catching_up: self.earlier.under_way.is_some(),
+                catching_up: self.earlier.under_way.is_some() || filling,
                 missing: self.earlier.missing.clone(),
             }),
             name,
@@ -671,6 +850,10 @@ impl Mirror {
             last_segment: video.and_then(|video| video.last),
             behind_ms,
             fetching: self.follower.under_way().map(|told| told.root.clone()),
+            kept_from: shown
+                .and_then(|_| self.extent.from())
+                .filter(|_| self.keep == Keep::All),
+            filling,
             catching_up: self.earlier.under_way.map(|root| root.to_string()),
             missing: self.earlier.missing.clone(),
             refused: self.refused,
@@ -694,7 +877,7 @@ fn told(record: &NameRecord) -> Told {
 
 /// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next. What has been fetched
 /// is taken over, whoever is gone.
-async fn take_over(node: &Node, job: Job) -> Result<Taken, TakeError> {
+async fn take_over(node: &Node, job: Job, given_up: CancellationToken) -> Result<Taken, TakeError> {
     let mut stats = node.stats();
     let alone = async {
         match stats.wait_for(|stats| stats.peers == 0).await {
@@ -705,6 +888,7 @@ async fn take_over(node: &Node, job: Job) -> Result<Taken, TakeError> {
     let ready = tokio::select! {
         biased;
         ready = take::prepare(node, job) => ready?,
+        () = given_up.cancelled() => return Err(TakeError::Failed("there is something newer".into())),
         why = alone => return Err(TakeError::Failed(why.to_owned())),
     };
     ready.adopt().await

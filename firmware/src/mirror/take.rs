@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use cid::Cid;
 use futures::TryStreamExt as _;
-use node::{AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError, Tree};
+use node::{
+    AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError, Tree, Want,
+};
 use stream::media::Rendition;
 use stream::mirrored::{self, DESCRIPTION, Description, MOST_BYTES, Mirrored};
 
-use super::Keep;
+use super::extent::{Extent, Scope, is_media};
 
 /// A description has one line.
 const MOST_DESCRIPTION: u64 = 4 << 10;
@@ -23,9 +25,19 @@ pub(super) struct Taken {
     /// `/live/index.m3u8`.
     pub(super) index: String,
     pub(super) playlists: BTreeMap<Rendition, Mirrored>,
+    /// All of the broadcast up to this root is here.
+    pub(super) whole: bool,
+    /// The playlists do not go on from those that were stored.
+    pub(super) after_hole: bool,
 }
 
 impl Taken {
+    /// Number of the first segment that every playlist lists.
+    pub(super) fn window(&self) -> u64 {
+        let playlists = self.playlists.values();
+        playlists.map(|it| it.media_sequence).max().unwrap_or(0)
+    }
+
     /// The box has closed it.
     pub(super) fn ended(&self) -> bool {
         ended(&self.playlists)
@@ -73,9 +85,19 @@ pub(super) struct Job {
     /// The record that names it; an earlier broadcast has none.
     pub(super) record: Option<NameRecord>,
     pub(super) place: Place,
-    pub(super) keep: Keep,
+    pub(super) wish: Wish,
+    /// Whether older broadcasts make room for it.
+    pub(super) makes_room: bool,
     /// The broadcast of which this process has taken over a root already.
     pub(super) trusted: Option<BroadcastId>,
+}
+
+/// How much of it.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    Files(Scope),
+    /// What is new, if it goes on from what is stored; and how far that goes back, of this broadcast.
+    Newer(Option<BroadcastId>, Extent),
 }
 
 /// What is fetched, looked at, and ready to be taken over.
@@ -90,6 +112,8 @@ pub(super) struct Ready {
     description: Description,
     index: String,
     playlists: BTreeMap<Rendition, Mirrored>,
+    whole: bool,
+    after_hole: bool,
 }
 
 impl Ready {
@@ -105,14 +129,15 @@ impl Ready {
             description: self.description,
             index: self.index,
             playlists: self.playlists,
+            whole: self.whole,
+            after_hole: self.after_hole,
         })
     }
 }
 
 /// Fetches what is new, and verifies it.
 pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
-    let newest = job.record.is_some();
-    let mut fetch = node.fetch(job.root, newest);
+    let mut fetch = node.fetch(job.root, job.makes_room);
     let description = description(&mut fetch).await?;
     let (index, playlists) = playlists(&mut fetch).await?;
     let known = stored(node, &description).await?;
@@ -131,15 +156,31 @@ pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
     let named: BTreeSet<String> = (playlists.values())
         .flat_map(|playlist| playlist.files.iter().cloned())
         .collect();
+    let after_hole = match (&known, &before) {
+        (Some(_), None) => true,
+        _ => (playlists.iter()).any(|(rendition, playlist)| {
+            let before = before.as_ref().and_then(|it| it.playlists.get(rendition));
+            let last = before.and_then(|before| before.last);
+            playlist.media_sequence > last.map_or(description.first, |last| last + 1)
+        }),
+    };
+    let id = known.map(|(id, _)| id);
+    let scope = match job.wish {
+        Wish::Files(scope) => scope,
+        Wish::Newer(_, _) if id.is_none() => Extent::Complete.newest(after_hole),
+        Wish::Newer(of, extent) if of == id => extent.newest(after_hole),
+        Wish::Newer(..) => Extent::Unknown.newest(after_hole),
+    };
     let mut held = BTreeMap::new();
-    if let Some((id, _)) = known {
-        fetch.goes_on_from(id, job.trusted == Some(id));
-        if job.keep == Keep::Window {
+    if let Some(id) = id {
+        fetch.goes_on_from(id);
+        if scope.drops {
             held = node.files_of(id).await?;
         }
     }
-    let wanted = |path: &str| job.keep == Keep::All || in_window(path, &named);
-    let tree = fetch.tree(&wanted).await?;
+    let wants = |path: &str| scope.want(path, &named);
+    let sound = job.trusted.is_some() && job.trusted == id;
+    let tree = (fetch.tree(&wants, &|dir| scope.trusts(dir, sound))).await?;
     if let Some(path) = tree.replaced().find(|path| is_media(path)) {
         return Err(refused(format!("{path} was published with other bytes")));
     }
@@ -158,8 +199,8 @@ pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
         .filter(|path| !new.contains(path) && !before_named.contains(path))
         .collect();
     if !lacking.is_empty() {
-        let stored = match known {
-            Some((id, _)) => node.files_of(id).await?,
+        let stored = match id {
+            Some(id) => node.files_of(id).await?,
             None => BTreeMap::new(),
         };
         if let Some(path) = lacking.iter().find(|path| !stored.contains_key(**path)) {
@@ -168,17 +209,21 @@ pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
             )));
         }
     }
-    let left: Vec<String> = (held.into_keys()).filter(|path| !wanted(path)).collect();
+    let left: Vec<String> = (held.into_keys())
+        .filter(|path| wants(path) == Want::Nothing)
+        .collect();
     Ok(Ready {
         fetch,
         tree,
         left,
-        place: known.map_or(job.place, |(id, _)| Place::Of(id)),
+        place: id.map_or(job.place, Place::Of),
         record: job.record,
         root: job.root,
         description,
         index,
         playlists,
+        whole: scope == Scope::EVERYTHING,
+        after_hole,
     })
 }
 
@@ -201,19 +246,6 @@ fn ended(playlists: &BTreeMap<Rendition, Mirrored>) -> bool {
 
 fn refused(why: String) -> TakeError {
     TakeError::Refused(why)
-}
-
-fn is_media(path: &str) -> bool {
-    path.ends_with(".m4s") || path.ends_with(".mp4")
-}
-
-/// Of what lies in a broadcast's directory: all but the segments before the window, and the playlists that name them.
-fn in_window(path: &str, named: &BTreeSet<String>) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    match name {
-        "event.m3u8" | "vod.m3u8" => false,
-        _ => !is_media(name) || named.contains(path),
-    }
 }
 
 async fn description(fetch: &mut Fetch) -> Result<Description, TakeError> {
@@ -272,6 +304,8 @@ pub(super) async fn read_stored(node: &Node, id: BroadcastId, root: Cid) -> anyh
         description: serde_json::from_str(&read(node, root, DESCRIPTION).await?)?,
         index,
         playlists,
+        whole: false,
+        after_hole: false,
     })
 }
 

@@ -31,7 +31,7 @@ use crate::media::{MediaDuration, Rendition};
 use crate::playlist::Picture;
 use crate::segmenter::{InitSegment, MediaSegment, Output};
 
-pub use names::{PartName, init_name, segment_name, segment_path};
+pub use names::{PartName, init_name, segment_name, segment_path, segments_in};
 pub use origin::NamedPart;
 pub use playlists::SEGMENTS_A_LEAF;
 use playlists::Totals;

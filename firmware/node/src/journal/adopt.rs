@@ -105,6 +105,18 @@ impl Journal {
         Ok(found)
     }
 
+    /// Whether a broadcast names files that are not kept here.
+    pub(crate) fn lacks_files(&self, broadcast: BroadcastId) -> Result<bool> {
+        let transaction = self.database()?.begin_read()?;
+        let entries = transaction.open_table(ENTRIES)?;
+        for row in entries.range(super::of(broadcast))? {
+            if row?.1.value().0 == ABSENT {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Path, CID and Tsize of files of a broadcast whose blocks are here.
     pub(crate) fn sizes(
         &self,

@@ -16,7 +16,8 @@ use crate::journal::Opener;
 use crate::names::{Name, Signer};
 use crate::unixfs::{Encoded, directory, file_node};
 use crate::{
-    AdoptError, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, OpenError, Place, Recovered, StoreError,
+    AdoptError, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, OpenError, Place, Recovered,
+    StoreError, Trusts, Want, Wants,
 };
 
 /// A box's broadcasts as they were published: the root of each update, and all blocks that there ever were.
@@ -83,20 +84,28 @@ async fn adopt(
     place: Place,
     root: Cid,
     finish: bool,
-    wanted: &(dyn Fn(&str) -> bool + Send + Sync),
+    wants: Wants<'_>,
 ) -> Result<BroadcastId, AdoptError> {
     let mut fetch = node.fetch(root, !matches!(place, Place::Before(_)));
     if let Place::Of(id) = place {
-        fetch.goes_on_from(id, true);
+        fetch.goes_on_from(id);
     }
-    let tree = fetch.tree(wanted).await?;
+    let tree = fetch.tree(wants, &trusting).await?;
     let id = fetch.adopt(place, tree, &[], vec![], finish, None).await?;
     assert_eq!(node.shared.journal.root(id)?, Some(root));
     Ok(id)
 }
 
-fn all(_: &str) -> bool {
+fn all(_: &str) -> Want {
+    Want::All
+}
+
+fn trusting(_: &str) -> bool {
     true
+}
+
+fn doubting(_: &str) -> bool {
+    false
 }
 
 /// What a mirror has been told is durable: rows of each broadcast.
@@ -233,7 +242,10 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     let disk = Disk::new();
     disk.set_remote(from.blocks.clone());
     let (node, _) = open(&disk, name(), 1 << 20).await.unwrap();
-    let window = |path: &str| !path.ends_with("event.m3u8") && !path.ends_with("/0.m4s");
+    let window = |path: &str| match path.ends_with("event.m3u8") || path.ends_with("/0.m4s") {
+        true => Want::Nothing,
+        false => Want::All,
+    };
     let (_, _, root) = from.roots[2];
     let adopted = adopt(&node, Place::Newest, root, false, &window).await;
     let id = adopted.unwrap();
@@ -245,9 +257,12 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     // The window goes on: what falls out of it is garbage, and what was left out can still come.
     let (_, _, next) = from.roots[3];
     let mut fetch = node.fetch(next, true);
-    fetch.goes_on_from(id, true);
-    let later = |path: &str| window(path) && !path.ends_with("/1.m4s");
-    let tree = fetch.tree(&later).await.unwrap();
+    fetch.goes_on_from(id);
+    let later = |path: &str| match path.ends_with("/1.m4s") {
+        true => Want::Nothing,
+        false => window(path),
+    };
+    let tree = fetch.tree(&later, &trusting).await.unwrap();
     let out = ["video/0000/1.m4s".to_owned()];
     let place = Place::Of(id);
     let adopted = fetch.adopt(place, tree, &out, vec![], true, None).await;
@@ -258,8 +273,8 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     assert!(node.resolve(next, "video/0000/1.m4s").await.is_err());
     assert!(node.resolve(next, "video/0001/2.m4s").await.is_ok());
     let mut fetch = node.fetch(next, true);
-    fetch.goes_on_from(id, false);
-    let tree = fetch.tree(&all).await.unwrap();
+    fetch.goes_on_from(id);
+    let tree = fetch.tree(&all, &doubting).await.unwrap();
     fetch
         .adopt(place, tree, &[], vec![], true, None)
         .await
@@ -267,6 +282,50 @@ async fn what_is_not_wanted_is_named_and_not_kept() {
     assert_eq!(read_all(&node, next).await.unwrap(), expected(1, 4));
     node.shared.journal.check_invariants();
     node.shutdown().await;
+}
+
+/// A mirror that has come back shows what is new first, and fetches what it missed afterwards.
+#[tokio::test(start_paused = true)]
+async fn what_is_stored_stays_while_what_was_missed_comes_later() {
+    let from = published().await;
+    let disk = Disk::new();
+    disk.set_remote(from.blocks.clone());
+    let (node, _) = open(&disk, name(), 1 << 20).await.unwrap();
+    let (_, _, first) = from.roots[0];
+    let id = adopt(&node, Place::Newest, first, false, &all).await;
+    let id = id.unwrap();
+    assert!(!node.lacks_files(id).await.unwrap());
+
+    let (_, _, last) = from.roots[3];
+    let newest = |path: &str| match path.ends_with("event.m3u8") || path.ends_with(".m4s") {
+        true if !path.ends_with("/3.m4s") => Want::Stored,
+        _ => Want::All,
+    };
+    let place = Place::Of(id);
+    adopt(&node, place, last, false, &newest).await.unwrap();
+    assert!(node.lacks_files(id).await.unwrap());
+    let here = node.files_of(id).await.unwrap();
+    let segments = here.keys().filter(|path| path.ends_with(".m4s"));
+    let segments: Vec<_> = segments
+        .map(|path| path.rsplit('/').next().unwrap())
+        .collect();
+    assert_eq!(segments, ["0.m4s", "3.m4s"]);
+    node.shared.journal.check_invariants();
+
+    // A directory that is trusted is not looked at.
+    let fill = async |trusts: Trusts<'_>| {
+        let mut fetch = node.fetch(last, true);
+        fetch.goes_on_from(id);
+        let tree = fetch.tree(&all, trusts).await.unwrap();
+        let adopted = fetch.adopt(place, tree, &[], vec![], true, None).await;
+        assert_eq!(adopted.unwrap(), id);
+        node.lacks_files(id).await.unwrap()
+    };
+    assert!(fill(&trusting).await);
+    assert!(!fill(&doubting).await);
+    assert_eq!(read_all(&node, last).await.unwrap(), expected(1, 4));
+    counted(&node, &disk).await;
+    node.shared.journal.check_invariants();
 }
 
 #[tokio::test(start_paused = true)]
@@ -451,7 +510,7 @@ async fn what_has_no_room_and_what_nobody_waits_for_leaves_nothing() {
     // All of it has come when the first of it is looked at.
     let mut fetch = node.fetch(root, true);
     {
-        let mut tree = std::pin::pin!(fetch.tree(&all));
+        let mut tree = std::pin::pin!(fetch.tree(&all, &trusting));
         let few = std::future::poll_fn(|cx| {
             let _ = tree.as_mut().poll(cx);
             std::task::Poll::Ready(())
@@ -563,8 +622,11 @@ async fn a_pinned_broadcast_grows_no_further_than_recordings_may() {
         "{adopted:?}"
     );
     // What is not kept takes nothing.
-    let window = |path: &str| path > "b";
-    adopt(&node, place, large, false, &window).await.unwrap();
+    let after_b = |path: &str| match path > "b" {
+        true => Want::All,
+        false => Want::Nothing,
+    };
+    adopt(&node, place, large, false, &after_b).await.unwrap();
     // It was pinned since somebody wanted it to go.
     node.delete(id).await.unwrap();
     assert_eq!(stored(&node).await, [id]);
@@ -585,11 +647,14 @@ async fn recordings_are_what_they_are() {
     let one = offer.broadcast(&["k"], 3000);
     let other = offer.broadcast(&["l"], 3000);
     let (disk, node) = offer.open(Budgets::new(5000, 1 << 20)).await;
-    let window = |path: &str| path.len() == 1 && path < "b";
+    let window = |path: &str| match path.len() == 1 && path < "b" {
+        true => Want::All,
+        false => Want::Nothing,
+    };
     let newest = adopt(&node, Place::Newest, newest_root, false, &window).await;
     let newest = newest.unwrap();
     let mut next = node.fetch(next_root, true);
-    next.tree(&all).await.unwrap();
+    next.tree(&all, &trusting).await.unwrap();
     assert!(node.stats().borrow().stored_bytes > 10_000);
     let earlier = adopt(&node, Place::Before(newest), one, true, &all).await;
     let earlier = earlier.unwrap();
@@ -642,7 +707,7 @@ async fn what_is_held_is_counted_though_what_named_it_goes_meanwhile() {
     }
     let mut fetch = node.fetch(root, true);
     assert!(fetch.file("a", 4096).await.unwrap().is_some());
-    let tree = fetch.tree(&all).await.unwrap();
+    let tree = fetch.tree(&all, &trusting).await.unwrap();
     assert_eq!(stored(&node).await, ids[1..]);
     let adopted = fetch.adopt(Place::Newest, tree, &[], vec![], true, None);
     adopted.await.unwrap();
@@ -665,8 +730,8 @@ async fn what_is_no_longer_there_is_told() {
     let id = adopt(&node, Place::Newest, old_root, false, &all).await;
     let id = id.unwrap();
     let mut fetch = node.fetch(root, true);
-    fetch.goes_on_from(id, true);
-    let tree = fetch.tree(&all).await.unwrap();
+    fetch.goes_on_from(id);
+    let tree = fetch.tree(&all, &trusting).await.unwrap();
     let mut gone: Vec<_> = tree.gone().collect();
     gone.sort_unstable();
     assert_eq!(gone, ["0000/1.m4s", "0000/2.m4s", "0001"]);

@@ -1,6 +1,7 @@
 //! How files are called.
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::media::Rendition;
 
@@ -51,7 +52,15 @@ pub fn segment_path(rendition: Rendition, media_sequence: u64) -> String {
     format!("{}/{}", rendition.name(), relative_path(media_sequence))
 }
 
-/// The same as seen from the rendition's playlists.
+/// Numbers of the segments that a subdirectory may have, by its path; nothing for another directory.
+pub fn segments_in(dir: &str) -> Option<Range<u64>> {
+    let (rendition, index) = dir.split_once('/')?;
+    Rendition::ALL.iter().find(|it| it.name() == rendition)?;
+    let first = index.parse::<u64>().ok()?.checked_mul(DIRECTORY)?;
+    Some(first..first.checked_add(DIRECTORY)?)
+}
+
+/// The path of a segment as seen from the rendition's playlists.
 pub(super) fn relative_path(media_sequence: u64) -> String {
     format!(
         "{:04}/{}",
