@@ -279,10 +279,7 @@ fn copy(file: &Path, input: &Input) -> f64 {
 /// A row of the table, and the names of the threads that do this, or how they begin: the kernel keeps 15 letters.
 const STAGES: [(&str, &[&str]); 7] = [
     ("JPEG; raw pictures are only passed on", &["multiqueue"]),
-    (
-        "conversion, and handing over",
-        &["video-in:src", "queue0:src"],
-    ),
+    ("conversion, and handing over", &["video-in:src"]),
     ("sound: conversion and levels", &["audio-in:src"]),
     ("conductor", &["conductor"]),
     ("AAC", &["audio-feed:src"]),

@@ -357,14 +357,9 @@ fn description(config: &Config) -> String {
     // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
     // once (measured).
     let sync = matches!(config.source, Source::File(_));
-    let (leaky, drop) = if sync {
-        ("no", false)
-    } else {
-        ("downstream", true)
-    };
+    let drop = !sync;
     let video = format!(
         "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! capsfilter name=raw caps=\"{}\" \
-         ! queue leaky={leaky} max-size-buffers=5 max-size-bytes=0 max-size-time=0 \
          ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}",
         raw_video_caps(config, Matrix::default())
     );
