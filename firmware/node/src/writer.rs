@@ -13,38 +13,28 @@
 
 mod adopt;
 mod budget;
+mod garbage;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cid::Cid;
 use node_host::HostError;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::journal::{Journal, Staged, State, Turn};
+use crate::journal::{Journal, Staged, Turn};
 use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Lock, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
 pub use budget::Budgets;
+pub(crate) use garbage::GRACE_UPDATES;
+use garbage::{Batch, Removal, ended};
+#[cfg(test)]
+pub(crate) use garbage::{GRACE, GRACE_WITHOUT_UPDATES};
 
-/// A follower of the last root may still be walking it: what an update replaced stays for so long,
-pub(crate) const GRACE: Duration = Duration::from_secs(60);
-/// and for so many further updates,
-pub(crate) const GRACE_UPDATES: u64 = 4;
-/// or, when no more come, for so long.
-pub(crate) const GRACE_WITHOUT_UPDATES: Duration = Duration::from_secs(600);
-
-/// Blocks leave in bundles.
-const COLLECT_EVERY: Duration = Duration::from_secs(10);
-/// Blocks removed in one go.
-const COLLECT_AT_ONCE: usize = 256;
-/// Entries of a deleted broadcast taken apart in one go: a segment is about five blocks.
-const ENTRIES_AT_ONCE: usize = 48;
 /// Deleting begins when less than this is left below the limit, so that an update finds room and need not wait for it: a
 /// sixteenth of the limit, at most eleven minutes at 3 Mbit/s.
 const MOST_HEADROOM_BYTES: u64 = 256 << 20;
@@ -74,24 +64,6 @@ pub(crate) enum Command {
     Shutdown {
         reply: oneshot::Sender<()>,
     },
-}
-
-/// Garbage that is leaving the store.
-#[derive(Debug)]
-struct Removal {
-    cids: Vec<Cid>,
-    task: JoinHandle<Result<(), HostError>>,
-}
-
-/// Blocks that became garbage with one update.
-#[derive(Debug)]
-struct Batch {
-    since: Instant,
-    /// Its own.
-    number: u64,
-    /// Number of the update.
-    update: u64,
-    cids: VecDeque<Cid>,
 }
 
 pub(crate) struct Writer {
@@ -437,35 +409,6 @@ impl Writer {
             .await
     }
 
-    /// Deletes the oldest finished broadcasts until so many bytes fit.
-    async fn make_room(
-        &mut self,
-        needed_bytes: u64,
-        current: Option<BroadcastId>,
-    ) -> Result<(), StoreError> {
-        // Deleting would not help.
-        if needed_bytes > self.budgets.limit_bytes() {
-            return self.check_limit(needed_bytes);
-        }
-        self.find_marked().await?;
-        while self.check_limit(needed_bytes).is_err() {
-            if self.removal.is_some() {
-                self.finish_removal().await?;
-                continue;
-            }
-            if !self.deleting.is_empty() || self.choose_oldest(current).await? {
-                self.take_apart().await?;
-            } else if let Some(mut batch) = self.garbage.pop_front() {
-                // Better than no room: what was replaced goes before its grace is over.
-                let garbage = self.take_garbage(&mut batch, usize::MAX);
-                self.remove(garbage);
-            } else {
-                break;
-            }
-        }
-        self.check_limit(needed_bytes)
-    }
-
     fn check_disk(&self, needed_bytes: u64) -> Result<(), StoreError> {
         match self.store.free_bytes() {
             Ok(free) if free < needed_bytes.saturating_add(RESERVE_BYTES) => {
@@ -474,251 +417,6 @@ impl Writer {
             Ok(_) => Ok(()),
             Err(error) => Err(HostError::Io(error).into()),
         }
-    }
-
-    /// Marks the oldest finished broadcast that is not pinned as being deleted; never the newest, which is what the box shows,
-    /// and which may just be `current`. A mirror shows what its record names, and what is open of the others nobody closes.
-    async fn choose_oldest(&mut self, current: Option<BroadcastId>) -> Result<bool, StoreError> {
-        let follows = self.signer.follows();
-        let record = self.record.borrow().as_ref().map(|record| record.root);
-        let shown = record.filter(|_| follows && current.is_none());
-        let chosen = self
-            .in_journal(move |journal| {
-                let broadcasts = journal.broadcasts()?;
-                let newest = broadcasts.last().map(|newest| newest.id).max(current);
-                let mut others = broadcasts.iter().filter(|b| {
-                    let done = b.state == State::Finished || follows && b.state == State::Open;
-                    let kept = Some(b.id) == newest || Some(b.id) == current;
-                    done && !b.pinned && !kept && (shown.is_none() || b.root != shown)
-                });
-                let Some(oldest) = others.next() else {
-                    return Ok(None);
-                };
-                let marked = journal.mark_deleting(oldest.id)?;
-                Ok(marked.then_some(oldest.id))
-            })
-            .await;
-        self.mark_in_doubt |= chosen.is_err();
-        let chosen = chosen?;
-        if let Some(broadcast) = chosen {
-            tracing::info!(%broadcast, "deleting the oldest broadcast to make room");
-            self.deleting.push_back(broadcast);
-        }
-        Ok(chosen.is_some())
-    }
-
-    /// Looks for a broadcast whose mark seemed to fail and is there.
-    async fn find_marked(&mut self) -> Result<(), StoreError> {
-        if !self.mark_in_doubt {
-            return Ok(());
-        }
-        let broadcasts = self.in_journal(|journal| Ok(journal.broadcasts()?)).await?;
-        self.mark_in_doubt = false;
-        for marked in broadcasts {
-            if marked.state == State::Deleting && !self.deleting.contains(&marked.id) {
-                self.deleting.push_back(marked.id);
-            }
-        }
-        Ok(())
-    }
-
-    /// One step of deleting a broadcast. Without grace: the room is needed now.
-    async fn take_apart(&mut self) -> Result<(), StoreError> {
-        let Some(&broadcast) = self.deleting.front() else {
-            return Ok(());
-        };
-        self.settle_doubt().await?;
-        let store = self.store.clone();
-        let taken = self.in_journal(move |journal| {
-            journal.take_apart(broadcast, ENTRIES_AT_ONCE, &|cid| store.named(cid))
-        });
-        let mut piece = taken.await?;
-        let (turn, is_last) = (std::mem::take(&mut piece.turn), piece.is_last);
-        let ((), turn) = self.commit(turn, || Ok(piece.commit()?)).await?;
-        if is_last {
-            self.deleting.pop_front();
-        }
-        let garbage = self.unname(turn.garbage);
-        self.remove(garbage);
-        Ok(())
-    }
-
-    /// Removes garbage from the store, beside what else is done.
-    fn remove(&mut self, cids: Vec<Cid>) {
-        debug_assert!(self.removal.is_none(), "one removal at a time");
-        if !cids.is_empty() {
-            let task = tokio::spawn(self.store.remove(cids.clone()));
-            self.removal = Some(Removal { cids, task });
-        }
-    }
-
-    fn is_being_removed(&self, blocks: &[(Cid, Bytes)]) -> bool {
-        (self.removal.as_ref())
-            .is_some_and(|removal| blocks.iter().any(|(cid, _)| removal.cids.contains(cid)))
-    }
-
-    async fn finish_removal(&mut self) -> Result<(), StoreError> {
-        if self.removal.is_none() {
-            return Ok(());
-        }
-        let result = ended(&mut self.removal).await;
-        self.removed(result).await
-    }
-
-    async fn removed_in_background(&mut self, result: Result<(), HostError>) {
-        if let Err(error) = self.removed(result).await {
-            self.pause_work(&error);
-        }
-    }
-
-    /// What has left the store counts no longer.
-    async fn removed(&mut self, result: Result<(), HostError>) -> Result<(), StoreError> {
-        let cids = self.removal.take().map(|removal| removal.cids);
-        let cids = cids.unwrap_or_default();
-        if let Err(error) = result {
-            // It stays garbage and comes up again.
-            self.add_garbage(cids, Instant::now());
-            return Err(error.into());
-        }
-        let gone = cids.iter().filter_map(|cid| self.unnamed.remove(cid));
-        self.stored_bytes = self.stored_bytes.saturating_sub(gone.sum());
-        if self.recordings_over && self.deleting.is_empty() {
-            self.look_at_recordings().await;
-        }
-        Ok(())
-    }
-
-    /// After a failed update: its blocks must not stay until the next open.
-    async fn remove_new(&mut self, turn: &Turn) {
-        let mut new = cids_of(&turn.named);
-        new.retain(|cid| !self.unnamed.contains_key(cid));
-        self.remove_uncounted(new).await;
-    }
-
-    async fn remove_uncounted(&mut self, cids: Vec<Cid>) {
-        // Before they go: whoever fetches one now must not find it here.
-        self.store.disown(&cids);
-        if let Err(error) = self.store.remove(cids.clone()).await {
-            tracing::warn!(%error, "blocks that nothing names stay for now");
-            let here = cids.into_iter().filter_map(|cid| {
-                let bytes = self.store.nameless(&cid).ok()??;
-                Some((cid, bytes))
-            });
-            let here: Vec<_> = here.collect();
-            self.stored_bytes += here.iter().map(|(_, bytes)| bytes).sum::<u64>();
-            let garbage = self.unname(here);
-            self.add_garbage(garbage, Instant::now());
-        }
-    }
-
-    fn add_garbage(&mut self, cids: Vec<Cid>, since: Instant) {
-        if cids.is_empty() {
-            return;
-        }
-        self.batches += 1;
-        self.garbage_since
-            .extend(cids.iter().map(|cid| (*cid, self.batches)));
-        self.garbage.push_back(Batch {
-            since,
-            number: self.batches,
-            update: self.updates,
-            cids: cids.into(),
-        });
-    }
-
-    /// When there is background work to do.
-    fn next_work(&self) -> Option<Instant> {
-        if self.removal.is_some() {
-            return None;
-        }
-        if self.deletes() {
-            return Some(self.not_before);
-        }
-        let batch = self.garbage.front()?;
-        Some((batch.since + self.grace(batch)).max(self.not_before))
-    }
-
-    /// Whether broadcasts have to go.
-    fn deletes(&self) -> bool {
-        !self.deleting.is_empty()
-            || self.mark_in_doubt
-            || self.recordings_over
-            || self.check_limit(self.budgets.headroom_bytes()).is_err()
-    }
-
-    async fn work(&mut self) {
-        let result = match self.deletes() {
-            true => self.delete().await,
-            false => self.collect().await,
-        };
-        if let Err(error) = result {
-            self.pause_work(&error);
-        }
-    }
-
-    fn pause_work(&mut self, error: &StoreError) {
-        tracing::warn!(%error, "cannot delete; trying again in {} s", RETRY.as_secs());
-        self.not_before = Instant::now() + RETRY;
-    }
-
-    async fn delete(&mut self) -> Result<(), StoreError> {
-        if self.mark_in_doubt {
-            return self.find_marked().await;
-        }
-        if self.deleting.is_empty() && !self.choose_oldest(None).await? {
-            // Nothing may go. Collecting may still help.
-            self.collect().await?;
-            if self.removal.is_none() {
-                self.not_before = Instant::now() + RETRY;
-            }
-            return Ok(());
-        }
-        self.take_apart().await
-    }
-
-    /// Removes the garbage whose grace is over.
-    async fn collect(&mut self) -> Result<(), StoreError> {
-        self.settle_doubt().await?;
-        let now = Instant::now();
-        let mut due = Vec::new();
-        while let Some(mut batch) = self.garbage.pop_front() {
-            if due.len() == COLLECT_AT_ONCE || now < batch.since + self.grace(&batch) {
-                self.garbage.push_front(batch);
-                break;
-            }
-            due.extend(self.take_garbage(&mut batch, COLLECT_AT_ONCE - due.len()));
-            if !batch.cids.is_empty() {
-                self.garbage.push_front(batch);
-            }
-        }
-        self.not_before = if due.len() < COLLECT_AT_ONCE {
-            now + COLLECT_EVERY
-        } else {
-            now
-        };
-        self.remove(due);
-        Ok(())
-    }
-
-    fn grace(&self, batch: &Batch) -> Duration {
-        match self.updates >= batch.update + GRACE_UPDATES {
-            true => GRACE,
-            false => GRACE_WITHOUT_UPDATES,
-        }
-    }
-
-    /// Takes so much out of a batch that is garbage still, and since then.
-    fn take_garbage(&mut self, batch: &mut Batch, most: usize) -> Vec<Cid> {
-        let mut taken = Vec::new();
-        while taken.len() < most
-            && let Some(cid) = batch.cids.pop_front()
-        {
-            if self.garbage_since.get(&cid) == Some(&batch.number) {
-                self.garbage_since.remove(&cid);
-                taken.push(cid);
-            }
-        }
-        taken
     }
 
     /// The journal syncs files: not on a thread that serves viewers.
@@ -738,17 +436,6 @@ impl Writer {
 
 fn cids_of(sized: &[(Cid, u64)]) -> Vec<Cid> {
     sized.iter().map(|(cid, _)| *cid).collect()
-}
-
-/// Waits for the end of the removal, if there is one. Its answer must be given to [`Writer::removed`].
-async fn ended(removal: &mut Option<Removal>) -> Result<(), HostError> {
-    match removal {
-        Some(removal) => match (&mut removal.task).await {
-            Ok(result) => result,
-            Err(error) => Err(std::io::Error::other(error).into()),
-        },
-        None => std::future::pending().await,
-    }
 }
 
 async fn sleep_until(deadline: Option<Instant>) {
