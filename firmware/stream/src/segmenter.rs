@@ -618,26 +618,28 @@ impl Segmenter {
             return Ok(());
         };
         let first = ticks(track.segment_start_time, SAMPLE_RATE);
-        while next + AAC_FRAME / 2 <= self.decided {
+        loop {
+            let at = next;
+            let after_cut = (self.cuts.front()).is_some_and(|cut| at + AAC_FRAME / 2 > *cut);
+            // The segment is complete with its own frames: for the next one viewers need not wait.
+            if after_cut && track.segment_duration > 0 {
+                self.cuts.pop_front();
+                track.end_segment(out)?;
+                continue;
+            }
+            if at + AAC_FRAME / 2 > self.decided {
+                break;
+            }
             let Some(data) = self.waiting.pop_front() else {
                 break;
             };
-            let at = next;
             next += AAC_FRAME;
             if !track.started && at + AAC_FRAME / 2 < first {
                 continue;
             }
-            if self
-                .cuts
-                .front()
-                .is_some_and(|cut| at + AAC_FRAME / 2 > *cut)
-            {
-                if track.segment_duration == 0 {
-                    // The sound starts so late that its segments would no longer have the numbers of the video's.
-                    return Err(SegmenterError::NoAudio(self.settings.segment));
-                }
-                self.cuts.pop_front();
-                track.end_segment(out)?;
+            if after_cut {
+                // The sound starts so late that its segments would no longer have the numbers of the video's.
+                return Err(SegmenterError::NoAudio(self.settings.segment));
             }
             let sample = Sample {
                 duration: AAC_FRAME as u32,

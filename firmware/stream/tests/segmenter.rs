@@ -555,6 +555,29 @@ fn keyframes_at_a_pace_of_their_own_still_cut() {
     assert_eq!(reader.video().segments.len(), reader.audio().segments.len());
 }
 
+/// Sound that has come before the picture waits for no further picture to be published with it.
+#[test]
+fn a_segment_of_sound_ends_with_the_pictures() {
+    let (mut segmenter, mut out) = configured(SETTINGS);
+    for n in 0..100 {
+        let frame = aac(aac_pts(EPOCH, n));
+        segmenter.push_audio(frame, &mut out).unwrap();
+    }
+    for n in 0..=60 {
+        let picture = unit(EPOCH + picture(n, (30, 1)), n % 60 == 0);
+        out.clear();
+        segmenter
+            .push_video(Rendition::Video, picture, &mut out)
+            .unwrap();
+    }
+    let ended = out.iter().filter_map(|output| match output {
+        Output::Segment(segment) => Some((segment.rendition, segment.segment)),
+        _ => None,
+    });
+    let ended: Vec<_> = ended.collect();
+    assert_eq!(ended, [(Rendition::Video, 0), (Rendition::Audio, 0)]);
+}
+
 #[test]
 fn what_comes_before_the_first_keyframe_is_left_out() {
     let pictures = (0..120).map(|n| (picture(n, (30, 1)), n == 7 || n == 67));

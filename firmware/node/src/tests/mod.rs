@@ -1,6 +1,7 @@
 //! The node over a disk in memory.
 
 mod adopt;
+mod budgets;
 mod crash;
 mod disk;
 mod faults;

@@ -1,0 +1,315 @@
+//! What may be stored, what makes room, and what never goes.
+
+use super::disk::Disk;
+use super::rules::{LIMIT_BYTES, finish};
+use super::{collected, counted, open, update};
+use crate::writer::{Command, Follow};
+use crate::{BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_finished_broadcasts_make_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..4u8 {
+        let id = node.begin(vec![i]).await.unwrap();
+        node.publish(update(id, vec![NewFile::new("a", vec![i; 300 << 10])]))
+            .await
+            .unwrap();
+        assert!(disk.block_bytes() <= LIMIT_BYTES);
+        // The second stays unfinished, as after a crash.
+        if i != 1 {
+            finish(&node, id).await;
+        }
+        ids.push(id);
+    }
+    let kept = |node: &Node| -> Vec<BroadcastId> {
+        node.shared
+            .journal
+            .broadcasts()
+            .unwrap()
+            .iter()
+            .map(|b| b.id)
+            .collect()
+    };
+    assert_eq!(kept(&node), [ids[1], ids[2], ids[3]]);
+
+    let id = node.begin(vec![]).await.unwrap();
+    let published = node
+        .publish(update(id, vec![NewFile::new("a", vec![9; 600 << 10])]))
+        .await;
+    assert!(
+        matches!(published, Ok(p) if p.stored_bytes <= LIMIT_BYTES),
+        "{published:?}"
+    );
+    assert_eq!(kept(&node), [ids[1], id]);
+
+    let before = disk.blocks();
+    let error = node
+        .publish(update(id, vec![NewFile::new("b", vec![8; 300 << 10])]))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::Full {
+                limit_bytes: LIMIT_BYTES,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    let error = node
+        .publish(update(id, vec![NewFile::new("b", vec![8; 2 << 20])]))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+    assert_eq!(disk.blocks(), before, "nothing is written");
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pinned_is_never_deleted() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut ids = Vec::new();
+    let publish = async |node: &Node, i: u8| {
+        let id = node.begin(vec![i]).await.unwrap();
+        let file = NewFile::new("a", vec![i; 300 << 10]);
+        node.publish(update(id, vec![file])).await.map(|_| id)
+    };
+    for i in 0..2 {
+        let id = publish(&node, i).await.unwrap();
+        finish(&node, id).await;
+        node.pin(id, true).await.unwrap();
+        ids.push(id);
+    }
+    node.shutdown().await;
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let third = publish(&node, 2).await.unwrap();
+    finish(&node, third).await;
+    // The third makes room for the fourth, and nothing for the fifth.
+    let fourth = publish(&node, 3).await.unwrap();
+    finish(&node, fourth).await;
+    let stored = node.broadcasts().await.unwrap();
+    let kept: Vec<_> = stored.iter().map(|it| (it.id, it.pinned)).collect();
+    assert_eq!(kept, [(ids[0], true), (ids[1], true), (fourth, false)]);
+    assert!(
+        stored
+            .iter()
+            .all(|it| it.bytes >= 300 << 10 && it.bytes < 310 << 10)
+    );
+    node.pin(fourth, true).await.unwrap();
+    let error = publish(&node, 4).await.unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+
+    node.pin(ids[0], false).await.unwrap();
+    publish(&node, 5).await.unwrap();
+    let stored = node.broadcasts().await.unwrap();
+    assert!(stored.iter().all(|it| it.id != ids[0]));
+    for id in [ids[0], BroadcastId(99)] {
+        let error = node.pin(id, true).await.unwrap_err();
+        assert!(matches!(error, StoreError::UnknownBroadcast(_)), "{error}");
+    }
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_pinned_is_not_deleted_for_nobody_wanting_it() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let (one, other) = (node.begin(vec![]).await, node.begin(vec![]).await);
+    let (one, other) = (one.unwrap(), other.unwrap());
+    node.pin(one, true).await.unwrap();
+    for id in [one, other] {
+        node.delete(id).await.unwrap();
+    }
+    let stored = node.broadcasts().await.unwrap();
+    assert_eq!(stored.iter().map(|it| it.id).collect::<Vec<_>>(), [one]);
+}
+
+/// The room for what a fetch has brought is that of a broadcast which had some of it.
+#[tokio::test(start_paused = true)]
+async fn what_is_held_counts_though_it_had_a_name_before_there_was_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let old = node.begin(vec![]).await.unwrap();
+    let files = [1, 2].map(|i| NewFile::new(format!("{i}"), vec![i; 300 << 10]));
+    let shared = files[0].leaves.clone();
+    node.publish(update(old, files.into())).await.unwrap();
+    finish(&node, old).await;
+    let newest = node.begin(vec![]).await.unwrap();
+    finish(&node, newest).await;
+
+    let brought = shared
+        .into_iter()
+        .chain(Leaf::split(vec![3; 500 << 10].into()));
+    let blocks = brought.map(|leaf| (leaf.cid(), leaf.bytes().clone()));
+    let blocks: Vec<_> = blocks.collect();
+    let held: Vec<_> = blocks.iter().map(|(cid, _)| *cid).collect();
+    let hold = node.ask(|reply| {
+        Command::Follow(Follow::Hold {
+            blocks,
+            make_room: true,
+            reply,
+        })
+    });
+    hold.await.unwrap().unwrap();
+    assert_eq!(node.broadcasts().await.unwrap().len(), 1);
+    counted(&node, &disk).await;
+    for cid in &held {
+        assert!(disk.blocks().contains_key(cid));
+    }
+    let release = Follow::Release {
+        blocks: vec![],
+        held,
+        asked: vec![],
+        make_room: true,
+    };
+    node.shared
+        .commands
+        .send(Command::Follow(release))
+        .await
+        .unwrap();
+    collected(&node, &disk).await;
+}
+
+/// Recordings of 300 KiB, three of which have a budget, and room for one and a half on air.
+const BUDGETS: Budgets = Budgets {
+    recordings_bytes: 1000 << 10,
+    pinned_bytes: 1000 << 10,
+    live_bytes: 450 << 10,
+};
+
+async fn record(node: &Node, i: u8) -> Result<BroadcastId, StoreError> {
+    let id = node.begin(vec![i]).await?;
+    let file = NewFile::new("a", vec![i; 300 << 10]);
+    node.publish(update(id, vec![file])).await?;
+    finish(node, id).await;
+    Ok(id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_leave_the_broadcast_on_air_its_room() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, BUDGETS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..4 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    // The newest is no recording yet: all fit.
+    let kept = async || -> Vec<BroadcastId> {
+        let stored = node.broadcasts().await.unwrap();
+        stored.iter().map(|it| it.id).collect()
+    };
+    assert_eq!(kept().await, ids);
+    for id in &ids[..3] {
+        node.pin(*id, true).await.unwrap();
+    }
+    let error = node.pin(ids[3], true).await.unwrap_err();
+    let most = BUDGETS.pinned_bytes;
+    assert!(
+        matches!(error, StoreError::PinsFull { most_bytes, .. } if most_bytes == most),
+        "{error}"
+    );
+    assert!(!node.broadcasts().await.unwrap()[3].pinned);
+    node.pin(ids[0], true).await.expect("it already is");
+
+    // What is not pinned makes way, and what is pinned leaves the room that the recordings never take.
+    let live = node.begin(vec![]).await.unwrap();
+    let file = NewFile::new("a", vec![9; 420 << 10]);
+    node.publish(update(live, vec![file])).await.unwrap();
+    assert_eq!(kept().await, [&ids[..3], &[live]].concat());
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn recordings_beyond_their_budget_go_though_there_is_room() {
+    let disk = Disk::new();
+    let roomy = Budgets {
+        live_bytes: 16 << 20,
+        ..BUDGETS
+    };
+    let (node, _) = open(&disk, roomy).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..5 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    let mut stats = node.stats();
+    let three_and_the_newest = |bytes: u64| bytes < 1300 << 10;
+    let gone = stats.wait_for(|stats| three_and_the_newest(stats.stored_bytes));
+    gone.await.unwrap();
+    let kept = async |node: &Node| -> Vec<BroadcastId> {
+        let stored = node.broadcasts().await.unwrap();
+        stored.iter().map(|it| it.id).collect()
+    };
+    assert_eq!(kept(&node).await, ids[1..]);
+
+    // A lowered budget is kept after opening, but for what is pinned.
+    node.pin(ids[1], true).await.unwrap();
+    node.shutdown().await;
+    let lowered = Budgets {
+        recordings_bytes: 400 << 10,
+        ..roomy
+    };
+    let (node, _) = open(&disk, lowered).await.unwrap();
+    let mut stats = node.stats();
+    let gone = stats.wait_for(|stats| stats.stored_bytes < 700 << 10);
+    gone.await.unwrap();
+    assert_eq!(kept(&node).await, [ids[1], ids[4]]);
+    node.shared.journal.check_invariants();
+}
+
+/// A broadcast that is pinned while it is on air grows no further than recordings may.
+#[tokio::test(start_paused = true)]
+async fn a_pin_on_what_grows_is_no_way_around_the_budget() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, BUDGETS).await.unwrap();
+    let old = record(&node, 0).await.unwrap();
+    node.pin(old, true).await.unwrap();
+    let live = node.begin(vec![]).await.unwrap();
+    node.pin(live, true).await.unwrap();
+    let segment = |i: u8| {
+        update(
+            live,
+            vec![NewFile::new(format!("{i}"), vec![i + 1; 200 << 10])],
+        )
+    };
+    for i in 0..3 {
+        node.publish(segment(i)).await.unwrap();
+    }
+    let before = disk.blocks();
+    let error = node.publish(segment(3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::PinsFull { .. }), "{error}");
+    assert_eq!(disk.blocks(), before, "nothing is written");
+
+    node.pin(live, false).await.unwrap();
+    node.publish(segment(3)).await.unwrap();
+    node.pin(old, false).await.unwrap();
+    node.pin(live, true).await.unwrap();
+    node.publish(segment(4)).await.unwrap_err();
+    finish(&node, live).await;
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lowered_limit_is_kept_after_opening() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    for i in 0..3u8 {
+        let id = node.begin(vec![]).await.unwrap();
+        node.publish(update(id, vec![NewFile::new("a", vec![i; 300 << 10])]))
+            .await
+            .unwrap();
+        finish(&node, id).await;
+    }
+    node.shutdown().await;
+    let (node, _) = open(&disk, 400 << 10).await.unwrap();
+    let mut stats = node.stats();
+    stats
+        .wait_for(|stats| stats.stored_bytes <= stats.limit_bytes)
+        .await
+        .unwrap();
+    assert!(disk.block_bytes() <= 400 << 10);
+    assert_eq!(node.shared.journal.broadcasts().unwrap().len(), 1);
+}
