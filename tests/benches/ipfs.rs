@@ -1,5 +1,6 @@
 //! The box against the old way of streaming over IPFS brought up to date (`old-way.sh`): the same recording, at the same time, and a
 //! second node that follows both by their names. Neither encodes: the box publishes the recording as it is, as `ffmpeg -c copy` does.
+//! Afterwards the box's own kind of second node, `podium mirror`, follows it for a while.
 //!
 //! `make bench-ipfs` prints one table; the first argument is for how many seconds it measures.
 
@@ -8,12 +9,14 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use tests::follow::{Arrival, Completed, Listed, POLL, follow, gaps, of_podium, quantile, read};
+use tests::follow::{
+    Arrival, Completed, Listed, POLL, follow, follow_mirror, gaps, of_podium, quantile, read,
+};
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
-use tests::{Config, Podium, Process, hls, judge, recording};
+use tests::{Config, Mirror, Podium, Process, hls, judge, recording};
 
 const SECONDS: u64 = 120;
 /// A segment's, which both are told.
@@ -22,6 +25,8 @@ const SEGMENT: u64 = 2;
 const KBPS: u64 = 4500;
 /// What is played before and after the measurement: nodes find each other, and the last segments arrive.
 const MARGIN: u64 = 40;
+/// For how long a mirror is watched.
+const MIRRORED: u64 = 60;
 
 fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
@@ -37,9 +42,10 @@ fn main() {
         return;
     };
     let input = dir.path().join("input.mp4");
-    recording::talk(&input, seconds + MARGIN, KBPS);
+    let length = seconds + MARGIN + MIRRORED;
+    recording::talk(&input, length, KBPS);
     let size = std::fs::metadata(&input).expect("the recording").len();
-    let bitrate = size as f64 * 8.0 / (seconds + MARGIN) as f64;
+    let bitrate = size as f64 * 8.0 / length as f64;
 
     let podium = Podium::start(dir.path(), &config(&input));
     let addresses = publisher.line(&["id", "-f", "<addrs>"]);
@@ -89,7 +95,16 @@ fn main() {
         let arrivals = followers.map(|it| it.join().expect("a follower does not panic"));
         (sides, arrivals)
     });
-    print(seconds, bitrate, &sides, &arrivals);
+    drop(old);
+    let peer = podium.address("/tcp/");
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &podium.name(),
+        &["--peer", &peer],
+    );
+    let until = Instant::now() + Duration::from_secs(MIRRORED);
+    let mirrored = follow_mirror(&mirror, &completed, || Instant::now() > until);
+    print(seconds, bitrate, &sides, &arrivals, &mirrored);
 }
 
 fn config(input: &Path) -> Config {
@@ -180,7 +195,13 @@ impl Side {
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>; 2]) {
+fn print(
+    seconds: u64,
+    bitrate: f64,
+    sides: &[Side; 2],
+    arrivals: &[Vec<Arrival>; 2],
+    mirrored: &[f64],
+) {
     let media = bitrate / 8.0 * seconds as f64;
     println!(
         "{seconds} s of one recording, 1080p30, {:.1} Mbit/s, segments of {SEGMENT} s, published twice at the same time on {}; a Kubo \
@@ -225,6 +246,19 @@ fn print(seconds: u64, bitrate: f64, sides: &[Side; 2], arrivals: &[Vec<Arrival>
         &|side| quantile(read(side), 0.5),
     );
     row("the same, 95 %, ms", 0, &|side| quantile(read(side), 0.95));
+    // The old way has no other second node than Kubo.
+    let second = |side: usize| match side {
+        0 => mirrored.iter().map(|it| it * 1e3).collect::<Vec<_>>(),
+        side => read(side).collect(),
+    };
+    row(
+        "segment complete until the mirror has served it, median, ms",
+        0,
+        &|side| quantile(second(side), 0.5),
+    );
+    row("the same, 95 %, ms", 0, &|side| {
+        quantile(second(side), 0.95)
+    });
     row("segments read by the second node", 0, &|side| {
         arrivals[side].len() as f64
     });

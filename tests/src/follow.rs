@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::kubo::Kubo;
-use crate::{PATIENCE, Podium, hls, http, wait_for};
+use crate::{Mirror, PATIENCE, Podium, hls, http, wait_for};
 
 /// How often the name is resolved. Delays are on average half of it too long.
 pub const POLL: Duration = Duration::from_millis(20);
@@ -177,6 +177,50 @@ pub fn follow(
         }
     }
     arrivals
+}
+
+/// Reads every segment that a mirror lists as a viewer would, until `enough`; seconds from its end until all of it was read.
+///
+/// # Panics
+/// Where a listed segment cannot be read, and where none arrives for [`PATIENCE`].
+pub fn follow_mirror(
+    mirror: &Mirror,
+    completed: &Completed,
+    mut enough: impl FnMut() -> bool,
+) -> Vec<f64> {
+    let mut newest = None;
+    let mut seconds = Vec::new();
+    let mut until = Instant::now() + PATIENCE;
+    while !enough() {
+        std::thread::sleep(POLL);
+        assert!(Instant::now() < until, "{newest:?} was the last");
+        let answer = mirror.get("/live/video.m3u8");
+        if answer.status != 200 {
+            continue;
+        }
+        let listed = hls::media_playlist(&answer.body);
+        let end = listed.media_sequence + listed.segments.len() as u64;
+        let first = newest.replace(end).unwrap_or(end);
+        if first < end {
+            until = Instant::now() + PATIENCE;
+        }
+        for (number, segment) in (listed.media_sequence..).zip(&listed.segments) {
+            if number < first {
+                continue;
+            }
+            // The sound's segments have the same names.
+            let of_sound = segment.uri.replace("video/", "audio/");
+            for uri in [&segment.uri, &of_sound] {
+                assert_eq!(mirror.get(&format!("/live/{uri}")).status, 200, "{uri}");
+            }
+            let now = SystemTime::now();
+            let since = completed
+                .at(number)
+                .and_then(|at| now.duration_since(at).ok());
+            seconds.extend(since.map(|it| it.as_secs_f64()));
+        }
+    }
+    seconds
 }
 
 /// How many segments are missing between the first and the last.
