@@ -306,24 +306,40 @@ fn viewers_get_the_window_before_what_was_published_earlier() {
     same(&podium, &mirror, &root);
     assert_eq!(told_of_filling(&place), (1, 1));
 
-    // It is away for longer than the window.
+    // It is away for longer than the window, and comes back to somebody who does not have what it missed: that does not keep it from
+    // following.
     mirror.signal(Signal::TERM);
     assert_eq!(mirror.join(), Some(0));
     let live = hls::live(&podium, "video");
     window_slides(live.media_sequence + live.segments.len() as u64);
-    let mirror = Mirror::start(&place, &name, &peer);
+    let window = dir.path().join("window");
+    let window_only = Mirror::start(&window, &name, &[&peer[..], &["--keep", "window"]].concat());
+    window_only.wait_for_segment(live.media_sequence + live.segments.len() as u64);
+    let (address, id) = tcp(&podium);
+    let relay = Relay::to(address);
+    relay.cut();
+    let through = multiaddress(relay.address(), &id);
+    let there = window_only.ready["listen"][0].as_str().unwrap();
+    let mirror = Mirror::start(&place, &name, &["--peer", there, "--peer", &through]);
     serves_what_is_listed(&podium, &mirror);
+    wait_for("a step that gives way to what is newer", || {
+        let log = std::fs::read_to_string(place.join("mirror.log")).unwrap();
+        log.contains("there is something newer").then_some(())
+    });
+    serves_what_is_listed(&podium, &mirror);
+    assert_eq!(told_of_filling(&place), (2, 1));
+    relay.mend(address);
     let root = filled(&mirror);
     same(&podium, &mirror, &root);
     assert_eq!(told_of_filling(&place), (2, 2));
+    drop(mirror);
 
     // One that has kept the window only has an earlier broadcast, but not all of it.
-    let place = dir.path().join("window");
-    let mirror = Mirror::start(&place, &name, &[&peer[..], &["--keep", "window"]].concat());
     podium.stop();
-    let earlier = caught_up(&podium, &mirror);
-    mirror.signal(Signal::TERM);
-    assert_eq!(mirror.join(), Some(0));
+    let earlier = caught_up(&podium, &window_only);
+    window_only.signal(Signal::TERM);
+    assert_eq!(window_only.join(), Some(0));
+    let place = window;
     podium.go_live();
     let mirror = Mirror::start(&place, &name, &peer);
     serves_what_is_listed(&podium, &mirror);
@@ -360,7 +376,6 @@ fn one_broadcast_that_fills_the_store_is_followed_on() {
             (kept_from > from).then_some(kept_from)
         })
     };
-    // Twice, so that it goes on.
     cut(cut(0));
     serves_what_is_listed(&podium, &mirror);
     let status = mirror.status();
@@ -375,6 +390,13 @@ fn one_broadcast_that_fills_the_store_is_followed_on() {
     });
     same_live(&podium, &mirror);
     assert_eq!(mirror.public()["root_is_vod"], false);
+    let status = mirror.status();
+    let kept_from = status["kept_from"].as_u64().unwrap();
+    for (number, there) in [(kept_from - 1, 404), (kept_from, 200)] {
+        let root = status["root"].as_str().unwrap();
+        let path = format!("/ipfs/{root}/video/{:04}/{number}.m4s", number / 256);
+        assert_eq!(mirror.get(&path).status, there, "{path}");
+    }
     mirror.signal(Signal::TERM);
     assert_eq!(mirror.join(), Some(0));
     let data = place.join("data");

@@ -6,6 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,6 +49,8 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_LINKS: usize = 1_500_000;
 /// Sizes that links state are summed up before anybody can check them: so many links of this size have a sum.
 const ABSURD: u64 = 1 << 43;
+/// Blocks that are fetched before anybody has asked for them, about: a segment has seven leaves, a high bitrate some more.
+const MAX_AHEAD: usize = 256;
 /// Blocks of a file that is read whole before the tree is fetched: a playlist has a leaf or two.
 const MAX_PIECES: usize = 64;
 
@@ -173,10 +177,10 @@ impl Node {
         blocking(move || Ok(journal.files_of(broadcast)?)).await
     }
 
-    /// Whether a broadcast names files that are not kept here.
-    pub async fn lacks_files(&self, broadcast: BroadcastId) -> Result<bool, StoreError> {
+    /// Paths of the files that a broadcast names and that are not kept here.
+    pub async fn absent(&self, broadcast: BroadcastId) -> Result<Vec<String>, StoreError> {
         let journal = self.shared.journal.clone();
-        blocking(move || Ok(journal.lacks_files(broadcast)?)).await
+        blocking(move || Ok(journal.absent(broadcast)?)).await
     }
 
     /// Begins to fetch a tree from peers. Dropping it gives up; what it has brought stays for ten minutes. With `make_room` older
@@ -189,7 +193,7 @@ impl Node {
             before: None,
             blocks: HashMap::new(),
             in_memory: 0,
-            fetched_bytes: 0,
+            fetched_bytes: Arc::default(),
             links: 0,
             asked: HashSet::new(),
             held: HashSet::new(),
@@ -208,7 +212,7 @@ pub struct Fetch {
     /// Not stored by the writer yet.
     blocks: HashMap<Cid, Bytes>,
     in_memory: usize,
-    fetched_bytes: u64,
+    fetched_bytes: Arc<AtomicU64>,
     links: usize,
     /// Not brought yet. It may come after nobody waits for it any more.
     asked: HashSet<Cid>,
@@ -221,7 +225,7 @@ pub struct Tree {
     files: Vec<AdoptedFile>,
     absent: Vec<(String, Cid, u64)>,
     gone: Vec<String>,
-    /// Files that were there with other bytes.
+    /// Files that were there, or named, with other bytes.
     replaced: BTreeSet<String>,
 }
 
@@ -236,7 +240,7 @@ impl Tree {
         self.gone.iter().map(String::as_str)
     }
 
-    /// Files that the broadcast had with other bytes.
+    /// Files that the broadcast had, or named, with other bytes.
     pub fn replaced(&self) -> impl Iterator<Item = &str> {
         self.replaced.iter().map(String::as_str)
     }
@@ -274,9 +278,59 @@ impl Item {
 }
 
 impl Fetch {
+    /// Bytes that it has brought, also when it has been given up.
+    pub fn fetched_bytes(&self) -> Arc<AtomicU64> {
+        self.fetched_bytes.clone()
+    }
+
     /// The tree goes on from that of a stored broadcast.
     pub fn goes_on_from(&mut self, broadcast: BroadcastId) {
         self.before = Some(broadcast);
+    }
+
+    /// Fetches the files at these paths and the directories on the way, as many blocks at once as can be: a peer far away answers after
+    /// a round trip or two, and whoever reads one file after the other waits for each. What is not there, or does not come, is left out.
+    pub async fn ahead(&mut self, paths: &[String]) -> Result<(), AdoptError> {
+        let wanted = paths.iter().map(String::as_str).collect();
+        let mut pending: Vec<(Cid, Vec<&str>)> = vec![(self.root, wanted)];
+        let mut seen = HashSet::from([self.root]);
+        let mut asked = FuturesUnordered::new();
+        loop {
+            while asked.len() < AT_ONCE
+                && let Some((cid, below)) = pending.pop()
+            {
+                let store = self.node.shared.store.clone();
+                self.asked.insert(cid);
+                asked.push(async move { (cid, below, fetch(&*store, cid, ROOT_TIMEOUT).await) });
+            }
+            let Some((cid, below, bytes)) = asked.next().await else {
+                return Ok(());
+            };
+            let Ok(bytes) = bytes else { continue };
+            if !self.has(&cid) {
+                self.brought(cid, bytes.clone()).await?;
+            }
+            match decode(&cid, bytes) {
+                Ok(unixfs::Node::Directory(entries)) => {
+                    for (name, child, _) in entries {
+                        let below = below.iter().filter_map(|path| {
+                            let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+                            (first == name).then_some(rest)
+                        });
+                        let below: Vec<&str> = below.collect();
+                        if !below.is_empty() && seen.insert(child) {
+                            pending.push((child, below));
+                        }
+                    }
+                }
+                Ok(unixfs::Node::File { children, .. }) if seen.len() < MAX_AHEAD => {
+                    let children = children.into_iter().map(|(child, _)| child);
+                    let new = children.filter(|child| seen.insert(*child));
+                    pending.extend(new.map(|child| (child, Vec::new())));
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Reads a file of the tree of at most so many bytes; nothing if there is none at this path.
@@ -343,8 +397,9 @@ impl Fetch {
 
     /// Keeps a block until it is stored, in memory as far as there is room.
     async fn brought(&mut self, cid: Cid, bytes: Bytes) -> Result<(), AdoptError> {
-        self.fetched_bytes += bytes.len() as u64;
-        if self.fetched_bytes > self.node.stats().borrow().limit_bytes {
+        let length = bytes.len() as u64;
+        let fetched = self.fetched_bytes.fetch_add(length, Ordering::Relaxed) + length;
+        if fetched > self.node.stats().borrow().limit_bytes {
             return Err(AdoptError::Refused("it is larger than the store"));
         }
         self.in_memory += bytes.len();
@@ -461,9 +516,11 @@ impl Fetch {
                     return Err(AdoptError::Refused("it is no directory"));
                 }
                 match before {
-                    Some(Entry::File(_)) => drop(tree.replaced.insert(path.clone())),
+                    Some(Entry::File(old) | Entry::Absent(old)) if old != cid => {
+                        tree.replaced.insert(path.clone());
+                    }
                     Some(Entry::Directory(_)) => tree.gone.push(path.clone()),
-                    Some(Entry::Absent(_)) | None => {}
+                    _ => {}
                 }
                 tree.files.push(AdoptedFile {
                     path,
@@ -540,7 +597,7 @@ impl Fetch {
                 check_cid(&cid)?;
                 match before {
                     Some(Entry::Directory(_)) => tree.gone.push(path.clone()),
-                    Some(Entry::File(old)) if old != cid => {
+                    Some(Entry::File(old) | Entry::Absent(old)) if old != cid => {
                         tree.replaced.insert(path.clone());
                     }
                     _ => {}

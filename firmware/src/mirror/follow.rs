@@ -1,122 +1,55 @@
 //! The mirror's loop: what is told, asked and fetched comes in as events, [`Follower`] decides, and viewers see what is durable.
 
+mod earlier;
+mod show;
+mod steps;
+
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use cid::Cid;
 use node::{Heard, Name, NameRecord, Node, Place, StoreError};
-use serde::{Deserialize, Serialize};
+use stream::extent::{Extent, Scope};
 use stream::follower::{Action, Event, Follower, Refusal, Source, Told};
-use stream::low_latency::Edge;
 use stream::media::Rendition;
-use stream::mirrored::Description;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(super) use show::Status;
+
+use earlier::{Earlier, SETTLED_FILE};
+use steps::Step;
+
 use super::Keep;
 use super::ask::{self, Answer};
-use super::extent::{Extent, Scope};
 use super::take::{self, Job, TakeError, Taken, Wish};
-use crate::clock::{from_unix_ms, wall_now};
+use crate::clock::wall_now;
 use crate::config::Config;
 use crate::kept::Kept;
-use crate::live::{Live, LivePlaylist, LiveText, Mirroring, Public};
+use crate::live::Live;
 
 /// How often deadlines are looked at.
 const TICK: Duration = Duration::from_millis(250);
 /// The DHT is walked.
 const DHT_TIMEOUT: Duration = Duration::from_secs(30);
-/// An earlier broadcast that does not come in so many tries, while somebody is connected, is gone.
-const TRIES: u32 = 3;
-const TRY_AGAIN: Duration = Duration::from_secs(5);
-/// What is new waits no longer for what was published before.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// Answers of jobs that may wait: a fetch of the newest, one of an earlier, and one for each that is asked.
+/// Target durations after which it is no longer likely what comes next. A window has six segments at the least.
+const NEXT_WITHIN: u32 = 3;
+/// Answers of jobs that may wait: a fetch of the newest or a step, one of an earlier, and one for each that is asked.
 const DONE: usize = 16;
 /// Addresses that are dialled because somebody named them; beyond that the oldest are given up.
 const MOST_DIALLED: usize = 16;
-/// Which earlier broadcasts need not be fetched again, although they were deleted here.
-const SETTLED_FILE: &str = "mirror.json";
-const MOST_SETTLED: usize = 1000;
 
 /// What a job has come to.
 enum Done {
     Newest(Result<Taken, TakeError>),
-    Filled(Result<Taken, TakeError>),
+    Stepped(Result<Taken, TakeError>),
     Earlier(Cid, Result<Taken, TakeError>),
     Asked { peer: usize, answer: Option<Answer> },
     AskedDht(Vec<Heard>),
-}
-
-/// `/api/v1/status` of a mirror.
-#[derive(Debug, Clone, Default, Serialize)]
-pub(super) struct Status {
-    name: String,
-    /// `all` or `window`.
-    keep: &'static str,
-    peer_id: String,
-    peers: u32,
-    /// Seconds for which nothing has come from the box; absent while it is there.
-    gone_s: Option<u64>,
-    /// The newest record that is believed.
-    sequence: Option<u64>,
-    newest_root: Option<String>,
-    /// What viewers get.
-    root: Option<String>,
-    ended: bool,
-    /// Number of the last segment of the video.
-    last_segment: Option<u64>,
-    behind_ms: u64,
-    fetching: Option<String>,
-    /// All segments of it from this one on are here, and those before it are not.
-    kept_from: Option<u64>,
-    /// What was published before is being fetched.
-    filling: bool,
-    /// An earlier broadcast that is being fetched.
-    catching_up: Option<String>,
-    missing: Vec<String>,
-    /// What was refused of content.
-    refused: u64,
-    refusal: Option<String>,
-    /// Records, but for older ones: every mirror that is behind tells those.
-    refused_records: u64,
-    record_refusal: Option<String>,
-    failure: Option<String>,
-    stored_bytes: u64,
-    limit_bytes: u64,
-}
-
-/// What [`SETTLED_FILE`] says.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Settled {
-    roots: Vec<String>,
-    /// What the store was kept by.
-    #[serde(default)]
-    keep: Option<Keep>,
-}
-
-/// Earlier broadcasts: those that were published while the mirror was away.
-#[derive(Debug, Default)]
-struct Earlier {
-    settled: Settled,
-    missing: Vec<String>,
-    under_way: Option<Cid>,
-    tries: u32,
-    not_before: Option<Instant>,
-    /// Nothing is left to do until another broadcast begins.
-    done: bool,
-}
-
-/// Fetching what was published before the newest, or letting go of it.
-#[derive(Debug)]
-struct Fill {
-    scope: Scope,
-    since: Instant,
-    /// To be given up for what is newer.
-    give_way: CancellationToken,
 }
 
 pub(super) struct Mirror {
@@ -127,19 +60,21 @@ pub(super) struct Mirror {
     asking: HashSet<usize>,
     /// The newest last.
     dialled: VecDeque<(String, AbortHandle)>,
-    keeper: Kept<Settled>,
+    keeper: Kept<earlier::Settled>,
     follower: Follower,
     /// Records that the follower knows, with their bytes.
     records: Vec<NameRecord>,
     shown: Option<Taken>,
+    /// When this process has taken that over.
+    taken_at: Option<Instant>,
     trusted: Option<node::BroadcastId>,
     /// Of what is shown.
     extent: Extent,
-    fill: Option<Fill>,
-    fill_tries: u32,
-    fill_not_before: Option<Instant>,
-    /// What is fetched when that is over.
+    step_under_way: Option<Step>,
+    /// What is fetched when that is over: both take over what they have.
     waiting: Option<Told>,
+    /// What steps leave free.
+    headroom_bytes: u64,
     earlier: Earlier,
     /// What was refused of content and of records, and what does not come.
     refused: u64,
@@ -185,12 +120,12 @@ impl Mirror {
                 "after a restart earlier broadcasts may be fetched once more",
             ),
             shown: None,
+            taken_at: None,
             trusted: None,
             extent: Extent::Unknown,
-            fill: None,
-            fill_tries: 0,
-            fill_not_before: None,
+            step_under_way: None,
             waiting: None,
+            headroom_bytes: config.store.budgets().headroom_bytes(),
             refused: 0,
             refusal: None,
             refused_records: 0,
@@ -224,8 +159,8 @@ impl Mirror {
         };
         match read {
             Ok(taken) => {
-                let whole = !self.node.lacks_files(taken.id).await?;
-                self.extent = self.extent.taken(taken.window(), whole, false);
+                let absent = self.node.absent(taken.id).await?;
+                self.extent.lacks(absent.iter().map(String::as_str));
                 self.shown = Some(taken);
             }
             Err(error) => {
@@ -259,6 +194,7 @@ impl Mirror {
     ) {
         let mut stats = self.node.stats();
         stats.mark_changed();
+        let mut connected = false;
         if self.earlier.settled.keep.is_none() {
             self.earlier.settled.keep = Some(self.keep);
             self.keep_settled();
@@ -274,12 +210,16 @@ impl Mirror {
                 _ = ticks.tick() => {
                     self.step(Event::Tick).await;
                     self.hurry();
-                    self.go_on();
+                    self.take_step();
                     self.catch_up().await;
                 }
                 Ok(()) = stats.changed() => {
-                    let connected = stats.borrow_and_update().peers > 0;
-                    self.step(Event::Connected(connected)).await;
+                    let now = stats.borrow_and_update().peers > 0;
+                    if now && !std::mem::replace(&mut connected, now) {
+                        self.extent.hurry();
+                    }
+                    connected = now;
+                    self.step(Event::Connected(now)).await;
                 }
                 Some(told) = heard.recv() => if listens {
                     self.told(Source::PubSub, told).await;
@@ -343,8 +283,7 @@ impl Mirror {
         }
         for action in actions {
             match action {
-                // One at a time: both take over what they have.
-                Action::Fetch(told) if self.fill.is_some() => self.waiting = Some(told),
+                Action::Fetch(told) if self.step_under_way.is_some() => self.waiting = Some(told),
                 Action::Fetch(told) => self.fetch(&told),
                 Action::Keep(told) => self.keep_record(&told).await,
                 Action::AskHttp => self.ask_http(),
@@ -367,122 +306,28 @@ impl Mirror {
             record: Some(record),
             place: Place::Newest,
             wish: match self.keep {
-                Keep::All => Wish::Newer(self.shown.as_ref().map(|it| it.id), self.extent),
-                Keep::Window => Wish::Files(Scope::ONLY_WINDOW),
+                Keep::All => Wish::Newer(self.shown.as_ref().map(|it| it.id), self.extent.clone()),
+                Keep::Window => Wish::Files(Scope::WINDOW_ALONE),
             },
+            expected: self.expected(),
             makes_room: true,
             trusted: self.trusted,
         };
         let (node, done) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = take_over(&node, job, CancellationToken::new()).await;
+            let result = take_over(&node, job, Until::Alone).await;
             let _ = done.send(Done::Newest(result)).await;
         });
     }
 
-    /// Fetches a little more of what was published before.
-    fn go_on(&mut self) {
-        let waits = self.fill_not_before.is_some_and(|at| at > Instant::now());
-        let connected = self.node.stats().borrow().peers > 0;
-        if self.keep == Keep::Window
-            || self.fill.is_some()
-            || self.follower.under_way().is_some()
-            || waits
-            || !connected
-        {
-            return;
-        }
-        let Some(shown) = &self.shown else { return };
-        if let Some(scope) = self.extent.next(shown.description.first) {
-            self.fill(scope);
-        }
-    }
-
-    /// Takes over the root that is shown once more, with more or fewer files.
-    fn fill(&mut self, scope: Scope) {
-        let Some(shown) = &self.shown else { return };
-        let job = Job {
-            root: shown.root,
-            record: None,
-            place: Place::Of(shown.id),
-            wish: Wish::Files(scope.clone()),
-            makes_room: true,
-            trusted: self.trusted,
+    /// What the next root is likely to bring: after a pause somebody who keeps the window only may no longer have that.
+    fn expected(&self) -> Vec<String> {
+        let (Some(shown), Some(at)) = (&self.shown, self.taken_at) else {
+            return Vec::new();
         };
-        let give_way = CancellationToken::new();
-        let (node, done, given_up) = (self.node.clone(), self.done.0.clone(), give_way.clone());
-        tokio::spawn(async move {
-            let result = take_over(&node, job, given_up).await;
-            let _ = done.send(Done::Filled(result)).await;
-        });
-        self.fill = Some(Fill {
-            scope,
-            since: Instant::now(),
-            give_way,
-        });
-    }
-
-    /// What is new waits no longer.
-    fn hurry(&self) {
-        if let Some(fill) = &self.fill
-            && self.waiting.is_some()
-            && fill.since.elapsed() > PATIENCE
-        {
-            fill.give_way.cancel();
-        }
-    }
-
-    async fn filled(&mut self, result: Result<Taken, TakeError>) {
-        let Some(fill) = self.fill.take() else { return };
-        let made_no_room = fill.scope.drops && result.is_err();
-        let connected = self.node.stats().borrow().peers > 0;
-        match result {
-            Ok(taken) => {
-                self.fill_tries = 0;
-                if fill.scope.drops {
-                    tracing::warn!(
-                        name = taken.description.name,
-                        "the store is full: its oldest segments are no longer kept"
-                    );
-                }
-                self.extent = self.extent.filled(&fill.scope, fill.since.elapsed());
-                if self.extent == Extent::Complete {
-                    tracing::info!(name = taken.description.name, "all of it is here");
-                }
-            }
-            Err(_) if fill.give_way.is_cancelled() => self.extent = self.extent.hurries(),
-            Err(TakeError::Failed(why)) if self.fill_tries < TRIES => {
-                tracing::info!(%why, "what was published before does not come");
-                self.fill_tries += u32::from(connected);
-                self.fill_not_before = Some(Instant::now() + TRY_AGAIN);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "what was published before is left out");
-                self.extent = self.extent.gives_up();
-            }
-        }
-        match self.waiting.take() {
-            Some(_) if made_no_room => self.step(Event::Failed).await,
-            Some(told) => self.fetch(&told),
-            None => self.go_on(),
-        }
-    }
-
-    /// Lets go of the oldest segments of what is shown, so that viewers get what is new.
-    async fn trim(&mut self) -> bool {
-        let Some(shown) = self.shown.as_ref().filter(|_| self.keep == Keep::All) else {
-            return false;
-        };
-        let stored = self.node.broadcasts().await.unwrap_or_default();
-        let pinned = (stored.iter()).any(|it| it.id == shown.id && it.pinned);
-        let scope = self.extent.trim(shown.description.first, shown.window());
-        match scope.filter(|_| !pinned) {
-            Some(scope) => {
-                self.extent = scope.cut();
-                self.fill(scope);
-                true
-            }
-            None => false,
+        match at.elapsed() < shown.target_duration() * NEXT_WITHIN {
+            true => shown.next_files(),
+            false => Vec::new(),
         }
     }
 
@@ -522,9 +367,9 @@ impl Mirror {
         match done {
             Done::Newest(result) => {
                 self.newest(result).await;
-                self.go_on();
+                self.take_step();
             }
-            Done::Filled(result) => self.filled(result).await,
+            Done::Stepped(result) => self.stepped(result).await,
             Done::Earlier(root, result) => self.earlier(root, result),
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
@@ -588,12 +433,17 @@ impl Mirror {
                         self.settle(before.root.to_string());
                     }
                     self.extent = Extent::Unknown;
-                    self.fill_tries = 0;
                 }
-                let (window, before) = (taken.window(), self.extent);
-                self.extent = before.taken(window, taken.whole, taken.after_hole);
-                if self.keep == Keep::All && self.extent != before && !taken.whole {
-                    tracing::info!(from = window, "what was published before follows");
+                let asks = self.extent.taken(taken.whole, taken.after_hole);
+                if self.keep == Keep::All && asks {
+                    tracing::info!(from = taken.window(), "what was published before follows");
+                    match self.node.absent(taken.id).await {
+                        Ok(absent) => self.extent.lacks(absent.iter().map(String::as_str)),
+                        Err(error) => {
+                            tracing::warn!(%error, "cannot tell what is lacking until the next segment");
+                            self.extent = Extent::Unknown;
+                        }
+                    }
                 }
                 let video = taken.playlists.get(&Rendition::Video);
                 let date = video.and_then(|video| video.last_date.as_deref());
@@ -603,6 +453,7 @@ impl Mirror {
                     .and_then(|(now, date)| now.duration_since(date).ok());
                 let only = (self.keep == Keep::Window && began).then_some(taken.id);
                 self.shown = Some(taken);
+                self.taken_at = Some(Instant::now());
                 self.show_live();
                 self.step(Event::Fetched).await;
                 if let Some(only) = only {
@@ -616,8 +467,8 @@ impl Mirror {
             Err(error) => {
                 tracing::info!(%error, "the newest root does not come");
                 self.failure = Some(error.to_string());
-                let full = matches!(&error, TakeError::Full(why) if !matches!(why, StoreError::PinsFull { .. }));
-                if full && self.trim().await {
+                let full = matches!(&error, TakeError::Full(StoreError::Full { .. }));
+                if full && self.trim().await.is_ok_and(|trims| trims) {
                     self.waiting = self.follower.under_way().cloned();
                 } else {
                     self.step(Event::Failed).await;
@@ -636,235 +487,6 @@ impl Mirror {
             }
         }
     }
-
-    /// Looks for an earlier broadcast that is not here, and begins to fetch it.
-    async fn catch_up(&mut self) {
-        let earlier = &self.earlier;
-        let waits = earlier.not_before.is_some_and(|at| at > Instant::now());
-        let connected = self.node.stats().borrow().peers > 0;
-        if self.keep == Keep::Window
-            || matches!(self.extent, Extent::Filling { .. })
-            || earlier.done
-            || earlier.under_way.is_some()
-            || waits
-            || !connected
-        {
-            return;
-        }
-        let (root, next) = match self.missed().await {
-            Ok(Some(missed)) => missed,
-            Ok(None) => {
-                self.earlier.done = self.shown.is_some();
-                return;
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot tell which earlier broadcasts are here");
-                self.earlier.not_before = Some(Instant::now() + TRY_AGAIN);
-                return;
-            }
-        };
-        tracing::info!(%root, "catching up with an earlier broadcast");
-        self.earlier.under_way = Some(root);
-        let job = Job {
-            root,
-            record: None,
-            place: Place::Before(next),
-            wish: Wish::Files(Scope::EVERYTHING),
-            makes_room: false,
-            trusted: None,
-        };
-        let (node, done) = (self.node.clone(), self.done.0.clone());
-        tokio::spawn(async move {
-            let result = take_over(&node, job, CancellationToken::new()).await;
-            let _ = done.send(Done::Earlier(root, result)).await;
-        });
-    }
-
-    /// The nearest broadcast before the one that is shown that is not here, and the one that names it. Those that are here are
-    /// settled: what the limit deletes is not fetched again.
-    async fn missed(&mut self) -> Result<Option<(Cid, node::BroadcastId)>> {
-        let stored = self.node.broadcasts().await?;
-        let Some(shown) = &self.shown else {
-            return Ok(None);
-        };
-        let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
-        // Each is named by one that is here, so a circle would be seen.
-        for _ in 0..=stored.len() {
-            let Some(root) = previous.take_if(|root| !self.earlier.missing.contains(root)) else {
-                break;
-            };
-            let Ok(cid) = root.parse::<Cid>() else { break };
-            let Some(found) = stored.iter().find(|it| it.root == Some(cid)) else {
-                let settled = self.earlier.settled.roots.contains(&root);
-                return Ok((!settled).then_some((cid, next)));
-            };
-            let settled = self.earlier.settled.roots.contains(&root);
-            if !settled && self.node.lacks_files(found.id).await? {
-                return Ok(Some((cid, next)));
-            }
-            self.settle(root);
-            let Ok(description) = serde_json::from_slice::<Description>(&found.meta) else {
-                break;
-            };
-            (next, previous) = (found.id, description.previous);
-        }
-        Ok(None)
-    }
-
-    /// It has been here, and need not be fetched again.
-    fn settle(&mut self, root: String) {
-        let roots = &mut self.earlier.settled.roots;
-        if roots.contains(&root) {
-            return;
-        }
-        roots.push(root);
-        let surplus = roots.len().saturating_sub(MOST_SETTLED);
-        roots.drain(..surplus);
-        self.keep_settled();
-    }
-
-    fn keep_settled(&self) {
-        self.keeper.keep(Some(self.earlier.settled.clone()));
-    }
-
-    fn earlier(&mut self, root: Cid, result: Result<Taken, TakeError>) {
-        let earlier = &mut self.earlier;
-        earlier.under_way = None;
-        let connected = self.node.stats().borrow().peers > 0;
-        let text = root.to_string();
-        match result {
-            Ok(taken) => {
-                tracing::info!(%root, name = taken.description.name, "caught up");
-                earlier.tries = 0;
-                self.settle(text);
-                return;
-            }
-            Err(TakeError::Failed(why)) => {
-                earlier.tries += u32::from(connected);
-                earlier.not_before = Some(Instant::now() + TRY_AGAIN);
-                tracing::info!(%root, %why, tries = earlier.tries, "an earlier broadcast does not come");
-                if earlier.tries < TRIES {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!(%root, %error, "an earlier broadcast is left out"),
-        }
-        earlier.tries = 0;
-        earlier.missing.push(text);
-    }
-
-    /// Viewers get what is durable, all of it at once.
-    fn show_live(&self) {
-        let Some(shown) = &self.shown else { return };
-        self.live.send_modify(|live| {
-            live.root = Some(shown.root);
-            live.index = Some(LiveText::new(shown.index.clone()));
-            live.playlists = Rendition::ALL.map(|rendition| {
-                let playlist = shown.playlists.get(&rendition)?;
-                let text = LiveText::new(playlist.text.clone());
-                Some(LivePlaylist {
-                    full: text.clone(),
-                    delta: text,
-                    edge: Edge {
-                        last: playlist.last?,
-                        last_parts: None,
-                        open: 0,
-                        open_complete: false,
-                        ended: playlist.ended,
-                        advance_parts: 0,
-                    },
-                    hint: None,
-                    target_duration: playlist.target_duration,
-                })
-            });
-        });
-    }
-
-    fn show(&self) {
-        let now = Instant::now();
-        let filling = self.keep == Keep::All && matches!(self.extent, Extent::Filling { .. });
-        let shown = self.shown.as_ref();
-        let video = shown.and_then(|shown| shown.playlists.get(&Rendition::Video));
-        let ended = shown.is_none_or(Taken::ended);
-        let gone = self.follower.gone(now, !ended);
-        let behind_ms = self.follower.behind(now).as_millis() as u64;
-        let description = shown.map(|shown| &shown.description);
-        let root = shown.map(|shown| shown.root.to_string());
-        let name = description.map_or_else(String::new, |it| it.name.clone());
-        let public = Public {
-            title: name.clone(),
-            state: match (ended, gone) {
-                (true, _) => "idle",
-                (false, None) => "live",
-                // As of a box that is on air and makes nothing.
-                (false, Some(_)) => "retrying",
-            },
-            live: !ended,
-            since: description
-                .and_then(|it| it.started_ms)
-                .map(|ms| humantime::format_rfc3339_seconds(from_unix_ms(ms)).to_string()),
-            latency_ms: self
-                .latency
-                .filter(|_| !ended)
-                .map(|it| it.as_millis() as u64),
-            ipns: self.name.to_string(),
-            root: root.clone(),
-            root_is_vod: ended
-                && self.keep == Keep::All
-                && self.extent == Extent::Complete
-                && self.follower.served().is_some(),
-            signal: None,
-            mirror: Some(Mirroring {
-                of: self.name.to_string(),
-                gone: gone.is_some(),
-                // Viewers need no more, and each change wakes them.
-                behind_ms: behind_ms / 1000 * 1000,
-                newest: video.and_then(|video| video.last_date.clone()),
-                catching_up: self.earlier.under_way.is_some() || filling,
-                missing: self.earlier.missing.clone(),
-            }),
-            name,
-        };
-        let differs = self.live.borrow().public != public;
-        if differs {
-            self.live.send_modify(|live| live.public = public);
-        }
-        if self.live.borrow().root != shown.map(|shown| shown.root) {
-            self.show_live();
-        }
-        let newest = self.follower.newest();
-        let stats = *self.node.stats().borrow();
-        self.status.send_replace(Status {
-            name: self.name.to_string(),
-            keep: match self.keep {
-                Keep::All => "all",
-                Keep::Window => "window",
-            },
-            peer_id: self.node.peer_id().to_owned(),
-            peers: stats.peers,
-            gone_s: gone.map(|gone| gone.as_secs()),
-            sequence: newest.map(|told| told.sequence),
-            newest_root: newest.map(|told| told.root.clone()),
-            root,
-            ended,
-            last_segment: video.and_then(|video| video.last),
-            behind_ms,
-            fetching: self.follower.under_way().map(|told| told.root.clone()),
-            kept_from: shown
-                .and_then(|_| self.extent.from())
-                .filter(|_| self.keep == Keep::All),
-            filling,
-            catching_up: self.earlier.under_way.map(|root| root.to_string()),
-            missing: self.earlier.missing.clone(),
-            refused: self.refused,
-            refusal: self.refusal.clone(),
-            refused_records: self.refused_records,
-            record_refusal: self.record_refusal.clone(),
-            failure: self.failure.clone(),
-            stored_bytes: stats.stored_bytes,
-            limit_bytes: stats.limit_bytes,
-        });
-    }
 }
 
 fn told(record: &NameRecord) -> Told {
@@ -875,20 +497,40 @@ fn told(record: &NameRecord) -> Told {
     }
 }
 
-/// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next. What has been fetched
-/// is taken over, whoever is gone.
-async fn take_over(node: &Node, job: Job, given_up: CancellationToken) -> Result<Taken, TakeError> {
+/// What a job is given up for.
+enum Until {
+    /// Nothing.
+    Done,
+    /// A fetch from nobody waits in vain: it is over when the last peer is gone, and begins again with the next.
+    Alone,
+    /// The same, or something newer.
+    Newer(CancellationToken),
+}
+
+/// What has been fetched is taken over, whoever is gone.
+async fn take_over(node: &Node, job: Job, until: Until) -> Result<Taken, TakeError> {
+    let fetch = node.fetch(job.root, job.makes_room);
+    let brought = fetch.fetched_bytes();
     let mut stats = node.stats();
     let alone = async {
+        if matches!(until, Until::Done) {
+            return std::future::pending().await;
+        }
         match stats.wait_for(|stats| stats.peers == 0).await {
             Ok(_) => "nobody is connected",
             Err(_) => "the node has stopped",
         }
     };
+    let newer = async {
+        match &until {
+            Until::Newer(newer) => newer.cancelled().await,
+            Until::Done | Until::Alone => std::future::pending().await,
+        }
+    };
     let ready = tokio::select! {
         biased;
-        ready = take::prepare(node, job) => ready?,
-        () = given_up.cancelled() => return Err(TakeError::Failed("there is something newer".into())),
+        ready = take::prepare(node, fetch, job) => ready?,
+        () = newer => return Err(TakeError::GaveWay { brought: brought.load(Ordering::Relaxed) }),
         why = alone => return Err(TakeError::Failed(why.to_owned())),
     };
     ready.adopt().await

@@ -1,10 +1,9 @@
 //! `podium mirror`: follows a box by its name, keeps what it publishes and serves it.
 //!
-//! [`stream::follower`] decides what is believed and fetched, [`extent`] how much of it at a time, [`take`] fetches a broadcast and
+//! [`stream::follower`] decides what is believed and fetched, [`stream::extent`] how much of it at a time, [`take`] fetches a broadcast and
 //! takes it over, [`follow`] is the loop between them, and the gateway is the box's own.
 
 mod ask;
-mod extent;
 mod follow;
 mod operator;
 mod take;

@@ -1,6 +1,7 @@
 //! Fetching one root of a broadcast, looking at it, and taking it over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -8,10 +9,10 @@ use futures::TryStreamExt as _;
 use node::{
     AdoptError, BroadcastId, Fetch, NameRecord, Node, Place, Resolved, StoreError, Tree, Want,
 };
+use stream::extent::{Extent, Fate, Scope, is_media};
 use stream::media::Rendition;
 use stream::mirrored::{self, DESCRIPTION, Description, MOST_BYTES, Mirrored};
-
-use super::extent::{Extent, Scope, is_media};
+use stream::publication::segment_path;
 
 /// A description has one line.
 const MOST_DESCRIPTION: u64 = 4 << 10;
@@ -38,6 +39,19 @@ impl Taken {
         playlists.map(|it| it.media_sequence).max().unwrap_or(0)
     }
 
+    pub(super) fn target_duration(&self) -> Duration {
+        let seconds = self.playlists.values().map(|it| it.target_duration);
+        Duration::from_secs(seconds.max().unwrap_or(0))
+    }
+
+    /// Paths of the segments that come next.
+    pub(super) fn next_files(&self) -> Vec<String> {
+        let lasts = self.playlists.iter();
+        lasts
+            .filter_map(|(rendition, it)| Some(segment_path(*rendition, it.last?.checked_add(1)?)))
+            .collect()
+    }
+
     /// The box has closed it.
     pub(super) fn ended(&self) -> bool {
         ended(&self.playlists)
@@ -56,6 +70,9 @@ pub(super) enum TakeError {
     /// For now.
     #[error("{0}")]
     Failed(String),
+    /// It was given up for something newer.
+    #[error("there is something newer")]
+    GaveWay { brought: u64 },
 }
 
 impl From<AdoptError> for TakeError {
@@ -82,10 +99,12 @@ impl From<StoreError> for TakeError {
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     pub(super) root: Cid,
-    /// The record that names it; an earlier broadcast has none.
+    /// The record that names it, where it is the newest and new.
     pub(super) record: Option<NameRecord>,
     pub(super) place: Place,
     pub(super) wish: Wish,
+    /// Paths of what it is likely to have that is new.
+    pub(super) expected: Vec<String>,
     /// Whether older broadcasts make room for it.
     pub(super) makes_room: bool,
     /// The broadcast of which this process has taken over a root already.
@@ -136,8 +155,12 @@ impl Ready {
 }
 
 /// Fetches what is new, and verifies it.
-pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
-    let mut fetch = node.fetch(job.root, job.makes_room);
+pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<Ready, TakeError> {
+    let playlists_of = |rendition: Rendition| format!("{}/live.m3u8", rendition.name());
+    let first = [DESCRIPTION.to_owned(), "index.m3u8".to_owned()];
+    let first = (first.into_iter()).chain(Rendition::ALL.map(playlists_of));
+    let first: Vec<String> = first.chain(job.expected).collect();
+    fetch.ahead(&first).await?;
     let description = description(&mut fetch).await?;
     let (index, playlists) = playlists(&mut fetch).await?;
     let known = stored(node, &description).await?;
@@ -167,18 +190,22 @@ pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
     let id = known.map(|(id, _)| id);
     let scope = match job.wish {
         Wish::Files(scope) => scope,
-        Wish::Newer(_, _) if id.is_none() => Extent::Complete.newest(after_hole),
-        Wish::Newer(of, extent) if of == id => extent.newest(after_hole),
-        Wish::Newer(..) => Extent::Unknown.newest(after_hole),
+        Wish::Newer(..) if id.is_none() => Extent::Complete.newer(after_hole),
+        Wish::Newer(of, extent) if of == id => extent.newer(after_hole),
+        Wish::Newer(..) => Extent::Unknown.newer(after_hole),
     };
     let mut held = BTreeMap::new();
     if let Some(id) = id {
         fetch.goes_on_from(id);
-        if scope.drops {
+        if scope.drops() {
             held = node.files_of(id).await?;
         }
     }
-    let wants = |path: &str| scope.want(path, &named);
+    let wants = |path: &str| match scope.fate(path, &named) {
+        Fate::Fetched => Want::All,
+        Fate::Kept => Want::Stored,
+        Fate::Dropped => Want::Nothing,
+    };
     let sound = job.trusted.is_some() && job.trusted == id;
     let tree = (fetch.tree(&wants, &|dir| scope.trusts(dir, sound))).await?;
     if let Some(path) = tree.replaced().find(|path| is_media(path)) {
@@ -222,7 +249,7 @@ pub(super) async fn prepare(node: &Node, job: Job) -> Result<Ready, TakeError> {
         description,
         index,
         playlists,
-        whole: scope == Scope::EVERYTHING,
+        whole: scope == Scope::ALL,
         after_hole,
     })
 }

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod dates;
 pub mod edid;
 pub mod encoder;
+pub mod extent;
 pub mod fmp4;
 pub mod follower;
 pub mod health;

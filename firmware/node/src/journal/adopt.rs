@@ -105,16 +105,19 @@ impl Journal {
         Ok(found)
     }
 
-    /// Whether a broadcast names files that are not kept here.
-    pub(crate) fn lacks_files(&self, broadcast: BroadcastId) -> Result<bool> {
+    /// Paths of the files that a broadcast names and that are not kept here.
+    pub(crate) fn absent(&self, broadcast: BroadcastId) -> Result<Vec<String>> {
         let transaction = self.database()?.begin_read()?;
         let entries = transaction.open_table(ENTRIES)?;
+        let mut absent = Vec::new();
         for row in entries.range(super::of(broadcast))? {
-            if row?.1.value().0 == ABSENT {
-                return Ok(true);
+            let (place, row) = row?;
+            let ((_, dir, name), (kind, ..)) = (place.value(), row.value());
+            if kind == ABSENT {
+                absent.push(path::join(dir, name));
             }
         }
-        Ok(false)
+        Ok(absent)
     }
 
     /// Path, CID and Tsize of files of a broadcast whose blocks are here.

@@ -294,7 +294,7 @@ async fn what_is_stored_stays_while_what_was_missed_comes_later() {
     let (_, _, first) = from.roots[0];
     let id = adopt(&node, Place::Newest, first, false, &all).await;
     let id = id.unwrap();
-    assert!(!node.lacks_files(id).await.unwrap());
+    assert!(node.absent(id).await.unwrap().is_empty());
 
     let (_, _, last) = from.roots[3];
     let newest = |path: &str| match path.ends_with("event.m3u8") || path.ends_with(".m4s") {
@@ -303,7 +303,8 @@ async fn what_is_stored_stays_while_what_was_missed_comes_later() {
     };
     let place = Place::Of(id);
     adopt(&node, place, last, false, &newest).await.unwrap();
-    assert!(node.lacks_files(id).await.unwrap());
+    let absent = ["video/event.m3u8", "video/0000/1.m4s", "video/0001/2.m4s"];
+    assert_eq!(node.absent(id).await.unwrap(), absent);
     let here = node.files_of(id).await.unwrap();
     let segments = here.keys().filter(|path| path.ends_with(".m4s"));
     let segments: Vec<_> = segments
@@ -319,13 +320,37 @@ async fn what_is_stored_stays_while_what_was_missed_comes_later() {
         let tree = fetch.tree(&all, trusts).await.unwrap();
         let adopted = fetch.adopt(place, tree, &[], vec![], true, None).await;
         assert_eq!(adopted.unwrap(), id);
-        node.lacks_files(id).await.unwrap()
+        node.absent(id).await.unwrap().len()
     };
-    assert!(fill(&trusting).await);
-    assert!(!fill(&doubting).await);
+    assert_eq!(fill(&trusting).await, 3);
+    assert_eq!(fill(&doubting).await, 0);
     assert_eq!(read_all(&node, last).await.unwrap(), expected(1, 4));
     counted(&node, &disk).await;
     node.shared.journal.check_invariants();
+}
+
+/// All that is fetched ahead is asked for only once, and what is not there keeps nobody waiting.
+#[tokio::test(start_paused = true)]
+async fn what_is_fetched_ahead_is_at_hand() {
+    let from = published().await;
+    let disk = Disk::new();
+    disk.set_remote(from.blocks.clone());
+    let (node, _) = open(&disk, name(), 1 << 20).await.unwrap();
+    let (_, _, root) = from.roots[3];
+    let mut fetch = node.fetch(root, true);
+    let (mut paths, nowhere) = (expected(1, 4), ["video/9/9.m4s", "live.m3u8/x"]);
+    paths.extend(nowhere.map(|path| (path.to_owned(), Bytes::new())));
+    let paths: Vec<String> = paths.into_keys().collect();
+    fetch.ahead(&paths).await.unwrap();
+    disk.set_remote(BTreeMap::new());
+    let tree = fetch.tree(&all, &trusting).await.unwrap();
+    let adopted = fetch.adopt(Place::Newest, tree, &[], vec![], true, None);
+    adopted.await.unwrap();
+    assert_eq!(read_all(&node, root).await.unwrap(), expected(1, 4));
+    counted(&node, &disk).await;
+
+    let hostile = node.fetch(from.roots[7].2, true).ahead(&paths).await;
+    hostile.expect("nobody has it, and nobody waits for ever");
 }
 
 #[tokio::test(start_paused = true)]

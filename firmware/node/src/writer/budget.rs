@@ -42,7 +42,7 @@ impl Budgets {
     }
 
     /// Left free for updates to come.
-    pub(super) fn headroom_bytes(&self) -> u64 {
+    pub fn headroom_bytes(&self) -> u64 {
         (self.limit_bytes() / 16).min(MOST_HEADROOM_BYTES)
     }
 }

@@ -26,6 +26,7 @@ const COLLECT_EVERY: Duration = Duration::from_secs(10);
 const COLLECT_AT_ONCE: usize = 256;
 /// Entries of a deleted broadcast taken apart in one go: a segment is about five blocks.
 const ENTRIES_AT_ONCE: usize = 48;
+
 /// Garbage that is leaving the store.
 #[derive(Debug)]
 pub(super) struct Removal {

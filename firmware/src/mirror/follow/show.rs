@@ -1,0 +1,169 @@
+//! What viewers and the operator see of a mirror.
+
+use std::time::Instant;
+
+use serde::Serialize;
+use stream::extent::Extent;
+use stream::low_latency::Edge;
+use stream::media::Rendition;
+
+use super::Mirror;
+use crate::clock::from_unix_ms;
+use crate::live::{LivePlaylist, LiveText, Mirroring, Public};
+use crate::mirror::Keep;
+use crate::mirror::take::Taken;
+
+/// `/api/v1/status` of a mirror.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(in crate::mirror) struct Status {
+    name: String,
+    /// `all` or `window`.
+    keep: &'static str,
+    peer_id: String,
+    peers: u32,
+    /// Seconds for which nothing has come from the box; absent while it is there.
+    gone_s: Option<u64>,
+    /// The newest record that is believed.
+    sequence: Option<u64>,
+    newest_root: Option<String>,
+    /// What viewers get.
+    root: Option<String>,
+    ended: bool,
+    /// Number of the last segment of the video.
+    last_segment: Option<u64>,
+    behind_ms: u64,
+    fetching: Option<String>,
+    /// All segments of it from this one on are here, and those before it are not.
+    kept_from: Option<u64>,
+    /// What was published before is being fetched.
+    filling: bool,
+    /// An earlier broadcast that is being fetched.
+    catching_up: Option<String>,
+    missing: Vec<String>,
+    /// What was refused of content.
+    refused: u64,
+    refusal: Option<String>,
+    /// Records, but for older ones: every mirror that is behind tells those.
+    refused_records: u64,
+    record_refusal: Option<String>,
+    failure: Option<String>,
+    stored_bytes: u64,
+    limit_bytes: u64,
+}
+
+impl Mirror {
+    /// Viewers get what is durable, all of it at once.
+    pub(super) fn show_live(&self) {
+        let Some(shown) = &self.shown else { return };
+        self.live.send_modify(|live| {
+            live.root = Some(shown.root);
+            live.index = Some(LiveText::new(shown.index.clone()));
+            live.playlists = Rendition::ALL.map(|rendition| {
+                let playlist = shown.playlists.get(&rendition)?;
+                let text = LiveText::new(playlist.text.clone());
+                Some(LivePlaylist {
+                    full: text.clone(),
+                    delta: text,
+                    edge: Edge {
+                        last: playlist.last?,
+                        last_parts: None,
+                        open: 0,
+                        open_complete: false,
+                        ended: playlist.ended,
+                        advance_parts: 0,
+                    },
+                    hint: None,
+                    target_duration: playlist.target_duration,
+                })
+            });
+        });
+    }
+
+    pub(super) fn show(&self) {
+        let now = Instant::now();
+        let filling = self.keep == Keep::All && matches!(self.extent, Extent::Filling(_));
+        let shown = self.shown.as_ref();
+        let video = shown.and_then(|shown| shown.playlists.get(&Rendition::Video));
+        let ended = shown.is_none_or(Taken::ended);
+        let gone = self.follower.gone(now, !ended);
+        let behind_ms = self.follower.behind(now).as_millis() as u64;
+        let description = shown.map(|shown| &shown.description);
+        let root = shown.map(|shown| shown.root.to_string());
+        let name = description.map_or_else(String::new, |it| it.name.clone());
+        let public = Public {
+            title: name.clone(),
+            state: match (ended, gone) {
+                (true, _) => "idle",
+                (false, None) => "live",
+                // As of a box that is on air and makes nothing.
+                (false, Some(_)) => "retrying",
+            },
+            live: !ended,
+            since: description
+                .and_then(|it| it.started_ms)
+                .map(|ms| humantime::format_rfc3339_seconds(from_unix_ms(ms)).to_string()),
+            latency_ms: self
+                .latency
+                .filter(|_| !ended)
+                .map(|it| it.as_millis() as u64),
+            ipns: self.name.to_string(),
+            root: root.clone(),
+            root_is_vod: ended
+                && self.keep == Keep::All
+                && self.extent == Extent::Complete
+                && self.follower.served().is_some(),
+            signal: None,
+            mirror: Some(Mirroring {
+                of: self.name.to_string(),
+                gone: gone.is_some(),
+                // Viewers need no more, and each change wakes them.
+                behind_ms: behind_ms / 1000 * 1000,
+                newest: video.and_then(|video| video.last_date.clone()),
+                catching_up: self.earlier.under_way.is_some() || filling,
+                missing: self.earlier.missing.clone(),
+            }),
+            name,
+        };
+        let differs = self.live.borrow().public != public;
+        if differs {
+            self.live.send_modify(|live| live.public = public);
+        }
+        if self.live.borrow().root != shown.map(|shown| shown.root) {
+            self.show_live();
+        }
+        let newest = self.follower.newest();
+        let stats = *self.node.stats().borrow();
+        self.status.send_replace(Status {
+            name: self.name.to_string(),
+            keep: match self.keep {
+                Keep::All => "all",
+                Keep::Window => "window",
+            },
+            peer_id: self.node.peer_id().to_owned(),
+            peers: stats.peers,
+            gone_s: gone.map(|gone| gone.as_secs()),
+            sequence: newest.map(|told| told.sequence),
+            newest_root: newest.map(|told| told.root.clone()),
+            root,
+            ended,
+            last_segment: video.and_then(|video| video.last),
+            behind_ms,
+            fetching: (self.follower.under_way())
+                .filter(|_| self.waiting.is_none())
+                .map(|told| told.root.clone()),
+            kept_from: shown
+                .and_then(|_| self.extent.kept_from())
+                .filter(|_| self.keep == Keep::All),
+            filling,
+            catching_up: self.earlier.under_way.map(|root| root.to_string()),
+            missing: self.earlier.missing.clone(),
+            refused: self.refused,
+            refusal: self.refusal.clone(),
+            refused_records: self.refused_records,
+            record_refusal: self.record_refusal.clone(),
+            failure: self.failure.clone(),
+            stored_bytes: stats.stored_bytes,
+            limit_bytes: stats.limit_bytes,
+        });
+    }
+}
