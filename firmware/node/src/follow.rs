@@ -49,8 +49,8 @@ const MAX_ENTRIES: usize = 4096;
 const MAX_LINKS: usize = 1_500_000;
 /// Sizes that links state are summed up before anybody can check them: so many links of this size have a sum.
 const ABSURD: u64 = 1 << 43;
-/// Blocks that are fetched before anybody has asked for them, about: a segment has seven leaves, a high bitrate some more.
-const MAX_AHEAD: usize = 256;
+/// Blocks that are fetched before anybody has asked for them: a few playlists and segments, and the directories that lead there.
+const MAX_AHEAD: usize = 64;
 /// Blocks of a file that is read whole before the tree is fetched: a playlist has a leaf or two.
 const MAX_PIECES: usize = 64;
 
@@ -193,7 +193,8 @@ impl Node {
             before: None,
             blocks: HashMap::new(),
             in_memory: 0,
-            fetched_bytes: Arc::default(),
+            fetched_bytes: 0,
+            new_leaves: Arc::default(),
             links: 0,
             asked: HashSet::new(),
             held: HashSet::new(),
@@ -212,7 +213,9 @@ pub struct Fetch {
     /// Not stored by the writer yet.
     blocks: HashMap<Cid, Bytes>,
     in_memory: usize,
-    fetched_bytes: Arc<AtomicU64>,
+    fetched_bytes: u64,
+    /// Bytes of leaves of the tree that no commit had named.
+    new_leaves: Arc<AtomicU64>,
     links: usize,
     /// Not brought yet. It may come after nobody waits for it any more.
     asked: HashSet<Cid>,
@@ -278,9 +281,9 @@ impl Item {
 }
 
 impl Fetch {
-    /// Bytes that it has brought, also when it has been given up.
-    pub fn fetched_bytes(&self) -> Arc<AtomicU64> {
-        self.fetched_bytes.clone()
+    /// Bytes of leaves that [`Fetch::tree`] has had of what is new here, also when it has been given up.
+    pub fn new_leaves(&self) -> Arc<AtomicU64> {
+        self.new_leaves.clone()
     }
 
     /// The tree goes on from that of a stored broadcast.
@@ -288,9 +291,15 @@ impl Fetch {
         self.before = Some(broadcast);
     }
 
-    /// Fetches the files at these paths and the directories on the way, as many blocks at once as can be: a peer far away answers after
-    /// a round trip or two, and whoever reads one file after the other waits for each. What is not there, or does not come, is left out.
+    /// Fetches the directories that lead to these paths and the first block of each file there, as many at once as can be: a peer far
+    /// away answers after a round trip or two, and whoever asks for one after the other waits for each. It ends after ten seconds,
+    /// and leaves out what is not there or does not come.
     pub async fn ahead(&mut self, paths: &[String]) -> Result<(), AdoptError> {
+        let walk = tokio::time::timeout(ROOT_TIMEOUT, self.walk_ahead(paths));
+        walk.await.unwrap_or(Ok(()))
+    }
+
+    async fn walk_ahead(&mut self, paths: &[String]) -> Result<(), AdoptError> {
         let wanted = paths.iter().map(String::as_str).collect();
         let mut pending: Vec<(Cid, Vec<&str>)> = vec![(self.root, wanted)];
         let mut seen = HashSet::from([self.root]);
@@ -310,25 +319,18 @@ impl Fetch {
             if !self.has(&cid) {
                 self.brought(cid, bytes.clone()).await?;
             }
-            match decode(&cid, bytes) {
-                Ok(unixfs::Node::Directory(entries)) => {
-                    for (name, child, _) in entries {
-                        let below = below.iter().filter_map(|path| {
-                            let (first, rest) = path.split_once('/').unwrap_or((path, ""));
-                            (first == name).then_some(rest)
-                        });
-                        let below: Vec<&str> = below.collect();
-                        if !below.is_empty() && seen.insert(child) {
-                            pending.push((child, below));
-                        }
-                    }
+            let Ok(unixfs::Node::Directory(entries)) = decode(&cid, bytes) else {
+                continue;
+            };
+            for (name, child, _) in entries {
+                let below = below.iter().filter_map(|path| {
+                    let (first, rest) = path.split_once('/').unwrap_or((path, ""));
+                    (!path.is_empty() && first == name).then_some(rest)
+                });
+                let below: Vec<&str> = below.collect();
+                if !below.is_empty() && seen.len() < MAX_AHEAD && seen.insert(child) {
+                    pending.push((child, below));
                 }
-                Ok(unixfs::Node::File { children, .. }) if seen.len() < MAX_AHEAD => {
-                    let children = children.into_iter().map(|(child, _)| child);
-                    let new = children.filter(|child| seen.insert(*child));
-                    pending.extend(new.map(|child| (child, Vec::new())));
-                }
-                _ => {}
             }
         }
     }
@@ -397,9 +399,8 @@ impl Fetch {
 
     /// Keeps a block until it is stored, in memory as far as there is room.
     async fn brought(&mut self, cid: Cid, bytes: Bytes) -> Result<(), AdoptError> {
-        let length = bytes.len() as u64;
-        let fetched = self.fetched_bytes.fetch_add(length, Ordering::Relaxed) + length;
-        if fetched > self.node.stats().borrow().limit_bytes {
+        self.fetched_bytes += bytes.len() as u64;
+        if self.fetched_bytes > self.node.stats().borrow().limit_bytes {
             return Err(AdoptError::Refused("it is larger than the store"));
         }
         self.in_memory += bytes.len();
@@ -460,6 +461,10 @@ impl Fetch {
                 return Ok(tree);
             };
             let (cid, bytes) = (item.cid(), bytes?);
+            if unixfs::is_raw(&cid) {
+                let length = bytes.len() as u64;
+                self.new_leaves.fetch_add(length, Ordering::Relaxed);
+            }
             if !self.has(&cid) {
                 self.brought(cid, bytes.clone()).await?;
             }

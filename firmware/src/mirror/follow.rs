@@ -70,6 +70,8 @@ pub(super) struct Mirror {
     trusted: Option<node::BroadcastId>,
     /// Of what is shown.
     extent: Extent,
+    /// The last root did not come: viewers need no more than the window of the next.
+    narrow: bool,
     step_under_way: Option<Step>,
     /// What is fetched when that is over: both take over what they have.
     waiting: Option<Told>,
@@ -123,6 +125,7 @@ impl Mirror {
             taken_at: None,
             trusted: None,
             extent: Extent::Unknown,
+            narrow: false,
             step_under_way: None,
             waiting: None,
             headroom_bytes: config.store.budgets().headroom_bytes(),
@@ -194,7 +197,7 @@ impl Mirror {
     ) {
         let mut stats = self.node.stats();
         stats.mark_changed();
-        let mut connected = false;
+        let mut peers = 0;
         if self.earlier.settled.keep.is_none() {
             self.earlier.settled.keep = Some(self.keep);
             self.keep_settled();
@@ -214,12 +217,11 @@ impl Mirror {
                     self.catch_up().await;
                 }
                 Ok(()) = stats.changed() => {
-                    let now = stats.borrow_and_update().peers > 0;
-                    if now && !std::mem::replace(&mut connected, now) {
+                    let now = stats.borrow_and_update().peers;
+                    if now > std::mem::replace(&mut peers, now) {
                         self.extent.hurry();
                     }
-                    connected = now;
-                    self.step(Event::Connected(now)).await;
+                    self.step(Event::Connected(now > 0)).await;
                 }
                 Some(told) = heard.recv() => if listens {
                     self.told(Source::PubSub, told).await;
@@ -306,6 +308,7 @@ impl Mirror {
             record: Some(record),
             place: Place::Newest,
             wish: match self.keep {
+                Keep::All if self.narrow => Wish::Files(Scope::WINDOW),
                 Keep::All => Wish::Newer(self.shown.as_ref().map(|it| it.id), self.extent.clone()),
                 Keep::Window => Wish::Files(Scope::WINDOW_ALONE),
             },
@@ -415,6 +418,7 @@ impl Mirror {
         match result {
             Ok(taken) => {
                 self.failure = None;
+                self.narrow = false;
                 self.trusted = Some(taken.id);
                 if self.earlier.settled.keep.replace(self.keep) != Some(self.keep) {
                     // What follows from another mode is done.
@@ -434,17 +438,8 @@ impl Mirror {
                     }
                     self.extent = Extent::Unknown;
                 }
-                let asks = self.extent.taken(taken.whole, taken.after_hole);
-                if self.keep == Keep::All && asks {
-                    tracing::info!(from = taken.window(), "what was published before follows");
-                    match self.node.absent(taken.id).await {
-                        Ok(absent) => self.extent.lacks(absent.iter().map(String::as_str)),
-                        Err(error) => {
-                            tracing::warn!(%error, "cannot tell what is lacking until the next segment");
-                            self.extent = Extent::Unknown;
-                        }
-                    }
-                }
+                let asks =
+                    self.extent.taken(taken.whole, taken.after_hole) && self.keep == Keep::All;
                 let video = taken.playlists.get(&Rendition::Video);
                 let date = video.and_then(|video| video.last_date.as_deref());
                 let date = date.and_then(|date| humantime::parse_rfc3339(date).ok());
@@ -455,6 +450,9 @@ impl Mirror {
                 self.shown = Some(taken);
                 self.taken_at = Some(Instant::now());
                 self.show_live();
+                if asks {
+                    self.look_for_holes().await;
+                }
                 self.step(Event::Fetched).await;
                 if let Some(only) = only {
                     self.delete_all_but(only).await;
@@ -467,12 +465,29 @@ impl Mirror {
             Err(error) => {
                 tracing::info!(%error, "the newest root does not come");
                 self.failure = Some(error.to_string());
+                self.narrow = matches!(error, TakeError::Failed(_));
                 let full = matches!(&error, TakeError::Full(StoreError::Full { .. }));
                 if full && self.trim().await.is_ok_and(|trims| trims) {
                     self.waiting = self.follower.under_way().cloned();
                 } else {
                     self.step(Event::Failed).await;
                 }
+            }
+        }
+    }
+
+    async fn look_for_holes(&mut self) {
+        let Some(shown) = &self.shown else { return };
+        match self.node.absent(shown.id).await {
+            Ok(absent) => {
+                self.extent.lacks(absent.iter().map(String::as_str));
+                if self.extent != Extent::Complete {
+                    tracing::info!(from = shown.window(), "what was published before follows");
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell what is lacking until the next segment");
+                self.extent = Extent::Unknown;
             }
         }
     }
@@ -510,7 +525,7 @@ enum Until {
 /// What has been fetched is taken over, whoever is gone.
 async fn take_over(node: &Node, job: Job, until: Until) -> Result<Taken, TakeError> {
     let fetch = node.fetch(job.root, job.makes_room);
-    let brought = fetch.fetched_bytes();
+    let brought = fetch.new_leaves();
     let mut stats = node.stats();
     let alone = async {
         if matches!(until, Until::Done) {
@@ -531,7 +546,7 @@ async fn take_over(node: &Node, job: Job, until: Until) -> Result<Taken, TakeErr
         biased;
         ready = take::prepare(node, fetch, job) => ready?,
         () = newer => return Err(TakeError::GaveWay { brought: brought.load(Ordering::Relaxed) }),
-        why = alone => return Err(TakeError::Failed(why.to_owned())),
+        why = alone => return Err(TakeError::Alone(why)),
     };
     ready.adopt().await
 }

@@ -33,10 +33,10 @@ pub(super) struct Taken {
 }
 
 impl Taken {
-    /// Number of the first segment that every playlist lists.
+    /// Number of the first segment that a playlist lists.
     pub(super) fn window(&self) -> u64 {
         let playlists = self.playlists.values();
-        playlists.map(|it| it.media_sequence).max().unwrap_or(0)
+        playlists.map(|it| it.media_sequence).min().unwrap_or(0)
     }
 
     pub(super) fn target_duration(&self) -> Duration {
@@ -70,6 +70,9 @@ pub(super) enum TakeError {
     /// For now.
     #[error("{0}")]
     Failed(String),
+    /// There was nobody who could have it.
+    #[error("{0}")]
+    Alone(&'static str),
     /// It was given up for something newer.
     #[error("there is something newer")]
     GaveWay { brought: u64 },

@@ -169,15 +169,18 @@ impl Extent {
 
     /// A step is over.
     pub fn stepped(&mut self, now: Instant, scope: &Scope, outcome: Outcome) {
-        if let (Outcome::Done { .. }, true, Segments::From(from)) =
-            (outcome, scope.drops, scope.segments)
-        {
-            *self = Extent::Cut { from };
+        if scope.drops {
+            if let (Outcome::Done { .. }, Segments::From(from)) = (outcome, scope.segments) {
+                self.trimmed(from);
+            }
             return;
         }
         let Extent::Filling(filling) = self else {
             return;
         };
+        if outcome != Outcome::NoRoom {
+            filling.crowded = 0;
+        }
         match (outcome, &scope.searches) {
             (Outcome::Done { .. }, Some(Search::Lists)) => *self = Extent::Complete,
             (Outcome::Done { took }, Some(Search::Segments(numbers))) => {
@@ -188,13 +191,15 @@ impl Extent {
                     _ => filling.step,
                 }
                 .clamp(FEWEST, MOST);
-                (filling.brought, filling.failures, filling.crowded) = (0, 0, 0);
+                (filling.brought, filling.failures) = (0, 0);
                 filling.not_before = None;
                 self.settle();
             }
             (Outcome::GaveWay { brought }, _) if brought > filling.brought => {
-                filling.brought = brought;
-                filling.step = (filling.step / 2).max(FEWEST);
+                let step = (filling.step / 2).max(FEWEST);
+                // Of fewer segments fewer bytes come.
+                filling.brought = if step < filling.step { 0 } else { brought };
+                filling.step = step;
             }
             (Outcome::NoRoom, _) if filling.crowded + 1 == CROWDED => {
                 let from = filling.lacking.last().map_or(0, |last| last + 1);
@@ -202,10 +207,25 @@ impl Extent {
             }
             _ => {
                 filling.crowded += u32::from(outcome == Outcome::NoRoom);
+                filling.step = (filling.step / 2).max(FEWEST);
                 let pause = FIRST_PAUSE * 2_u32.saturating_pow(filling.failures.min(10));
                 filling.failures += 1;
                 filling.not_before = Some(now + pause.min(LAST_PAUSE));
             }
+        }
+    }
+
+    /// Nothing is kept before this segment any more. A hole behind it stays one.
+    fn trimmed(&mut self, from: u64) {
+        match self {
+            Extent::Cut { from: before } => *before = from.max(*before),
+            Extent::Filling(filling) => {
+                let floor = filling.floor.map_or(from, |floor| floor.max(from));
+                filling.floor = Some(floor);
+                filling.lacking.retain(|number| *number >= floor);
+                self.settle();
+            }
+            Extent::Complete | Extent::Unknown => *self = Extent::Cut { from },
         }
     }
 
@@ -233,6 +253,7 @@ pub fn trim<'a>(stored: impl IntoIterator<Item = &'a str>, window: u64) -> Optio
     let last = before.get(before.len().div_ceil(TRIM).checked_sub(1)?)?;
     Some(Scope {
         drops: true,
+        searches: Some(Search::Nothing),
         ..Scope::of(Segments::From(last + 1))
     })
 }
@@ -259,6 +280,7 @@ enum Segments {
 /// What may be missing where no directory has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Search {
+    Nothing,
     Segments(RangeInclusive<u64>),
     /// The playlists that name every segment.
     Lists,
@@ -304,14 +326,19 @@ impl Scope {
             Segments::All => true,
             _ if lists_all => false,
             _ if !is_media(name) || named.contains(path) => true,
-            // Nobody knows of which segments an init segment is.
-            Segments::From(from) => number(name).is_none_or(|number| number >= from),
+            Segments::From(from) => match number(name) {
+                Some(number) => number >= from,
+                // Of an init segment nobody knows whose it is. What is new needs none that is not named.
+                None => matches!(self.searches, Some(Search::Segments(_))),
+            },
             Segments::Window => false,
         };
-        match fetched {
-            true => Fate::Fetched,
-            false if self.drops => Fate::Dropped,
-            false => Fate::Kept,
+        let is_init = !lists_all && number(name).is_none();
+        match (fetched, self.segments) {
+            (true, _) => Fate::Fetched,
+            (false, Segments::From(_)) if is_init => Fate::Kept,
+            (false, _) if self.drops => Fate::Dropped,
+            (false, _) => Fate::Kept,
         }
     }
 
@@ -320,6 +347,7 @@ impl Scope {
     pub fn trusts(&self, dir: &str, sound: bool) -> bool {
         match (&self.searches, segments_in(dir)) {
             (None, _) => sound,
+            (Some(Search::Nothing), _) => true,
             (Some(_), None) => false,
             (Some(Search::Lists), Some(_)) => true,
             (Some(Search::Segments(numbers)), Some(here)) => {
@@ -513,6 +541,15 @@ mod tests {
         assert_eq!(extent, Extent::Complete, "nothing has gone");
         extent.stepped(Instant::now(), &scope, Outcome::Done { took: SECOND });
         assert_eq!(extent, Extent::Cut { from: 200 });
+        // It never makes a hole look filled.
+        let scope = trimmed(&stored, 1700).unwrap();
+        let mut holed = filling([150, 300]);
+        holed.stepped(Instant::now(), &scope, Outcome::Done { took: SECOND });
+        assert_eq!(holed.kept_from(), Some(301));
+        assert_eq!(searched(&holed.step(Instant::now()).unwrap()), 300..=300);
+        let mut cut = Extent::Cut { from: 1000 };
+        cut.stepped(Instant::now(), &scope, Outcome::Done { took: SECOND });
+        assert_eq!(cut, Extent::Cut { from: 1000 });
         // Never what viewers can still ask for.
         assert_eq!(
             trimmed(&[1699, 1700], 1700).unwrap().segments,
@@ -543,6 +580,13 @@ mod tests {
             check(&Scope::ALL, path, Fate::Fetched);
             check(&Scope::WINDOW_ALONE, path, Fate::Dropped);
         }
+        let newer = filling(0..9).newer(false);
+        check(&newer, "video/init-1.mp4", Fate::Kept);
+        let trim = trim(["video/0000/1.m4s"], 9).unwrap();
+        check(&trim, "video/init-1.mp4", Fate::Kept);
+        check(&trim, "video/0000/1.m4s", Fate::Dropped);
+        check(&trim, "video/event.m3u8", Fate::Dropped);
+        assert!(trim.trusts("video", false) && trim.trusts("video/0000", false));
         let scope = filling(0..9).step(Instant::now()).unwrap();
         check(&scope, "video/0000/5.m4s", Fate::Fetched);
         check(&scope, "video/init-1.mp4", Fate::Fetched);

@@ -329,7 +329,7 @@ async fn what_is_stored_stays_while_what_was_missed_comes_later() {
     node.shared.journal.check_invariants();
 }
 
-/// All that is fetched ahead is asked for only once, and what is not there keeps nobody waiting.
+/// What is fetched ahead is asked for only once, and what is not there keeps nobody waiting.
 #[tokio::test(start_paused = true)]
 async fn what_is_fetched_ahead_is_at_hand() {
     let from = published().await;
@@ -338,19 +338,28 @@ async fn what_is_fetched_ahead_is_at_hand() {
     let (node, _) = open(&disk, name(), 1 << 20).await.unwrap();
     let (_, _, root) = from.roots[3];
     let mut fetch = node.fetch(root, true);
-    let (mut paths, nowhere) = (expected(1, 4), ["video/9/9.m4s", "live.m3u8/x"]);
-    paths.extend(nowhere.map(|path| (path.to_owned(), Bytes::new())));
-    let paths: Vec<String> = paths.into_keys().collect();
+    let paths = [
+        "live.m3u8",
+        "video/0001/3.m4s",
+        "video/9/9.m4s",
+        "live.m3u8/x",
+        "",
+    ]
+    .map(str::to_owned);
     fetch.ahead(&paths).await.unwrap();
     disk.set_remote(BTreeMap::new());
-    let tree = fetch.tree(&all, &trusting).await.unwrap();
-    let adopted = fetch.adopt(Place::Newest, tree, &[], vec![], true, None);
-    adopted.await.unwrap();
-    assert_eq!(read_all(&node, root).await.unwrap(), expected(1, 4));
-    counted(&node, &disk).await;
+    let live = fetch.file("live.m3u8", 1 << 20).await.unwrap();
+    assert_eq!(live.as_ref(), expected(1, 4).get("live.m3u8"));
+    let wanted = |path: &str| match path {
+        "video" | "video/0001" | "video/0000" | "live.m3u8" => Want::All,
+        _ => Want::Nothing,
+    };
+    let tree = fetch.tree(&wanted, &trusting).await;
+    // It lies beside those on the way.
+    assert!(matches!(tree, Err(AdoptError::Fetch { .. })), "{tree:?}");
 
-    let hostile = node.fetch(from.roots[7].2, true).ahead(&paths).await;
-    hostile.expect("nobody has it, and nobody waits for ever");
+    let nowhere = node.fetch(from.roots[7].2, true).ahead(&paths).await;
+    nowhere.expect("nobody has it, and nobody waits for ever");
 }
 
 #[tokio::test(start_paused = true)]

@@ -146,7 +146,7 @@ impl Mirror {
                 self.settle(text);
                 return;
             }
-            Err(TakeError::Failed(why)) => {
+            Err(why @ (TakeError::Failed(_) | TakeError::Alone(_))) => {
                 earlier.tries += u32::from(connected);
                 earlier.not_before = Some(Instant::now() + TRY_AGAIN);
                 tracing::info!(%root, %why, tries = earlier.tries, "an earlier broadcast does not come");

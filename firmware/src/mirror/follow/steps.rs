@@ -92,8 +92,8 @@ impl Mirror {
         let outcome = match &result {
             Ok(_) => Outcome::Done { took },
             Err(TakeError::GaveWay { brought }) => Outcome::GaveWay { brought: *brought },
-            Err(TakeError::Full(_)) => Outcome::NoRoom,
-            Err(TakeError::Failed(_) | TakeError::Refused(_)) => Outcome::Failed,
+            Err(TakeError::Full(StoreError::Full { .. })) => Outcome::NoRoom,
+            Err(_) => Outcome::Failed,
         };
         self.extent.stepped(now, &step.scope, outcome);
         match &result {
