@@ -564,7 +564,7 @@ fn a_segment_of_sound_ends_with_the_pictures() {
         segmenter.push_audio(frame, &mut out).unwrap();
     }
     for n in 0..=60 {
-        let picture = unit(EPOCH + picture(n, (30, 1)), n % 60 == 0);
+        let picture = unit(picture(n, (30, 1)), n % 60 == 0);
         out.clear();
         segmenter
             .push_video(Rendition::Video, picture, &mut out)

@@ -13,6 +13,7 @@ use crate::mirror::take::{Job, TakeError, Taken, Wish};
 
 /// What is new waits no longer for what was published before.
 const PATIENCE: Duration = Duration::from_secs(3);
+
 /// What is shown is being taken over once more, with more files or fewer.
 #[derive(Debug)]
 pub(super) struct Step {
