@@ -16,7 +16,7 @@ use tests::follow::{
 };
 use tests::kubo::Kubo;
 use tests::proc::{self, Cost};
-use tests::{Config, Mirror, Podium, Process, hls, judge, recording};
+use tests::{Config, Mirror, Podium, Process, hls, judge, recording, wait_for};
 
 const SECONDS: u64 = 120;
 /// A segment's, which both are told.
@@ -24,7 +24,7 @@ const SEGMENT: u64 = 2;
 /// Of the video.
 const KBPS: u64 = 4500;
 /// What is played before and after the measurement: nodes find each other, and the last segments arrive.
-const MARGIN: u64 = 40;
+const MARGIN: u64 = 60;
 /// For how long a mirror is watched.
 const MIRRORED: u64 = 60;
 
@@ -102,6 +102,11 @@ fn main() {
         &podium.name(),
         &["--peer", &peer],
     );
+    // Until then what is new may wait for a step through what was published before.
+    wait_for("all of it on the mirror", || {
+        let status = mirror.status();
+        (status["root"].is_string() && status["filling"] == false).then_some(())
+    });
     let until = Instant::now() + Duration::from_secs(MIRRORED);
     let mirrored = follow_mirror(&mirror, &completed, || Instant::now() > until);
     print(seconds, bitrate, &sides, &arrivals, &mirrored);
