@@ -67,6 +67,15 @@ fn last_segment(mirror: &Mirror) -> u64 {
     mirror.status()["last_segment"].as_u64().unwrap()
 }
 
+/// Ends the mirror in `place`, whose store is whole then.
+fn end(mirror: Mirror, place: &Path) {
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let data = place.join("data");
+    let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+}
+
 /// Waits until nobody is connected and nothing is being fetched: after that the mirror takes over nothing more.
 fn settled(mirror: &Mirror) {
     wait_for("the end of all fetching", || {
@@ -254,14 +263,7 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
         assert_eq!(on(&all, path), 200, "{path}");
         assert_eq!(on(&window, path) == 200, kept, "{path}");
     }
-    let end = |mirror: Mirror, data: &str| {
-        mirror.signal(Signal::TERM);
-        assert_eq!(mirror.join(), Some(0));
-        let data = dir.path().join(data).join("data");
-        let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
-        assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
-    };
-    end(window, "window");
+    end(window, &dir.path().join("window"));
 
     // All of what has ended is fetched, too.
     drop(all);
@@ -270,7 +272,7 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
         (all.public()["root_is_vod"] == true).then_some(())
     });
     same(&podium, &all, &last);
-    end(all, "window");
+    end(all, &dir.path().join("window"));
 }
 
 /// How often the mirror has begun to fetch what was published before the window, and how often it had all of it.
@@ -397,11 +399,7 @@ fn one_broadcast_that_fills_the_store_is_followed_on() {
         let path = format!("/ipfs/{root}/video/{:04}/{number}.m4s", number / 256);
         assert_eq!(mirror.get(&path).status, there, "{path}");
     }
-    mirror.signal(Signal::TERM);
-    assert_eq!(mirror.join(), Some(0));
-    let data = place.join("data");
-    let fsck = tests::podium(&["fsck", "--data-dir", data.to_str().unwrap()]);
-    assert_eq!(fsck.code, Some(0), "{}{}", fsck.stdout, fsck.stderr);
+    end(mirror, &place);
 }
 
 const NOISE_KBPS: u64 = 16_000;

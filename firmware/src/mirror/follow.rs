@@ -163,7 +163,7 @@ impl Mirror {
         match read {
             Ok(taken) => {
                 let absent = self.node.absent(taken.id).await?;
-                self.extent.lacks(absent.iter().map(String::as_str));
+                self.extent.lacks(&absent);
                 self.shown = Some(taken);
             }
             Err(error) => {
@@ -212,7 +212,7 @@ impl Mirror {
                 // Before what others can send as fast as they like.
                 _ = ticks.tick() => {
                     self.step(Event::Tick).await;
-                    self.hurry();
+                    self.make_way();
                     self.take_step();
                     self.catch_up().await;
                 }
@@ -316,10 +316,20 @@ impl Mirror {
             makes_room: true,
             trusted: self.trusted,
         };
-        let (node, done) = (self.node.clone(), self.done.0.clone());
+        self.begin(job, Until::Alone, Done::Newest);
+    }
+
+    /// Takes something over beside the loop, which hears what has come of it.
+    fn begin(
+        &self,
+        job: Job,
+        until: Until,
+        done: impl FnOnce(Result<Taken, TakeError>) -> Done + Send + 'static,
+    ) {
+        let (node, answers) = (self.node.clone(), self.done.0.clone());
         tokio::spawn(async move {
-            let result = take_over(&node, job, Until::Alone).await;
-            let _ = done.send(Done::Newest(result)).await;
+            let result = take_over(&node, job, until).await;
+            let _ = answers.send(done(result)).await;
         });
     }
 
@@ -480,7 +490,7 @@ impl Mirror {
         let Some(shown) = &self.shown else { return };
         match self.node.absent(shown.id).await {
             Ok(absent) => {
-                self.extent.lacks(absent.iter().map(String::as_str));
+                self.extent.lacks(&absent);
                 if self.extent != Extent::Complete {
                     tracing::info!(from = shown.window(), "what was published before follows");
                 }

@@ -101,18 +101,17 @@ impl Extent {
     }
 
     /// Paths of the files that the broadcast names and that are not here.
-    pub fn lacks<'a>(&mut self, files: impl IntoIterator<Item = &'a str>) {
+    pub fn lacks(&mut self, files: &[String]) {
         let floor = match self {
             Extent::Cut { from } => Some(*from),
             Extent::Filling(filling) => filling.floor,
             Extent::Unknown | Extent::Complete => None,
         };
-        let mut files = files.into_iter().peekable();
-        if files.peek().is_none() {
+        if files.is_empty() {
             *self = Extent::Complete;
             return;
         }
-        let numbers: BTreeSet<u64> = files.filter_map(number).collect();
+        let numbers: BTreeSet<u64> = files.iter().filter_map(|path| number(path)).collect();
         let wanted = numbers.into_iter().filter(|it| Some(*it) >= floor);
         *self = Extent::Filling(Filling {
             lacking: wanted.collect(),
@@ -380,8 +379,7 @@ mod tests {
     }
 
     fn lacking(extent: &mut Extent, numbers: impl IntoIterator<Item = u64>) {
-        let paths = paths(numbers);
-        extent.lacks(paths.iter().map(String::as_str));
+        extent.lacks(&paths(numbers));
     }
 
     fn filling(numbers: impl IntoIterator<Item = u64>) -> Extent {
@@ -433,7 +431,7 @@ mod tests {
         assert!(!extent.taken(true, false));
         assert_eq!(extent, Extent::Complete);
         let mut stored = Extent::default();
-        stored.lacks([]);
+        stored.lacks(&[]);
         assert_eq!(stored, Extent::Complete);
     }
 

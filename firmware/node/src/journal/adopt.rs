@@ -92,32 +92,27 @@ impl Journal {
 
     /// CID of each file of a broadcast whose blocks are here, by path.
     pub(crate) fn files_of(&self, broadcast: BroadcastId) -> Result<BTreeMap<String, Cid>> {
-        let transaction = self.database()?.begin_read()?;
-        let entries = transaction.open_table(ENTRIES)?;
-        let mut found = BTreeMap::new();
-        for row in entries.range(super::of(broadcast))? {
-            let (place, row) = row?;
-            let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
-            if kind == FILE {
-                found.insert(path::join(dir, name), cid(&node));
-            }
-        }
-        Ok(found)
+        Ok(self.entries_of_kind(broadcast, FILE)?.into_iter().collect())
     }
 
     /// Paths of the files that a broadcast names and that are not kept here.
     pub(crate) fn absent(&self, broadcast: BroadcastId) -> Result<Vec<String>> {
+        let absent = self.entries_of_kind(broadcast, ABSENT)?.into_iter();
+        Ok(absent.map(|(path, _)| path).collect())
+    }
+
+    fn entries_of_kind(&self, broadcast: BroadcastId, wanted: u8) -> Result<Vec<(String, Cid)>> {
         let transaction = self.database()?.begin_read()?;
         let entries = transaction.open_table(ENTRIES)?;
-        let mut absent = Vec::new();
+        let mut found = Vec::new();
         for row in entries.range(super::of(broadcast))? {
             let (place, row) = row?;
-            let ((_, dir, name), (kind, ..)) = (place.value(), row.value());
-            if kind == ABSENT {
-                absent.push(path::join(dir, name));
+            let ((_, dir, name), (kind, node, ..)) = (place.value(), row.value());
+            if kind == wanted {
+                found.push((path::join(dir, name), cid(&node)));
             }
         }
-        Ok(absent)
+        Ok(found)
     }
 
     /// Path, CID and Tsize of files of a broadcast whose blocks are here.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stream::extent::Scope;
 use stream::mirrored::Description;
 
-use super::{Done, Mirror, Until, take_over};
+use super::{Done, Mirror, Until};
 use crate::mirror::Keep;
 use crate::mirror::take::{Job, TakeError, Taken, Wish};
 
@@ -80,11 +80,7 @@ impl Mirror {
             makes_room: false,
             trusted: None,
         };
-        let (node, done) = (self.node.clone(), self.done.0.clone());
-        tokio::spawn(async move {
-            let result = take_over(&node, job, Until::Alone).await;
-            let _ = done.send(Done::Earlier(root, result)).await;
-        });
+        self.begin(job, Until::Alone, move |result| Done::Earlier(root, result));
     }
 
     /// The nearest broadcast before the one that is shown that is not here, and the one that names it. Those that are here are

@@ -7,7 +7,7 @@ use stream::extent::{self, Extent, Outcome, Scope};
 use stream::follower::Event;
 use tokio_util::sync::CancellationToken;
 
-use super::{Done, Mirror, Until, take_over};
+use super::{Done, Mirror, Until};
 use crate::mirror::Keep;
 use crate::mirror::take::{Job, TakeError, Taken, Wish};
 
@@ -58,16 +58,12 @@ impl Mirror {
             trusted: self.trusted,
         };
         let give_way = CancellationToken::new();
-        let (node, done) = (self.node.clone(), self.done.0.clone());
         let until = match scope.drops() {
             // It needs nobody, and what is newer waits for it.
             true => Until::Done,
             false => Until::Newer(give_way.clone()),
         };
-        tokio::spawn(async move {
-            let result = take_over(&node, job, until).await;
-            let _ = done.send(Done::Stepped(result)).await;
-        });
+        self.begin(job, until, Done::Stepped);
         self.step_under_way = Some(Step {
             scope,
             since: Instant::now(),
@@ -76,7 +72,7 @@ impl Mirror {
     }
 
     /// What is new waits no longer.
-    pub(super) fn hurry(&self) {
+    pub(super) fn make_way(&self) {
         if let Some(step) = &self.step_under_way
             && self.waiting.is_some()
             && step.since.elapsed() > PATIENCE
