@@ -4,17 +4,14 @@
 //! Asked of `v4l2-ctl` (Debian's `v4l-utils`), the kernel developers' own program: a crate that speaks the EDID's ioctls and leaves
 //! no `unsafe` to us is not to be had. What it prints is read in English, and one that hangs with its bus is ended.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Read as _, Write as _};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, Once, PoisonError};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use stream::edid;
 
-/// The chip takes some milliseconds an answer; a bus that hangs takes seconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+use crate::program::{self, Missing, Said};
 
 /// How the source sends its pictures.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +49,7 @@ impl Bridges {
             return chip.clone();
         }
         let said = v4l2_ctl(device, &["--get-dv-timings", "--info"], &[]);
-        let chip = chip(&text(&said?.output));
+        let chip = chip(&said?.text());
         known.insert(device.into(), chip.clone());
         chip
     }
@@ -89,7 +86,7 @@ pub fn tell(device: &Path, height: u32, fps: u32) -> Result<(), String> {
     }
     match v4l2_ctl(device, &["--set-edid=pad=0,file=-,format=raw"], &ours) {
         Some(Said { success: true, .. }) => Ok(()),
-        Some(said) => Err(text(&said.output).trim().to_owned()),
+        Some(said) => Err(said.text().trim().to_owned()),
         None => Err(NoSignal::Silent.to_string()),
     }
 }
@@ -100,7 +97,7 @@ pub fn tell(device: &Path, height: u32, fps: u32) -> Result<(), String> {
 /// Nothing, or nothing that can be taken.
 pub fn incoming(device: &Path) -> Result<Timings, NoSignal> {
     let said = v4l2_ctl(device, &["--query-dv-timings"], &[]).ok_or(NoSignal::Silent)?;
-    timings(&text(&said.output))
+    timings(&said.text())
 }
 
 /// Takes what comes in now.
@@ -111,7 +108,7 @@ pub fn take(device: &Path) -> Result<(), String> {
     let said = v4l2_ctl(device, &["--set-dv-bt-timings", "query"], &[]);
     match said {
         Some(Said { success: true, .. }) => Ok(()),
-        Some(said) => Err(text(&said.output).trim().to_owned()),
+        Some(said) => Err(said.text().trim().to_owned()),
         None => Err(NoSignal::Silent.to_string()),
     }
 }
@@ -147,88 +144,13 @@ fn timings(text: &str) -> Result<Timings, NoSignal> {
     }
 }
 
-/// What the program said.
-struct Said {
-    success: bool,
-    output: Vec<u8>,
-}
-
-fn text(output: &[u8]) -> String {
-    String::from_utf8_lossy(output).into_owned()
-}
-
-/// Programs that were ended and are still there, by the device: in the kernel's hands they die when the bus lets go of them.
-static HANGING: Mutex<BTreeMap<PathBuf, Child>> = Mutex::new(BTreeMap::new());
-
-/// Whether one hangs with this device. A bus that hangs for hours must not fill the machine with them.
-fn hangs(device: &Path) -> bool {
-    let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-    let child = hanging.get_mut(device);
-    let hangs = child.is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-    if !hangs {
-        hanging.remove(device);
-    }
-    hangs
-}
-
 /// Runs it; `None` where it is not installed or did not come back, also the last time.
 fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
-    if hangs(device) {
-        return None;
-    }
-    let child = Command::new("v4l2-ctl")
-        .arg("-d")
-        .arg(device)
-        .args(arguments)
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    match child.and_then(|child| finish(device, child, input)) {
-        Ok(said) => Some(said),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            static SAID: Once = Once::new();
-            SAID.call_once(|| {
-                tracing::warn!(
-                    "no v4l2-ctl: an HDMI bridge on the board needs the package v4l-utils"
-                );
-            });
-            None
-        }
-        Err(error) => {
-            tracing::debug!(device = %device.display(), ?arguments, %error, "v4l2-ctl");
-            None
-        }
-    }
-}
-
-/// All output of a program that says little, within [`PATIENCE`].
-fn finish(device: &Path, mut child: Child, input: &[u8]) -> io::Result<Said> {
-    // Both fit into a pipe: an EDID has 256 bytes.
-    let given = child.stdin.take().map(|mut stdin| stdin.write_all(input));
-    let until = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = child.try_wait()? {
-            break status;
-        }
-        if Instant::now() > until {
-            child.kill()?;
-            let mut hanging = HANGING.lock().unwrap_or_else(PoisonError::into_inner);
-            hanging.insert(device.into(), child);
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    };
-    given.transpose()?;
-    let mut output = Vec::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_end(&mut output)?;
-    }
-    Ok(Said {
-        success: status.success(),
-        output,
-    })
+    static MISSING: Missing =
+        Missing::new("no v4l2-ctl: an HDMI bridge on the board needs the package v4l-utils");
+    let mut command = Command::new("v4l2-ctl");
+    command.arg("-d").arg(device).args(arguments);
+    program::run(&device.to_string_lossy(), command, input, &MISSING)
 }
 
 #[cfg(test)]
@@ -273,35 +195,6 @@ mod tests {
         ] {
             assert_eq!(timings(text), Err(expected), "{text}");
         }
-    }
-
-    #[test]
-    fn a_device_that_hangs_holds_one_process() {
-        let device = Path::new("/dev/hangs");
-        let sleep = || {
-            let mut sleep = Command::new("sleep");
-            sleep.arg("1000").stdin(Stdio::piped()).spawn().unwrap()
-        };
-        // A sleep dies of being ended; what the kernel holds is like one that nobody has ended.
-        let error = finish(device, sleep(), b"").err().expect("it hangs");
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        HANGING
-            .lock()
-            .unwrap()
-            .entry(device.into())
-            .and_modify(|it| {
-                it.wait().expect("it was ended");
-                *it = sleep();
-            });
-        assert!(hangs(device));
-        assert_eq!(incoming(device), Err(NoSignal::Silent));
-        let mut hanging = HANGING.lock().unwrap();
-        let child = hanging.get_mut(device).expect("the same one");
-        child.kill().unwrap();
-        child.wait().unwrap();
-        drop(hanging);
-        assert!(!hangs(device));
-        assert!(!HANGING.lock().unwrap().contains_key(device));
     }
 
     #[test]

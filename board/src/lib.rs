@@ -22,6 +22,7 @@ pub mod mixer;
 mod oled;
 mod pi;
 pub mod png;
+mod program;
 pub mod sim;
 pub mod watchdog;
 

@@ -46,18 +46,36 @@ fn temperature(root: &Path) -> Option<f32> {
     Some(millidegrees / 1000.0)
 }
 
-/// Undervoltage and throttling of a Raspberry Pi: its firmware remembers both since boot (`raspberrypi.c`), the mainline kernel has
-/// an alarm for the voltage of this moment (`raspberrypi-hwmon.c`).
+/// Undervoltage and throttling of a Raspberry Pi: its firmware knows both (`raspberrypi.c` shows what it last said), the mainline
+/// kernel has an alarm for the voltage of this moment (`raspberrypi-hwmon.c`).
 fn power(root: &Path) -> (Option<Seen>, Option<Seen>) {
-    let bits = read(root.join("sys/devices/platform/soc/soc:firmware/get_throttled"))
+    let bits = firmware(root)
+        .and_then(|firmware| read(firmware.join("get_throttled")))
         .and_then(|text| u32::from_str_radix(text.trim_start_matches("0x"), 16).ok());
     let (undervoltage, throttled) = bits.map_or((None, None), machine::power);
     let alarm = entries(root.join("sys/class/hwmon"))
         .into_iter()
         .filter(|sensor| read(sensor.join("name")).as_deref() == Some("rpi_volt"))
-        .any(|sensor| read(sensor.join("in0_lcrit_alarm")).as_deref() == Some("1"));
-    let undervoltage = if alarm { Some(Seen::Now) } else { undervoltage };
+        .find_map(|sensor| read(sensor.join("in0_lcrit_alarm")));
+    let undervoltage = match alarm.as_deref() {
+        Some("1") => Some(Seen::Now),
+        Some(_) => undervoltage.or(Some(Seen::Never)),
+        None => undervoltage,
+    };
     (undervoltage, throttled)
+}
+
+/// The device of a Raspberry Pi's firmware: `soc/soc:firmware`, on a Pi 5 `soc@107c000000/soc@107c000000:firmware`.
+fn firmware(root: &Path) -> Option<PathBuf> {
+    let named = |path: &PathBuf, is: fn(&str) -> bool| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(is)
+    };
+    entries(root.join("sys/devices/platform"))
+        .into_iter()
+        .filter(|path| named(path, |name| name.starts_with("soc")))
+        .flat_map(entries)
+        .find(|path| named(path, |name| name.ends_with(":firmware")))
 }
 
 /// Of the first flash that counts its wear.
@@ -153,8 +171,23 @@ mod tests {
         let machine = sample(root.path());
         assert_eq!(machine.undervoltage, Some(Seen::Now));
         assert_eq!(machine.throttled, None);
+        fs::write(
+            root.path().join("sys/class/hwmon/hwmon1/in0_lcrit_alarm"),
+            "0\n",
+        )
+        .unwrap();
+        assert_eq!(sample(root.path()).undervoltage, Some(Seen::Never));
         assert_eq!(machine.clock.battery, Some(false));
         assert_eq!(machine.clock.synchronised, Some(false));
+    }
+
+    #[test]
+    fn the_firmware_of_a_raspberry_pi_5_is_found() {
+        let soc = "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled";
+        let root = root(&[(soc, "20002")]);
+        let machine = sample(root.path());
+        assert_eq!(machine.undervoltage, Some(Seen::Never));
+        assert_eq!(machine.throttled, Some(Seen::Now));
     }
 
     #[test]

@@ -1,36 +1,37 @@
 //! A card's capture switch and gain: some sticks wake up muted. Asked of `amixer` (Debian's `alsa-utils`), a program of ALSA's own;
 //! without it the card is as it is.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-/// Switches capture on and sets it to 0 dB, where the card has a switch and a gain.
-pub fn open(audio: &str) {
-    let Some(card) = card(audio) else { return };
-    let Ok(output) = amixer(card).arg("scontents").output() else {
-        tracing::debug!("no amixer: the card's gain stays as it is");
-        return;
-    };
-    for control in captures(&String::from_utf8_lossy(&output.stdout)) {
+use crate::program::{self, Missing, Said};
+
+/// Switches capture on and sets it to 0 dB, where the card has a switch and a gain. Tells what it has changed, in one line.
+pub fn open(audio: &str) -> Option<String> {
+    let card = card(audio)?;
+    let before = amixer(card, &["scontents"])?.text();
+    let controls = captures(&before);
+    for control in &controls {
+        // Not every control has both.
         for setting in [["capture", "0dB"].as_slice(), &["cap"]] {
-            let done = amixer(card)
-                .args(["-q", "sset", &control])
-                .args(setting)
-                .stdout(Stdio::null())
-                .status();
-            // Not every control has both.
+            let arguments = [&["-q", "sset", control], setting].concat();
+            let done = amixer(card, &arguments).map(|said| said.success);
             tracing::debug!(card, control, ?setting, ?done, "mixer");
         }
     }
+    if controls.is_empty() {
+        return None;
+    }
+    let after = amixer(card, &["scontents"])?.text();
+    (after != before).then(|| format!("switched {} on, at 0 dB", controls.join(" and ")))
 }
 
-fn amixer(card: &str) -> Command {
+fn amixer(card: &str, arguments: &[&str]) -> Option<Said> {
+    static MISSING: Missing = Missing::new(
+        "no amixer: a card that wakes up muted stays so; install the package alsa-utils",
+    );
     let mut command = Command::new("amixer");
-    command
-        .args(["-c", card])
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stderr(Stdio::null());
-    command
+    command.args(["-c", card]).args(arguments);
+    program::run(&format!("mixer of {card}"), command, &[], &MISSING)
 }
 
 /// The card of an ALSA name like `hw:CARD=MS2109,DEV=0` or `plughw:1`.

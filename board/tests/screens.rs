@@ -422,7 +422,16 @@ fn hardware() {
     use stream::health::Seen;
     use stream::machine::{Clock, Machine, Spare, Storage};
     let page = Page::Hardware;
-    check("hardware", &Status { page, ..live() }, &talking(), 0);
+    let fine = Status {
+        page,
+        machine: Machine {
+            undervoltage: Some(Seen::Never),
+            throttled: Some(Seen::Never),
+            ..Machine::default()
+        },
+        ..live()
+    };
+    check("hardware", &fine, &talking(), 0);
     let trouble = Status {
         page,
         encoder: Choice {

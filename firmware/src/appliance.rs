@@ -728,8 +728,8 @@ impl Appliance {
         status.uplink = self.uplink.read(running, sent.peers, sent.viewers);
         status.outside = self.channels.outside.borrow().clone();
         status.hardware.splice(..0, self.board.faults.list());
-        let age = status.segment_age_ms.map(Duration::from_millis);
-        if stream::watchdog::alive(&status.state, age, self.config.hls.segment())
+        let waiting = status.segment_age_ms.map(Duration::from_millis);
+        if stream::watchdog::alive(&status.state, waiting, self.config.hls.segment())
             && let Some(watchdog) = &mut self.board.watchdog
         {
             watchdog.feed(now);

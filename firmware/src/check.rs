@@ -185,17 +185,14 @@ fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
     };
     let power = match (machine.undervoltage, machine.throttled) {
         (Some(Seen::Now), _) => line("power", Failed, "too weak now: use the box's own supply"),
-        (Some(Seen::Past), _) => line(
-            "power",
-            Failed,
-            "was too weak since it was switched on: use the box's own supply",
-        ),
-        (None, Some(_)) => line(
+        (Some(Seen::Past), _) => line("power", Failed, "was too weak: use the box's own supply"),
+        (_, Some(Seen::Now | Seen::Past)) => line(
             "power",
             Failed,
             "the processor was slowed down: give it air",
         ),
-        (None, None) => line("power", Fine, "nothing is reported"),
+        (None, None) => line("power", Absent, "this machine does not tell"),
+        _ => line("power", Fine, "strong enough"),
     };
     let storage = machine.storage;
     let wear = match storage.worn_percent {
@@ -271,12 +268,11 @@ mod tests {
 
     #[test]
     fn each_part_of_the_machine_gets_its_verdict() {
-        assert_eq!(
-            verdicts(&Machine::default()),
-            [Absent, Fine, Absent, Absent, Absent]
-        );
+        assert_eq!(verdicts(&Machine::default()), [Absent; 5]);
         let fine = Machine {
             temperature_c: Some(51.0),
+            undervoltage: Some(Seen::Never),
+            throttled: Some(Seen::Never),
             storage: Storage {
                 worn_percent: Some(10),
                 spare: Some(Spare::Normal),

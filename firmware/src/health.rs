@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::clock_sane;
 
-const PERIOD: Duration = Duration::from_secs(2);
+/// Twice as often as Linux asks the Raspberry Pi's firmware for its power, which forgets it then.
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// With less than this a full disk stays full: a few segments and the journal must fit.
 const ROOM_BYTES: u64 = 64 << 20;
@@ -72,7 +73,8 @@ pub(crate) fn spawn(
             }
             let (dir, root) = (data_dir.clone(), root.clone());
             let sample = tokio::task::spawn_blocking(move || Sample::take(&dir, &root));
-            if let Ok(sample) = sample.await {
+            if let Ok(mut sample) = sample.await {
+                sample.machine = sample.machine.after(&sender.borrow().machine);
                 sender.send_replace(sample);
             }
         }

@@ -276,9 +276,7 @@ impl Panel {
         let on_air = broadcast
             .on_air()
             .map(|first| published.aired + since_then(first));
-        let segment_age = on_air
-            .and(self.published)
-            .map(|(published, _)| since_then(published));
+        let segment_age = broadcast.waiting_since().map(since_then);
         let disk = Disk {
             // Where the file system does not say, nothing is known to be wrong.
             free_bytes: self.sample.disk_free_bytes.unwrap_or(store.limit_bytes),

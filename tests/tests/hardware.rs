@@ -66,6 +66,13 @@ fn the_box_tells_what_its_machine_says_and_feeds_the_watchdog_until_it_ends() {
     );
     assert_eq!(status["health"]["word"], "Warning");
     assert_eq!(status["health"]["action"][0], "Power is too weak");
+    // The kernel has the firmware forget after two seconds; the box does not.
+    let throttled = root.join("sys/devices/platform/soc/soc:firmware/get_throttled");
+    fs::write(throttled, "0").unwrap();
+    wait_for("what was, not what is", || {
+        let machine = &podium.status()["machine"];
+        (machine["undervoltage"] == "past" && machine["throttled"] == "past").then_some(())
+    });
     // Nothing is measured for a simulated box.
     assert_eq!(
         status["encoder"],

@@ -161,6 +161,8 @@ pub struct Broadcast {
     attempt: u32,
     /// When the first segment of the broadcast was published.
     on_air: Option<Instant>,
+    /// When the last one was, or the broadcast was begun or taken up, while segments are due.
+    heard: Option<Instant>,
     outage: Option<Outage>,
     unclosed: bool,
 }
@@ -174,6 +176,7 @@ impl Broadcast {
             stall: STALL.max(segment * 4),
             attempt: 0,
             on_air: None,
+            heard: None,
             outage: None,
             unclosed: false,
         }
@@ -191,6 +194,16 @@ impl Broadcast {
     /// When this broadcast's first segment was published.
     pub fn on_air(&self) -> Option<Instant> {
         self.on_air
+    }
+
+    /// Since when viewers wait for a segment: the last one was published then, or, where there is none yet in this life, the
+    /// broadcast was begun or taken up. However often the programme is rebuilt meanwhile, this stands still. Nothing while none is due.
+    pub fn waiting_since(&self) -> Option<Instant> {
+        let due = matches!(
+            self.state,
+            State::Starting { .. } | State::Live { .. } | State::Retrying { .. }
+        );
+        self.heard.filter(|_| due)
     }
 
     /// Why what is published is not stored.
@@ -326,17 +339,20 @@ impl Broadcast {
                 self.attempt = 0;
                 self.unclosed = false;
                 self.opened = Opened::UnderWay;
+                self.heard = Some(now);
                 let starting = State::Starting { since: now };
                 (starting, vec![Action::Begin, Action::StartProgramme])
             }
             (State::Idle, Event::Resume) => {
                 self.opened = Opened::Yes;
+                self.heard = Some(now);
                 Broadcast::start(now)
             }
 
             (State::Starting { .. } | State::Live { .. }, Event::Published) => {
                 self.attempt = 0;
                 let since = *self.on_air.get_or_insert(now);
+                self.heard = Some(now);
                 let published = now;
                 (State::Live { since, published }, vec![])
             }

@@ -36,11 +36,13 @@ pub const OVERHEATED_C: f32 = 85.0;
 /// A picture that is gone for less than this may be a camera that is being switched.
 const SIGNAL_GRACE: Duration = Duration::from_secs(3);
 
-/// Publishing is late when the last segment is older than this many segment durations, and dead at ten times that. One
-/// is the rhythm itself, and another half covers the time to encode and to store.
+/// Publishing is late when the last segment is older than this many segment durations. One is the rhythm itself, and another half
+/// covers the time to encode and to store.
 const LATE_SEGMENTS: u32 = 2;
 const STUCK_SEGMENTS: u32 = 4;
-const DEAD_SEGMENTS: u32 = 20;
+/// It is dead when the encoder was rebuilt more than once in vain, which begins after [`broadcast::STALL`].
+const DEAD_SEGMENTS: u32 = 8;
+const DEAD: Duration = Duration::from_secs(40);
 
 /// The encoder is behind when this much media waits for it.
 const ENCODER_BEHIND: Duration = Duration::from_millis(500);
@@ -67,7 +69,7 @@ pub struct Facts {
     pub disk: Disk,
     /// Why nothing is stored of what is published.
     pub outage: Option<broadcast::Cause>,
-    /// Time since the last segment was published, or since the start if there is none yet; absent off air.
+    /// How long viewers have waited for a segment: since the last one, or since the start if there is none yet; absent off air.
     pub segment_age: Option<Duration>,
     /// Target duration of a segment.
     pub segment_duration: Duration,
@@ -77,9 +79,9 @@ pub struct Facts {
     pub encoder_lag: Duration,
     /// Temperature of the processor, °C; absent where the board has no sensor.
     pub temperature_c: Option<f32>,
-    /// The processor was slowed down; absent when never since boot, or unknown.
+    /// The processor was slowed down; absent when unknown.
     pub throttled: Option<Seen>,
-    /// The supply was below 4.63 V; absent when never since boot, or unknown.
+    /// The supply was below 4.63 V; absent when unknown.
     pub undervoltage: Option<Seen>,
     /// The storage has little life left; see [`Storage::worn`](crate::machine::Storage::worn).
     pub worn: bool,
@@ -91,12 +93,25 @@ pub struct Facts {
     pub network_up: bool,
 }
 
-/// When something was seen that the firmware remembers since boot.
+/// When something was seen since the box started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Seen {
+    Never,
     Past,
     Now,
+}
+
+impl Seen {
+    /// What is known after a look, of which nothing may have come.
+    pub(crate) fn after(now: Option<Seen>, before: Option<Seen>) -> Option<Seen> {
+        match (now, before) {
+            (Some(Seen::Now), _) => now,
+            (_, Some(Seen::Past | Seen::Now)) => Some(Seen::Past),
+            (Some(_), _) => now,
+            (None, _) => before,
+        }
+    }
 }
 
 impl Facts {
@@ -147,6 +162,11 @@ impl Facts {
                 .is_some_and(|age| age > self.segment_duration * segments)
     }
 
+    fn dead(&self) -> bool {
+        let after = DEAD.max(self.segment_duration * DEAD_SEGMENTS);
+        self.active() && self.segment_age.is_some_and(|age| age > after)
+    }
+
     fn no_picture(&self) -> bool {
         self.signal != Signal::Ok && self.signal_for >= SIGNAL_GRACE
     }
@@ -176,7 +196,7 @@ use Says::{Cause, Lines};
 /// Worst first; within a word, what to do first comes first.
 #[rustfmt::skip]
 const RULES: &[Rule] = &[
-    Rule { word: HealthWord::Dead, applies: |f| f.late(DEAD_SEGMENTS),
+    Rule { word: HealthWord::Dead, applies: Facts::dead,
            says: Lines("Nothing goes out", "Stop, then GO LIVE") },
 
     Rule { word: HealthWord::Emergency, applies: |f| f.temperature_c.is_some_and(|c| c >= OVERHEATED_C),
@@ -506,6 +526,10 @@ mod tests {
             (Facts { disk: disk(40_000_000, 0), ..out(broadcast::Cause::DiskFull) }, expect!["Warning: Full: not recording | Make room on the card"]),
             (out(broadcast::Cause::StoreFull), expect!["Warning: Full: not recording | Unpin old recordings"]),
             (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
+            (Facts { state: retrying("encoder: it hangs"), ..age(40) }, expect!["Emergency: encoder: it hangs | Wait, it tries again"]),
+            (Facts { state: retrying("encoder: it hangs"), ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
+            (Facts { state: State::Starting, ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
+            (Facts { state: State::Stopping, ..age(41) }, expect!["Excellent: "]),
             (Facts { network_up: false, ..Facts::healthy() }, expect!["Warning: No network | Check network cable"]),
             (Facts { network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
             (Facts { state: State::Starting, segment_age: Some(secs(9)), ..Facts::healthy() }, expect!["Excellent: "]),

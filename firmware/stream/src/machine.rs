@@ -22,6 +22,19 @@ pub struct Machine {
     pub clock: Clock,
 }
 
+impl Machine {
+    /// What is known after an earlier look: what was seen then is not forgotten. The firmware would remember it, but Linux has it forget
+    /// every two seconds (`raspberrypi-hwmon.c` clears the sticky bits whenever it asks).
+    #[must_use]
+    pub fn after(self, before: &Machine) -> Machine {
+        Machine {
+            undervoltage: Seen::after(self.undervoltage, before.undervoltage),
+            throttled: Seen::after(self.throttled, before.throttled),
+            ..self
+        }
+    }
+}
+
 /// The wear of built-in flash (eMMC), which counts it. SD cards do not tell theirs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Storage {
@@ -59,7 +72,7 @@ impl Storage {
     }
 }
 
-/// Undervoltage and throttling, from the bits of the Raspberry Pi's `get_throttled`: 0 to 3 is now, 16 to 19 is since boot
+/// Undervoltage and throttling, from the bits of the Raspberry Pi's `get_throttled`: 0 to 3 is now, 16 to 19 is since they were cleared
 /// (raspberrypi.com, "vcgencmd"). Capped and soft-limited are slowed down, too.
 pub fn power(bits: u32) -> (Option<Seen>, Option<Seen>) {
     const VOLTAGE: u32 = 0b0001;
@@ -67,8 +80,10 @@ pub fn power(bits: u32) -> (Option<Seen>, Option<Seen>) {
     let seen = |mask: u32| {
         if bits & mask != 0 {
             Some(Seen::Now)
+        } else if bits & (mask << 16) != 0 {
+            Some(Seen::Past)
         } else {
-            (bits & (mask << 16) != 0).then_some(Seen::Past)
+            Some(Seen::Never)
         }
     };
     (seen(VOLTAGE), seen(SLOW))
@@ -99,18 +114,43 @@ mod tests {
 
     #[test]
     fn the_bits_of_the_firmware_are_told_apart() {
-        use Seen::{Now, Past};
-        for (bits, expected) in [
-            (0, (None, None)),
-            (0x5_0005, (Some(Now), Some(Now))),
-            (0x5_0000, (Some(Past), Some(Past))),
-            (0x1_0000, (Some(Past), None)),
-            (0x2, (None, Some(Now))),
-            (0x8_0000, (None, Some(Past))),
-            (0x1, (Some(Now), None)),
-            (0xfff0_fff0, (None, None)),
+        use Seen::{Never, Now, Past};
+        for (bits, (undervoltage, throttled)) in [
+            (0, (Never, Never)),
+            (0x5_0005, (Now, Now)),
+            (0x5_0000, (Past, Past)),
+            (0x1_0000, (Past, Never)),
+            (0x2, (Never, Now)),
+            (0x8_0000, (Never, Past)),
+            (0x1, (Now, Never)),
+            (0xfff0_fff0, (Never, Never)),
         ] {
+            let expected = (Some(undervoltage), Some(throttled));
             assert_eq!(power(bits), expected, "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn what_was_seen_is_not_forgotten() {
+        use Seen::{Never, Now, Past};
+        let mut machine = Machine::default();
+        for (sees, expected) in [
+            (None, None),
+            (Some(Never), Some(Never)),
+            (Some(Now), Some(Now)),
+            (Some(Never), Some(Past)),
+            // The file could not be read for a moment.
+            (None, Some(Past)),
+            (Some(Never), Some(Past)),
+            (Some(Now), Some(Now)),
+            (Some(Past), Some(Past)),
+        ] {
+            let looked = Machine {
+                undervoltage: sees,
+                ..Machine::default()
+            };
+            machine = looked.after(&machine);
+            assert_eq!((machine.undervoltage, machine.throttled), (expected, None));
         }
     }
 

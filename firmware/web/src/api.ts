@@ -126,8 +126,8 @@ export interface Status {
   hardware: string[];
   machine: {
     temperature_c: number | null;
-    undervoltage: "past" | "now" | null;
-    throttled: "past" | "now" | null;
+    undervoltage: "never" | "past" | "now" | null;
+    throttled: "never" | "past" | "now" | null;
     storage: { worn_percent: number | null; spare: "normal" | "warning" | "urgent" | null };
     clock: { battery: boolean | null; synchronised: boolean | null };
   };

@@ -86,7 +86,8 @@ export function encoder({ element, preset, reason }: Status["encoder"]): string 
 
 /** Heat, power, wear and clock in a line. */
 export function machine({ temperature_c, undervoltage, throttled, storage, clock }: Status["machine"]): string {
-  const seen = (what: string, when: "past" | "now" | null) => when && `${what}${when === "past" ? " before" : ""}`;
+  const seen = (what: string, when: Status["machine"]["throttled"]) =>
+    when === "now" || when === "past" ? `${what}${when === "past" ? " before" : ""}` : null;
   const known = [
     temperature_c === null ? null : `${Math.round(temperature_c)} °C`,
     seen("power too weak", undervoltage),

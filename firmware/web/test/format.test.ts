@@ -74,7 +74,7 @@ test("encoder and machine", () => {
     clock: { battery: null, synchronised: null },
   };
   expect(machine(silent)).toBe("says nothing of itself");
-  const said = { ...silent, temperature_c: 61.4, undervoltage: "past" as const, clock: { battery: false, synchronised: true } };
+  const said = { ...silent, temperature_c: 61.4, undervoltage: "past" as const, throttled: "never" as const, clock: { battery: false, synchronised: true } };
   expect(machine(said)).toBe("61 °C, power too weak before, clock from the network, clock battery empty");
 });
 

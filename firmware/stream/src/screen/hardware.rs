@@ -74,9 +74,11 @@ fn heat(machine: &Machine) -> String {
         (_, Some(Seen::Now)) => "slowed",
         (Some(Seen::Past), _) => "was weak",
         (_, Some(Seen::Past)) => "was slowed",
-        (None, None) => "power ok",
+        (None, None) => "",
+        _ => "power ok",
     };
-    format!("{} {power}", degrees.as_deref().unwrap_or("-"))
+    let text = format!("{} {power}", degrees.as_deref().unwrap_or("-"));
+    text.trim_end().to_owned()
 }
 
 fn storage(storage: Storage) -> String {
