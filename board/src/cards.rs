@@ -9,6 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stream::status::NoCard;
+
 /// How long a device stays switched off while it is revived.
 const OFF: Duration = Duration::from_millis(500);
 
@@ -228,12 +230,18 @@ fn slower_than_it_could(usb: &Path) -> bool {
     }
     match fs::read(usb.join("bos_descriptors")) {
         Ok(bos) => offers_superspeed(&bos),
-        Err(_) => read(usb, "idProduct").is_some_and(|product| USB_3_CHIPS.contains(&&*product)),
+        Err(_) => {
+            let (vendor, product) = (read(usb, "idVendor"), read(usb, "idProduct"));
+            let known = |chip: &&(&str, &str)| {
+                (vendor.as_deref(), product.as_deref()) == (Some(chip.0), Some(chip.1))
+            };
+            USB_3_CHIPS.iter().any(|chip| known(&chip))
+        }
     }
 }
 
-/// Products of [`CHIPS`] that can do USB 3.
-const USB_3_CHIPS: [&str; 1] = ["2130"];
+/// Vendor and product of those of [`CHIPS`] that can do USB 3.
+const USB_3_CHIPS: [(&str, &str); 1] = [("345f", "2130")];
 
 /// Whether a Binary device Object Store (USB 3.2, 9.6.2) has the capability SuperSpeed.
 fn offers_superspeed(bos: &[u8]) -> bool {
@@ -253,31 +261,53 @@ fn offers_superspeed(bos: &[u8]) -> bool {
     false
 }
 
+/// Why no card is chosen: one line for people that says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoPair {
+    pub kind: NoCard,
+    pub why: String,
+}
+
+fn missing(why: impl Into<String>) -> NoPair {
+    NoPair {
+        kind: NoCard::Missing,
+        why: why.into(),
+    }
+}
+
+fn refused(why: impl Into<String>) -> NoPair {
+    NoPair {
+        kind: NoCard::Refused,
+        why: why.into(),
+    }
+}
+
 /// Picture and sound as wanted, or what is found.
 ///
 /// # Errors
-/// One line for people: what is missing or does not fit, and what to do.
-pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, String> {
+/// What is missing or does not fit, and what to do.
+pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, NoPair> {
     let cards = list(sysfs, chips);
     match (&wanted.video, &wanted.audio) {
         (None, None) => cards
             .iter()
             .find_map(paired)
             .ok_or_else(|| match cards.iter().find(|card| card.usb.is_some() || card.bridge.is_some()) {
-                Some(card) => format!(
+                Some(card) => refused(format!(
                     "{} has no sound: name another card in [capture] audio_device and set separate_clocks = true",
                     card.name
-                ),
-                None => "no capture card: plug one in".into(),
+                )),
+                None => missing("no capture card: plug one in"),
             }),
         (Some(video), None) => {
             let card = find(&cards, video)?;
             paired(card).ok_or_else(|| {
-                format!(
+                refused(format!(
                     "{} ({}) has no sound: name another card in [capture] audio_device and set separate_clocks = true",
                     video.display(),
                     card.name
-                )
+                ))
             })
         }
         (None, Some(audio)) => {
@@ -285,7 +315,9 @@ pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, S
             let own = |card: &&Card| sound.as_ref().is_some_and(|sound| sound.belongs_to(card));
             let card = cards.iter().find(own);
             let card = card.ok_or_else(|| {
-                format!("{audio} belongs to no capture card: name [capture] video_device too")
+                refused(format!(
+                    "{audio} belongs to no capture card: name [capture] video_device too"
+                ))
             })?;
             Ok(pair(card, audio))
         }
@@ -294,10 +326,10 @@ pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, S
             if !wanted.separate_clocks
                 && !sound(sysfs, audio)?.is_some_and(|sound| sound.belongs_to(card))
             {
-                return Err(format!(
+                return Err(refused(format!(
                     "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
                     video.display()
-                ));
+                )));
             }
             Ok(pair(card, audio))
         }
@@ -319,15 +351,20 @@ fn paired(card: &Card) -> Option<Pair> {
     Some(pair(card, card.audio.as_deref()?))
 }
 
-fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, String> {
+fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, NoPair> {
     // Names under /dev/v4l are links.
     let node = fs::canonicalize(video).unwrap_or_else(|_| video.to_owned());
     let card = cards.iter().find(|card| card.video == node);
-    card.ok_or_else(|| format!("{} is not there: plug the card in", video.display()))
+    card.ok_or_else(|| {
+        missing(format!(
+            "{} is not there: plug the card in",
+            video.display()
+        ))
+    })
 }
 
 /// The card behind an ALSA name like `hw:1`, `plughw:CARD=MS2109,DEV=0`; `None` where it cannot be told.
-fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, String> {
+fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, NoPair> {
     let Some((_, arguments)) = audio.split_once(':') else {
         return Ok(None);
     };
@@ -335,8 +372,12 @@ fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, String> {
     let card = first.strip_prefix("CARD=").unwrap_or(first);
     let known = sounds(sysfs).into_iter();
     let mut found = known.filter(|sound| sound.id == card || sound.number == card);
-    let missing = || format!("{audio} is not there: plug the card in (arecord -L lists them)");
-    found.next().map(Some).ok_or_else(missing)
+    let none = || {
+        missing(format!(
+            "{audio} is not there: plug the card in (arecord -L lists them)"
+        ))
+    };
+    found.next().map(Some).ok_or_else(none)
 }
 
 /// Takes the device away from its drivers and gives it back: it is enumerated anew, as if it had been plugged.
@@ -458,7 +499,7 @@ mod tests {
                     ..
                 }) => format!("{name} {} {audio} {}", video.display(), bridge.display()),
                 Ok(pair) => format!("{pair:?}"),
-                Err(why) => why,
+                Err(no) => no.why,
             };
             assert_eq!(found, expected);
         };
@@ -520,29 +561,32 @@ mod tests {
     #[test]
     fn a_card_in_the_wrong_socket_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        let check = |product: &str, speed: &str, bos: Option<&[u8]>, expected| {
+        let check = |id: &str, speed: &str, bos: Option<&[u8]>, expected| {
             let usb = dir.path();
+            let (vendor, product) = id.split_once(':').unwrap();
+            fs::write(usb.join("idVendor"), vendor).unwrap();
             fs::write(usb.join("idProduct"), product).unwrap();
             fs::write(usb.join("speed"), speed).unwrap();
             match bos {
                 Some(bos) => fs::write(usb.join("bos_descriptors"), bos).unwrap(),
                 None => drop(fs::remove_file(usb.join("bos_descriptors"))),
             }
-            assert_eq!(slower_than_it_could(usb), expected, "{product} {speed}");
+            assert_eq!(slower_than_it_could(usb), expected, "{id} {speed}");
         };
         let usb_2: &[u8] = &[5, 0x0f, 12, 0, 1, 7, 0x10, 2, 6, 0, 0, 0];
         let usb_3: &[u8] = &[
             5, 0x0f, 22, 0, 2, 7, 0x10, 2, 6, 0, 0, 0, 10, 0x10, 3, 0, 14, 0, 1, 10, 255, 7,
         ];
-        check("2109", "480", None, false);
-        check("2130", "480", None, true);
-        check("2130", "5000", None, false);
-        check("abcd", "480", Some(usb_2), false);
-        check("abcd", "480", Some(usb_3), true);
-        check("abcd", "10000", Some(usb_3), false);
+        check("345f:2109", "480", None, false);
+        check("345f:2130", "480", None, true);
+        check("1234:2130", "480", None, false);
+        check("345f:2130", "5000", None, false);
+        check("1234:abcd", "480", Some(usb_2), false);
+        check("1234:abcd", "480", Some(usb_3), true);
+        check("1234:abcd", "10000", Some(usb_3), false);
         // Lies about lengths.
-        check("abcd", "480", Some(&[0; 40]), false);
-        check("abcd", "480", Some(&[255, 0x0f]), false);
+        check("1234:abcd", "480", Some(&[0; 40]), false);
+        check("1234:abcd", "480", Some(&[255, 0x0f]), false);
     }
 
     #[test]
@@ -556,7 +600,11 @@ mod tests {
             };
             let found = match choose(dir.path(), &wanted, &no_chip) {
                 Ok(pair) => format!("{} {}", pair.video.display(), pair.audio),
-                Err(why) => why,
+                Err(no) => {
+                    let missing = no.why.contains("is not there");
+                    assert_eq!(no.kind == NoCard::Missing, missing, "{no}");
+                    no.why
+                }
             };
             assert_eq!(found, expected, "{wanted:?}");
         };
@@ -613,7 +661,7 @@ mod tests {
         let empty = tempfile::tempdir().unwrap();
         assert_eq!(
             choose(empty.path(), &Wanted::default(), &no_chip),
-            Err("no capture card: plug one in".into())
+            Err(missing("no capture card: plug one in"))
         );
     }
 }

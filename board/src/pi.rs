@@ -3,6 +3,7 @@
 //! without a Pi (`board/README.md`).
 
 use std::io;
+use std::time::Duration;
 
 use rppal::gpio::{Event, Gpio, InputPin, OutputPin, Trigger};
 use stream::buttons::{Button, Edge};
@@ -11,28 +12,44 @@ use tokio::sync::mpsc::Sender;
 use crate::keeper::{Device, Keeper};
 use crate::{Config, Faults, Level, action, linux};
 
-/// Starts reading the buttons into `edges`, and keeps the tally light. Dropping the light's handle lets go of the buttons.
+/// Between two attempts to get the buttons' pins.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts reading the buttons into `edges`, and keeps the tally light. Each does without the other.
 pub(crate) fn start(
     config: &Config,
     edges: Sender<Edge>,
     faults: &Faults,
 ) -> io::Result<Keeper<bool>> {
-    let (config, reports) = (config.clone(), faults.clone());
+    let (ours, reports) = (config.clone(), faults.clone());
+    std::thread::Builder::new()
+        .name("buttons".into())
+        .spawn(move || {
+            while !edges.is_closed() {
+                let buttons = buttons(&ours, &edges).map_err(|error| refused("buttons", &error));
+                reports.set("buttons", buttons.as_ref().err().map(ToString::to_string));
+                // rppal's own thread reads the pins as long as they are held.
+                while buttons.is_ok() && !edges.is_closed() {
+                    std::thread::sleep(RETRY);
+                }
+                std::thread::sleep(RETRY);
+            }
+        })?;
+    let config = config.clone();
     Keeper::spawn("tally", faults, move || {
-        let buttons = Button::ALL
-            .into_iter()
-            .zip(config.button_lines())
-            .map(|(button, line)| watch(&config, button, line, edges.clone()))
-            .collect::<rppal::gpio::Result<Vec<_>>>();
-        let buttons = buttons.map_err(|error| refused("buttons", &error));
-        reports.set("buttons", buttons.as_ref().err().map(ToString::to_string));
         let pin = lamp(&config).map_err(|error| refused("tally light", &error))?;
-        Ok(Front {
+        Ok(Lamp {
             pin,
             active: config.tally_active,
-            _buttons: buttons.unwrap_or_default(),
         })
     })
+}
+
+fn buttons(config: &Config, edges: &Sender<Edge>) -> rppal::gpio::Result<Vec<InputPin>> {
+    let lines = Button::ALL.into_iter().zip(config.button_lines());
+    lines
+        .map(|(button, line)| watch(config, button, line, edges.clone()))
+        .collect()
 }
 
 fn refused(part: &str, error: &rppal::gpio::Error) -> io::Error {
@@ -77,13 +94,12 @@ fn lamp(config: &Config) -> rppal::gpio::Result<OutputPin> {
     })
 }
 
-struct Front {
+struct Lamp {
     pin: OutputPin,
     active: Level,
-    _buttons: Vec<InputPin>,
 }
 
-impl Device<bool> for Front {
+impl Device<bool> for Lamp {
     fn apply(&mut self, lit: &bool) -> io::Result<()> {
         if *lit == (self.active == Level::High) {
             self.pin.set_high();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use board::bridge::{self, Bridges, Timings};
 use board::{Board, Kind, cards, machine, watchdog};
 use stream::health::{HOT_C, Seen};
+use stream::status::NoCard;
 
 use crate::config::Config;
 use crate::devices::{SYSFS, wanted};
@@ -142,7 +143,8 @@ fn capture(config: &Config) -> Vec<Line> {
         bridges.chip(device)
     }) {
         Ok(pair) => pair,
-        Err(why) => return vec![line("capture card", Absent, why)],
+        Err(no) if no.kind == NoCard::Missing => return vec![line("capture card", Absent, no.why)],
+        Err(no) => return vec![line("capture card", Failed, no.why)],
     };
     let mut lines = vec![line("capture card", Fine, &*pair.name)];
     lines.extend(

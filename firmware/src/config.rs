@@ -44,10 +44,11 @@ const OLD_LIMIT_NOW: &str = "limit_mib is two budgets now: write recordings_mib 
 /// Of each of the store's budgets.
 const MOST_STORE_MIB: u64 = 1 << 30;
 
-/// Bitrates of the video that can be asked for: from what a picture needs to move at all to what H.264 level 4 allows.
-pub(crate) const VIDEO_KBPS: RangeInclusive<u32> = 100..=25_000;
+/// Bitrates of the video that can be asked for: from what a picture needs to move at all to what H.264's level 4 has for the main profile,
+/// which is also the most that the Raspberry Pi's encoder starts with.
+pub(crate) const VIDEO_KBPS: RangeInclusive<u32> = 100..=20_000;
 /// [`VIDEO_KBPS`] in words.
-pub(crate) const VIDEO_KBPS_ACCEPTED: &str = "100 to 25000";
+pub(crate) const VIDEO_KBPS_ACCEPTED: &str = "100 to 20000";
 
 /// Below it the node's tenth does not carry a name's records.
 const LEAST_UPLINK_KBPS: u32 = 64;
@@ -254,7 +255,7 @@ pub(crate) struct Video {
     /// `ultrafast`, `superfast`, `veryfast`, `faster`, `fast` or `medium`. Default: with a capture card the best that this machine
     /// can afford, found out once for each size and rate, else `superfast`.
     pub(crate) x264_preset: Option<Preset>,
-    /// kbit/s, 100 to 25000. Default 3000. The operator's page changes it for one broadcast.
+    /// kbit/s, 100 to 20000. Default 3000. The operator's page changes it for one broadcast.
     pub(crate) bitrate_kbps: u32,
     /// A second, smaller video for weak links, at the same frame rate. Costs a second encoder. Default none.
     pub(crate) low: Option<LowVideo>,
@@ -563,8 +564,8 @@ impl LowVideo {
             (
                 "[video.low] bitrate_kbps",
                 self.bitrate_kbps,
-                (50..video.bitrate_kbps).contains(&self.bitrate_kbps),
-                "at least 50, and less than [video] bitrate_kbps",
+                (100..video.bitrate_kbps).contains(&self.bitrate_kbps),
+                "at least 100, and less than [video] bitrate_kbps",
             ),
         ];
         for (key, value, ok, accepted) in rules {
@@ -687,7 +688,7 @@ segment_ms = 2000
         );
         check(
             "[video.low]\nwidth = 320\nheight = 180\nbitrate_kbps = 3000\n",
-            "[video.low] bitrate_kbps = 3000: must be at least 50, and less than [video] bitrate_kbps",
+            "[video.low] bitrate_kbps = 3000: must be at least 100, and less than [video] bitrate_kbps",
         );
         check(
             "[capture]\nsource = \"webcam\"\n",

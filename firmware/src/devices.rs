@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::cards::{self, Wanted};
+use board::cards::{self, NoPair, Wanted};
 use board::mixer;
-use media::cards::{Bridge, Card, Cards, Revival};
+use media::cards::{Bridge, Card, Cards, NotFound, Revival};
+use stream::status::NoCard;
 
 use crate::config::Config;
 
@@ -90,15 +91,22 @@ fn of(device: &Path, timings: Timings) -> Bridge {
 }
 
 impl Cards for Devices {
-    fn find(&self) -> Result<Card, String> {
+    fn find(&self) -> Result<Card, NotFound> {
         let pair = cards::choose(Path::new(SYSFS), &self.wanted, &|device| {
             self.bridges.chip(device)
-        })?;
+        });
+        let pair = pair.map_err(|NoPair { kind, why }| NotFound { kind, why })?;
         let bridge = pair.bridge.as_deref().map(|device| self.prepare(device));
-        let bridge = bridge
-            .transpose()
-            .map_err(|why| format!("{}: {why}", pair.name))?;
-        mixer::open(&pair.audio);
+        let bridge = bridge.transpose().map_err(|why| NotFound {
+            kind: NoCard::NoSignal,
+            why: format!("{}: {why}", pair.name),
+        })?;
+        // What is set on a sound card of its own is its owner's.
+        if !self.wanted.separate_clocks
+            && let Some(done) = mixer::open(&pair.audio)
+        {
+            tracing::info!(card = pair.name, "{done}");
+        }
         Ok(Card {
             name: pair.name,
             video: pair.video,
@@ -122,12 +130,13 @@ impl Cards for Devices {
     }
 
     fn revive(&self, card: &Card, step: Revival) -> Result<(), String> {
-        let usb = card.place.as_deref().ok_or("it is not on USB")?;
+        let usb = (card.place.as_deref())
+            .ok_or("it is not on USB; switch its source off and on, then restart the box")?;
         let done = match step {
             Revival::Reauthorise => cards::reauthorise(usb),
             Revival::CyclePower => cards::cycle_power(usb),
         };
-        done.map_err(|error| error.to_string())
+        done.map_err(|error| format!("{error}; pull it out and put it in again"))
     }
 }
 

@@ -52,13 +52,13 @@ pub(crate) fn try_out(config: &Config, commands: mpsc::Sender<Command>, stop: Ca
         return;
     };
     let (of, file) = (of(&trial, &processor()), file(config));
-    if known(&file, &of).is_some() {
+    let Some(open) = open(&trial, known(&file, &of)) else {
         return;
-    }
+    };
     let config = config.clone();
     tokio::task::spawn_blocking(move || {
-        let findings = match ask(&trial, &stop) {
-            Ok(findings) => findings,
+        let findings = match ask(&open.trial, &stop) {
+            Ok(findings) => open.with(findings),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "the encoders cannot be tried");
                 return;
@@ -71,6 +71,41 @@ pub(crate) fn try_out(config: &Config, commands: mpsc::Sender<Command>, stop: Ca
         }
         let _ = commands.blocking_send(Command::Encoder(choice));
     });
+}
+
+/// What is still to be found out.
+struct Open {
+    trial: Trial,
+    known: Option<Findings>,
+}
+
+impl Open {
+    fn with(&self, findings: Findings) -> Findings {
+        match &self.known {
+            Some(known) => Findings {
+                v4l2: findings.v4l2,
+                x264: known.x264.clone(),
+            },
+            None => findings,
+        }
+    }
+}
+
+/// A hardware that did not encode is asked again at each start, and what x264 costs is not measured again: its device may have been in
+/// use, or short of memory, that one time.
+fn open(trial: &Trial, known: Option<Findings>) -> Option<Open> {
+    let trial = trial.clone();
+    match &known {
+        None => Some(Open { trial, known }),
+        Some(Findings { v4l2: Some(_), .. }) if trial.v4l2 => {
+            let trial = Trial {
+                x264: false,
+                ..trial
+            };
+            Some(Open { trial, known })
+        }
+        Some(_) => None,
+    }
 }
 
 /// What needs no trial.
@@ -281,6 +316,29 @@ mod tests {
         let fast = (Encoder::X264enc(Preset::Fast), Reason::Configured);
         check(preset, true, None, (Encoder::V4l2h264enc, Reason::Measured));
         check(preset, true, hangs, fast);
+    }
+
+    #[test]
+    fn only_a_hardware_that_did_not_encode_is_tried_again() {
+        let trial = |v4l2| Trial {
+            jobs: Vec::new(),
+            segment: std::time::Duration::from_secs(2),
+            v4l2,
+            x264: true,
+            cores: 4,
+        };
+        let asks = |v4l2, known| open(&trial(v4l2), known).map(|it| (it.trial.v4l2, it.trial.x264));
+        let busy = findings(Some("it takes no pictures"));
+        assert_eq!(asks(true, None), Some((true, true)));
+        assert_eq!(asks(true, Some(findings(None))), None);
+        assert_eq!(asks(false, Some(busy.clone())), None);
+        assert_eq!(asks(true, Some(busy.clone())), Some((true, false)));
+        let now = Findings {
+            v4l2: None,
+            x264: Vec::new(),
+        };
+        let merged = open(&trial(true), Some(busy)).unwrap().with(now);
+        assert_eq!(merged, findings(None));
     }
 
     #[test]

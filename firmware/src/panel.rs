@@ -14,7 +14,7 @@ use stream::rate::{Oversize, SizeWatch};
 use stream::reach::Outside;
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
-    Audio, Disk, FLOOR_DBFS, Input, Mode, Network, Node, Page, Signal, State, Status, Sync,
+    Audio, Disk, FLOOR_DBFS, Input, Mode, Network, NoCard, Node, Page, Signal, State, Status, Sync,
     VideoFormat, VideoRendition,
 };
 use stream::uplink::Uplink;
@@ -90,6 +90,8 @@ pub(crate) struct Panel {
     card: bool,
     /// What could be better about the card.
     advice: Vec<String>,
+    /// Why there is no card, and what to do.
+    no_card: Option<(NoCard, String)>,
     reviving: Option<String>,
     video_kbps: u32,
     sizes: SizeWatch,
@@ -112,6 +114,7 @@ impl Panel {
             seen: None,
             card: false,
             advice: Vec::new(),
+            no_card: None,
             reviving: None,
             video_kbps: identity.video_kbps,
             sizes: SizeWatch::new(identity.segment, identity.video_kbps),
@@ -165,6 +168,9 @@ impl Panel {
             media::Event::Format(format) => self.format = Some(*format),
             media::Event::Signal(signal) => {
                 self.signal = (*signal, now);
+                if *signal == Signal::Ok {
+                    self.no_card = None;
+                }
                 if *signal != Signal::Ok {
                     // What comes back may be another picture.
                     (self.picture, self.seen) = (PictureWatch::default(), None);
@@ -174,10 +180,14 @@ impl Panel {
             media::Event::Card(card) => {
                 self.identity.source.clone_from(&card.name);
                 self.advice.clone_from(&card.advice);
+                self.no_card = None;
                 self.card = true;
             }
             media::Event::Reviving(step) => self.reviving.clone_from(step),
-            media::Event::CaptureFailed { .. } => self.advice.clear(),
+            media::Event::CaptureFailed { why, no_card } => {
+                self.advice.clear();
+                self.no_card = no_card.map(|kind| (kind, why.clone()));
+            }
             media::Event::Encoder(choice) => self.identity.encoder = *choice,
             media::Event::Levels { peak, rms } => self.levels(now, *peak, *rms),
             media::Event::PicturesDropped(count) => self.drops.push_back((now, *count)),
@@ -289,6 +299,7 @@ impl Panel {
             state: state.clone(),
             signal: self.signal.0,
             signal_for: since_then(self.signal.1),
+            no_card: self.no_card.as_ref().map(|(kind, _)| *kind),
             audio_silent: self.audio.silent,
             clipping: self.audio.clipping,
             muted: self.audio.muted,
@@ -374,6 +385,7 @@ impl Panel {
                 .to_owned()
         });
         let mut notes = self.advice.clone();
+        notes.extend(self.no_card.iter().map(|(_, why)| why.clone()));
         notes.extend(self.reviving.clone());
         notes.extend(rate);
         notes.extend(dark);

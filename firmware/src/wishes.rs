@@ -74,7 +74,7 @@ mod tests {
             assert_eq!(Wishes::kept(&config), Wishes { muted, video_kbps });
         };
         check(false, 3000);
-        for (muted, video_kbps) in [(false, 500), (true, 25_000)] {
+        for (muted, video_kbps) in [(false, 500), (true, 20_000)] {
             let wishes = Wishes { muted, video_kbps };
             store(&dir.path().join(FILE), Some(&wishes)).unwrap();
             check(muted, video_kbps);

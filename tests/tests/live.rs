@@ -782,7 +782,7 @@ fn the_operator_mutes_and_changes_the_bitrate_while_live() {
         assert_eq!(answer.status, 422, "{what} {body}: {}", answer.text());
     }
     let answer = ask("bitrate", json!({ "video_kbps": 99 }));
-    assert_eq!(answer.text(), "video_kbps = 99: must be 100 to 25000\n");
+    assert_eq!(answer.text(), "video_kbps = 99: must be 100 to 20000\n");
 
     podium.go_live();
     podium.wait_for_segments(3);

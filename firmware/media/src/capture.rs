@@ -1,28 +1,25 @@
 //! Capture: one pipeline from the card to raw pictures and samples, on one clock, rebuilt whenever it breaks.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use stream::input::{self, Pixels};
-use stream::status::{FLOOR_DBFS, VideoFormat};
+use stream::status::{FLOOR_DBFS, NoCard, VideoFormat};
 use tokio::sync::mpsc;
 
-use crate::cards::{self, Bridge, Card, Finder};
+use crate::cards::{self, Bridge, Card, Finder, Ladder, NotFound, Revival};
 use crate::conductor::Input;
+use crate::jpeg;
 use crate::matrix::{Matrix, Wanted};
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
 use crate::timecode;
 use crate::{Config, Event, Source, StartError};
 
-/// A pipeline without a picture for this long is dead although it says nothing.
-const STALL: Duration = Duration::from_secs(4);
-/// Starting again did not help: there is nothing to see, and each further attempt costs half a second of the sound, so they
-/// become rarer, up to this.
-const MAX_STALL: Duration = Duration::from_secs(60);
 /// Between two lives of the pipeline. It does not grow: a card that is plugged in again has to be on air within a second.
 const RETRY: Duration = Duration::from_millis(250);
 /// A capture that fails for the same reason again is said again after this.
@@ -30,10 +27,13 @@ const SAY_AGAIN: Duration = Duration::from_secs(10);
 /// How often a bridge is asked what comes in. Its driver may announce a change by an event on one of its two devices, or on none;
 /// asking works with all of them, and pictures that do not come are slate before that.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A card whose sound has stopped for this long although its pictures come is opened again. One that has none from the start is left as
+/// it is: its source may send none.
+const MUTE: Duration = Duration::from_secs(4);
 /// How often the loop looks at `stop` and at the stall clock.
 const POLL: Duration = Duration::from_millis(100);
 /// A clip that shows nothing within this time is broken.
-const PREROLL: Duration = Duration::from_secs(20);
+const PREROLL: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
 
 /// What is wanted of a capture, and where it hands what it has.
 #[derive(Debug, Clone, Copy)]
@@ -57,39 +57,34 @@ pub(crate) fn run(
         events,
     };
     let mut generation = 0;
-    let mut patience = STALL;
-    let mut silences = 0;
+    let mut ladder = Ladder::new(Instant::now());
     let mut said: Option<(String, Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
         let card = match &config.source {
-            Source::Card(finder) => finder.find().map(Some),
+            Source::Card(finder) => finder.find().map(Some).map_err(End::NoCard),
             _ => Ok(None),
         };
-        let life = card.clone().map_err(End::from).and_then(|card| {
-            run_once(
-                config,
-                card.as_ref(),
-                generation,
-                &mut patience,
-                outlet,
-                stop,
-            )
-        });
+        let life = match &card {
+            Ok(card) => run_once(config, card.as_ref(), generation, &mut ladder, outlet, stop),
+            Err(end) => Err(end.clone()),
+        };
         let Err(end) = life else {
             return;
         };
-        if let (Source::Card(finder), Ok(Some(card))) = (&config.source, &card) {
-            silences = match end {
-                End::Silent { pictures: true, .. } => 1,
-                End::Silent { .. } => silences + 1,
-                End::Broken(_) => 0,
-            };
-            revive(finder, card, silences, events);
-        }
-        if let End::Broken(_) = end {
+        match (&config.source, &card) {
             // It is gone, which is another thing than silent.
-            let _ = events.try_send(Event::Reviving(None));
+            (Source::Card(_), Err(_)) => {
+                ladder = Ladder::new(Instant::now());
+                let _ = events.try_send(Event::Reviving(None));
+            }
+            (Source::Card(finder), Ok(Some(card))) => {
+                if let Some(step) = ladder.step(Instant::now()) {
+                    revive(finder, card, step, events);
+                }
+            }
+            // What is no card is opened again all the same, ever more rarely.
+            _ => drop(ladder.step(Instant::now())),
         }
         let why = end.why();
         let again =
@@ -97,7 +92,8 @@ pub(crate) fn run(
         if !again {
             tracing::warn!(%why, "capture failed; trying again until it works");
             said = Some((why.clone(), Instant::now()));
-            let _ = events.try_send(Event::CaptureFailed { why });
+            let no_card = end.no_card();
+            let _ = events.try_send(Event::CaptureFailed { why, no_card });
         }
         let until = Instant::now() + RETRY;
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {
@@ -107,21 +103,34 @@ pub(crate) fn run(
 }
 
 /// Why a life of the pipeline ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum End {
+    NoCard(NotFound),
     Broken(String),
-    /// No pictures for so long, although nothing broke; whether there were any before.
-    Silent {
-        patience: Duration,
-        pictures: bool,
-    },
+    /// No pictures for so long, although nothing broke.
+    Silent(Duration),
+    /// The sound has stopped, and the pictures have not.
+    Mute,
+    /// The hardware's decoder of JPEG was given pictures and gave none.
+    Decoder,
 }
 
 impl End {
     fn why(&self) -> String {
         match self {
-            End::Broken(why) => why.clone(),
-            End::Silent { patience, .. } => format!("no picture for {} s", patience.as_secs()),
+            End::NoCard(NotFound { why, .. }) | End::Broken(why) => why.clone(),
+            End::Silent(patience) => format!("no picture for {} s", patience.as_secs()),
+            End::Mute => "the sound has stopped, and pictures come".into(),
+            End::Decoder => {
+                "the hardware's JPEG decoder gives nothing: in software from now on".into()
+            }
+        }
+    }
+
+    fn no_card(&self) -> Option<NoCard> {
+        match self {
+            End::NoCard(not_found) => Some(not_found.kind),
+            _ => None,
         }
     }
 }
@@ -139,45 +148,50 @@ impl From<&str> for End {
 }
 
 /// Takes the next step on a card that is there and gives no pictures.
-fn revive(finder: &Finder, card: &Card, silences: u32, events: &mpsc::Sender<Event>) {
-    if silences == 0 {
-        return;
-    }
-    let step = cards::revival(silences);
+fn revive(finder: &Finder, card: &Card, step: Option<Revival>, events: &mpsc::Sender<Event>) {
     let doing = step.map_or("opening it again".into(), |step| step.to_string());
-    tracing::warn!(
-        card = card.name,
-        "no pictures, although it is there; {doing}"
-    );
     let name = &card.name;
+    tracing::warn!(card = name, "no pictures, although it is there; {doing}");
     let note = format!("{name} gives no pictures; {doing}");
     let _ = events.try_send(Event::Reviving(Some(note)));
     if let Some(step) = step
         && let Err(why) = finder.revive(card, step)
     {
-        tracing::warn!(card = card.name, %why, "that is not possible");
-        let note = format!(
-            "{name} gives no pictures; {doing} is not possible: {why}; pull it out and put it in again"
-        );
+        tracing::warn!(card = name, %why, "that is not possible");
+        let note = format!("{name} gives no pictures; {doing} is not possible: {why}");
         let _ = events.try_send(Event::Reviving(Some(note)));
     }
 }
 
-/// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke. `patience` is how long the first picture may
-/// take.
+/// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke.
 fn run_once(
     config: &Config,
     card: Option<&Card>,
     generation: u64,
-    patience: &mut Duration,
+    ladder: &mut Ladder,
     outlet: Outlet<'_>,
     stop: &AtomicBool,
 ) -> Result<(), End> {
-    let events = outlet.events;
     if let Some(card) = card {
-        let _ = events.try_send(Event::Card(card.clone()));
+        let _ = outlet.events.try_send(Event::Card(card.clone()));
     }
     let capture = Capture::build(config, card, generation, outlet)?;
+    let life = play(&capture, config, card, ladder, outlet.events, stop);
+    if life.is_err() && capture.counts.swallowed() && jpeg::in_hardware(&capture.pipeline) {
+        jpeg::give_up_hardware();
+        return Err(End::Decoder);
+    }
+    life
+}
+
+fn play(
+    capture: &Capture,
+    config: &Config,
+    card: Option<&Card>,
+    ladder: &mut Ladder,
+    events: &mpsc::Sender<Event>,
+    stop: &AtomicBool,
+) -> Result<(), End> {
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -188,25 +202,31 @@ fn run_once(
     if let Source::Signal(signal) = &config.source {
         signal.open(&capture.pipeline)?;
     }
+    let counts = &capture.counts;
     let mut seen = (0, Instant::now());
+    let mut heard = (0, Instant::now());
     let mut asked = Instant::now();
     while !stop.load(Ordering::Relaxed) {
-        let count = capture.video_count.load(Ordering::Relaxed);
-        if count != seen.0 {
+        let now = Instant::now();
+        let pictures = counts.pictures.load(Ordering::Relaxed);
+        if pictures != seen.0 {
             if seen.0 == 0 && card.is_some() {
                 let _ = events.try_send(Event::Reviving(None));
             }
-            seen = (count, Instant::now());
-            *patience = STALL;
-        } else if seen.1.elapsed() > *patience {
-            let end = End::Silent {
-                patience: *patience,
-                pictures: count > 0,
-            };
-            if count == 0 {
-                *patience = (*patience * 2).min(MAX_STALL);
-            }
-            return Err(end);
+            seen = (pictures, now);
+            *ladder = Ladder::new(now);
+        } else if now.saturating_duration_since(seen.1) > ladder.patience() {
+            return Err(End::Silent(ladder.patience()));
+        }
+        let sounds = counts.sounds.load(Ordering::Relaxed);
+        if sounds != heard.0 {
+            heard = (sounds, now);
+        } else if card.is_some()
+            && sounds > 0
+            && now.saturating_duration_since(heard.1) > MUTE
+            && seen.1 > heard.1 + MUTE / 2
+        {
+            return Err(End::Mute);
         }
         if let (Source::Card(finder), Some(card)) = (&config.source, card)
             && asked.elapsed() > ASK_AGAIN
@@ -248,7 +268,26 @@ pub(crate) fn describe(error: &gst::message::Error) -> String {
 
 struct Capture {
     pipeline: gst::Pipeline,
-    video_count: std::sync::Arc<std::sync::atomic::AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// What one life of the pipeline has had.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Buffers that went into the decoder.
+    coded: AtomicU64,
+    /// Pictures that came out at the end.
+    pictures: AtomicU64,
+    /// Buffers of sound that did.
+    sounds: AtomicU64,
+}
+
+impl Counts {
+    /// The decoder has taken pictures, more than it may hold back, and given none.
+    fn swallowed(&self) -> bool {
+        const HELD_BACK: u64 = 8;
+        self.coded.load(Ordering::Relaxed) > HELD_BACK && self.pictures.load(Ordering::Relaxed) == 0
+    }
 }
 
 impl Drop for Capture {
@@ -275,7 +314,7 @@ impl Capture {
         // Whatever happens from here on, it is taken down.
         let capture = Capture {
             pipeline: launch(&description(config))?,
-            video_count: std::sync::Arc::default(),
+            counts: Arc::default(),
         };
         let pipeline = &capture.pipeline;
         match &config.source {
@@ -293,11 +332,12 @@ impl Capture {
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
+            count_coded(&decode, &capture.counts)?;
         }
         let raw = Raw::new(pipeline, config, wanted)?;
         watch_format(pipeline, &raw, events)?;
-        connect_video(pipeline, raw, generation, inputs, &capture.video_count)?;
-        connect_audio(pipeline, generation, inputs)?;
+        connect_video(pipeline, raw, generation, inputs, &capture.counts)?;
+        connect_audio(pipeline, generation, inputs, &capture.counts)?;
         Ok(capture)
     }
 
@@ -532,6 +572,17 @@ fn link_when_known(decode: &gst::Element, pipeline: &gst::Pipeline) {
     });
 }
 
+/// Counts what goes into the decoder.
+fn count_coded(decode: &gst::Element, counts: &Arc<Counts>) -> Result<(), String> {
+    let pad = decode.static_pad("sink").ok_or("no decoder's pad")?;
+    let counts = counts.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        counts.coded.fetch_add(1, Ordering::Relaxed);
+        gst::PadProbeReturn::Ok
+    });
+    Ok(())
+}
+
 /// What raw pictures become on their way to the conductor.
 #[derive(Clone)]
 struct Raw {
@@ -622,14 +673,14 @@ fn connect_video(
     raw: Raw,
     generation: u64,
     inputs: &SyncSender<Input>,
-    count: &std::sync::Arc<std::sync::atomic::AtomicU64>,
+    counts: &Arc<Counts>,
 ) -> Result<(), String> {
-    let (inputs, count) = (inputs.clone(), count.clone());
+    let (inputs, counts) = (inputs.clone(), counts.clone());
     app_sink(pipeline, "video")?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                count.fetch_add(1, Ordering::Relaxed);
+                counts.pictures.fetch_add(1, Ordering::Relaxed);
                 let Some((pts, buffer)) = timed(&sample) else {
                     return Ok(gst::FlowSuccess::Ok);
                 };
@@ -656,12 +707,14 @@ fn connect_audio(
     pipeline: &gst::Pipeline,
     generation: u64,
     inputs: &SyncSender<Input>,
+    counts: &Arc<Counts>,
 ) -> Result<(), String> {
-    let inputs = inputs.clone();
+    let (inputs, counts) = (inputs.clone(), counts.clone());
     app_sink(pipeline, "audio")?.set_callbacks(
         gst_app::AppSinkCallbacks::builder()
             .new_sample(move |sink| {
                 let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                counts.sounds.fetch_add(1, Ordering::Relaxed);
                 let Some((pts, buffer)) = timed(&sample) else {
                     return Ok(gst::FlowSuccess::Ok);
                 };

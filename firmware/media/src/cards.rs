@@ -3,8 +3,10 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use stream::input::{Offer, Pixels};
+use stream::status::NoCard;
 
 /// Picture and sound of one card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,25 +54,72 @@ impl fmt::Display for Revival {
     }
 }
 
+/// Why there is no card to capture from, and what to do, in one line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFound {
+    pub kind: NoCard,
+    pub why: String,
+}
+
 /// Knows the cards of this machine. A seam: `media` names neither sysfs nor USB.
 pub trait Cards: fmt::Debug + Send + Sync {
-    /// The card to capture from, at this moment. The error says what to do.
-    fn find(&self) -> Result<Card, String>;
+    /// The card to capture from, at this moment.
+    fn find(&self) -> Result<Card, NotFound>;
 
     /// Why a card has to be opened anew, if it has: another signal comes in than it was set to. Asked now and then while it runs.
     fn changed(&self, card: &Card) -> Option<String>;
 
-    /// One step on a card. The error says why it is not possible.
+    /// One step on a card. The error says why it is not possible, and what to do.
     fn revive(&self, card: &Card, step: Revival) -> Result<(), String>;
 }
 
-/// Which step comes after the card has fallen silent so many times in a row, although it is there. `None` is to open it again and
-/// no more.
-pub(crate) fn revival(silences: u32) -> Option<Revival> {
-    match silences {
-        0 | 1 => None,
-        silences if silences.is_multiple_of(2) => Some(Revival::Reauthorise),
-        _ => Some(Revival::CyclePower),
+/// A card without a picture for this long is dead although it is there.
+const STALL: Duration = Duration::from_secs(4);
+/// Each step costs half a second of the sound, and where there is nothing to see none helps: so they become rarer, up to this.
+const MAX_STALL: Duration = Duration::from_secs(60);
+
+/// What to do next with a card that is there and gives no pictures: open it again, then ever rougher things. An opening that fails at
+/// once is tried again anyway; it is time that leads to the next step, so a card that answers with errors gets as far as a silent one.
+#[derive(Debug)]
+pub(crate) struct Ladder {
+    /// When the last picture came, or the last step was taken.
+    since: Instant,
+    patience: Duration,
+    steps: u32,
+}
+
+impl Ladder {
+    pub(crate) fn new(now: Instant) -> Ladder {
+        Ladder {
+            since: now,
+            patience: STALL,
+            steps: 0,
+        }
+    }
+
+    /// So long pictures may be missing.
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    /// The card was opened, or tried to be, and there are no pictures. `Some` where it is time for a step; in it there is none where
+    /// opening it again is the step.
+    pub(crate) fn step(&mut self, now: Instant) -> Option<Option<Revival>> {
+        if now.saturating_duration_since(self.since) < self.patience {
+            return None;
+        }
+        self.since = now;
+        self.steps += 1;
+        Some(match self.steps {
+            1 => None,
+            steps => {
+                self.patience = (self.patience * 2).min(MAX_STALL);
+                Some(match steps.is_multiple_of(2) {
+                    true => Revival::Reauthorise,
+                    false => Revival::CyclePower,
+                })
+            }
+        })
     }
 }
 
@@ -193,19 +242,35 @@ mod tests {
         }
     }
 
+    /// Seconds, and what is done then with a card that gives nothing, however often it is opened.
     #[test]
-    fn the_ladder_grows_rougher_and_begins_anew() {
-        let steps: Vec<_> = (1..6).map(revival).collect();
+    fn the_ladder_grows_rougher_and_rarer_and_begins_anew_with_a_picture() {
         use Revival::{CyclePower, Reauthorise};
+        let start = Instant::now();
+        let mut ladder = Ladder::new(start);
+        let mut steps = Vec::new();
+        for tenth in 0..2_000 {
+            let at = Duration::from_millis(100 * tenth);
+            if let Some(step) = ladder.step(start + at) {
+                steps.push((at.as_secs(), step));
+            }
+        }
         assert_eq!(
             steps,
             [
-                None,
-                Some(Reauthorise),
-                Some(CyclePower),
-                Some(Reauthorise),
-                Some(CyclePower)
+                (4, None),
+                (8, Some(Reauthorise)),
+                (16, Some(CyclePower)),
+                (32, Some(Reauthorise)),
+                (64, Some(CyclePower)),
+                (124, Some(Reauthorise)),
+                (184, Some(CyclePower)),
             ]
         );
+        assert_eq!(ladder.patience(), MAX_STALL);
+        let now = start + Duration::from_secs(1000);
+        ladder = Ladder::new(now);
+        assert_eq!(ladder.step(now + STALL / 2), None);
+        assert_eq!(ladder.step(now + STALL), Some(None));
     }
 }

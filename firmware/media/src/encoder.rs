@@ -111,14 +111,18 @@ fn try_v4l2(trial: &Trial) -> Result<(), String> {
     if !v4l2_exists() {
         return Err("this machine has none".into());
     }
-    for job in &trial.jobs {
-        if let Some(why) = job.unfit_for_v4l2() {
-            return Err(format!("it is not made for {why}"));
-        }
-        let pictures = job.fps;
-        run(Encoder::V4l2h264enc, &v4l2(job), job, pictures)?;
+    if let Some(why) = trial.jobs.iter().find_map(Job::unfit_for_v4l2) {
+        return Err(format!("it is not made for {why}"));
     }
-    Ok(())
+    // All at once, as on air: they share the hardware and its memory (CMA, which two of 1080p may exhaust: linux#3171).
+    std::thread::scope(|scope| {
+        let one = |job| move || run(Encoder::V4l2h264enc, &v4l2(job), job, job.fps);
+        let runs: Vec<_> = trial.jobs.iter().map(|job| scope.spawn(one(job))).collect();
+        let ended = runs.into_iter().map(|run| run.join());
+        ended
+            .map(|ended| ended.unwrap_or_else(|_| Err("the trial broke".into())))
+            .collect()
+    })
 }
 
 /// Seconds of processor time for a second of all videos, x264 alone.

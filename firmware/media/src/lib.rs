@@ -10,6 +10,7 @@ pub mod cards;
 mod conductor;
 mod encoded;
 pub mod encoder;
+mod jpeg;
 mod matrix;
 mod observer;
 pub mod picture;
@@ -29,7 +30,7 @@ use stream::encoder::Choice;
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, VideoConfig};
 use stream::picture::LumaGrid;
 use stream::self_test::Observation;
-use stream::status::{Signal, VideoFormat};
+use stream::status::{NoCard, Signal, VideoFormat};
 use tokio::sync::mpsc;
 
 /// What the box captures.
@@ -101,6 +102,8 @@ pub enum Event {
     /// The capture broke and is being restarted.
     CaptureFailed {
         why: String,
+        /// Where there is no card to capture from; then `why` says what to do.
+        no_card: Option<NoCard>,
     },
     VideoConfig {
         run: u64,

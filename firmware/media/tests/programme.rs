@@ -70,7 +70,7 @@ async fn record(config: Config, segments: u64) -> [Recorded; 3] {
                 Ok(())
             }
             Event::ProgrammeFailed { why, .. } => panic!("programme failed: {why}"),
-            Event::CaptureFailed { why } => panic!("capture failed: {why}"),
+            Event::CaptureFailed { why, .. } => panic!("capture failed: {why}"),
             _ => Ok(()),
         }
         .unwrap();

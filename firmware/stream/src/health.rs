@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::broadcast;
 use crate::rate;
-use crate::status::{Disk, Health, HealthWord, Signal, State};
+use crate::status::{Disk, Health, HealthWord, NoCard, Signal, State};
 
 /// Characters that fit in a line of the panel.
 pub const LINE_CHARS: usize = 21;
@@ -54,6 +54,8 @@ pub struct Facts {
     pub signal: Signal,
     /// For how long `signal` has been what it is.
     pub signal_for: Duration,
+    /// Why there is no card to capture from; absent while there is one, and for what needs none.
+    pub no_card: Option<NoCard>,
     /// Both channels are silent; see [`Silence`].
     pub audio_silent: bool,
     /// The sound is clipped; see [`Clip`].
@@ -121,6 +123,7 @@ impl Facts {
             state: State::Idle,
             signal: Signal::Ok,
             signal_for: Duration::from_secs(60),
+            no_card: None,
             audio_silent: false,
             clipping: false,
             muted: false,
@@ -167,6 +170,10 @@ impl Facts {
         self.active() && self.segment_age.is_some_and(|age| age > after)
     }
 
+    fn no_card(&self, why: NoCard) -> bool {
+        self.signal != Signal::Ok && self.no_card == Some(why)
+    }
+
     fn no_picture(&self) -> bool {
         self.signal != Signal::Ok && self.signal_for >= SIGNAL_GRACE
     }
@@ -201,6 +208,10 @@ const RULES: &[Rule] = &[
 
     Rule { word: HealthWord::Emergency, applies: |f| f.temperature_c.is_some_and(|c| c >= OVERHEATED_C),
            says: Lines("Box is overheating", "Cool it, free vents") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_card(NoCard::Missing),
+           says: Lines("No capture card", "Plug it in") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_card(NoCard::Refused),
+           says: Lines("Card is not taken", "See page Hardware") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_picture() && f.signal == Signal::Lost,
            says: Lines("Picture is lost", "Check HDMI cable") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_picture(),
@@ -227,6 +238,10 @@ const RULES: &[Rule] = &[
            says: Lines("Box gets hot", "Give it air and shade") },
     Rule { word: HealthWord::Warning, applies: |f| f.throttled == Some(Seen::Now),
            says: Lines("Box is slowed down", "Give it air and power") },
+    Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Missing),
+           says: Lines("No capture card", "Plug it in") },
+    Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Refused),
+           says: Lines("Card is not taken", "See page Hardware") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_picture() && f.signal == Signal::Lost,
            says: Lines("Picture is lost", "Check HDMI cable") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_picture(),
@@ -495,6 +510,13 @@ mod tests {
             (Facts { signal: Signal::None, signal_for: secs(1), ..Facts::healthy() }, expect!["Good: Waiting for picture"]),
             (Facts { signal: Signal::None, ..Facts::healthy() }, expect!["Warning: No picture comes in | Check cable, laptop"]),
             (Facts { signal: Signal::None, ..live() }, expect!["Emergency: No picture comes in | Check cable, laptop"]),
+            (Facts { no_card: Some(NoCard::Missing), ..lost(0) }, expect!["Emergency: No capture card | Plug it in"]),
+            (Facts { no_card: Some(NoCard::Refused), ..lost(0) }, expect!["Emergency: Card is not taken | See page Hardware"]),
+            (Facts { no_card: Some(NoCard::NoSignal), ..lost(3) }, expect!["Emergency: Picture is lost | Check HDMI cable"]),
+            (Facts { no_card: Some(NoCard::Missing), signal: Signal::None, ..Facts::healthy() }, expect!["Warning: No capture card | Plug it in"]),
+            (Facts { no_card: Some(NoCard::Refused), signal: Signal::None, ..Facts::healthy() }, expect!["Warning: Card is not taken | See page Hardware"]),
+            // Its last pictures are on air still.
+            (Facts { no_card: Some(NoCard::Missing), ..live() }, expect!["Excellent: "]),
             (Facts { audio_silent: true, ..Facts::healthy() }, expect!["Good: No sound yet"]),
             (Facts { audio_silent: true, ..live() }, expect!["Warning: No sound | Check mic and mixer"]),
             (Facts { clipping: true, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),

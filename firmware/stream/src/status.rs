@@ -108,6 +108,18 @@ pub enum Signal {
     None,
 }
 
+/// Why there is no capture card to capture from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoCard {
+    /// There is none.
+    Missing,
+    /// It is not what the configuration wants, or has no sound.
+    Refused,
+    /// It is there, and what its source sends cannot be taken.
+    NoSignal,
+}
+
 /// Format of the picture at the input, before scaling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct VideoFormat {

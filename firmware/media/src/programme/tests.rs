@@ -254,7 +254,7 @@ fn a_bitrate_that_changes_keeps_the_init_segment_and_the_bound_within_a_segment(
     let segment = Duration::from_secs(1);
     let config = config((640, 360), 2000, 1);
     // Picture, bitrate: at the start of a segment, in the middle of one, and to both ends of what may be asked for.
-    let changes = [(60, 500), (135, 4000), (210, 100), (285, 25_000)];
+    let changes = [(60, 500), (135, 4000), (210, 100), (285, 20_000)];
     let published = encode(&config, 12, noise, |number, programme| {
         if let Some((_, kbps)) = changes.iter().find(|(at, _)| *at == number) {
             programme.set_video_bitrate(*kbps);

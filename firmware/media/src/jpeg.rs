@@ -1,0 +1,150 @@
+//! The hardware's decoder of JPEG, for cards that compress their pictures. Where the kernel has one (`bcm2835-codec` on a Raspberry Pi up to
+//! the 4), GStreamer ranks it above the one in software, so `decodebin` takes it. One that takes pictures and gives none is not
+//! taken again in this life of the process.
+
+use gst::prelude::*;
+
+const HARDWARE: &str = "v4l2jpegdec";
+
+/// Whether the hardware decodes in this pipeline.
+pub(crate) fn in_hardware(pipeline: &gst::Pipeline) -> bool {
+    let is = |element: gst::Element| element.factory().is_some_and(|it| it.name() == HARDWARE);
+    (pipeline.iterate_recurse().into_iter().flatten()).any(is)
+}
+
+pub(crate) fn give_up_hardware() {
+    if let Some(factory) = gst::ElementFactory::find(HARDWARE) {
+        factory.set_rank(gst::Rank::NONE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::sync_channel;
+    use std::time::Duration;
+
+    use gst::glib;
+    use gst::subclass::prelude::*;
+
+    use super::*;
+    use crate::conductor::Input;
+    use crate::{Config, Event, Source, capture, matrix};
+
+    /// The hardware's decoder as a driver that has wedged: it takes pictures and gives none.
+    #[derive(Debug, Default)]
+    struct Wedged;
+
+    #[glib::object_subclass]
+    impl ObjectSubclass for Wedged {
+        const NAME: &'static str = "StandInV4l2JpegDec";
+        type Type = Object;
+        type ParentType = gst::Element;
+    }
+
+    glib::wrapper! {
+        struct Object(ObjectSubclass<Wedged>) @extends gst::Element, gst::Object;
+    }
+
+    impl ObjectImpl for Wedged {
+        fn constructed(&self) {
+            self.parent_constructed();
+            let templates = Wedged::pad_templates();
+            let sink = gst::Pad::builder_from_template(&templates[0])
+                .chain_function(|_, _, _| Ok(gst::FlowSuccess::Ok))
+                .build();
+            let source = gst::Pad::from_template(&templates[1]);
+            self.obj().add_pad(&sink).unwrap();
+            self.obj().add_pad(&source).unwrap();
+        }
+    }
+
+    impl GstObjectImpl for Wedged {}
+
+    impl ElementImpl for Wedged {
+        fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+            static METADATA: std::sync::OnceLock<gst::subclass::ElementMetadata> =
+                std::sync::OnceLock::new();
+            Some(METADATA.get_or_init(|| {
+                let class = "Codec/Decoder/Image/Hardware";
+                gst::subclass::ElementMetadata::new("JPEG", class, "A wedged driver", "tests")
+            }))
+        }
+
+        fn pad_templates() -> &'static [gst::PadTemplate] {
+            static TEMPLATES: std::sync::OnceLock<Vec<gst::PadTemplate>> =
+                std::sync::OnceLock::new();
+            TEMPLATES.get_or_init(|| {
+                let template = |name, direction, caps| {
+                    let caps = gst::Caps::builder(caps).build();
+                    gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).unwrap()
+                };
+                vec![
+                    template("sink", gst::PadDirection::Sink, "image/jpeg"),
+                    template("src", gst::PadDirection::Src, "video/x-raw"),
+                ]
+            })
+        }
+    }
+
+    /// A recording as a card that compresses would give it.
+    fn record(file: &Path) {
+        let pipeline = capture::launch(&format!(
+            "videotestsrc num-buffers=60 pattern=snow ! video/x-raw,width=320,height=180,framerate=30/1 ! jpegenc ! matroskamux ! filesink location={}",
+            file.display()
+        ))
+        .unwrap();
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let ends = [gst::MessageType::Eos, gst::MessageType::Error];
+        let bus = pipeline.bus().unwrap();
+        let end = bus.timed_pop_filtered(gst::ClockTime::NONE, &ends).unwrap();
+        assert_eq!(end.type_(), gst::MessageType::Eos);
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+
+    #[test]
+    fn a_decoder_in_hardware_that_gives_nothing_is_left_for_the_one_in_software() {
+        gst::init().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("jpeg.mkv");
+        record(&file);
+        // As GStreamer ranks it.
+        let rank = gst::Rank::PRIMARY + 1;
+        gst::Element::register(None, HARDWARE, rank, Object::static_type()).unwrap();
+        let config = Config {
+            name: "JPEG".into(),
+            source: Source::File(file),
+            width: 320,
+            height: 180,
+            fps: 30,
+            video_bitrate_kbps: 500,
+            encoder: stream::encoder::Choice::default(),
+            low: None,
+            audio_bitrate_kbps: 128,
+            segment: Duration::from_secs(2),
+            av_offset_ms: 0,
+        };
+        let (inputs, received) = sync_channel(64);
+        let (events, mut told) = tokio::sync::mpsc::channel(64);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                capture::run(&config, &matrix::Wanted::default(), &inputs, &events, &stop);
+            });
+            let first = received.recv().unwrap();
+            assert!(matches!(first, Input::Video { .. }), "{first:?}");
+            stop.store(true, Ordering::Relaxed);
+        });
+        let failures: Vec<_> = std::iter::from_fn(|| told.try_recv().ok())
+            .filter_map(|event| match event {
+                Event::CaptureFailed { why, .. } => Some(why),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            failures,
+            ["the hardware's JPEG decoder gives nothing: in software from now on"]
+        );
+    }
+}
