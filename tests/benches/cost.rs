@@ -122,8 +122,8 @@ struct Finding {
     copied: f64,
     /// Bytes that these got, a second.
     viewed: f64,
-    /// Resident at the end, bytes.
-    memory: u64,
+    /// Resident off air, on air, and with ten viewers, bytes.
+    memory: [u64; 3],
     /// What the box says of itself: one that had no time for every picture did less than it should.
     health: String,
 }
@@ -145,9 +145,12 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
     wait_for("a picture", || {
         (podium.status()["input"]["signal"] == "ok").then_some(())
     });
+    let memory = || proc::memory(podium.pid());
     let (idle, _) = spend(&podium, seconds);
+    let off_air = memory();
     podium.go_live();
     let (live, process) = spend(&podium, seconds);
+    let on_air = memory();
     let (stop, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
     let (watched, viewed) = std::thread::scope(|scope| {
         for rendition in ["video", "audio"] {
@@ -174,7 +177,7 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
         watched,
         copied: copy(file, input),
         viewed,
-        memory: proc::memory(podium.pid()),
+        memory: [off_air, on_air, memory()],
         health: status["health"].to_string(),
     }
 }
@@ -362,7 +365,12 @@ fn tell(seconds: u64, findings: &[Finding]) {
     row("reading the recording, not counted", 100.0, &|it| {
         it.stage(RECORDING)
     });
-    row("resident memory, MB", 1e-6, &|it| it.memory as f64);
+    let moments = ["off air", "on air, the encoder too", "with ten viewers"];
+    for (moment, name) in moments.iter().enumerate() {
+        row(&format!("resident memory {name}, MB"), 1e-6, &|it| {
+            it.memory[moment] as f64
+        });
+    }
     row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
     println!("The Raspberry Pi is an estimate: {PI_SOURCE}.");
     // Whatever spoils a measurement, and the threads that have no row.
