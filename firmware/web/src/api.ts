@@ -18,7 +18,17 @@ export interface Public {
   ipns: string;
   root: string | null;
   root_is_vod: boolean;
-  signal: Signal;
+  /** Of a box only. */
+  signal: Signal | null;
+  mirror?: Mirroring;
+}
+
+/** What a mirror says of the box that it follows. */
+export interface Mirroring {
+  /** Nothing comes from the box. */
+  gone: boolean;
+  /** What the box published earlier is still coming. */
+  catching_up: boolean;
 }
 
 /** Of every number, positive means that the sound is late against the picture. */

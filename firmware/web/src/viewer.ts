@@ -228,11 +228,17 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
     case "lost":
       return { word: "Source lost", sentence: "The camera's signal is lost. The broadcast goes on and the picture will return." };
     case "reconnecting":
-      return { word: "Reconnecting", sentence: "The stream was interrupted. Reconnecting by itself." };
+      return viewer.missed < MISSED_LIMIT && viewer.box?.mirror?.gone
+        ? { word: "Box is away", sentence: "This mirror shows what it has. It goes on by itself when the box is back." }
+        : { word: "Reconnecting", sentence: "The stream was interrupted. Reconnecting by itself." };
     case "ended":
       return {
         word: "Ended",
-        sentence: hasRecording(viewer) ? "The recording is ready." : "The recording is being prepared.",
+        sentence: hasRecording(viewer)
+          ? "The recording is ready."
+          : viewer.box?.mirror?.catching_up
+            ? "This mirror is fetching the recording."
+            : "The recording is being prepared.",
       };
     case "recording":
       return { word: "Recording", sentence: "You are watching the recording." };

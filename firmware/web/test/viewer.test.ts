@@ -161,3 +161,15 @@ test("a browser that cannot play is told so and left alone", () => {
   expect(trace.slice(1)).toEqual(["unsupported", "unsupported", "unsupported"]);
   expect(actions).toHaveLength(1);
 });
+
+test("a mirror says that its box is away, and that the recording is still coming", () => {
+  const mirror = { gone: true, catching_up: true };
+  const sentence = (events: Event[]) => words(run(events).viewer).sentence;
+  const away = answer({ ...LIVE, signal: null, state: "retrying", mirror });
+  expect(sentence([answer(LIVE), { type: "progress" }, away])).toContain("when the box is back");
+  // The mirror itself is gone.
+  const silence: Event = { type: "silence" };
+  expect(sentence([answer(LIVE), { type: "progress" }, away, silence, silence, silence])).toContain("Reconnecting");
+  const over = { ...OVER, signal: null, root_is_vod: false, mirror: { gone: false, catching_up: true } };
+  expect(sentence([answer(LIVE), { type: "progress" }, { type: "ended" }, answer(over)])).toBe("This mirror is fetching the recording.");
+});
