@@ -12,7 +12,7 @@ use futures::stream::{self, Stream};
 
 use crate::ReadError;
 use crate::read::MAX_DEPTH;
-use crate::store::BlockStore;
+use crate::store::{self, BlockStore};
 use crate::unixfs::{self, Node};
 
 /// What is sent of the thing at the path's end.
@@ -36,7 +36,8 @@ pub struct EntityBytes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CarOptions {
     pub scope: DagScope,
-    /// Only the blocks of a file that have these bytes; of a directory it changes nothing. Within [`DagScope::Entity`].
+    /// Only the blocks of a file that have these bytes; of a directory the list of its entries. Within [`DagScope::Entity`], which
+    /// it implies (trustless gateway specification, entity-bytes).
     pub bytes: Option<EntityBytes>,
     /// Whether a block is sent as often as it is met.
     pub dups: bool,
@@ -170,7 +171,8 @@ impl Walk {
             if below != Below::Nothing && !unixfs::is_raw(&cid) {
                 self.descend(cid, &bytes, below, depth + 1)?;
             }
-            if new {
+            // A block that its own CID carries is in the block that links it (trustless gateway specification, 6.4).
+            if new && !store::is_inline(&cid) {
                 return Ok(Some(section(&cid, &bytes)));
             }
         }
@@ -243,21 +245,23 @@ impl Walk {
 /// `{roots: [root], version: 1}` in DAG-CBOR, after its length.
 fn header(root: &Cid) -> Bytes {
     const ROOTS_OF_ONE: &[u8] = b"\xa2\x65roots\x81";
-    const VERSION_1: &[u8] = b"\x67version\x01";
     // Tag 42, and a byte string that begins with a zero.
-    const LINK: &[u8] = b"\xd8\x2a\x58";
+    const LINK: &[u8] = b"\xd8\x2a";
+    const VERSION_1: &[u8] = b"\x67version\x01";
     let cid = root.to_bytes();
+    let mut header = ROOTS_OF_ONE.to_vec();
+    header.put_slice(LINK);
+    // The shortest form of a length is the only one in DAG-CBOR. The longest CID here has a digest of 64 bytes.
+    match 1 + cid.len() as u8 {
+        short @ ..24 => header.put_u8(0x40 | short),
+        long => header.put_slice(&[0x58, long]),
+    }
+    header.put_u8(0);
+    header.put_slice(&cid);
+    header.put_slice(VERSION_1);
     let mut out = BytesMut::new();
-    let link = 1 + cid.len() as u8;
-    push_varint(
-        &mut out,
-        (ROOTS_OF_ONE.len() + LINK.len() + 1 + usize::from(link) + VERSION_1.len()) as u64,
-    );
-    out.put_slice(ROOTS_OF_ONE);
-    out.put_slice(LINK);
-    out.put_slice(&[link, 0]);
-    out.put_slice(&cid);
-    out.put_slice(VERSION_1);
+    push_varint(&mut out, header.len() as u64);
+    out.put_slice(&header);
     out.freeze()
 }
 
@@ -281,6 +285,26 @@ fn push_varint(out: &mut BytesMut, mut value: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_header_is_dag_cbor_however_long_the_root_is() {
+        for (root, expected) in [
+            // The probe of the specification: 4 bytes, whose length has no byte of its own.
+            (
+                "bafkqaaa",
+                "19a265726f6f747381d82a450001550000677665727369 6f6e01",
+            ),
+            (
+                "QmdfTbBqBPQ7VNxZEYEj14VmRuZBkqFbiwReogJgS1zR1n",
+                "38a265726f6f747381d82a58230012 20e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\
+                 6776657273696f6e01",
+            ),
+        ] {
+            let header = header(&root.parse().unwrap());
+            let hex: String = header.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, expected.replace(' ', ""), "{root}");
+        }
+    }
 
     #[test]
     fn entity_bytes_are_within_the_file() {

@@ -484,6 +484,11 @@ impl Node {
         read::resolve_with_way(&*self.shared.store, root, path).await
     }
 
+    /// The blocks on the way alone; the last one is here, and may be anything that has a CID.
+    pub async fn way(&self, root: Cid, path: &str) -> Result<Vec<Cid>, ReadError> {
+        read::way(&*self.shared.store, root, path).await
+    }
+
     /// Streams blocks as a CAR (version 1): those on the `way` to a path's end, then what lies below it, depth first.
     ///
     /// One block is in memory at a time, and without `dups` 32 bytes for each that was sent. After an error the stream ends.

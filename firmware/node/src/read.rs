@@ -46,16 +46,29 @@ pub(crate) async fn resolve(
     Ok(resolve_with_way(store, root, path).await?.0)
 }
 
-pub(crate) async fn resolve_with_way(
+/// The blocks on the way to a path's end, that one last. It is here, and may be anything; those before it are directories.
+pub(crate) async fn way(
     store: &dyn BlockStore,
     root: Cid,
     path: &str,
-) -> Result<(Resolved, Vec<Cid>), ReadError> {
+) -> Result<Vec<Cid>, ReadError> {
+    Ok(walk(store, root, path).await?.way)
+}
+
+struct Walked {
+    way: Vec<Cid>,
+    /// As the directory says; the root stands in none.
+    tsize: Option<u64>,
+}
+
+async fn walk(store: &dyn BlockStore, root: Cid, path: &str) -> Result<Walked, ReadError> {
     let mut cid = root;
-    let mut way = vec![root];
-    let mut node = node(store, cid).await?;
+    let mut walked = Walked {
+        way: vec![root],
+        tsize: None,
+    };
     for name in components(path)? {
-        let Node::Directory(entries) = node else {
+        let Node::Directory(entries) = node(store, cid).await? else {
             return Err(ReadError::NotADirectory {
                 path: path.to_owned(),
             });
@@ -65,19 +78,32 @@ pub(crate) async fn resolve_with_way(
             path: path.to_owned(),
         })?;
         cid = child;
-        way.push(cid);
-        // A raw leaf need not be read to know its size: a media segment would be read twice.
-        node = match unixfs::is_raw(&cid) {
-            // A mirror may have left it out.
-            true if !store.has(cid).await? => return Err(ReadError::Missing { cid }),
-            true => Node::File {
-                size: tsize,
-                inline: Bytes::new(),
-                children: Vec::new(),
-            },
-            false => self::node(store, cid).await?,
-        };
+        walked.way.push(cid);
+        walked.tsize = Some(tsize);
     }
+    // A mirror may have left it out.
+    match store.has(cid).await? {
+        true => Ok(walked),
+        false => Err(ReadError::Missing { cid }),
+    }
+}
+
+pub(crate) async fn resolve_with_way(
+    store: &dyn BlockStore,
+    root: Cid,
+    path: &str,
+) -> Result<(Resolved, Vec<Cid>), ReadError> {
+    let Walked { way, tsize } = walk(store, root, path).await?;
+    let cid = way.last().copied().unwrap_or(root);
+    let node = match tsize.filter(|_| unixfs::is_raw(&cid)) {
+        // A raw leaf need not be read to know its size: a media segment would be read twice.
+        Some(size) => Node::File {
+            size,
+            inline: Bytes::new(),
+            children: Vec::new(),
+        },
+        None => node(store, cid).await?,
+    };
     let resolved = match node {
         Node::Leaf(bytes) => Resolved::File {
             cid,

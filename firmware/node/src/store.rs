@@ -225,14 +225,14 @@ impl BlockStore for HostStore {
     /// The host verifies what it reads.
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>> {
         match inline(&cid) {
-            None => self.host.get_block(cid),
+            None => self.host.get_block(stored_as(cid)),
             bytes => futures::future::ready(Ok(bytes)).boxed(),
         }
     }
 
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
         match inline(&cid) {
-            None => self.files.has(cid),
+            None => self.files.has(stored_as(cid)),
             Some(_) => futures::future::ready(Ok(true)).boxed(),
         }
     }
@@ -288,11 +288,19 @@ impl BlockStore for HostStore {
     }
 }
 
-/// The block that a CID carries itself: its hash is the block (multihash `identity`).
-fn inline(cid: &Cid) -> Option<Bytes> {
+/// The CID that a block has in the store: of version 1, whoever asks for it by the older one.
+fn stored_as(cid: Cid) -> Cid {
+    cid.into_v1().unwrap_or(cid)
+}
+
+/// Whether a CID carries its block itself: its hash is the block (multihash `identity`).
+pub(crate) fn is_inline(cid: &Cid) -> bool {
     const IDENTITY: u64 = 0x00;
-    let hash = cid.hash();
-    (hash.code() == IDENTITY).then(|| Bytes::copy_from_slice(hash.digest()))
+    cid.hash().code() == IDENTITY
+}
+
+fn inline(cid: &Cid) -> Option<Bytes> {
+    is_inline(cid).then(|| Bytes::copy_from_slice(cid.hash().digest()))
 }
 
 /// Bytes that a process without privileges can still write to the directory's file system.
