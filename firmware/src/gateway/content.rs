@@ -12,6 +12,15 @@ use node::Node;
 use super::{PLAYLIST, header_value};
 use crate::live::LiveText;
 
+/// What is not known to be something else.
+pub(crate) const OCTETS: &str = "application/octet-stream";
+
+/// Bytes at a file's beginning that tell what it is, where its name does not (WHATWG, MIME Sniffing, 5.2).
+pub(crate) const SNIFFED: u64 = 512;
+
+/// From this size on text is compressed. What is smaller comes at once either way: a connection begins with ten packets (RFC 6928).
+const LARGE: u64 = 16 << 10;
+
 /// A file that never changes.
 pub(crate) struct Content {
     /// What identifies its bytes.
@@ -60,16 +69,39 @@ impl Content {
         Content { tag, ..self }
     }
 
+    /// A broadcast's player and its long playlists.
+    fn shrinks(&self) -> bool {
+        let kind = self.media_type.as_str();
+        self.size >= LARGE && (kind == PLAYLIST || kind.starts_with("text/html"))
+    }
+
+    /// Whether the answer is left to be compressed. Its bytes are then not those of the file: it has no ranges and a weak tag, or who
+    /// goes on with `If-Range` would get the end of one behind the beginning of the other.
+    fn is_compressed_for(&self, request: &HeaderMap) -> bool {
+        let accepted = request.get_all(header::ACCEPT_ENCODING).iter();
+        let mut accepted = accepted.filter_map(|accepted| accepted.to_str().ok());
+        self.shrinks()
+            && !request.contains_key(header::RANGE)
+            && accepted.any(|accepted| accepted.contains("gzip"))
+    }
+
     pub(crate) fn respond(self, request: &HeaderMap, cache: &str) -> Response {
         let etag = format!("\"{}\"", self.tag);
         let mut headers = HeaderMap::new();
-        headers.insert(header::ETAG, header_value(&etag));
+        let compressed = self.is_compressed_for(request);
+        let weak = if compressed { "W/" } else { "" };
+        headers.insert(header::ETAG, header_value(&format!("{weak}{etag}")));
         headers.insert(header::CACHE_CONTROL, header_value(cache));
+        if self.shrinks() {
+            headers.append(header::VARY, header_value("accept-encoding"));
+        }
         if matches_etag(request, &etag) {
             return (StatusCode::NOT_MODIFIED, headers).into_response();
         }
         headers.insert(header::CONTENT_TYPE, header_value(&self.media_type));
-        headers.insert(header::ACCEPT_RANGES, header_value("bytes"));
+        if !compressed {
+            headers.insert(header::ACCEPT_RANGES, header_value("bytes"));
+        }
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, header_value("nosniff"));
         let (status, range) = match requested_range(request, &etag, self.size) {
             Requested::All => (StatusCode::OK, 0..self.size),
@@ -166,15 +198,33 @@ fn requested_range(request: &HeaderMap, etag: &str, size: u64) -> Requested {
 }
 
 /// Media type by file name (RFC 8216 section 4, Apple authoring specification 1.14 for segments).
+pub(crate) fn known_media_type(path: &str) -> Option<String> {
+    let kind = match path.rsplit('.').next() {
+        Some("m3u8") => PLAYLIST,
+        Some("m4s") => "video/iso.segment",
+        Some("mp4") => "video/mp4",
+        _ => {
+            return mime_guess::from_path(path)
+                .first()
+                .map(|kind| kind.to_string());
+        }
+    };
+    Some(kind.to_owned())
+}
+
 pub(crate) fn media_type(path: &str) -> String {
-    match path.rsplit('.').next() {
-        Some("m3u8") => PLAYLIST.to_owned(),
-        Some("m4s") => "video/iso.segment".to_owned(),
-        Some("mp4") => "video/mp4".to_owned(),
-        _ => mime_guess::from_path(path)
-            .first_or_octet_stream()
-            .to_string(),
-    }
+    known_media_type(path).unwrap_or_else(|| OCTETS.to_owned())
+}
+
+/// Whether a file that begins so is text: UTF-8, which may be cut off, without what a terminal would not show.
+pub(crate) fn looks_like_text(head: &[u8]) -> bool {
+    let text = match str::from_utf8(head) {
+        Ok(text) => text,
+        Err(error) if error.error_len().is_some() => return false,
+        Err(error) => str::from_utf8(&head[..error.valid_up_to()]).unwrap_or_default(),
+    };
+    let is_shown = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\x0c' | '\r' | '\x1b');
+    text.chars().all(is_shown)
 }
 
 #[cfg(test)]
@@ -220,6 +270,61 @@ mod tests {
         check_range("bytes=6-16,0-4", None, Requested::Part(6..17));
         check_range("lines=0-1", None, Requested::All);
         check_range("bytes=nonsense", None, Requested::All);
+    }
+
+    /// The tag, whether ranges are offered, and the status.
+    fn check_large_text(asked: &[(header::HeaderName, &str)], expected: (&str, bool, u16)) {
+        let mut request = HeaderMap::new();
+        for (name, value) in asked {
+            request.insert(name, header_value(value));
+        }
+        let text = Bytes::from(vec![b'#'; LARGE as usize]);
+        let response = Content::memory("tag", PLAYLIST, vec![text]).respond(&request, "");
+        let headers = response.headers();
+        assert_eq!(headers[header::VARY], "accept-encoding");
+        let ranges = headers.contains_key(header::ACCEPT_RANGES);
+        let etag = headers[header::ETAG].to_str().unwrap();
+        assert_eq!(
+            (etag, ranges, response.status().as_u16()),
+            expected,
+            "{asked:?}"
+        );
+    }
+
+    #[test]
+    fn what_is_compressed_cannot_be_mixed_with_what_is_not() {
+        use header::{ACCEPT_ENCODING, IF_NONE_MATCH, IF_RANGE, RANGE};
+        let gzip = (ACCEPT_ENCODING, "gzip, br");
+        let range = (RANGE, "bytes=9-");
+        check_large_text(&[], ("\"tag\"", true, 200));
+        check_large_text(&[gzip.clone()], ("W/\"tag\"", false, 200));
+        let known = (IF_NONE_MATCH, "W/\"tag\"");
+        check_large_text(&[gzip.clone(), known], ("W/\"tag\"", false, 304));
+        // The file's own bytes go on, whoever asks; the compressed ones begin anew.
+        let strong = (IF_RANGE, "\"tag\"");
+        let weak = (IF_RANGE, "W/\"tag\"");
+        check_large_text(
+            &[gzip.clone(), range.clone(), strong],
+            ("\"tag\"", true, 206),
+        );
+        check_large_text(&[gzip, range, weak], ("\"tag\"", true, 200));
+    }
+
+    #[test]
+    fn text_is_told_from_what_is_not() {
+        for (head, expected) in [
+            (&b""[..], true),
+            (b"hello\n\tworld\r\n", true),
+            ("zażółć".as_bytes(), true),
+            // Cut within a character, as 512 bytes may be.
+            (&"zażółć".as_bytes()[..9], true),
+            (b"\xc5x", false),
+            (b"\xff\xfe", false),
+            (b"GIF89a\0", false),
+            (b"\x7fELF", false),
+        ] {
+            assert_eq!(looks_like_text(head), expected, "{head:?}");
+        }
     }
 
     #[test]

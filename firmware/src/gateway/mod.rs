@@ -10,9 +10,9 @@ mod subdomain;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::middleware::map_response;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{Next, from_fn, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use node::{Node, Resolved, uplink};
@@ -22,8 +22,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
-
-use tower_http::cors::{Any, CorsLayer};
 
 use crate::listener::Limited;
 use crate::live::Live;
@@ -40,17 +38,12 @@ pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 /// A segment's name and bytes never change.
 const SEGMENT_CACHE: &str = "public, max-age=31536000, immutable";
 
-/// What scripts of other origins may do.
-const METHODS: [Method; 3] = [Method::GET, Method::HEAD, Method::OPTIONS];
-/// What they may send.
-const HEADERS: [HeaderName; 6] = [
-    header::CACHE_CONTROL,
-    header::CONTENT_TYPE,
-    header::IF_NONE_MATCH,
-    header::RANGE,
-    header::USER_AGENT,
-    HeaderName::from_static("x-requested-with"),
-];
+/// What scripts of other origins may do, send and read. Names are written as people know them: there are those who compare them so,
+/// the conformance suite of gateways among them.
+const METHODS: &str = "GET, HEAD, OPTIONS";
+const SENT: &str =
+    "Cache-Control, Content-Type, If-None-Match, Range, User-Agent, X-Requested-With";
+const READ: &str = "Content-Length, Content-Range, ETag, Date, X-Chunked-Output, X-Stream-Output, X-Ipfs-Path, X-Ipfs-Roots, Ipfs-Uri";
 
 #[derive(Clone)]
 pub(crate) struct Gateway {
@@ -73,27 +66,13 @@ pub(crate) async fn serve(
         Some(host) => subdomain::serve(host, router(gateway)),
         None => router(gateway),
     };
+    let router = router.layer(from_fn(share));
     axum::serve(listener, router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
 }
 
 fn router(gateway: Gateway) -> Router {
-    let cors = CorsLayer::new()
-        .allow_origin(Any)
-        .allow_methods(METHODS)
-        .allow_headers(HEADERS)
-        .expose_headers([
-            header::CONTENT_LENGTH,
-            header::CONTENT_RANGE,
-            header::ETAG,
-            header::DATE,
-            HeaderName::from_static("x-chunked-output"),
-            HeaderName::from_static("x-stream-output"),
-            HeaderName::from_static("x-ipfs-path"),
-            HeaderName::from_static("x-ipfs-roots"),
-            HeaderName::from_static("ipfs-uri"),
-        ]);
     let content = Router::new()
         .route("/ipfs/{cid}", get(ipfs::root))
         .route("/ipfs/{cid}/", get(ipfs::root))
@@ -116,21 +95,43 @@ fn router(gateway: Gateway) -> Router {
         .route("/routing/v1/providers/{cid}", get(routing::providers))
         .route("/routing/v1/peers/{id}", get(routing::peers))
         .layer(CompressionLayer::new().compress_when(is_text))
-        .layer(cors)
         .with_state(gateway)
 }
 
 /// With every answer about content, as the gateways' conformance suite wants it, and not to a preflight only.
 async fn say_what_is_allowed(mut response: Response) -> Response {
-    let methods = METHODS.map(|method| method.to_string()).join(", ");
-    let sent = HEADERS.map(|header| header.to_string()).join(", ");
     let headers = response.headers_mut();
-    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, header_value(&methods));
-    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, header_value(&sent));
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_METHODS,
+        HeaderValue::from_static(METHODS),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_HEADERS,
+        HeaderValue::from_static(SENT),
+    );
     response
 }
 
-/// Playlists and pages shrink to a fifth; media does not, and a compressed answer has no ranges.
+/// All that is here is public: every origin may read it, redirects and refusals included, and a preflight is answered at once.
+async fn share(request: Request, next: Next) -> Response {
+    let mut response = match *request.method() {
+        Method::OPTIONS => say_what_is_allowed(StatusCode::OK.into_response()).await,
+        _ => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static(READ),
+    );
+    response
+}
+
+/// Playlists and pages shrink to a fifth; media does not. What offers ranges is sent as it is ([`Content`]): compressed, it would have
+/// none.
 fn is_text(
     _: StatusCode,
     _: axum::http::Version,
@@ -141,10 +142,11 @@ fn is_text(
         .get(header::CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
         .unwrap_or_default();
-    kind.starts_with(PLAYLIST)
-        || kind.starts_with("text/")
-        || kind.starts_with("application/json")
-        || kind.starts_with("image/svg")
+    !headers.contains_key(header::ACCEPT_RANGES)
+        && (kind.starts_with(PLAYLIST)
+            || kind.starts_with("text/")
+            || kind.starts_with("application/json")
+            || kind.starts_with("image/svg"))
 }
 
 async fn public(State(gateway): State<Gateway>) -> Response {
