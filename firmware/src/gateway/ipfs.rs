@@ -1,6 +1,8 @@
 //! `/ipfs` and `/ipns`: the path gateway and the trustless gateway for what this box holds
 //! (<https://specs.ipfs.tech/http-gateways/>). It fetches nothing for anybody.
 
+use std::pin::pin;
+
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
@@ -8,11 +10,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cid::Cid;
 use futures::{Stream, StreamExt as _};
-use node::{CarOptions, DagScope, DirEntry, Name, ReadError, Resolved};
+use node::{CarOptions, DagScope, DirEntry, EntityBytes, Name, ReadError, Resolved};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::content::{Content, matches_etag, media_type};
+use super::content::{
+    Content, OCTETS, SNIFFED, known_media_type, looks_like_text, matches_etag, media_type,
+};
 use super::routing::{self, IPNS_RECORD};
 use super::subdomain::Subdomain;
 use super::{Gateway, header_value};
@@ -28,6 +32,7 @@ const LISTING: &str = "public, max-age=604800, stale-while-revalidate=2678400";
 
 const RAW: &str = "application/vnd.ipld.raw";
 const CAR: &str = "application/vnd.ipld.car";
+const JSON: &str = "application/json";
 
 /// CARs without duplicates at a time: each keeps 32 bytes for every block that it has sent, 10 MB for a day's broadcast.
 static CARS_WITHOUT_DUPLICATES: Semaphore = Semaphore::const_new(4);
@@ -60,13 +65,17 @@ struct Request<'a> {
     form: Form,
     uri: &'a Uri,
     headers: &'a HeaderMap,
-    subdomain: bool,
+    /// Where the request came to a host name of the content's own.
+    subdomain: Option<Subdomain>,
 }
 
 impl Request<'_> {
     /// What stands before the path in a URL: nothing where the host name says it.
     fn base(&self) -> &str {
-        if self.subdomain { "" } else { &self.namespace }
+        match self.subdomain {
+            Some(_) => "",
+            None => &self.namespace,
+        }
     }
 
     /// The slash at the end, where there is one.
@@ -75,6 +84,12 @@ impl Request<'_> {
             true => "/",
             false => "",
         }
+    }
+
+    /// Where other content has its address: at the gateway's own host name.
+    fn gateway(&self) -> String {
+        let host = self.subdomain.as_ref();
+        host.map_or_else(String::new, |Subdomain { gateway }| format!("//{gateway}"))
     }
 
     /// As it was asked for, decoded.
@@ -114,18 +129,17 @@ pub(crate) async fn path(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    // The store knows blocks by CIDs of version 1, as the box makes them.
-    let root = cid.parse::<Cid>().and_then(Cid::into_v1);
-    let Ok(root) = root else {
-        return bad_request("not a CID");
+    let Ok(root) = cid.parse::<Cid>() else {
+        return bad_request(&format!("invalid path \"/ipfs/{cid}\": not a CID"));
     };
     let wanted = match wanted(&form, &headers) {
         Ok(wanted) => wanted,
         Err(why) => return bad_request(&why),
     };
+    let canonical = root.into_v1().unwrap_or(root);
     let request = Request {
         namespace: format!("/ipfs/{cid}"),
-        authority: format!("ipfs://{root}"),
+        authority: format!("ipfs://{canonical}"),
         root,
         path: without_dots(&path),
         cache: IMMUTABLE,
@@ -133,7 +147,7 @@ pub(crate) async fn path(
         form,
         uri: &uri,
         headers: &headers,
-        subdomain: host.is_some(),
+        subdomain: host.map(|Extension(host)| host),
     };
     answer(&gateway, request).await
 }
@@ -170,14 +184,35 @@ pub(crate) async fn named_path(
         Ok(wanted) => wanted,
         Err(why) => return bad_request(&why),
     };
-    let own = name.parse::<Name>().ok();
-    let own = own.filter(|own| *own == gateway.node.channel());
-    let Some(own) = own else {
+    let parsed = name.parse::<Name>().ok();
+    if let Some(canonical) = parsed.map(|parsed| parsed.to_string())
+        && canonical != name
+        && host.is_none()
+    {
+        // One spelling for all, which a host name can carry, too. An address has it as it was asked for, not decoded.
+        let address = uri.path_and_query().map_or("", |it| it.as_str());
+        let rest = address.splitn(3, '/').nth(2).unwrap_or_default();
+        let rest = rest.find(['/', '?']).map_or("", |at| &rest[at..]);
+        let to = [(
+            header::LOCATION,
+            header_value(&format!("/ipns/{canonical}{rest}")),
+        )];
+        return (StatusCode::FOUND, to).into_response();
+    }
+    let Some(own) = parsed.filter(|own| *own == gateway.node.channel()) else {
         return not_here(&headers, "this box does not hold that name\n");
     };
     if wanted == Wanted::Record {
         return match path.is_empty() {
-            true => routing::record(&gateway, own, &headers),
+            true => {
+                let mut response = routing::record(&gateway, own, &headers);
+                if let Some(name) = form.filename
+                    && response.status() == StatusCode::OK
+                {
+                    save_as(&mut response, &name);
+                }
+                response
+            }
             false => bad_request("a name has a record, a path has none"),
         };
     }
@@ -196,9 +231,30 @@ pub(crate) async fn named_path(
         form,
         uri: &uri,
         headers: &headers,
-        subdomain: host.is_some(),
+        subdomain: host.map(|Extension(host)| host),
     };
     answer(&gateway, request).await
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Protocol {
+    uri: Option<String>,
+}
+
+/// `/ipfs/?uri=ipfs://<cid>/…`: where a browser leads that has been told to open such addresses here (registerProtocolHandler).
+pub(crate) async fn protocol(Query(Protocol { uri }): Query<Protocol>) -> Response {
+    let uri = uri.unwrap_or_default();
+    let path = ["ipfs", "ipns"].iter().find_map(|namespace| {
+        let path = uri.strip_prefix(namespace)?.strip_prefix("://")?;
+        Some(format!("/{namespace}/{path}"))
+    });
+    match path.filter(|path| path.bytes().all(|byte| byte.is_ascii_graphic())) {
+        Some(path) => {
+            let to = [(header::LOCATION, header_value(&path))];
+            (StatusCode::MOVED_PERMANENTLY, to).into_response()
+        }
+        None => bad_request("uri is an address that begins with ipfs:// or ipns://"),
+    }
 }
 
 /// The form in which content is asked for.
@@ -208,38 +264,44 @@ enum Wanted {
     Plain,
     /// The block as it is hashed.
     Raw,
+    /// A file that is JSON, asked for by `format`: nothing is converted to it (IPIP-524), and who accepts JSON accepts more.
+    Json,
     /// Blocks, one after the other.
-    Car(CarOptions),
+    Car(Car),
     /// The signed record of a name.
     Record,
     /// One that this gateway does not have.
     Other,
 }
 
-/// `format` in the query wins over `Accept`, a parameter of `Accept` over the same one in the query (IPIP-412).
-fn wanted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
-    match form.format.as_deref() {
-        Some("raw") => Ok(Wanted::Raw),
-        Some("car") => car_options(form, &[]).map(Wanted::Car),
-        Some("ipns-record") => Ok(Wanted::Record),
-        Some(_) => Ok(Wanted::Other),
-        None => accepted(form, headers),
-    }
+/// What is asked of a CAR (trustless gateway specification, 2.2 and 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Car {
+    scope: DagScope,
+    bytes: Option<EntityBytes>,
+    /// Nothing, where either will do.
+    dups: Option<bool>,
 }
 
-fn accepted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    let accepts = accepts.filter_map(|accept| accept.to_str().ok());
-    for accept in accepts.flat_map(|accept| accept.split(',')) {
-        let mut pieces = accept.split(';').map(str::trim);
-        let kind = pieces.next().unwrap_or_default();
-        let parameters = pieces.filter_map(|piece| piece.split_once('='));
-        let parameters: Vec<_> = parameters
-            .map(|(key, value)| (key.trim(), value.trim().trim_matches('"')))
-            .collect();
+/// `format` in the query wins over `Accept` (IPIP-523). One that is empty is none, as Kubo has it.
+fn wanted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
+    let accepts: Vec<_> = accepts(headers).collect();
+    match form.format.as_deref() {
+        None | Some("") => {}
+        Some("raw") => return Ok(Wanted::Raw),
+        Some("car") => {
+            let accepted = accepts.iter().find(|(kind, _)| *kind == CAR);
+            let parameters = accepted.map_or(&[][..], |(_, parameters)| parameters);
+            return asked_of_car(form, parameters).map(Wanted::Car);
+        }
+        Some("json") => return Ok(Wanted::Json),
+        Some("ipns-record") => return Ok(Wanted::Record),
+        Some(_) => return Ok(Wanted::Other),
+    }
+    for (kind, parameters) in accepts {
         match kind {
             RAW => return Ok(Wanted::Raw),
-            CAR => return car_options(form, &parameters).map(Wanted::Car),
+            CAR => return asked_of_car(form, &parameters).map(Wanted::Car),
             IPNS_RECORD => return Ok(Wanted::Record),
             "application/x-tar" => return Ok(Wanted::Other),
             _ if kind.starts_with("application/vnd.ip") => return Ok(Wanted::Other),
@@ -249,12 +311,26 @@ fn accepted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
     Ok(Wanted::Plain)
 }
 
-/// Trustless gateway specification, 2.3 and 5; the error says what is not understood.
-fn car_options(form: &Form, accept: &[(&str, &str)]) -> Result<CarOptions, String> {
+/// Media types with their parameters, in the order in which they stand there.
+fn accepts(headers: &HeaderMap) -> impl Iterator<Item = (&str, Vec<(&str, &str)>)> {
+    let accepts = headers.get_all(header::ACCEPT).iter();
+    let accepts = accepts.filter_map(|accept| accept.to_str().ok());
+    accepts.flat_map(|accept| accept.split(',')).map(|accept| {
+        let mut pieces = accept.split(';').map(str::trim);
+        let kind = pieces.next().unwrap_or_default();
+        let parameters = pieces.filter_map(|piece| piece.split_once('='));
+        let parameters =
+            parameters.map(|(key, value)| (key.trim(), value.trim().trim_matches('"')));
+        (kind, parameters.collect())
+    })
+}
+
+/// A parameter of the query wins over the same one of `Accept` (IPIP-523); the error says what is not understood.
+fn asked_of_car(form: &Form, accept: &[(&str, &str)]) -> Result<Car, String> {
     let parameter = |key: &str, query: &Option<String>| {
         let accepted = accept.iter().find(|(name, _)| *name == key);
         let accepted = accepted.map(|(_, value)| (*value).to_owned());
-        accepted.or(query.clone())
+        query.clone().or(accepted)
     };
     match parameter("version", &form.car_version).as_deref() {
         None | Some("" | "1") => {}
@@ -265,9 +341,9 @@ fn car_options(form: &Form, accept: &[(&str, &str)]) -> Result<CarOptions, Strin
         Some(_) => return Err("the order of a CAR is dfs or unk".to_owned()),
     }
     let dups = match parameter("dups", &form.car_dups).as_deref() {
-        // To leave nothing out needs no memory of what was sent, and a broadcast has hardly any duplicates.
-        None | Some("" | "y") => true,
-        Some("n") => false,
+        None | Some("") => None,
+        Some("y") => Some(true),
+        Some("n") => Some(false),
         Some(_) => return Err("dups of a CAR is y or n".to_owned()),
     };
     let bytes = form.entity_bytes.as_deref().map(str::parse).transpose()?;
@@ -279,14 +355,14 @@ fn car_options(form: &Form, accept: &[(&str, &str)]) -> Result<CarOptions, Strin
         None | Some("all") => DagScope::All,
         Some(_) => return Err("dag-scope is block, entity or all".to_owned()),
     };
-    Ok(CarOptions { scope, bytes, dups })
+    Ok(Car { scope, bytes, dups })
 }
 
 async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     let headers = request.headers;
     let refused = match request.wanted {
         // It would act for every other content of the namespace (path gateway specification, Service-Worker).
-        _ if !request.subdomain
+        _ if request.subdomain.is_none()
             && request.path.is_empty()
             && headers
                 .get("service-worker")
@@ -301,28 +377,39 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
         return bad_request(why);
     }
     if request.wanted == Wanted::Other {
-        let text = "this gateway gives files, directories, and format=raw, car and ipns-record\n";
-        return (StatusCode::NOT_ACCEPTABLE, text).into_response();
+        return not_acceptable();
     }
-    let resolved = gateway.node.resolve_with_way(request.root, &request.path);
-    let (resolved, way) = match resolved.await {
+    let resolved = match request.wanted {
+        // A block is asked for, whatever it is.
+        Wanted::Raw
+        | Wanted::Car(Car {
+            scope: DagScope::Block,
+            ..
+        }) => {
+            let way = gateway.node.way(request.root, &request.path).await;
+            way.map(|way| (None, way))
+        }
+        _ => {
+            let resolved = gateway.node.resolve_with_way(request.root, &request.path);
+            resolved.await.map(|(resolved, way)| (Some(resolved), way))
+        }
+    };
+    let (resolved, way) = match resolved {
         Ok(resolved) => resolved,
         Err(error) => return failure(&error, headers),
     };
     let cid = way.last().copied().unwrap_or(request.root);
-    let mut response = match request.wanted {
-        Wanted::Raw => raw_block(gateway, cid, &request).await,
-        Wanted::Car(options) => car(gateway, &way, options, &request),
-        _ => match resolved {
-            Resolved::File { cid, size } => {
-                let name = request.form.filename.as_ref().unwrap_or(&request.path);
-                let content = Content::stored(&gateway.node, cid, media_type(name), size);
-                file(content, &request)
-            }
-            Resolved::Directory { cid, entries } => {
-                directory(gateway, cid, &entries, &request).await
-            }
-        },
+    let mut response = match (request.wanted, resolved) {
+        (Wanted::Car(asked), _) => car(gateway, &way, asked, &request),
+        (_, None) => raw_block(gateway, cid, &request).await,
+        (_, Some(Resolved::File { cid, size })) => {
+            let kind = kind_of_file(gateway, cid, size, &request).await;
+            file(Content::stored(&gateway.node, cid, kind, size), &request)
+        }
+        (Wanted::Json, Some(Resolved::Directory { .. })) => return not_acceptable(),
+        (_, Some(Resolved::Directory { cid, entries })) => {
+            directory(gateway, cid, &entries, &request).await
+        }
     };
     let roots: Vec<_> = way.iter().map(Cid::to_string).collect();
     let roots = header_value(&roots.join(","));
@@ -331,17 +418,41 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     // The same address has another form for whoever accepts it.
     headers.append(header::VARY, HeaderValue::from_static("accept"));
     headers.insert("ipfs-uri", header_value(&uri));
-    // A path that no header can carry is left out (path gateway specification, X-Ipfs-Path).
-    if let Ok(path) = HeaderValue::from_str(&request.content_path()) {
-        headers.insert("x-ipfs-path", path);
+    // A path that no header can carry is left out (path gateway specification, X-Ipfs-Path): `Ipfs-Uri` says it in ASCII.
+    let path = request.content_path();
+    if path.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        headers.insert("x-ipfs-path", header_value(&path));
     }
     headers.insert("x-ipfs-roots", roots);
     response
 }
 
+/// By its name; without one that says it, as what it looks like.
+async fn kind_of_file(gateway: &Gateway, cid: Cid, size: u64, request: &Request<'_>) -> String {
+    let name = request.form.filename.as_ref().unwrap_or(&request.path);
+    if let Some(kind) = known_media_type(name) {
+        return kind;
+    }
+    let mut head = Vec::new();
+    let mut pieces = pin!(gateway.node.read(cid, 0..SNIFFED.min(size)));
+    while let Some(piece) = pieces.next().await {
+        match piece {
+            Ok(piece) => head.extend_from_slice(&piece),
+            // A range further behind may be here all the same.
+            Err(_) => return OCTETS.to_owned(),
+        }
+    }
+    match looks_like_text(&head) {
+        // Asked for by that type, and not named as something else.
+        true if request.wanted == Wanted::Json && head.starts_with(b"{") => JSON.to_owned(),
+        true => "text/plain; charset=utf-8".to_owned(),
+        false => OCTETS.to_owned(),
+    }
+}
+
 fn file(content: Content, request: &Request<'_>) -> Response {
     let mut response = content.respond(request.headers, request.cache);
-    if !request.subdomain {
+    if request.subdomain.is_none() {
         // A path gateway shares one origin among all content: none of it may act as another, and a player may play.
         response.headers_mut().insert(
             header::CONTENT_SECURITY_POLICY,
@@ -436,6 +547,11 @@ fn percent_encode(segment: &str) -> String {
         .collect()
 }
 
+fn not_acceptable() -> Response {
+    let text = "this gateway gives files, directories, and format=raw, car and ipns-record\n";
+    (StatusCode::NOT_ACCEPTABLE, text).into_response()
+}
+
 fn bad_request(why: &str) -> Response {
     (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response()
 }
@@ -478,11 +594,13 @@ async fn raw_block(gateway: &Gateway, cid: Cid, request: &Request<'_>) -> Respon
 }
 
 /// Blocks as they are read (trustless gateway specification, 5). One that is missing cuts the answer off.
-fn car(gateway: &Gateway, way: &[Cid], options: CarOptions, request: &Request<'_>) -> Response {
-    let permit = match options.dups {
-        true => None,
-        false => match CARS_WITHOUT_DUPLICATES.try_acquire() {
+fn car(gateway: &Gateway, way: &[Cid], asked: Car, request: &Request<'_>) -> Response {
+    let permit = match asked.dups {
+        Some(true) => None,
+        dups => match CARS_WITHOUT_DUPLICATES.try_acquire() {
             Ok(permit) => Some(permit),
+            // Who does not say gets none, as the specification wants it, as long as that does not send him away.
+            Err(_) if dups.is_none() => None,
             Err(_) => {
                 let wait = [
                     (header::RETRY_AFTER, "10"),
@@ -492,6 +610,11 @@ fn car(gateway: &Gateway, way: &[Cid], options: CarOptions, request: &Request<'_
                 return (StatusCode::SERVICE_UNAVAILABLE, wait, text).into_response();
             }
         },
+    };
+    let options = CarOptions {
+        scope: asked.scope,
+        bytes: asked.bytes,
+        dups: permit.is_none(),
     };
     // All that the answer depends on, and weak because another order of the blocks would do.
     let what = format!("{way:?} {options:?}");
@@ -536,7 +659,10 @@ fn holding<S: Stream + Send, H: Send + 'static>(
 
 /// Not to be shown but saved, by the name that was asked for.
 fn attach(response: &mut Response, request: &Request<'_>, name: &str) {
-    let name = request.form.filename.as_deref().unwrap_or(name);
+    save_as(response, request.form.filename.as_deref().unwrap_or(name));
+}
+
+fn save_as(response: &mut Response, name: &str) {
     let value = header_value(&disposition("attachment", name));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_DISPOSITION, value);
@@ -559,20 +685,32 @@ fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
     if known.iter().any(|etag| matches_etag(request.headers, etag)) {
         return (StatusCode::NOT_MODIFIED, fields).into_response();
     }
-    let title = escape(&join(&request.namespace, &request.path));
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{title}</title><h1>Index of {title}</h1><ul>\n"
-    );
-    if !request.path.trim_matches('/').is_empty() {
-        html += "<li><a href=\"..\">..</a>\n";
+    let title = escape(&request.content_path());
+    let gateway = escape(&request.gateway());
+    // As Kubo's gateway writes them, and the conformance suite has it: the way from the root, and addresses from the host's root on,
+    // so that a name with a colon is no address of another scheme.
+    let path = request.path.trim_matches('/');
+    let (namespace, root) = request.namespace.split_at("/ipfs/".len());
+    let mut at = request.namespace.clone();
+    let mut crumbs = format!("{namespace}<a href=\"{gateway}{at}\">{}</a>", escape(root));
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        at = join(&at, name);
+        crumbs += &format!("/<a href=\"{gateway}{at}\">{}</a>", escape(name));
     }
-    for entry in entries {
-        let name = escape(&entry.name);
-        // With a dot before it, a name with a colon is no address of another scheme.
+    let mut html = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Index of {title}</title><h1>Index of {crumbs}</h1><ul>\n"
+    );
+    let here = join(request.base(), path);
+    if !path.is_empty() {
+        html += &format!("<li><a href=\"{here}/..\">..</a>\n");
+    }
+    for DirEntry { name, cid, size } in entries {
+        let address = percent_encode(name);
+        // The name is encoded twice there, too: who opens it is shown it encoded once.
+        let twice = percent_encode(&address);
+        let name = escape(name);
         html += &format!(
-            "<li><a href=\"./{}\">{name}</a> {} bytes\n",
-            percent_encode(&entry.name),
-            entry.size
+            "<li><a href=\"{here}/{address}\">{name}</a> <a class=\"ipfs-hash\" translate=\"no\" href=\"{gateway}/ipfs/{cid}?filename={twice}\">{cid}</a> {size} bytes\n"
         );
     }
     html += "</ul></html>\n";
@@ -609,12 +747,12 @@ mod tests {
 
     #[test]
     fn forms_are_asked_for_by_query_or_accept() {
-        let all = CarOptions {
+        let all = Car {
             scope: DagScope::All,
             bytes: None,
-            dups: true,
+            dups: None,
         };
-        let car = |options| Ok(Wanted::Car(options));
+        let car = |asked| Ok(Wanted::Car(asked));
         check("", None, Ok(Wanted::Plain));
         check("", Some("text/html,*/*;q=0.8"), Ok(Wanted::Plain));
         check("", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
@@ -626,19 +764,31 @@ mod tests {
         check("format=tar", None, Ok(Wanted::Other));
         check("", Some("application/vnd.ipld.dag-json"), Ok(Wanted::Other));
         check("", Some("text/html, application/vnd.ipld.car"), car(all));
-        let once = CarOptions { dups: false, ..all };
+        let dups = |dups| Car {
+            dups: Some(dups),
+            ..all
+        };
         check(
             "",
             Some("application/vnd.ipld.car; version=1; order=dfs; dups=n"),
-            car(once),
+            car(dups(false)),
         );
         check(
-            "car-dups=n",
-            Some("application/vnd.ipld.car;dups=y"),
-            car(all),
+            "format=car&car-dups=n&car-order=unk",
+            None,
+            car(dups(false)),
         );
-        check("format=car&car-dups=n&car-order=unk", None, car(once));
-        let range = CarOptions {
+        // What an address says counts, and what it does not say `Accept` does.
+        let accept = "text/html, application/vnd.ipld.car;dups=n;order=dfs";
+        check("format=car&car-dups=y", Some(accept), car(dups(true)));
+        check("car-dups=y", Some(accept), car(dups(true)));
+        check("format=car", Some(accept), car(dups(false)));
+        check("format=car", Some("application/vnd.ipld.raw"), car(all));
+        check("format=", None, Ok(Wanted::Plain));
+        check("format=", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
+        check("format=json", None, Ok(Wanted::Json));
+        check("", Some("application/json, */*"), Ok(Wanted::Plain));
+        let range = Car {
             scope: DagScope::Entity,
             bytes: Some("5:*".parse().unwrap()),
             ..all

@@ -74,6 +74,8 @@ pub(crate) async fn serve(
 
 fn router(gateway: Gateway) -> Router {
     let content = Router::new()
+        .route("/ipfs/", get(ipfs::protocol))
+        .route("/ipns/", get(ipfs::protocol))
         .route("/ipfs/{cid}", get(ipfs::root))
         .route("/ipfs/{cid}/", get(ipfs::root))
         .route("/ipfs/{cid}/{*path}", get(ipfs::path))
