@@ -184,7 +184,7 @@ pub struct Stats {
     pub peers: u32,
     /// Bytes of all blocks in the store, those waiting for deletion included.
     pub stored_bytes: u64,
-    /// Both budgets together.
+    /// Both budgets together, or what the disk has room for where that is less.
     pub limit_bytes: u64,
 }
 
@@ -631,7 +631,12 @@ async fn start(
         inherited.stored_bytes -= garbage.iter().map(|(_, bytes)| bytes).sum::<u64>();
         let removed = store.remove(garbage.into_iter().map(|(cid, _)| cid).collect());
         (removed.await).map_err(|error| OpenError::store(dir, error.into()))?;
-        if is_short()? {
+        let broadcasts = {
+            let journal = journal.clone();
+            blocking(move || journal.broadcasts()).await
+        };
+        let broadcasts = broadcasts.map_err(|error| OpenError::journal(dir, error))?;
+        if is_short()? && !writer::can_make_room(&broadcasts, signer.follows()) {
             return Err(OpenError::DiskFull {
                 dir: dir.to_owned(),
             });

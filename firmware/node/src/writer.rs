@@ -30,10 +30,10 @@ use crate::store::BlockStore;
 use crate::{BroadcastId, Lock, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
 pub use budget::Budgets;
-pub(crate) use garbage::GRACE_UPDATES;
 use garbage::{Batch, Removal, ended};
 #[cfg(test)]
 pub(crate) use garbage::{GRACE, GRACE_WITHOUT_UPDATES};
+pub(crate) use garbage::{GRACE_UPDATES, can_make_room};
 
 /// Deleting begins when less than this is left below the limit, so that an update finds room and need not wait for it: a
 /// sixteenth of the limit, at most eleven minutes at 3 Mbit/s.
@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     journal: Arc<Journal>,
     budgets: Budgets,
     stored_bytes: u64,
+    /// What may be stored: the budgets, or what the disk has room for where that is less.
+    limit_bytes: u64,
     /// Recordings take more than their budget.
     recordings_over: bool,
     /// Updates since the start.
@@ -138,6 +140,7 @@ impl Writer {
             journal,
             budgets,
             stored_bytes,
+            limit_bytes: budgets.limit_bytes(),
             recordings_over: false,
             updates: 0,
             garbage: VecDeque::new(),
@@ -171,6 +174,9 @@ impl Writer {
         let mut peers = self.store.peers();
         let mut peers_alive = true;
         self.look_at_recordings().await;
+        if let Err(error) = self.look_at_disk() {
+            tracing::warn!(%error, "cannot tell what room the disk has");
+        }
         let reply = loop {
             let work_at = self.next_work();
             tokio::select! {
@@ -192,7 +198,7 @@ impl Writer {
             let stats = Stats {
                 peers,
                 stored_bytes: self.stored_bytes,
-                limit_bytes: self.budgets.limit_bytes(),
+                limit_bytes: self.limit_bytes,
             };
             self.stats
                 .send_if_modified(|old| std::mem::replace(old, stats) != stats);
@@ -210,7 +216,13 @@ impl Writer {
     }
 
     async fn begin(&mut self, meta: Vec<u8>) -> Result<BroadcastId, StoreError> {
-        self.check_disk(meta.len() as u64)?;
+        let needed = meta.len() as u64;
+        self.look_at_disk()?;
+        if self.check_disk(needed).is_err() {
+            // What was on air last is a recording with this.
+            self.make_room(needed, Some(BroadcastId(u64::MAX))).await?;
+            self.check_disk(needed)?;
+        }
         let result = self
             .in_journal(move |journal| Ok(journal.begin(&meta)?))
             .await;
@@ -228,6 +240,7 @@ impl Writer {
     }
 
     async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {
+        self.look_at_disk()?;
         let update = Arc::new(update);
         let mut staged = self.stage(&update).await?;
         if self.is_being_removed(&staged.blocks) {
@@ -243,7 +256,7 @@ impl Writer {
             drop(staged);
             match self.make_room(needed, Some(update.broadcast)).await {
                 // What closes a broadcast is a few playlists, and without them it could never be deleted.
-                Err(StoreError::Full { .. }) if update.finish => {}
+                Err(StoreError::Full { .. } | StoreError::DiskFull) if update.finish => {}
                 made => made?,
             }
             // A block that the update shares with a broadcast deleted just now counts as new.
@@ -407,6 +420,17 @@ impl Writer {
         let (update, store) = (update.clone(), self.store.clone());
         self.in_journal(move |journal| journal.stage(&update, &|cid| store.named(cid)))
             .await
+    }
+
+    /// Asks the disk how much may be stored. While blocks are being removed it would count them twice: as stored, and as free.
+    fn look_at_disk(&mut self) -> Result<(), StoreError> {
+        if self.removal.is_some() {
+            return Ok(());
+        }
+        let free = self.store.free_bytes().map_err(HostError::Io)?;
+        let room = self.stored_bytes.saturating_add(free);
+        self.limit_bytes = (self.budgets.limit_bytes()).min(room.saturating_sub(RESERVE_BYTES));
+        Ok(())
     }
 
     fn check_disk(&self, needed_bytes: u64) -> Result<(), StoreError> {

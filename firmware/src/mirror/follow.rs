@@ -476,7 +476,10 @@ impl Mirror {
                 tracing::info!(%error, "the newest root does not come");
                 self.failure = Some(error.to_string());
                 self.narrow = matches!(error, TakeError::Failed(_));
-                let full = matches!(&error, TakeError::Full(StoreError::Full { .. }));
+                let full = matches!(
+                    &error,
+                    TakeError::Full(StoreError::Full { .. } | StoreError::DiskFull)
+                );
                 if full && self.trim().await.is_ok_and(|trims| trims) {
                     self.waiting = self.follower.under_way().cloned();
                 } else {

@@ -3,7 +3,7 @@
 use super::disk::Disk;
 use super::rules::{LIMIT_BYTES, finish};
 use super::{collected, counted, open, update};
-use crate::writer::{Command, Follow};
+use crate::writer::{Command, Follow, RESERVE_BYTES};
 use crate::{BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
 
 #[tokio::test(start_paused = true)]
@@ -312,4 +312,114 @@ async fn a_lowered_limit_is_kept_after_opening() {
         .unwrap();
     assert!(disk.block_bytes() <= 400 << 10);
     assert_eq!(node.shared.journal.broadcasts().unwrap().len(), 1);
+}
+
+/// More than any disk here has.
+const DEFAULTS: Budgets = Budgets {
+    recordings_bytes: 14 << 30,
+    pinned_bytes: 14 << 30,
+    live_bytes: 2 << 30,
+};
+
+async fn kept(node: &Node) -> Vec<BroadcastId> {
+    let stored = node.broadcasts().await.unwrap();
+    stored.iter().map(|it| it.id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_smaller_than_the_budgets_is_the_limit() {
+    let disk = Disk::new();
+    disk.set_capacity(RESERVE_BYTES + (1400 << 10));
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..8 {
+        ids.push(record(&node, i).await.unwrap());
+        if i == 0 {
+            node.pin(ids[0], true).await.unwrap();
+        }
+        assert!(disk.block_bytes() <= 1400 << 10);
+    }
+    // As many as there is room for, the pinned one among them.
+    assert_eq!(kept(&node).await, [&ids[..1], &ids[5..]].concat());
+    assert_eq!(node.stats().borrow().limit_bytes, 1400 << 10);
+
+    // What is pinned, and what is on air, never goes.
+    for id in &ids[5..] {
+        node.pin(*id, true).await.unwrap();
+    }
+    let live = node.begin(vec![]).await.unwrap();
+    let publish = |name: &str, bytes: usize| {
+        let file = NewFile::new(name, vec![9; bytes]);
+        node.publish(update(live, vec![file]))
+    };
+    publish("a", 50 << 10).await.unwrap();
+    let error = publish("b", 300 << 10).await.unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull), "{error}");
+    node.pin(ids[5], false).await.unwrap();
+    publish("b", 300 << 10).await.unwrap();
+    assert_eq!(kept(&node).await, [&ids[..1], &ids[6..], &[live]].concat());
+    node.shared.journal.check_invariants();
+}
+
+/// A broadcast that has filled the disk makes way for the next one, though nothing else may go.
+#[tokio::test(start_paused = true)]
+async fn what_has_filled_the_disk_goes_when_another_begins() {
+    let disk = Disk::new();
+    disk.set_capacity(RESERVE_BYTES + (1000 << 10));
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let long = node.begin(vec![]).await.unwrap();
+    let segment = |i: u8| {
+        let file = NewFile::new(format!("{i}"), vec![i; 300 << 10]);
+        update(long, vec![file])
+    };
+    for i in 0..3 {
+        node.publish(segment(i)).await.unwrap();
+    }
+    let error = node.publish(segment(3)).await.unwrap_err();
+    assert!(matches!(error, StoreError::DiskFull), "{error}");
+    // Closing uses the reserve.
+    let end = crate::Update {
+        finish: true,
+        ..update(long, vec![NewFile::new("vod", vec![9; 200 << 10])])
+    };
+    node.publish(end).await.unwrap();
+    assert!(disk.block_bytes() > 1000 << 10);
+    assert_eq!(kept(&node).await, [long]);
+    let next = record(&node, 4).await.unwrap();
+    assert_eq!(kept(&node).await, [next]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_others_write_costs_no_more_recordings_than_an_update_needs() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..4 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES - 1);
+    // Nobody needs room.
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(kept(&node).await, ids);
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES + (100 << 10));
+    ids.push(record(&node, 4).await.unwrap());
+    tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
+    assert_eq!(kept(&node).await, ids[1..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_that_recordings_have_filled_is_opened() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..3 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    node.shutdown().await;
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES - (100 << 10));
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let mut stats = node.stats();
+    let room = stats.wait_for(|stats| stats.stored_bytes < 700 << 10);
+    room.await.unwrap();
+    assert_eq!(kept(&node).await, ids[1..]);
 }

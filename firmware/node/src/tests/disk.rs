@@ -87,6 +87,8 @@ struct State {
     /// The next so many `put`s find the disk full after their first block.
     full_puts: u64,
     free_bytes: u64,
+    /// Bytes for blocks.
+    capacity: Option<u64>,
     clock: Option<SystemTime>,
     blocks: BTreeMap<Cid, Bytes>,
     /// Of these, those that no commit names.
@@ -219,6 +221,11 @@ impl Disk {
 
     pub(super) fn set_free_bytes(&self, bytes: u64) {
         self.state().free_bytes = bytes;
+    }
+
+    /// What is free is what the blocks leave of so much.
+    pub(super) fn set_capacity(&self, bytes: u64) {
+        self.state().capacity = Some(bytes);
     }
 
     pub(super) fn fill_up(&self, puts: u64) {
@@ -458,7 +465,10 @@ impl BlockStore for Disk {
     }
 
     fn free_bytes(&self) -> Result<u64> {
-        Ok(self.state().free_bytes)
+        let blocks = self.block_bytes();
+        let state = self.state();
+        let left = state.capacity.map(|bytes| bytes.saturating_sub(blocks));
+        Ok(left.unwrap_or(state.free_bytes))
     }
 
     fn shutdown(&self) -> BoxFuture<'static, ()> {

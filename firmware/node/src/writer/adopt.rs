@@ -119,6 +119,7 @@ impl Writer {
     /// Stores blocks and counts them. Without `make_room` they are an earlier broadcast's, which pushes nothing else out.
     async fn hold(&mut self, blocks: Vec<(Cid, Bytes)>, make_room: bool) -> Result<(), StoreError> {
         self.settle_doubt().await?;
+        self.look_at_disk()?;
         if self.is_being_removed(&blocks) {
             self.finish_removal().await?;
         }
@@ -151,7 +152,7 @@ impl Writer {
         let turn = self.turn_of(&blocks).await?;
         let headroom = match make_room {
             true => 0,
-            false => self.budgets.headroom_bytes(),
+            false => self.headroom_bytes(),
         };
         self.check_limit(self.new_bytes(&turn).saturating_add(headroom))?;
         self.store_held(blocks, turn, make_room).await
@@ -191,6 +192,7 @@ impl Writer {
         adoption: Arc<Adoption>,
         make_room: bool,
     ) -> Result<BroadcastId, AdoptError> {
+        self.look_at_disk()?;
         let (mut staged, mut id) = self.stage_adoption(&adoption).await?;
         if self.is_being_removed(&staged.blocks) {
             drop(staged);

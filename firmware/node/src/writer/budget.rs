@@ -1,4 +1,7 @@
 //! What may be stored: the recordings have a budget, and what the broadcast on air needs beyond it is its own.
+//!
+//! Where the disk has less room than the budgets, its room is the limit, and recordings make way as they do for a budget: but for
+//! an update only, so that whoever else fills the disk while nothing is published costs no recording.
 
 use std::collections::HashSet;
 
@@ -43,19 +46,27 @@ impl Budgets {
 
     /// Left free for updates to come.
     pub fn headroom_bytes(&self) -> u64 {
-        (self.limit_bytes() / 16).min(MOST_HEADROOM_BYTES)
+        headroom_bytes(self.limit_bytes())
     }
 }
 
 impl Writer {
     pub(super) fn check_limit(&self, needed_bytes: u64) -> Result<(), StoreError> {
-        full(self.stored_bytes, needed_bytes, self.budgets.limit_bytes())
+        match full(self.stored_bytes, needed_bytes, self.limit_bytes) {
+            Err(_) if self.limit_bytes < self.budgets.limit_bytes() => Err(StoreError::DiskFull),
+            result => result,
+        }
+    }
+
+    /// Left free for updates to come.
+    pub(super) fn headroom_bytes(&self) -> u64 {
+        headroom_bytes(self.limit_bytes)
     }
 
     /// Whether so much more of an earlier broadcast fits: it pushes nothing else out, and leaves the room in which the newest
     /// goes on.
     pub(super) async fn check_recordings(&self, needed_bytes: u64) -> Result<(), StoreError> {
-        self.check_limit(needed_bytes.saturating_add(self.budgets.headroom_bytes()))?;
+        self.check_limit(needed_bytes.saturating_add(self.headroom_bytes()))?;
         // What is held for it is a recording already.
         let held = self.held.iter().filter(|(_, newest)| **newest);
         let unnamed = self.leaving().chain(held.map(|(cid, _)| *cid)).collect();
@@ -119,6 +130,10 @@ impl Writer {
         });
         Ok(self.stored_bytes.saturating_sub(newest.await? + unnamed))
     }
+}
+
+fn headroom_bytes(limit_bytes: u64) -> u64 {
+    (limit_bytes / 16).min(MOST_HEADROOM_BYTES)
 }
 
 fn full(stored_bytes: u64, needed_bytes: u64, limit_bytes: u64) -> Result<(), StoreError> {

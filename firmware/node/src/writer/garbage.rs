@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::{RETRY, Writer, cids_of};
-use crate::journal::{State, Turn};
+use crate::journal::{Broadcast, State, Turn};
 use crate::{BroadcastId, StoreError};
 
 /// A follower of the last root may still be walking it: what an update replaced stays for so long,
@@ -53,7 +53,7 @@ impl Writer {
         current: Option<BroadcastId>,
     ) -> Result<(), StoreError> {
         // Deleting would not help.
-        if needed_bytes > self.budgets.limit_bytes() {
+        if needed_bytes > self.limit_bytes {
             return self.check_limit(needed_bytes);
         }
         self.find_marked().await?;
@@ -87,13 +87,11 @@ impl Writer {
         let chosen = self
             .in_journal(move |journal| {
                 let broadcasts = journal.broadcasts()?;
+                let mut others = (broadcasts.iter())
+                    .filter(|it| it.root.is_none() || it.root != shown)
+                    .filter(|it| Some(it.id) != current);
                 let newest = broadcasts.last().map(|newest| newest.id).max(current);
-                let mut others = broadcasts.iter().filter(|b| {
-                    let done = b.state == State::Finished || follows && b.state == State::Open;
-                    let kept = Some(b.id) == newest || Some(b.id) == current;
-                    done && !b.pinned && !kept && (shown.is_none() || b.root != shown)
-                });
-                let Some(oldest) = others.next() else {
+                let Some(oldest) = others.find(|it| may_go(it, newest, follows)) else {
                     return Ok(None);
                 };
                 let marked = journal.mark_deleting(oldest.id)?;
@@ -245,7 +243,7 @@ impl Writer {
         !self.deleting.is_empty()
             || self.mark_in_doubt
             || self.recordings_over
-            || self.check_limit(self.budgets.headroom_bytes()).is_err()
+            || self.check_limit(self.headroom_bytes()).is_err()
     }
 
     pub(super) async fn work(&mut self) {
@@ -322,6 +320,18 @@ impl Writer {
         }
         taken
     }
+}
+
+/// Whether a broadcast is deleted where there is no room. On a mirror nobody closes what is open of the others.
+fn may_go(it: &Broadcast, newest: Option<BroadcastId>, follows: bool) -> bool {
+    let done = it.state == State::Finished || follows && it.state == State::Open;
+    done && !it.pinned && Some(it.id) != newest
+}
+
+/// Whether deleting would make room, or already does.
+pub(crate) fn can_make_room(broadcasts: &[Broadcast], follows: bool) -> bool {
+    let newest = broadcasts.last().map(|newest| newest.id);
+    (broadcasts.iter()).any(|it| it.state == State::Deleting || may_go(it, newest, follows))
 }
 
 /// Waits for the end of the removal, if there is one. Its answer must be given to [`Writer::removed`].

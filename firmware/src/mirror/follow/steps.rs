@@ -89,7 +89,7 @@ impl Mirror {
         let outcome = match &result {
             Ok(_) => Outcome::Done { took },
             Err(TakeError::GaveWay { brought }) => Outcome::GaveWay { brought: *brought },
-            Err(TakeError::Full(StoreError::Full { .. })) => Outcome::NoRoom,
+            Err(TakeError::Full(StoreError::Full { .. } | StoreError::DiskFull)) => Outcome::NoRoom,
             Err(_) => Outcome::Failed,
         };
         self.extent.stepped(now, &step.scope, outcome);
