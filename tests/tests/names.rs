@@ -1,5 +1,6 @@
 //! Kubo and Helia follow the box by its name; Kubo keeps what it publishes, and serves it when the box is gone.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -314,4 +315,84 @@ fn helia_follows_the_name_by_http_alone() {
     assert_eq!(found["bytes"], origin.len(), "{found}");
     let hash = judge::sha256(&origin);
     assert_eq!(found["sha256"], hash, "{found}");
+}
+
+/// Helia does what Kubo does above: by each of its routes, as a follower, and as a keeper.
+#[test]
+fn helia_follows_by_pubsub_pins_and_has_all_when_the_box_is_gone() {
+    if !judge::have_packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // The list is long enough for whoever begins late to have all of it.
+    let config = Config {
+        extra: "dht = \"server\"\n[hls]\nwindow_s = 600\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    let (address, name) = (podium.address("/tcp/"), podium.name());
+    let arguments = [&*address, &podium.viewer, &name];
+    let mut helia = judge::Session::start("helia-follow.mjs", &arguments);
+
+    // A route each, by a node that has no other. Sequences never fall, whoever is asked.
+    let mut sequence = 0;
+    for route in ["http", "dht", "pubsub"] {
+        let found = helia.next();
+        assert_eq!(found["route"], route, "{found}");
+        assert!(found["value"].as_str().unwrap().starts_with("/ipfs/bafy"));
+        let newer: u64 = found["sequence"].as_str().unwrap().parse().unwrap();
+        // The DHT is told at most once a minute.
+        assert!(
+            newer >= sequence || route == "dht",
+            "{found} after {sequence}"
+        );
+        sequence = newer.max(sequence);
+    }
+
+    // As they come, while the broadcast goes on; the rest of it and the pin after its end.
+    let mut live = BTreeMap::new();
+    let text_of = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut before = None;
+    let pinned = loop {
+        let found = helia.next();
+        if !found["pinned"].is_null() {
+            break found;
+        }
+        live.insert(text_of(&found["segment"]), text_of(&found["sha256"]));
+        // What was there before was not followed; five more have come since, of picture and sound.
+        let segments = || podium.status()["segments"].as_u64().unwrap() as usize;
+        if live.len() >= 2 * (*before.get_or_insert_with(segments) + 5) && podium.state() == "live"
+        {
+            podium.stop();
+        }
+    };
+    let root = podium.root();
+    assert_eq!(pinned["pinned"], root);
+    podium.signal(rustix::process::Signal::KILL);
+    podium.join();
+
+    helia.go_on();
+    let mut kept = BTreeMap::new();
+    loop {
+        let found = helia.next();
+        if found["end"] == true {
+            break;
+        }
+        kept.insert(text_of(&found["file"]), text_of(&found["sha256"]));
+    }
+    // Each segment of the whole broadcast was read as it came, none was left out, and it is the same now.
+    let segments: BTreeMap<_, _> = (kept.iter().filter(|(path, _)| path.ends_with(".m4s")))
+        .map(|(path, sha256)| (path.clone(), sha256.clone()))
+        .collect();
+    assert_eq!(live, segments);
+    let podium = Podium::start(dir.path(), &config);
+    for file in ["index.m3u8", "vod.m3u8", "player.html", "video/vod.m3u8"] {
+        assert!(kept.contains_key(file), "{kept:?}");
+    }
+    for (path, sha256) in &kept {
+        let origin = http::get(&format!("{}{root}/{path}", podium.viewer));
+        assert_eq!(origin.status, 200, "{path}");
+        assert_eq!(judge::sha256(&origin.body), *sha256, "{path}");
+    }
 }

@@ -1,0 +1,167 @@
+// Helia as a stranger's node that keeps the stream: it resolves the box's name by each route that Helia has, follows it over
+// PubSub, reads every segment by its path as it comes, pins the finished broadcast, and reads that again when the box is gone.
+//
+//   node helia-follow.mjs <multiaddr with /p2p/> <box's address for viewers> <name>
+//
+// Node 22 or newer. On standard output a line of JSON for each thing done: {"route"}, {"segment"}, {"pinned"}, {"file"}, {"end"}. After
+// {"pinned"} it waits for a line on standard input: from then on it reads only what it has. Exit 1 where it cannot go on.
+import { createHash } from 'node:crypto'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { createHeliaLight } from 'helia'
+import { withLibp2pLight } from '@helia/libp2p'
+import { withBitswap } from '@helia/bitswap'
+import { withHTTP } from '@helia/http'
+import { ipns, pubSubIPNSRouting } from '@helia/ipns'
+import { unixfs } from '@helia/unixfs'
+import { gossipsub } from '@libp2p/gossipsub'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { ping } from '@libp2p/ping'
+import { tcp } from '@libp2p/tcp'
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { identify } from '@libp2p/identify'
+import { multiaddr } from '@multiformats/multiaddr'
+import { CID } from 'multiformats/cid'
+import { base36 } from 'multiformats/bases/base36'
+
+const READ_MS = 60_000
+const POLL_MS = 100
+
+const [address, viewer, name] = process.argv.slice(2)
+if (!name) {
+  console.error("usage: helia-follow.mjs <multiaddr> <box's address for viewers> <name>")
+  process.exit(2)
+}
+const key = CID.parse(name, base36).multihash
+const say = (finding) => console.log(JSON.stringify(finding))
+const line = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+
+try {
+  await byHttp()
+  await byDht()
+  await follow()
+  say({ end: true })
+  process.exit(0) // libp2p's timers would keep the process for seconds
+} catch (e) {
+  console.error(`could not judge: ${e.stack ?? e}`)
+  process.exit(1)
+}
+
+/** A node that knows this box and nobody else, with these services on top. */
+async function connected (services) {
+  const helia = withBitswap(withLibp2pLight(createHeliaLight({ start: false }), {
+    addresses: { listen: [] },
+    transports: [tcp()],
+    connectionEncrypters: [noise()],
+    streamMuxers: [yamux()],
+    // By default Helia refuses to dial private addresses, and the box is on one.
+    connectionGater: { denyDialMultiaddr: () => false },
+    services: { identify: identify(), ...services }
+  }))
+  await helia.start()
+  // What starts before identify has no peer that speaks its protocol.
+  const identified = new Promise((done) => helia.libp2p.addEventListener('peer:identify', done, { once: true }))
+  await helia.libp2p.dial(multiaddr(address), { signal: AbortSignal.timeout(READ_MS) })
+  await Promise.race([identified, sleep(READ_MS).then(() => { throw new Error('no identify from the box') })])
+  return helia
+}
+
+/** What the name means by a node's only route; asked again while that knows nothing yet. */
+async function resolve (names) {
+  for (const until = Date.now() + READ_MS; ;) {
+    try {
+      for await (const { record } of names.resolve(key, { signal: AbortSignal.timeout(READ_MS) })) {
+        return { value: new TextDecoder().decode(record.value), sequence: record.sequence }
+      }
+    } catch (e) {
+      if (Date.now() > until) throw e
+    }
+    await sleep(POLL_MS)
+  }
+}
+
+async function byHttp () {
+  // By default Helia asks neither plain HTTP nor private addresses, and the box is both.
+  const helia = withHTTP(createHeliaLight({ start: false }), {
+    delegatedRouters: [viewer], recursiveGateways: [], allowInsecure: true, allowLocal: true
+  })
+  await helia.start()
+  await found('http', helia, ipns(helia))
+}
+
+async function byDht () {
+  const dht = kadDHT({ protocol: '/ipfs/kad/1.0.0', clientMode: true, peerInfoMapper: passthroughMapper })
+  const helia = await connected({ dht, ping: ping() })
+  await found('dht', helia, ipns(helia))
+}
+
+async function found (route, helia, names) {
+  const { value, sequence } = await resolve(names)
+  say({ route, value, sequence: String(sequence) })
+  await helia.stop()
+}
+
+async function follow () {
+  const helia = await connected({ pubsub: gossipsub() })
+  const names = ipns(helia, { routers: [pubSubIPNSRouting(helia)] })
+  const files = unixfs(helia)
+  const read = async (root, path, options) => {
+    const hash = createHash('sha256')
+    const pieces = []
+    for await (const piece of files.cat(root, { path, signal: AbortSignal.timeout(READ_MS), ...options })) {
+      hash.update(piece)
+      pieces.push(piece)
+    }
+    return { bytes: Buffer.concat(pieces), sha256: hash.digest('hex') }
+  }
+
+  const seen = new Set()
+  let last, first, highest = 0n, root
+  for (;;) {
+    const { value, sequence } = await resolve(names)
+    if (sequence < highest) throw new Error(`${sequence} after ${highest}`)
+    highest = sequence
+    if (value === last) {
+      await sleep(POLL_MS)
+      continue
+    }
+    if (!last) say({ route: 'pubsub', value, sequence: String(sequence) })
+    last = value
+    root = CID.parse(value.split('/')[2])
+    first ??= root
+    for (const rendition of ['video', 'audio']) {
+      const playlist = (await read(root, `${rendition}/live.m3u8`)).bytes.toString()
+      for (const uri of playlist.split('\n').filter((line) => line.endsWith('.m4s'))) {
+        const path = `${rendition}/${uri}`
+        if (seen.has(path)) continue
+        seen.add(path)
+        say({ segment: path, sha256: (await read(root, path)).sha256 })
+      }
+    }
+    const entries = []
+    for await (const entry of files.ls(root)) entries.push(entry.name)
+    if (entries.includes('vod.m3u8')) break
+  }
+
+  let blocks = 0
+  for await (const _ of helia.pins.add(root, { signal: AbortSignal.timeout(READ_MS) })) blocks++
+  say({ pinned: last, blocks })
+  await line.next()
+
+  // What is not pinned goes, so that what is read was kept by the pin.
+  await helia.gc()
+  if (await helia.blockstore.has(first)) throw new Error('the first root is there still: nothing was collected')
+  const walk = async (cid, at) => {
+    for await (const entry of files.ls(cid, { offline: true })) {
+      const path = at + entry.name
+      if ((await files.stat(entry.cid, { offline: true })).type === 'directory') {
+        await walk(entry.cid, `${path}/`)
+      } else {
+        const { bytes, sha256 } = await read(root, path, { offline: true })
+        say({ file: path, bytes: bytes.length, sha256 })
+      }
+    }
+  }
+  await walk(root, '')
+}
