@@ -37,10 +37,18 @@ impl From<u64> for Budgets {
 }
 
 async fn open(disk: &Disk, budgets: impl Into<Budgets>) -> Result<(Node, Recovered), OpenError> {
+    open_with_cache(disk, budgets, CACHE_BYTES).await
+}
+
+async fn open_with_cache(
+    disk: &Disk,
+    budgets: impl Into<Budgets>,
+    cache_bytes: usize,
+) -> Result<(Node, Recovered), OpenError> {
     let file = disk.clone();
     let opener: Opener = Box::new(move || {
         redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
+            .set_cache_size(cache_bytes)
             .create_with_backend(file.clone())
     });
     let store = Arc::new(disk.clone());

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 
 use super::disk::Disk;
-use super::open;
+use super::open_with_cache;
 use crate::{Leaf, NewFile, Update};
 
 /// Of 2 s at 3 Mbit/s with 128 kbit/s of sound.
@@ -46,7 +46,9 @@ fn playlist(rendition: &str, index: u64) -> NewFile {
 #[tokio::test(start_paused = true)]
 async fn little_more_is_written_than_there_is_media() {
     let disk = Disk::new();
-    let (node, _) = open(&disk, 1 << 30).await.unwrap();
+    // The box's own cache: with the tests' small one redb writes some pages twice.
+    let opened = open_with_cache(&disk, 1 << 30, crate::journal::CACHE_BYTES).await;
+    let (node, _) = opened.unwrap();
     let broadcast = node.begin(vec![]).await.unwrap();
     let mut before = disk.traffic();
     let mut media = 0;
@@ -83,10 +85,9 @@ async fn little_more_is_written_than_there_is_media() {
             blocks + journal
         );
     }
-    // The journal's pages of 4 KiB are most of it. The cache of these tests is so small that redb writes some twice: `make
-    // bench-store` has the box's own.
+    // The journal's pages of 4 KiB are most of it.
     assert!(blocks <= 1.05, "{blocks}");
-    assert!(blocks + journal <= 1.2, "{blocks} + {journal}");
+    assert!(blocks + journal <= 1.15, "{blocks} + {journal}");
     // Of the blocks and of the journal; garbage costs none.
     assert!(syncs <= 2.1, "{syncs}");
     node.shutdown().await;
