@@ -4,6 +4,7 @@
 //! test that waits for what never comes ends with a reason. The oracle alone judges by the clock, and forgives a busy machine
 //! as much as [`judge::oracle`] says.
 
+pub mod dag;
 pub mod disk;
 pub mod follow;
 pub mod follower;

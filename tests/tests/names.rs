@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
 
+use cid::Cid;
+use cid::multibase::Base;
 use serde_json::{Value, json};
 use tests::hls::FRAME;
 use tests::kubo::{Kubo, text};
@@ -231,6 +233,23 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
         );
         assert!(again.status == 304 || again.header("etag") != Some(&etag));
     }
+    let saved_as = |query: &str| {
+        let answer = get(&format!("/ipns/{name}{query}"));
+        answer.header("content-disposition").map(str::to_owned)
+    };
+    let by_its_name = format!("attachment; filename=\"{name}.ipns-record\"");
+    assert_eq!(saved_as(""), Some(by_its_name));
+    let as_wanted = "attachment; filename=\"test____.ipns-record\"; filename*=UTF-8''test%D1%82%D0%B5%D1%81%D1%82.ipns-record";
+    let query = "?filename=test%D1%82%D0%B5%D1%81%D1%82.ipns-record";
+    assert_eq!(saved_as(query).as_deref(), Some(as_wanted));
+    // The name as others write it: a peer's id.
+    let hash = name.parse::<Cid>().unwrap().hash().to_bytes();
+    let peer = Base::Base58Btc.encode(hash);
+    let moved = get(&format!("/ipns/{peer}/video/?x=/y"));
+    let to = moved.header("location");
+    assert_eq!(moved.status, 302);
+    assert_eq!(to, Some(&*format!("/ipns/{name}/video/?x=/y")));
+
     let other = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
     for (path, status) in [
         (format!("/routing/v1/ipns/{other}"), 404),
