@@ -219,18 +219,12 @@ impl Writer {
         let needed = meta.len() as u64;
         self.look_at_disk()?;
         if self.check_disk(needed).is_err() {
-            // What was on air last is a recording with this.
+            // Even what was on air last, which the box still shows.
             self.make_room(needed, Some(BroadcastId(u64::MAX))).await?;
             self.check_disk(needed)?;
         }
-        let result = self
-            .in_journal(move |journal| Ok(journal.begin(&meta)?))
-            .await;
-        if result.is_ok() {
-            // The one before is a recording now.
-            self.look_at_recordings().await;
-        }
-        result
+        self.in_journal(move |journal| Ok(journal.begin(&meta)?))
+            .await
     }
 
     async fn pin(&mut self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
@@ -274,7 +268,11 @@ impl Writer {
         let record = move || names.then(|| signer.next(root, last.as_ref())).flatten();
         let published = self.settle(staged, record).await?;
         if names {
-            self.newest = Some((update.broadcast, root));
+            let before = self.newest.replace((update.broadcast, root));
+            if before.is_some_and(|(before, _)| before != update.broadcast) {
+                // The one before is a recording now.
+                self.look_at_recordings().await;
+            }
         }
         Ok(published)
     }

@@ -1,8 +1,10 @@
 //! What may be stored, what makes room, and what never goes.
 
+use std::time::Duration;
+
 use super::disk::Disk;
 use super::rules::{LIMIT_BYTES, finish};
-use super::{collected, counted, open, update};
+use super::{collected, counted, open, read_all, update};
 use crate::writer::{Command, Follow, RESERVE_BYTES};
 use crate::{BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
 
@@ -257,6 +259,32 @@ async fn recordings_beyond_their_budget_go_though_there_is_room() {
     let gone = stats.wait_for(|stats| stats.stored_bytes < 700 << 10);
     gone.await.unwrap();
     assert_eq!(kept(&node).await, [ids[1], ids[4]]);
+    node.shared.journal.check_invariants();
+}
+
+/// Until there is something of the next, the name means the last one, and viewers see it.
+#[tokio::test(start_paused = true)]
+async fn the_last_recording_stays_until_the_next_has_something() {
+    let disk = Disk::new();
+    let budgets = Budgets {
+        recordings_bytes: 0,
+        live_bytes: 16 << 20,
+        ..BUDGETS
+    };
+    let (node, _) = open(&disk, budgets).await.unwrap();
+    let last = record(&node, 0).await.unwrap();
+    let root = node.record().borrow().as_ref().unwrap().root;
+    let next = node.begin(vec![]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    read_all(&node, root).await.unwrap();
+
+    let file = NewFile::new("a", vec![9; 100 << 10]);
+    node.publish(update(next, vec![file])).await.unwrap();
+    let mut stats = node.stats();
+    let gone = stats.wait_for(|stats| stats.stored_bytes < 200 << 10);
+    gone.await.unwrap();
+    let stored = node.broadcasts().await.unwrap();
+    assert!(stored.iter().all(|it| it.id != last), "{stored:?}");
     node.shared.journal.check_invariants();
 }
 

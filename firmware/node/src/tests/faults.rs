@@ -78,7 +78,23 @@ async fn found(node: &Node, told: &mut Told) {
 }
 
 #[test]
-fn whatever_fails_nothing_that_is_stored_is_harmed() {
+fn a_full_disk_harms_nothing_that_is_stored() {
+    each_fails(ErrorKind::StorageFull, 0);
+}
+
+#[test]
+fn a_broken_disk_harms_nothing_that_is_stored() {
+    each_fails(ErrorKind::Other, 1);
+}
+
+#[test]
+fn a_read_only_disk_harms_nothing_that_is_stored() {
+    each_fails(ErrorKind::ReadOnlyFilesystem, 2);
+}
+
+/// Each operation fails once, and another time until somebody helps. Whether the files of blocks are spared takes turns: each
+/// operation has both with one of the three kinds.
+fn each_fails(kind: ErrorKind, turn: u64) {
     let operations = {
         let disk = Disk::new();
         let mut told = Told::default();
@@ -90,19 +106,14 @@ fn whatever_fails_nothing_that_is_stored_is_harmed() {
         });
         disk.operations()
     };
-    for kind in [
-        ErrorKind::StorageFull,
-        ErrorKind::Other,
-        ErrorKind::ReadOnlyFilesystem,
-    ] {
-        for at in 0..operations {
+    for at in 0..operations {
+        for lasts in [false, true] {
             let disk = Disk::new();
-            let lasts = at % 2 == 0;
             let fault = Fault {
                 at,
                 kind,
                 lasts,
-                spares_blocks: at % 3 == 0,
+                spares_blocks: (at + turn) % 3 == 0,
             };
             disk.set_fault(Some(fault));
             let mut told = Told::default();

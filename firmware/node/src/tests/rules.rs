@@ -49,6 +49,7 @@ async fn deleting_keeps_nobody_from_writing_and_reading() {
         roots.push(root);
         assert_eq!(read_all(&node, root).await.unwrap().len(), i + 1);
     };
+    publish().await;
     // Deleting has begun by itself, before there is no room at all: the limit is less than a sixteenth away.
     let mut gate = disk.gate().subscribe();
     gate.wait_for(|gate| gate.waiting).await.unwrap();

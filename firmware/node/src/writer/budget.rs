@@ -114,19 +114,30 @@ impl Writer {
         removed.chain(self.garbage_since.keys()).copied()
     }
 
+    /// On a box, the broadcast that its name means and viewers see: the newest that has anything. One that has just begun has not.
+    pub(super) fn named(&self) -> Option<BroadcastId> {
+        let newest = self.newest.map(|(id, _)| id);
+        newest.filter(|_| !self.signer.follows())
+    }
+
     /// Bytes of all but the newest broadcast and those of these blocks that nothing names.
     async fn recordings_bytes(&self, unnamed: HashSet<Cid>) -> Result<u64, StoreError> {
         let unnamed: u64 = (unnamed.iter())
             .filter_map(|cid| self.unnamed.get(cid))
             .sum();
-        // On a box all of a broadcast is here.
-        let size = match self.signer.follows() {
-            true => Journal::size_here,
-            false => Journal::size,
-        };
+        let follows = self.signer.follows();
+        let named = self.named();
         let newest = self.in_journal(move |journal| {
-            let newest = journal.broadcasts()?.pop();
-            Ok(newest.map_or(Ok(0), |newest| size(journal, newest.id))?)
+            let newest = match named {
+                Some(named) => Some(named),
+                None => journal.broadcasts()?.pop().map(|newest| newest.id),
+            };
+            // On a box all of a broadcast is here.
+            let size = match follows {
+                true => Journal::size_here,
+                false => Journal::size,
+            };
+            Ok(newest.map_or(Ok(0), |newest| size(journal, newest))?)
         });
         Ok(self.stored_bytes.saturating_sub(newest.await? + unnamed))
     }

@@ -76,7 +76,8 @@ impl Writer {
     }
 
     /// Marks the oldest finished broadcast that is not pinned as being deleted; never the newest, which is what the box shows,
-    /// and which may just be `current`. A mirror shows what its record names, and what is open of the others nobody closes.
+    /// and which may just be `current`. Until that has anything the box shows the one before: that goes only where `current` has no
+    /// room without it. A mirror shows what its record names, and what is open of the others nobody closes.
     pub(super) async fn choose_oldest(
         &mut self,
         current: Option<BroadcastId>,
@@ -84,12 +85,13 @@ impl Writer {
         let follows = self.signer.follows();
         let record = self.record.borrow().as_ref().map(|record| record.root);
         let shown = record.filter(|_| follows && current.is_none());
+        let named = self.named().filter(|_| current.is_none());
         let chosen = self
             .in_journal(move |journal| {
                 let broadcasts = journal.broadcasts()?;
                 let mut others = (broadcasts.iter())
                     .filter(|it| it.root.is_none() || it.root != shown)
-                    .filter(|it| Some(it.id) != current);
+                    .filter(|it| ![current, named].contains(&Some(it.id)));
                 let newest = broadcasts.last().map(|newest| newest.id).max(current);
                 let Some(oldest) = others.find(|it| may_go(it, newest, follows)) else {
                     return Ok(None);

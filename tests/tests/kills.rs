@@ -1,0 +1,234 @@
+//! kill -9 of the real box in the middle of all that it does: it records, ends broadcasts, begins others, and deletes the oldest
+//! because its store is small.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use rust_ipns::Record;
+use rustix::process::Signal;
+use serde_json::Value;
+use tests::{Config, Podium, hls, http, judge, podium};
+
+/// Each has a data directory of its own; most of a life is waiting for a segment's second.
+const BOXES: u64 = 4;
+/// Lives of each, or `PODIUM_KILLS`. With the twenty of `lifecycle.rs` these are a hundred.
+const LIVES: u64 = 20;
+
+/// Two or three broadcasts of a few seconds are more than a mebibyte.
+fn config() -> Config {
+    Config {
+        extra: "[video]\nwidth = 320\nheight = 180\nbitrate_kbps = 600\n\
+                [hls]\nsegment_ms = 1000\npart_ms = 250\nwindow_s = 20\n\
+                [store]\nrecordings_mib = 1\nlive_mib = 64\n"
+            .into(),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn killed_while_it_records_and_deletes_the_box_never_lies() {
+    let number = |variable| std::env::var(variable).ok()?.parse().ok();
+    let seed = number("PODIUM_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let lives = number("PODIUM_KILLS").unwrap_or(LIVES);
+    #[expect(clippy::print_stderr, reason = "a failure can be repeated with this")]
+    {
+        eprintln!("PODIUM_SEED={seed}");
+    }
+    std::thread::scope(|scope| {
+        for its in 0..BOXES {
+            let random = fastrand::Rng::with_seed(seed.wrapping_add(its));
+            scope.spawn(move || live_and_die(random, lives));
+        }
+    });
+}
+
+fn live_and_die(mut random: fastrand::Rng, lives: u64) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut told = Told::default();
+    for life in 0..lives {
+        let podium = Podium::start(dir.path(), &config());
+        told.check(&podium);
+        press(&podium, &mut random);
+        for _ in 0..random.u32(0..4) {
+            told.check(&podium);
+            std::thread::sleep(Duration::from_millis(random.u64(0..400)));
+        }
+        podium.signal(Signal::KILL);
+        assert_eq!(podium.join().code, None);
+        // What only looks leaves it to the next start to go on with what was under way; both have to find nothing wrong.
+        let look = ["fsck", "--check"];
+        let fsck = command(dir.path(), if random.bool() { &look } else { &look[..1] });
+        assert!(fsck.contains("nothing is wrong"), "life {life}: {fsck}");
+    }
+    let podium = Podium::start(dir.path(), &config());
+    told.check(&podium);
+    // A few lives may all belong to one broadcast.
+    if lives >= LIVES {
+        let oldest = recordings(&podium)[0]["id"].as_u64();
+        let newest = told.broadcast;
+        assert!(oldest > Some(1) && newest > 3, "{oldest:?} to {newest}");
+    }
+}
+
+/// Goes on, ends, or ends and begins the next; some of it is still under way when it returns.
+fn press(podium: &Podium, random: &mut fastrand::Rng) {
+    let press = |command: &str| {
+        let url = format!("{}/api/v1/{command}", podium.operator);
+        assert_eq!(http::post(&url, &[], &Value::Null).status, 202);
+    };
+    if podium.state() == "idle" {
+        return press("start");
+    }
+    match random.u32(0..3) {
+        0 => {}
+        1 => {
+            podium.wait_for_state("live");
+            press("stop");
+        }
+        _ => {
+            podium.wait_for_state("live");
+            podium.stop();
+            press("start");
+        }
+    }
+}
+
+fn recordings(podium: &Podium) -> Vec<Value> {
+    let list = http::get(&format!("{}/api/v1/recordings", podium.operator)).json();
+    list.as_array().expect("a list").clone()
+}
+
+fn command(dir: &Path, arguments: &[&str]) -> String {
+    let data = dir.join("data");
+    let data = ["--data-dir", data.to_str().expect("a name of ASCII")];
+    let output = podium(&[arguments, &data].concat());
+    assert_eq!(output.code, Some(0), "{arguments:?}: {output:?}");
+    output.stdout
+}
+
+/// Their hashes by their paths.
+type Files = BTreeMap<String, String>;
+
+/// What somebody outside has seen of a box, which holds for ever.
+#[derive(Debug, Default)]
+struct Told {
+    /// The name's record.
+    sequence: u64,
+    /// The number after the last that `/live` has listed.
+    end: u64,
+    /// The newest broadcast that had anything, and what its playlists have named.
+    broadcast: u64,
+    files: Files,
+}
+
+impl Told {
+    /// All that the box says now is true, and nothing goes back.
+    fn check(&mut self, podium: &Podium) {
+        let record = format!("{}/routing/v1/ipns/{}", podium.viewer, podium.name());
+        let record = http::get(&record);
+        if record.status == 200 {
+            let sequence = Record::decode(&record.body).expect("a record").sequence();
+            assert!(sequence >= self.sequence, "{sequence} after {self:?}");
+            self.sequence = sequence;
+        }
+        assert!(record.status == 200 || self.sequence == 0, "{record:?}");
+
+        let live = format!("{}/live", podium.viewer);
+        let video = http::get(&format!("{live}/video.m3u8"));
+        // Nothing is there where one was cut off before its first segment.
+        if video.status == 200 {
+            let video = hls::media_playlist(&video.body);
+            let end = video.media_sequence + video.segments.len() as u64;
+            assert!(end >= self.end, "{end} after {self:?}");
+            self.end = end;
+            let shown = newest(podium);
+            read_all(&live, "index.m3u8", &|list, uri| {
+                // Parts leave with the list that named them, and what was shown before may go when there is something newer.
+                !named(&http::get(list).text()).contains(uri) || newest(podium) != shown
+            });
+        }
+
+        let Some((id, root, finished)) = newest(podium) else {
+            return assert_eq!(self.broadcast, 0);
+        };
+        assert!(id >= self.broadcast, "{id} after {self:?}");
+        if id > self.broadcast {
+            (self.broadcast, self.files) = (id, Files::new());
+        }
+        let base = format!("{}/ipfs/{root}", podium.viewer);
+        // The same case: it has no playlists.
+        if self.files.is_empty() && http::get(&format!("{base}/event.m3u8")).status == 404 {
+            return;
+        }
+        // A root that another has replaced goes after a minute, and a recording when there is a newer broadcast.
+        let replaced = |_: &str, _: &String| {
+            newest(podium).is_some_and(|now| now.0 > id || now.0 == id && now.1 != root)
+        };
+        let Some(files) = read_all(&base, "event.m3u8", &replaced) else {
+            return;
+        };
+        for (path, sum) in &self.files {
+            assert_eq!(files.get(path), Some(sum), "{root}/{path}");
+        }
+        if finished && let Some(vod) = read_all(&base, "vod.m3u8", &replaced) {
+            assert_eq!(files, vod, "{root}");
+        }
+        self.files = files;
+    }
+}
+
+/// The newest broadcast that has anything: its number, its root, and whether it has ended.
+fn newest(podium: &Podium) -> Option<(u64, String, bool)> {
+    let recordings = recordings(podium);
+    let newest = recordings.iter().rev().find(|it| it["root"].is_string())?;
+    let root = newest["root"].as_str()?.to_owned();
+    Some((newest["id"].as_u64()?, root, newest["finished"] == true))
+}
+
+/// Reads what a playlist names, and what the playlists among that name. Nothing where something cannot be read that the box has
+/// meanwhile let go of.
+///
+/// # Panics
+/// Where it has not: `let_go` says so of a list's address and a name in it.
+fn read_all(base: &str, playlist: &str, let_go: &dyn Fn(&str, &String) -> bool) -> Option<Files> {
+    let list = format!("{base}/{playlist}");
+    let answer = http::get(&list);
+    if answer.status != 200 {
+        assert!(let_go(&list, &String::new()), "{list}: {answer:?}");
+        return None;
+    }
+    let within = playlist.rfind('/').map_or("", |at| &playlist[..=at]);
+    let mut files = Files::new();
+    for uri in named(&answer.text()) {
+        let path = format!("{within}{uri}");
+        if path.ends_with(".m3u8") {
+            files.extend(read_all(base, &path, let_go)?);
+            continue;
+        }
+        match http::try_get(&format!("{base}/{path}"), &[]) {
+            Ok(answer) if answer.status == 200 => {
+                files.insert(path, judge::sha256(&answer.body));
+            }
+            unread => {
+                assert!(let_go(&list, &uri), "{list} names {uri}: {unread:?}");
+                return None;
+            }
+        }
+    }
+    Some(files)
+}
+
+/// Playlists, init segments, segments and parts; not what comes next, nor what other playlists have.
+fn named(playlist: &str) -> Vec<String> {
+    let uri = |line: &str| {
+        let hint = ["#EXT-X-PRELOAD-HINT", "#EXT-X-RENDITION-REPORT"];
+        match line.strip_prefix('#') {
+            None if line.is_empty() => None,
+            None => Some(line.to_owned()),
+            Some(_) if hint.iter().any(|tag| line.starts_with(tag)) => None,
+            Some(tag) => Some(tag.split_once("URI=\"")?.1.split_once('"')?.0.to_owned()),
+        }
+    };
+    playlist.lines().filter_map(uri).collect()
+}
