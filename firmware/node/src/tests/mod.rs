@@ -6,6 +6,7 @@ mod crash;
 mod disk;
 mod faults;
 mod fsck;
+mod kernel;
 mod kills;
 mod model;
 mod rules;
