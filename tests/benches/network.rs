@@ -1,5 +1,5 @@
-//! How far a follower on another machine is behind, over links of 50 ms and 2 % loss: from the moment that the box lists a segment
-//! until the follower's gateway has sent it whole.
+//! How far a follower on another machine is behind, over links of 50 ms and 2 % loss: from the moment that the box has a segment
+//! complete until the follower's gateway has sent it whole. It fails where one is left out, or has other bytes.
 //!
 //! `make bench-network` measures for two minutes each (`S=30` for half a minute).
 

@@ -92,7 +92,7 @@ impl Completed {
     }
 
     /// By this machine's clock; nothing of a segment that was there before.
-    fn at(&self, number: u64) -> Option<SystemTime> {
+    pub(crate) fn at(&self, number: u64) -> Option<SystemTime> {
         let times = self.0.lock().expect("nobody panics with it");
         times.get(&number).copied()
     }

@@ -1,15 +1,12 @@
 //! Who follows the box from another machine over a bad network, and how far behind it is.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
-use crate::follow::quantile;
+use crate::follow::{Completed, quantile};
 use crate::kubo::Kubo;
 use crate::network::{Host, Link, Network};
 use crate::{Config, Mirror, Podium, hls, http, wait_for};
@@ -186,56 +183,41 @@ impl Scene {
         format!("{gateway}/ipns/{}/{file}", self.podium.name())
     }
 
-    /// How long after the box lists a segment of `video` the follower's gateway has sent it whole, for each segment that the box
-    /// lists from now on, until `enough` have been read; asked on their own machines, by one clock, twenty times a second.
+    /// How long after a segment of `video` is complete on the box the follower's gateway has sent it whole, for each that the box
+    /// completes from now on, until `enough` have been read; asked on their own machines, by one clock, twenty times a second.
+    ///
+    /// # Panics
+    /// Where the follower leaves one out, or sends other bytes than the box.
     pub fn delays(&self, mut enough: impl FnMut(usize) -> bool + Send) -> Vec<Duration> {
-        let done = AtomicBool::new(false);
-        let listed = self
-            .boxed
-            .enter(|| last_number(&hls::live(&self.podium, "video")));
-        let first = listed + 1;
-        let (listed, readable) = std::thread::scope(|scope| {
-            let listed = scope.spawn(|| self.boxed.enter(|| self.listed_until(first, &done)));
-            let readable = scope.spawn(|| {
-                // Also where reading fails: the other must not wait for it for ever.
-                let _done = SetOnDrop(&done);
-                self.mirror
-                    .enter(|| self.readable_until(first, &mut enough))
-            });
-            let joined = (listed.join(), readable.join());
-            let all = |panic| resume_unwind(panic);
-            (joined.0.unwrap_or_else(all), joined.1.unwrap_or_else(all))
+        let completed = self.boxed.enter(|| Completed::watch(&self.podium));
+        let listed = (self.boxed).enter(|| last_number(&hls::live(&self.podium, "video")));
+        let read = (self.mirror).enter(|| self.read_until(listed + 1, &mut enough));
+        let wanted = (listed + 1..).take(read.len());
+        let numbers: Vec<u64> = read.iter().map(|(number, ..)| *number).collect();
+        assert_eq!(numbers, wanted.collect::<Vec<_>>(), "some are missing");
+        self.boxed.enter(|| {
+            for (number, _, bytes) in &read {
+                let there = self.podium.live(&format!("video/{number}.m4s"));
+                assert!(there.body == *bytes, "segment {number} is another one");
+            }
         });
-        let delays = readable.iter().filter_map(|(number, at)| {
-            let listed = listed.get(number)?;
-            Some(at.duration_since(*listed))
-        });
+        // Of one that was complete before it could be seen, nobody knows when.
+        let since = |at: SystemTime, number| at.duration_since(completed.at(number)?).ok();
+        let delays = read
+            .iter()
+            .filter_map(|(number, at, _)| since(*at, *number));
         delays.collect()
     }
 
-    /// When the box listed each segment, by its number: blocking reloads are answered at that moment.
-    fn listed_until(&self, first: u64, done: &AtomicBool) -> BTreeMap<u64, Instant> {
-        let mut listed = BTreeMap::new();
-        let mut next = first;
-        while !done.load(Ordering::Relaxed) {
-            let list = self.podium.live(&format!("video.m3u8?_HLS_msn={next}"));
-            let at = Instant::now();
-            let last = last_number(&hls::media_playlist(&list.body));
-            // More than one where this thread was late: the earlier ones' moment is not known.
-            listed.insert(last, at);
-            next = last + 1;
-        }
-        listed
-    }
-
-    fn readable_until(
+    /// Each segment from the `first` on as the follower's gateway sends it, and when it had.
+    fn read_until(
         &self,
         first: u64,
         enough: &mut impl FnMut(usize) -> bool,
-    ) -> BTreeMap<u64, Instant> {
-        let mut readable = BTreeMap::new();
+    ) -> Vec<(u64, SystemTime, Vec<u8>)> {
+        let mut read = Vec::new();
         let mut next = first;
-        while !enough(readable.len()) {
+        while !enough(read.len()) {
             wait_for("the next segment at the follower", || {
                 let (_, playlist) = self.newest()?;
                 let before = next;
@@ -245,28 +227,21 @@ impl Scene {
                         continue;
                     }
                     let url = self.named(&format!("video/{}", segment.uri));
-                    assert_eq!(http::get(&url).status, 200, "{url}");
-                    readable.insert(number, Instant::now());
+                    let answer = http::get(&url);
+                    assert_eq!(answer.status, 200, "{url}");
+                    read.push((number, SystemTime::now(), answer.body));
                     next = number + 1;
                 }
                 (next > before).then_some(())
             });
         }
-        readable
+        read
     }
 }
 
 /// The number of the last segment. The box lists one before it says that it is live.
 fn last_number(playlist: &m3u8_rs::MediaPlaylist) -> u64 {
     (playlist.media_sequence + playlist.segments.len() as u64).saturating_sub(1)
-}
-
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A row of the table of delays.
