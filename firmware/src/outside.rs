@@ -106,7 +106,7 @@ impl Outsider {
                 self.ask(question);
             }
             let outside = Outside {
-                record: self.record(),
+                record: record(&self.node, *self.record_asked.borrow()),
                 ..self.reach.outside(now)
             };
             self.outside.send_if_modified(|before| {
@@ -170,23 +170,25 @@ impl Outsider {
             (question, answer)
         });
     }
+}
 
-    fn record(&self) -> NameRecord {
-        let ago = |then: Instant| then.elapsed().as_millis() as u64;
-        let record = self.node.record().borrow().clone();
-        let age = record.as_ref().and_then(|record| {
-            let signed = record.expires.checked_sub(node::LIFETIME)?;
-            wall_now()?.duration_since(signed).ok()
-        });
-        let announced = *self.node.announced().borrow();
-        NameRecord {
-            sequence: record.map(|record| record.sequence),
-            age_ms: age.map(|age| age.as_millis() as u64),
-            listeners: announced.listeners,
-            dht_ms: announced.dht.map(|(at, _)| ago(at)),
-            dht_taken: announced.dht.map(|(_, taken)| taken),
-            http_ms: self.record_asked.borrow().map(ago),
-        }
+/// The record of the name that a node has or follows: how old it is, and who knows it. `asked` is when somebody last asked for it
+/// over HTTP.
+pub(crate) fn record(node: &Node, asked: Option<Instant>) -> NameRecord {
+    let ago = |then: Instant| then.elapsed().as_millis() as u64;
+    let record = node.record().borrow().clone();
+    let age = record.as_ref().and_then(|record| {
+        let signed = record.expires.checked_sub(node::LIFETIME)?;
+        wall_now()?.duration_since(signed).ok()
+    });
+    let announced = *node.announced().borrow();
+    NameRecord {
+        sequence: record.map(|record| record.sequence),
+        age_ms: age.map(|age| age.as_millis() as u64),
+        listeners: announced.listeners,
+        dht_ms: announced.dht.map(|(at, _)| ago(at)),
+        dht_taken: announced.dht.map(|(_, taken)| taken),
+        http_ms: asked.map(ago),
     }
 }
 

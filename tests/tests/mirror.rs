@@ -180,6 +180,31 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     assert_eq!(mirror.get(&record).body, there);
     assert_eq!(mirror.status()["gone_s"], Value::Null);
 
+    let status = mirror.status();
+    assert_eq!(status["heard"]["source"], "pubsub", "{status}");
+    assert_eq!(status["record"]["sequence"], status["sequence"], "{status}");
+    assert!(status["record"]["age_ms"].is_u64(), "{status}");
+    assert!(
+        status["record"]["http_ms"].is_u64(),
+        "asked above: {status}"
+    );
+    // At the least what was read of its live window.
+    let sent = status["uplink"]["viewers_bytes"].as_u64().unwrap();
+    assert!(sent > car(&mirror.viewer, &last).len() as u64, "{status}");
+    // The page says the same.
+    let page = http::get(&format!("{}/", mirror.operator));
+    let kind = page.header("content-type").unwrap().to_owned();
+    let page = page.text();
+    assert!(kind.starts_with("text/html"), "{kind}");
+    for line in [
+        &*name,
+        "<th>the box<td>idle\n",
+        "<td>over pubsub, ",
+        "<td>signed ",
+    ] {
+        assert!(page.contains(line), "{page}");
+    }
+
     podium.signal(Signal::KILL);
     podium.join();
     mirror.wait_for_gone(true);
@@ -801,4 +826,45 @@ fn kubo_mirrors_by_the_recipe_of_the_readme() {
     }
     let named = http::get(&format!("{}/ipns/{name}/video/vod.m3u8", kubo.gateway()));
     assert!(hls::media_playlist(&named.body).end_list);
+}
+
+/// Nobody tells the mirror of the record, and nobody answers it over HTTP: the box puts it into the DHT of a third node, and there
+/// the mirror asks once a minute.
+#[test]
+fn it_follows_by_the_dht_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| {
+        let place = dir.path().join(name);
+        std::fs::create_dir(&place).unwrap();
+        place
+    };
+    let server = Config {
+        extra: "dht = \"server\"\n".into(),
+        ..Config::default()
+    };
+    let server = Podium::start(&place("server"), &server);
+    let config = Config {
+        extra: format!("peers = [\"{}\"]\n", server.address("/tcp/")),
+        ..Config::default()
+    };
+    let podium = Podium::start(&place("box"), &config);
+    podium.go_live();
+    let mut told = u64::MAX;
+    let mut told_again = || {
+        let record = podium.status()["outside"]["record"].clone();
+        let before = std::mem::replace(&mut told, record["dht_ms"].as_u64()?);
+        (told < before && record["dht_taken"] == true).then_some(())
+    };
+    wait_for("the record in the DHT", &mut told_again);
+    let peers = [podium.address("/tcp/"), server.address("/tcp/")];
+    let arguments = ["--no-pubsub", "--peer", &peers[0], "--peer", &peers[1]];
+    let mirror = Mirror::start(&dir.path().join("mirror"), &podium.name(), &arguments);
+    let shown = || mirror.status()["root"].as_str().map(str::to_owned);
+    let first = wait_for("what the DHT names", shown);
+    same(&podium, &mirror, &first);
+    wait_for("a newer one there", &mut told_again);
+    wait_for("what that names", || shown().filter(|root| *root != first));
+    let status = mirror.status();
+    assert_eq!(status["heard"]["source"], "dht", "{status}");
+    same_live(&podium, &mirror);
 }

@@ -15,6 +15,7 @@ use node::{Heard, Name, NameRecord, Node, Place, StoreError};
 use stream::extent::{Extent, Scope};
 use stream::follower::{Action, Event, Follower, Refusal, Source, Told};
 use stream::media::Rendition;
+use stream::uplink::Meter;
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -85,6 +86,11 @@ pub(super) struct Mirror {
     record_refusal: Option<String>,
     failure: Option<String>,
     latency: Option<Duration>,
+    /// How the newest record came, and when.
+    heard: Option<(Source, Instant)>,
+    started: Instant,
+    uplink: Meter,
+    record_asked: watch::Receiver<Option<Instant>>,
     live: watch::Sender<Live>,
     status: watch::Sender<Status>,
     done: (mpsc::Sender<Done>, mpsc::Receiver<Done>),
@@ -98,6 +104,7 @@ impl Mirror {
         keep: Keep,
         http: Vec<String>,
         live: watch::Sender<Live>,
+        record_asked: watch::Receiver<Option<Instant>>,
     ) -> Result<(Mirror, watch::Receiver<Status>)> {
         let record = node.record().borrow().clone();
         let served = record.as_ref().map(told);
@@ -135,6 +142,10 @@ impl Mirror {
             record_refusal: None,
             failure: None,
             latency: None,
+            heard: None,
+            started: Instant::now(),
+            uplink: Meter::new(config.node.uplink_kbps),
+            record_asked,
             live,
             status: watch::Sender::default(),
             done: mpsc::channel(DONE),
@@ -235,7 +246,8 @@ impl Mirror {
     async fn told(&mut self, source: Source, heard: Heard) {
         match heard {
             Ok(record) => {
-                let event = Event::Told(source, told(&record));
+                let (sequence, event) = (record.sequence, Event::Told(source, told(&record)));
+                let before = self.follower.newest().map(|newest| newest.sequence);
                 if !self
                     .records
                     .iter()
@@ -244,6 +256,10 @@ impl Mirror {
                     self.records.push(record);
                 }
                 self.step(event).await;
+                let newest = self.follower.newest().map(|newest| newest.sequence);
+                if newest == Some(sequence) && before != newest {
+                    self.heard = Some((source, Instant::now()));
+                }
                 self.forget_records();
             }
             Err(error) => self.refuse_record(error.to_string()),

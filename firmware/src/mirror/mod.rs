@@ -115,7 +115,10 @@ async fn life(arguments: &Arguments) -> Result<()> {
     recordings::announce(&config.data_dir, operator.local_addr()?);
 
     let (live, live_now) = watch::channel(Live::default());
-    let (mirror, status) = Mirror::new(&config, node.clone(), arguments.keep, http, live).await?;
+    let (asked, record_asked) = watch::channel(None);
+    let keep = arguments.keep;
+    let (mirror, status) =
+        Mirror::new(&config, node.clone(), keep, http, live, record_asked).await?;
     let at = (viewer.local_addr()?, operator.local_addr()?);
     let background = CancellationToken::new();
     let servers = [
@@ -125,7 +128,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
                 node: node.clone(),
                 live: live_now,
                 host: config.viewer.gateway_host.clone(),
-                asked: watch::channel(None).0,
+                asked,
             },
             background.clone(),
         )),

@@ -4,19 +4,23 @@ use std::time::Instant;
 
 use serde::Serialize;
 use stream::extent::Extent;
+use stream::follower::Source;
 use stream::low_latency::Edge;
 use stream::media::Rendition;
+use stream::reach::NameRecord;
+use stream::uplink::Uplink;
 
 use super::Mirror;
 use crate::clock::from_unix_ms;
 use crate::live::{LivePlaylist, LiveText, Mirroring, Public};
 use crate::mirror::Keep;
 use crate::mirror::take::Taken;
+use crate::outside;
 
 /// `/api/v1/status` of a mirror.
 #[derive(Debug, Clone, Default, Serialize)]
 pub(in crate::mirror) struct Status {
-    name: String,
+    pub(in crate::mirror) name: String,
     /// `all` or `window`.
     keep: &'static str,
     peer_id: String,
@@ -49,6 +53,82 @@ pub(in crate::mirror) struct Status {
     failure: Option<String>,
     stored_bytes: u64,
     limit_bytes: u64,
+    /// What leaves for peers and viewers, as a box has it.
+    uplink: Uplink,
+    /// Of the name, with what is served: how old it is, and who knows it from here, as a box has it.
+    record: NameRecord,
+    /// How the newest record came.
+    heard: Option<HeardFrom>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+struct HeardFrom {
+    /// `pubsub`, `http` or `dht`.
+    source: &'static str,
+    /// Milliseconds ago.
+    ms: u64,
+}
+
+impl Status {
+    /// What the operator reads on the page, and what it is.
+    pub(in crate::mirror) fn lines(&self) -> Vec<(&'static str, String)> {
+        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
+        let ago = |ms: u64| format!("{} s ago", ms / 1000);
+        let (uplink, record) = (&self.uplink, &self.record);
+        let box_is = match (self.gone_s, self.ended) {
+            (Some(s), _) => format!("gone for {s} s"),
+            (None, true) => "idle".to_owned(),
+            (None, false) => "on air".to_owned(),
+        };
+        let heard = self.heard.map_or_else(
+            || "nothing since the start".to_owned(),
+            |heard| format!("over {}, {}", heard.source, ago(heard.ms)),
+        );
+        let known = [
+            record.age_ms.map(|ms| format!("signed {}", ago(ms))),
+            Some(format!(
+                "{} listen to this mirror on PubSub",
+                record.listeners
+            )),
+            record
+                .http_ms
+                .map(|ms| format!("asked for over HTTP {}", ago(ms))),
+        ];
+        let known: Vec<String> = known.into_iter().flatten().collect();
+        let sent = |bytes, kbps| format!("{}, now {kbps} kbit/s", mib(bytes));
+        let last = self.last_segment.map(|last| last.to_string());
+        let mut lines = vec![
+            ("the box", box_is),
+            ("last segment", last.unwrap_or_else(|| "none".to_owned())),
+            ("behind", format!("{:.1} s", self.behind_ms as f64 / 1e3)),
+            ("newest record", heard),
+            ("record served", known.join(", ")),
+            ("peers", self.peers.to_string()),
+            ("sent to peers", sent(uplink.peers_bytes, uplink.peers_kbps)),
+            (
+                "sent to viewers",
+                sent(uplink.viewers_bytes, uplink.viewers_kbps),
+            ),
+            (
+                "stored",
+                format!("{} of {}", mib(self.stored_bytes), mib(self.limit_bytes)),
+            ),
+            ("refused", (self.refused + self.refused_records).to_string()),
+        ];
+        if self.filling || self.catching_up.is_some() {
+            lines.push(("catching up", "what was published before".to_owned()));
+        }
+        if !self.missing.is_empty() {
+            lines.push(("the box no longer had", self.missing.join(", ")));
+        }
+        let told = [&self.failure, &self.refusal, &self.record_refusal];
+        lines.extend(
+            told.into_iter()
+                .flatten()
+                .map(|why| ("last trouble", why.clone())),
+        );
+        lines
+    }
 }
 
 impl Mirror {
@@ -79,7 +159,7 @@ impl Mirror {
         });
     }
 
-    pub(super) fn show(&self) {
+    pub(super) fn show(&mut self) {
         let now = Instant::now();
         let filling = self.keep == Keep::All && matches!(self.extent, Extent::Filling(_));
         let shown = self.shown.as_ref();
@@ -131,6 +211,8 @@ impl Mirror {
         if self.live.borrow().root != shown.map(|shown| shown.root) {
             self.show_live();
         }
+        let sent = node::uplink::sent();
+        let uplink = (self.uplink).read(self.started.elapsed(), sent.peers, sent.viewers);
         let newest = self.follower.newest();
         let stats = *self.node.stats().borrow();
         self.status.send_replace(Status {
@@ -164,6 +246,16 @@ impl Mirror {
             failure: self.failure.clone(),
             stored_bytes: stats.stored_bytes,
             limit_bytes: stats.limit_bytes,
+            uplink,
+            record: outside::record(&self.node, *self.record_asked.borrow()),
+            heard: self.heard.map(|(source, at)| HeardFrom {
+                source: match source {
+                    Source::PubSub => "pubsub",
+                    Source::Http => "http",
+                    Source::Dht => "dht",
+                },
+                ms: at.elapsed().as_millis() as u64,
+            }),
         });
     }
 }
