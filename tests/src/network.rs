@@ -68,6 +68,17 @@ impl fmt::Debug for Host {
     }
 }
 
+/// A second device of a host.
+pub struct Cable {
+    _device: Vec<Tun>,
+}
+
+impl fmt::Debug for Cable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cable")
+    }
+}
+
 /// The wire between two hosts, both ways. What is set holds for packets that are sent from then on.
 #[derive(Debug)]
 pub struct Link {
@@ -153,6 +164,24 @@ impl Network {
             address,
             namespace,
             device,
+        }
+    }
+
+    /// One more device of a host, with an address in a network where nobody else is: a cable that is put in, and pulled out when
+    /// what is returned is dropped.
+    ///
+    /// # Panics
+    /// Where the kernel refuses it.
+    pub fn cable(&self, host: &Host, address: Ipv4Addr) -> Cable {
+        let relay = self.relay().handle().clone();
+        let built = host.enter(|| {
+            let _relay = relay.enter();
+            let tun = Tun::builder().name("cable").address(address);
+            let tun = tun.netmask(Ipv4Addr::new(255, 255, 255, 0)).up();
+            tun.build()
+        });
+        Cable {
+            _device: built.expect("a second TUN device"),
         }
     }
 

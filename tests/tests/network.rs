@@ -1,12 +1,12 @@
 //! The box and who follows it, on machines of their own with a network between them that delays, loses and breaks.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use tests::follower::{HEAD, Kind, Scene, row};
 use tests::network::{Host, Link, Network};
-use tests::{PATIENCE, hls, http, judge, wait_for};
+use tests::{Config, PATIENCE, Podium, hls, http, judge, wait_for};
 
 /// Sends so many datagrams to `to`, in batches that no queue of the kernel is too short for, and waits for the relay to have
 /// dealt with each. Returns how many have arrived.
@@ -112,6 +112,38 @@ fn delay_loss_and_partition_are_what_the_link_is_told() {
     });
     assert_eq!(datagrams(&link_to_a, &alone, &a, 1), 1);
     assert_eq!(link.counters(), before);
+}
+
+/// It has started before its cable was put in, or DHCP has answered.
+#[test]
+fn the_box_tells_the_addresses_that_it_has_now() {
+    let Some(mut network) = Network::new(5) else {
+        return;
+    };
+    let host = network.host("box");
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        address: Some(Ipv4Addr::UNSPECIFIED),
+        ..Config::default()
+    };
+    let podium = host.enter(|| Podium::start(dir.path(), &config));
+    let id = podium.ready["peer_id"].as_str().unwrap();
+    let url = format!("{}/routing/v1/peers/{id}", podium.viewer);
+    let wait_for_address = |address: Ipv4Addr, there: bool| {
+        wait_for(&format!("{address} told = {there}"), || {
+            let told = host.enter(|| http::get(&url).text());
+            let each = ["tcp", "udp"].map(|kind| told.contains(&format!("/ip4/{address}/{kind}/")));
+            (each == [there; 2]).then_some(())
+        });
+    };
+    let later = Ipv4Addr::new(192, 168, 77, 7);
+    wait_for_address(host.address(), true);
+    wait_for_address(later, false);
+    let cable = network.cable(&host, later);
+    wait_for_address(later, true);
+    drop(cable);
+    wait_for_address(later, false);
+    wait_for_address(host.address(), true);
 }
 
 /// Segments that the box makes while the others are cut off from it.

@@ -197,7 +197,7 @@ pub struct Node {
 #[derive(Debug)]
 struct Shared {
     peer_id: String,
-    listen: Vec<String>,
+    listening: watch::Receiver<Vec<String>>,
     channel: Name,
     /// Absent offline.
     host: Option<node_host::Host>,
@@ -255,14 +255,10 @@ impl Node {
             }
         };
         recovered.removed_temporary = host.removed_temporary();
-        let listen = host
-            .listen_addrs()
-            .await
-            .map_err(|error| OpenError::store(&config.dir, error.into()))?;
         let (announced_sender, announced) = watch::channel(Announced::default());
         let shared = Shared {
             peer_id: host.peer_id(),
-            listen,
+            listening: host.listening(),
             host: Some(host.clone()),
             contacts: host.contacts(),
             announced,
@@ -344,9 +340,9 @@ impl Node {
         &self.shared.peer_id
     }
 
-    /// Addresses that were bound, with real ports and ending in `/p2p/<peer id>`.
-    pub fn listen(&self) -> &[String] {
-        &self.shared.listen
+    /// Addresses that are bound now, with real ports and ending in `/p2p/<peer id>`.
+    pub fn listen(&self) -> Vec<String> {
+        self.shared.listening.borrow().clone()
     }
 
     /// IPNS name of the box's channel.
@@ -654,7 +650,7 @@ async fn start(
     tokio::spawn(writer.run(receiver));
     let shared = Shared {
         peer_id: String::new(),
-        listen: Vec::new(),
+        listening: watch::channel(Vec::new()).1,
         channel,
         host: None,
         store,

@@ -115,7 +115,7 @@ async fn has_one_more(host: &Host, content: &'static str) -> Cid {
 }
 
 async fn first_address(host: &Host) -> String {
-    host.listen_addrs().await.unwrap()[0].clone()
+    host.listening().borrow()[0].clone()
 }
 
 /// Both have dialled each other at once, so there are two connections. What is under way on the one is lost with it, and comes

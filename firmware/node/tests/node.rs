@@ -495,7 +495,7 @@ async fn the_record_goes_out_by_pubsub_and_to_the_dht() {
 
     // A third party asks the DHT, of which the second alone is a server.
     let asker = second_host(&there.path().join("asker")).await;
-    let server = peer.listen_addrs().await.unwrap()[0].clone();
+    let server = peer.listening().borrow()[0].clone();
     asker.connect(server, TIMEOUT).await.unwrap();
     let found = async {
         loop {
@@ -520,7 +520,7 @@ async fn a_named_peer_is_kept_connected() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mirror = host_config(there.path());
     let peer = Host::open(mirror.clone()).await.unwrap();
-    let address = peer.listen_addrs().await.unwrap()[0].clone();
+    let address = peer.listening().borrow()[0].clone();
     let (node, _) = Node::open(Config {
         peers: vec![address.clone()],
         ..config(here.path())
@@ -566,7 +566,7 @@ async fn a_long_followers_want_list_is_bounded() {
         ..host_config(here.path())
     });
     let source = source.await.unwrap();
-    let address = source.listen_addrs().await.unwrap()[0].clone();
+    let address = source.listening().borrow()[0].clone();
     let follower = second_host(there.path()).await;
     let (mut longest, mut fetched) = (0, 0);
     while fetched < BLOCKS {

@@ -93,8 +93,10 @@ pub(crate) async fn peers(State(gateway): State<Gateway>, Path(id): Path<String>
 
 /// The peer schema of the specification.
 fn this_box(gateway: &Gateway) -> Value {
-    let addresses = gateway.node.listen().iter();
-    let addresses = addresses.map(|address| address.split("/p2p/").next().unwrap_or_default());
+    let addresses = gateway.node.listen();
+    let addresses = addresses
+        .iter()
+        .map(|address| address.split("/p2p/").next().unwrap_or_default());
     json!({
         "Schema": "peer",
         "ID": gateway.node.peer_id(),

@@ -154,6 +154,7 @@ struct Inner {
     peers: watch::Receiver<u32>,
     connected: watch::Receiver<BTreeSet<String>>,
     contacts: watch::Receiver<Contacts>,
+    listening: watch::Receiver<Vec<String>>,
     /// How many connections have ended of peers that kept another one.
     thinned: watch::Receiver<u64>,
     asked: fetch::Asked,
@@ -199,16 +200,9 @@ impl Host {
         self.inner.removed_temporary
     }
 
-    /// Addresses that are bound now, with real ports and ending in `/p2p/<peer id>`.
-    pub fn listen_addrs(&self) -> BoxFuture<'static, Result<Vec<String>, HostError>> {
-        let inner = self.inner.clone();
-        Box::pin(async move {
-            let addrs = inner.ipfs.listening_addresses().await.map_err(network)?;
-            Ok(addrs
-                .iter()
-                .map(|a| format!("{a}/p2p/{}", inner.peer_id))
-                .collect())
-        })
+    /// Addresses that are bound, with real ports and ending in `/p2p/<peer id>`, as they change with the machine's interfaces.
+    pub fn listening(&self) -> watch::Receiver<Vec<String>> {
+        self.inner.listening.clone()
     }
 
     /// Stores blocks; they are durable when it returns. A CID must be that of its bytes: it is not hashed again.

@@ -98,6 +98,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let (connected_sender, connected) = watch::channel(BTreeSet::new());
     let (contacts_sender, contacts) = watch::channel(Contacts::new());
     let (neighbours_sender, neighbours) = watch::channel(Neighbours::new());
+    let (listening_sender, listening) = watch::channel(Vec::new());
     let (thinned_sender, thinned) = watch::channel(0);
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
     let mut builder = DefaultIpfsBuilder::with_keypair(&key)
@@ -176,6 +177,13 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                 known
             });
         }
+        // An address of all interfaces is one for each, and they come and go: with DHCP, with a cable.
+        SwarmEvent::NewListenAddr { .. }
+        | SwarmEvent::ExpiredListenAddr { .. }
+        | SwarmEvent::ListenerClosed { .. } => {
+            let bound = swarm.listeners().map(|at| format!("{at}/p2p/{peer_id}"));
+            listening_sender.send_replace(bound.collect());
+        }
         // 0.16.0 only logs what mDNS discovers.
         SwarmEvent::Behaviour(BehaviourEvent::Mdns(mdns::Event::Discovered(found))) => {
             let mut noted = Vec::new();
@@ -229,6 +237,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         peers,
         connected,
         contacts,
+        listening,
         thinned,
         asked: Default::default(),
         removed_temporary,
