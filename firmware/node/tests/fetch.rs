@@ -8,91 +8,13 @@ use cid::Cid;
 use libp2p_identity::Keypair;
 use node::{DhtMode, Leaf, Limits};
 use node_host::Host;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+
+mod link;
+use link::{Flow, Link};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Less than after what a host asks again by itself.
 const AT_ONCE: Duration = Duration::from_secs(2);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Flow {
-    On,
-    /// Bytes are taken and kept.
-    Held,
-    /// Connections are broken, and what is held is lost.
-    Cut,
-}
-
-/// A relay of TCP connections to one address.
-struct Link {
-    /// The multiaddress that leads through it.
-    address: String,
-    flow: watch::Sender<Flow>,
-    connections: watch::Receiver<usize>,
-}
-
-impl Link {
-    /// Leads to a multiaddress over TCP, `/ip4/127.0.0.1/tcp/<port>/p2p/<peer id>`.
-    async fn to(target: &str) -> Link {
-        let parts: Vec<&str> = target.split('/').collect();
-        let there = format!("{}:{}", parts[2], parts[4]);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let flow = watch::Sender::new(Flow::On);
-        let (counter, connections) = watch::channel(0);
-        let of_all = flow.clone();
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let server = TcpStream::connect(&there).await.unwrap();
-                let (from_client, to_client) = client.into_split();
-                let (from_server, to_server) = server.into_split();
-                for (from, to) in [(from_client, to_server), (from_server, to_client)] {
-                    tokio::spawn(pump(from, to, of_all.subscribe()));
-                }
-                counter.send_modify(|count| *count += 1);
-            }
-        });
-        Link {
-            address: format!("/ip4/127.0.0.1/tcp/{port}/p2p/{}", parts[6]),
-            flow,
-            connections,
-        }
-    }
-
-    fn set(&self, flow: Flow) {
-        self.flow.send_replace(flow);
-    }
-}
-
-async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut flow: watch::Receiver<Flow>) {
-    let mut waiting = Vec::new();
-    let mut buffer = [0; 16 << 10];
-    loop {
-        let now = *flow.borrow_and_update();
-        match now {
-            Flow::On => {
-                if to.write_all(&waiting).await.is_err() {
-                    return;
-                }
-                waiting.clear();
-            }
-            Flow::Held => {}
-            Flow::Cut => return,
-        }
-        tokio::select! {
-            changed = flow.changed() => if changed.is_err() {
-                return;
-            },
-            length = from.read(&mut buffer) => {
-                let Ok(length @ 1..) = length else { return };
-                waiting.extend_from_slice(&buffer[..length]);
-            }
-        }
-    }
-}
 
 async fn host(repo: &Path) -> Host {
     let config = node_host::Config {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rust_ipfs::{Error, Ipfs, PeerId};
 use tokio::sync::watch;
+use uplink::Sent;
 
 use crate::Limits;
 
@@ -16,24 +17,29 @@ use crate::Limits;
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Blocks that were read to be sent, against what was sent.
+///
+/// Neither is known of one peer: rust-ipfs tells a sum of all who are connected, and the transports do not know who a peer is. But
+/// they know what a connection had carried when it was closed. So where the sum falls because somebody has left, what still waited
+/// for it, and no longer does, is what had been read for it less what its connections had carried.
 #[derive(Debug, Default)]
 struct Backlog {
     read: u64,
     sent: u64,
-    /// Bytes that wait in memory. It may be more where somebody has left.
+    closed: u64,
+    /// Bytes that wait in memory, about.
     waiting: u64,
 }
 
 impl Backlog {
-    /// Sums since the start, of those peers alone that are connected now, and of all.
-    fn observe(&mut self, read: u64, sent: u64) {
-        let gone = sent.saturating_sub(self.sent);
-        self.waiting = match read.checked_sub(self.read) {
-            Some(come) => (self.waiting + come).saturating_sub(gone),
-            // What waited for a peer went with it: at most all that was ever read for it.
-            None => (self.waiting).saturating_sub(self.read - read + gone),
-        };
-        (self.read, self.sent) = (read, sent);
+    /// What was read since the start for those peers alone that are connected now, and what was sent: to all, and over connections
+    /// that are closed.
+    fn observe(&mut self, read: u64, Sent { peers, closed, .. }: Sent) {
+        let come = read.saturating_sub(self.read);
+        let fallen = self.read.saturating_sub(read);
+        let lost = fallen.saturating_sub(closed.saturating_sub(self.closed));
+        let gone = peers.saturating_sub(self.sent);
+        self.waiting = (self.waiting + come).saturating_sub(gone + lost);
+        (self.read, self.sent, self.closed) = (read, peers, closed);
     }
 }
 
@@ -44,19 +50,25 @@ pub(crate) fn spawn(ipfs: Ipfs, limits: Limits, mut connected: watch::Receiver<B
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let due = tokio::select! {
                 // The swarm, which holds the sender, goes with a shutdown, and this handle must go at once: the
                 // repository's lock hangs on it.
+                // Looked at at once, so that what leaves with a peer is not taken for what comes for another.
                 changed = connected.changed() => match changed {
-                    Ok(()) => continue,
+                    Ok(()) => false,
                     Err(_) => return,
                 },
-                _ = ticks.tick() => {}
+                _ = ticks.tick() => true,
+            };
+            if let Ok(stats) = ipfs.bitswap_stats().await {
+                backlog.observe(stats.bytes_sent, uplink::sent());
             }
-            let (Ok(wants), Ok(stats)) = (wants(&ipfs).await, ipfs.bitswap_stats().await) else {
+            if !due {
+                continue;
+            }
+            let Ok(wants) = wants(&ipfs).await else {
                 continue;
             };
-            backlog.observe(stats.bytes_sent, uplink::sent().peers);
             let longest = wants.iter().max_by_key(|(_, count)| *count).copied();
             let too_long = wants.into_iter().filter(|(_, count)| *count > limits.wants);
             let behind = longest.filter(|_| backlog.waiting > limits.waiting);
@@ -87,22 +99,46 @@ mod tests {
     #[test]
     fn what_waits_is_what_was_read_and_not_sent() {
         let mut backlog = Backlog::default();
-        for (read, sent, waiting) in [
-            (0, 0, 0),
+        for (read, peers, closed, waiting) in [
+            (0, 0, 0, 0),
             // More is sent than blocks: the protocols around them.
-            (100, 300, 0),
-            (1000, 400, 800),
-            (1000, 900, 300),
-            (5000, 1000, 4200),
-            // Somebody left, and what waited for it; what waits for others goes on waiting.
-            (4000, 1000, 3200),
-            (3500, 1200, 2500),
-            // One for whom more was read than waits.
-            (500, 1200, 0),
-            (1000, 1300, 400),
+            (100, 300, 0, 0),
+            (1000, 400, 0, 800),
+            (1000, 900, 0, 300),
+            (5000, 1000, 0, 4200),
+            // Somebody left for whom 1000 had been read, of which 200 were sent.
+            (4000, 1000, 200, 3400),
+            // A connection ends, and its peer has another.
+            (4000, 1000, 900, 3400),
+            // Another one leaves, who was sent more than blocks.
+            (3500, 1200, 1500, 3200),
+            (3500, 2200, 1500, 2200),
         ] {
+            let sent = Sent {
+                peers,
+                closed,
+                viewers: 0,
+            };
             backlog.observe(read, sent);
-            assert_eq!(backlog.waiting, waiting, "{read} {sent}");
+            assert_eq!(backlog.waiting, waiting, "{read} {peers} {closed}");
+        }
+    }
+
+    /// One peer takes nothing, and another fetches much and leaves, again and again.
+    #[test]
+    fn who_comes_and_goes_hides_nothing_that_waits() {
+        const STALLED: u64 = 90 << 20;
+        let mut backlog = Backlog::default();
+        let mut sent = Sent::default();
+        backlog.observe(STALLED, sent);
+        for _ in 0..10 {
+            for _ in 0..20 {
+                sent.peers += 5 << 20;
+                backlog.observe(STALLED + (100 << 20), sent);
+            }
+            sent.closed += 100 << 20;
+            backlog.observe(STALLED, sent);
+            assert_eq!(backlog.waiting, STALLED);
         }
     }
 }

@@ -24,11 +24,14 @@ pub struct Sent {
     /// What the streams of all peers have carried: blocks, records and the protocols around them. Kubo counts the same in
     /// `ipfs stats bw`. Packets' headers, encryption and retransmissions are not in it.
     pub peers: u64,
+    /// Of these, what went over connections that are closed.
+    pub closed: u64,
     /// What viewers have got over HTTP, header fields included.
     pub viewers: u64,
 }
 
 static PEERS: AtomicU64 = AtomicU64::new(0);
+static CLOSED: AtomicU64 = AtomicU64::new(0);
 static VIEWERS: AtomicU64 = AtomicU64::new(0);
 static CAP: Mutex<Option<Cap>> = Mutex::new(None);
 
@@ -50,6 +53,7 @@ pub fn limit(bits_per_second: Option<NonZeroU64>) {
 pub fn sent() -> Sent {
     Sent {
         peers: PEERS.load(Ordering::Relaxed),
+        closed: CLOSED.load(Ordering::Relaxed),
         viewers: VIEWERS.load(Ordering::Relaxed),
     }
 }
@@ -60,8 +64,21 @@ pub fn count_viewers(bytes: usize) {
     with_cap(|bucket, now| bucket.viewers(now, bytes));
 }
 
-fn count_peers(bytes: usize) {
-    PEERS.fetch_add(bytes as u64, Ordering::Relaxed);
+/// What a connection has carried; dropping it closes the account.
+#[derive(Debug, Default)]
+struct Carried(AtomicU64);
+
+impl Carried {
+    fn count(&self, bytes: usize) {
+        PEERS.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        CLOSED.fetch_add(*self.0.get_mut(), Ordering::Relaxed);
+    }
 }
 
 /// `None` without a cap.

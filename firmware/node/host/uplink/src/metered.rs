@@ -2,24 +2,30 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures::{AsyncRead, AsyncWrite};
 use libp2p_core::muxing::{StreamMuxer, StreamMuxerEvent};
 use tokio::time::{Sleep, sleep};
 
-use crate::{count_peers, with_cap};
+use crate::{Carried, with_cap};
 
 /// A connection with streams. What it sends by itself, as acknowledgements, is neither counted nor held back: a peer that
 /// hears nothing would end it.
 #[derive(Debug)]
 pub struct Metered<M> {
     connection: M,
+    /// Its streams', too.
+    carried: Arc<Carried>,
 }
 
 impl<M> Metered<M> {
     pub fn new(connection: M) -> Metered<M> {
-        Metered { connection }
+        Metered {
+            connection,
+            carried: Arc::default(),
+        }
     }
 }
 
@@ -34,16 +40,16 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let connection = Pin::new(&mut self.connection);
-        connection.poll_inbound(cx).map_ok(MeteredStream::new)
+        let stream = Pin::new(&mut self.connection).poll_inbound(cx);
+        stream.map_ok(|stream| MeteredStream::new(stream, &self.carried))
     }
 
     fn poll_outbound(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Self::Substream, Self::Error>> {
-        let connection = Pin::new(&mut self.connection);
-        connection.poll_outbound(cx).map_ok(MeteredStream::new)
+        let stream = Pin::new(&mut self.connection).poll_outbound(cx);
+        stream.map_ok(|stream| MeteredStream::new(stream, &self.carried))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -62,14 +68,16 @@ where
 #[derive(Debug)]
 pub struct MeteredStream<S> {
     stream: S,
+    carried: Arc<Carried>,
     /// Until the cap has room again.
     pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> MeteredStream<S> {
-    fn new(stream: S) -> MeteredStream<S> {
+    fn new(stream: S, carried: &Arc<Carried>) -> MeteredStream<S> {
         MeteredStream {
             stream,
+            carried: carried.clone(),
             pause: None,
         }
     }
@@ -110,7 +118,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
         if sent < allowed {
             with_cap(|bucket, _| bucket.put_back(allowed - sent));
         }
-        count_peers(sent);
+        self.carried.count(sent);
         written
     }
 
