@@ -1,13 +1,17 @@
 //! Sends the channel's record out: over PubSub at once, to the DHT now and then. The newest record is all that counts, so
-//! nothing queues, and nobody waits for this task.
+//! nothing queues, and nobody waits for this task; nor do its ways wait for each other, whichever of them hangs.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
-use futures::future::{BoxFuture, OptionFuture};
+use bytes::Bytes;
+use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::{self, BoxStream, StreamExt};
 use node_host::{Host, HostError, TopicEvent};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::follow::Heard;
 use crate::names::{Name, NameRecord};
@@ -17,6 +21,9 @@ const DHT_EVERY: Duration = Duration::from_secs(60);
 const DHT_TIMEOUT: Duration = Duration::from_secs(55);
 /// Until then somebody may have connected.
 const DHT_WITHOUT_PEERS: Duration = Duration::from_secs(5);
+
+/// Telling is a few messages within this process.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who subscribes has heard nothing yet, and the next record may be a day away. Many may come at once: one answer for all.
 const GREET_AFTER: Duration = Duration::from_millis(200);
@@ -30,21 +37,62 @@ pub struct Announced {
     pub dht: Option<(std::time::Instant, bool)>,
 }
 
-struct Announcer {
-    host: Host,
+/// What announcing needs of the host. A test seam: the tests' network hangs.
+trait Network: Clone + Send + Sync + 'static {
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, TopicEvent>, HostError>>;
+    fn publish(&self, topic: String, message: Bytes) -> BoxFuture<'static, Result<(), HostError>>;
+    fn listeners(&self, topic: String) -> BoxFuture<'static, Result<usize, HostError>>;
+    fn put_record(&self, key: Vec<u8>, record: Bytes) -> BoxFuture<'static, Result<(), HostError>>;
+    fn has_peers(&self) -> bool;
+}
+
+impl Network for Host {
+    fn subscribe(
+        &self,
+        topic: String,
+    ) -> BoxFuture<'static, Result<BoxStream<'static, TopicEvent>, HostError>> {
+        Host::subscribe(self, topic)
+    }
+
+    fn publish(&self, topic: String, message: Bytes) -> BoxFuture<'static, Result<(), HostError>> {
+        Host::publish(self, topic, message)
+    }
+
+    fn listeners(&self, topic: String) -> BoxFuture<'static, Result<usize, HostError>> {
+        Host::listeners(self, topic)
+    }
+
+    fn put_record(&self, key: Vec<u8>, record: Bytes) -> BoxFuture<'static, Result<(), HostError>> {
+        Host::put_record(self, key, record)
+    }
+
+    fn has_peers(&self) -> bool {
+        *self.peers().borrow() > 0
+    }
+}
+
+struct Announcer<N> {
+    network: N,
     announced: watch::Sender<Announced>,
     name: Name,
     record: watch::Receiver<Option<NameRecord>>,
     heard: BoxStream<'static, TopicEvent>,
     /// Where a mirror hears of what others publish.
     listener: Option<mpsc::Sender<Heard>>,
+    /// The newest record has not been told to all who listen.
+    tell_owed: bool,
+    /// How many listen to what is being told.
+    tell: Option<BoxFuture<'static, usize>>,
     /// When to tell new subscribers.
     greet_at: Option<Instant>,
     /// When the DHT may be told next.
     dht_at: Instant,
     /// The newest record is not in the DHT.
     dht_owed: bool,
-    put: OptionFuture<BoxFuture<'static, Result<(), HostError>>>,
+    put: Option<BoxFuture<'static, Result<(), HostError>>>,
 }
 
 /// Until the writer, which signs the records, is gone.
@@ -55,29 +103,41 @@ pub(crate) async fn run(
     listener: Option<mpsc::Sender<Heard>>,
     announced: watch::Sender<Announced>,
 ) {
-    let heard = match host.subscribe(name.topic()).await {
-        Ok(heard) => heard,
-        Err(error) => {
-            tracing::warn!(%error, "no IPNS over PubSub");
-            stream::pending().boxed()
-        }
-    };
-    let announcer = Announcer {
-        host,
-        announced,
-        name,
-        record,
-        heard,
-        listener,
-        greet_at: None,
-        dht_at: Instant::now(),
-        dht_owed: false,
-        put: None.into(),
-    };
-    announcer.run().await;
+    Announcer::new(host, name, record, listener, announced)
+        .run()
+        .await;
 }
 
-impl Announcer {
+impl<N: Network> Announcer<N> {
+    fn new(
+        network: N,
+        name: Name,
+        record: watch::Receiver<Option<NameRecord>>,
+        listener: Option<mpsc::Sender<Heard>>,
+        announced: watch::Sender<Announced>,
+    ) -> Announcer<N> {
+        let subscribed = network.subscribe(name.topic()).map(|heard| {
+            heard.unwrap_or_else(|error| {
+                tracing::warn!(%error, "no IPNS over PubSub");
+                stream::pending().boxed()
+            })
+        });
+        Announcer {
+            network,
+            announced,
+            name,
+            record,
+            heard: stream::once(subscribed).flatten().boxed(),
+            listener,
+            tell_owed: false,
+            tell: None,
+            greet_at: None,
+            dht_at: Instant::now(),
+            dht_owed: false,
+            put: None,
+        }
+    }
+
     async fn run(mut self) {
         self.record.mark_changed();
         loop {
@@ -86,7 +146,7 @@ impl Announcer {
                 changed = self.record.changed() => match changed {
                     Ok(()) => {
                         self.dht_owed = true;
-                        self.tell().await;
+                        self.tell();
                     }
                     Err(_) => return,
                 },
@@ -99,10 +159,20 @@ impl Announcer {
                         let _ = listener.try_send(NameRecord::verify(&self.name, bytes));
                     },
                 },
-                () = tokio::time::sleep_until(greet_at), if self.greet_at.is_some() => self.tell().await,
+                () = tokio::time::sleep_until(greet_at), if self.greet_at.is_some() => {
+                    self.greet_at = None;
+                    self.tell();
+                }
+                Some(listeners) = OptionFuture::from(self.tell.as_mut()) => {
+                    self.tell = None;
+                    self.announced.send_modify(|it| it.listeners = listeners);
+                    if self.tell_owed {
+                        self.tell();
+                    }
+                }
                 () = tokio::time::sleep_until(self.dht_at), if self.dht_owed => self.put(),
-                Some(result) = &mut self.put => {
-                    self.put = None.into();
+                Some(result) = OptionFuture::from(self.put.as_mut()) => {
+                    self.put = None;
                     let answer = (std::time::Instant::now(), result.is_ok());
                     self.announced.send_modify(|it| it.dht = Some(answer));
                     if let Err(error) = result {
@@ -114,37 +184,46 @@ impl Announcer {
         }
     }
 
-    /// Tells all subscribers.
-    async fn tell(&mut self) {
-        self.greet_at = None;
-        let Some(record) = self.record.borrow_and_update().clone() else {
-            return;
-        };
-        let told = self.host.publish(self.name.topic(), record.bytes).await;
-        let listeners = match told {
-            Ok(()) => self.host.listeners(self.name.topic()).await.unwrap_or(0),
-            Err(error) => {
-                // That nobody listens is the usual reason.
-                tracing::debug!(%error, "nobody was told of the record");
-                0
-            }
-        };
-        self.announced.send_modify(|it| it.listeners = listeners);
-    }
-
-    fn put(&mut self) {
-        if *self.host.peers().borrow() == 0 {
-            self.dht_at = Instant::now() + DHT_WITHOUT_PEERS;
+    /// Tells all subscribers: now, or after what they are just being told.
+    fn tell(&mut self) {
+        self.tell_owed = self.tell.is_some();
+        if self.tell_owed {
             return;
         }
         let Some(record) = self.record.borrow().clone() else {
-            self.dht_owed = false;
             return;
         };
+        let (network, topic) = (self.network.clone(), self.name.topic());
+        let tell = async move {
+            network.publish(topic.clone(), record.bytes).await?;
+            network.listeners(topic).await
+        };
+        let told = timeout(TELL_TIMEOUT, tell).map(|told| {
+            told.unwrap_or(Err(HostError::Timeout(TELL_TIMEOUT)))
+                .inspect_err(|error| {
+                    // That nobody listens is the usual reason.
+                    tracing::debug!(%error, "nobody was told of the record");
+                })
+                .unwrap_or(0)
+        });
+        self.tell = Some(told.boxed());
+    }
+
+    fn put(&mut self) {
+        if !self.network.has_peers() {
+            self.dht_at = Instant::now() + DHT_WITHOUT_PEERS;
+            return;
+        }
         self.dht_owed = false;
+        let Some(record) = self.record.borrow().clone() else {
+            return;
+        };
         self.dht_at = Instant::now() + DHT_EVERY;
-        let key = self.name.routing_key();
-        let put = self.host.put_record(key, record.bytes, DHT_TIMEOUT);
-        self.put = Some(put).into();
+        let put = self
+            .network
+            .put_record(self.name.routing_key(), record.bytes);
+        let put = timeout(DHT_TIMEOUT, put)
+            .map(|put| put.unwrap_or(Err(HostError::Timeout(DHT_TIMEOUT))));
+        self.put = Some(put.boxed());
     }
 }

@@ -312,20 +312,16 @@ impl Host {
         })
     }
 
-    /// Puts a record into the DHT; fails unless a DHT server has taken it.
+    /// Puts a record into the DHT; fails unless a DHT server has taken it. It may take for ever.
     pub fn put_record(
         &self,
         key: Vec<u8>,
         record: Bytes,
-        timeout: Duration,
     ) -> BoxFuture<'static, Result<(), HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move {
             let put = inner.ipfs.dht_put(key, record, Quorum::One);
-            match tokio::time::timeout(timeout, put).await {
-                Ok(result) => result.map_err(network),
-                Err(_) => Err(HostError::Timeout(timeout)),
-            }
+            put.await.map_err(network)
         })
     }
 
