@@ -4,16 +4,25 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use node::Imported;
 
+use crate::clock::wall_now;
+use crate::numbers;
 use crate::run::{configure, refuse};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
     /// Write the key to a new file that only you can read. Keep it off the box.
     Export(Arguments),
-    /// Give a box that has no key yet the one in the file.
-    Import(Arguments),
+    /// Give a box the key in the file. Its numbers go on behind all that another box may have used under that name.
+    Import {
+        #[command(flatten)]
+        arguments: Arguments,
+        /// Where the box has a key: move it aside, and say where.
+        #[arg(long)]
+        replace: bool,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,20 +40,34 @@ pub(crate) struct Arguments {
 /// Prints the channel's name.
 pub(crate) fn main_command(command: &Command) -> ExitCode {
     match run(command) {
-        Ok(name) => {
+        Ok(Imported { name, moved }) => {
             // Whoever closed the pipe does not want to know.
             let _ = writeln!(std::io::stdout(), "{name}");
+            if let Some(moved) = moved {
+                let moved = moved.display();
+                let _ = writeln!(std::io::stderr(), "the key that was here is in {moved} now");
+            }
             ExitCode::SUCCESS
         }
         Err(error) => refuse(&error.to_string()),
     }
 }
 
-fn run(command: &Command) -> Result<node::Name> {
-    let (Command::Export(arguments) | Command::Import(arguments)) = command;
+fn run(command: &Command) -> Result<Imported> {
+    let (Command::Export(arguments) | Command::Import { arguments, .. }) = command;
     let config = configure(arguments.config.as_deref(), arguments.data_dir.as_deref())?;
-    Ok(match command {
-        Command::Export(_) => node::export_channel(&config.data_dir, &arguments.file)?,
-        Command::Import(_) => node::import_channel(&config.data_dir, &arguments.file)?,
-    })
+    let (dir, file) = (&config.data_dir, &arguments.file);
+    match command {
+        Command::Export(_) => Ok(Imported {
+            name: node::export_channel(dir, file)?,
+            moved: None,
+        }),
+        Command::Import { replace, .. } => {
+            let Some(now) = wall_now() else {
+                bail!("the clock is not set, and numbers go on from it: set it, then import again");
+            };
+            let prepare = || numbers::keep(dir, numbers::unused(now));
+            Ok(node::import_channel(dir, file, *replace, prepare)?)
+        }
+    }
 }

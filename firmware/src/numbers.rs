@@ -2,14 +2,15 @@
 //! that knows the last ones cannot be read.
 
 use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use node::{Node, StoreError};
 use stream::publication::Numbers;
 
 use crate::kept;
 
-/// Written by `fsck` where what it drops or makes again knew the last numbers, and by a start after viewers were shown what was
-/// never stored.
+/// Written by `fsck` where what it drops or makes again knew the last numbers, by a start after viewers were shown what was
+/// never stored, and with a key that comes from another box.
 const FILE: &str = "numbers.json";
 
 /// What was kept last; nothing where that was never needed.
@@ -22,6 +23,20 @@ pub(crate) fn kept(data_dir: &Path) -> Numbers {
 pub(crate) fn keep(data_dir: &Path, numbers: Numbers) -> std::io::Result<()> {
     let numbers = numbers.max(kept(data_dir));
     kept::store(&data_dir.join(FILE), Some(&numbers))
+}
+
+/// When no box had published anything: 2020-01-01T00:00:00Z.
+const BEFORE_ALL: Duration = Duration::from_secs(1_577_836_800);
+
+/// Numbers that no other box can have used under the name that moves here: segments last a second or more, so that none has given
+/// more of them than seconds have gone by. That stays true of this one, and of the next to which the name moves.
+pub(crate) fn unused(now: SystemTime) -> Numbers {
+    let since = now.duration_since(UNIX_EPOCH + BEFORE_ALL);
+    let seconds = since.map_or(0, |since| since.as_secs());
+    Numbers {
+        media_sequence: seconds,
+        run: seconds,
+    }
 }
 
 /// What follows the highest numbers in the names of all segments and init segments that are stored.

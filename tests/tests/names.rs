@@ -304,7 +304,7 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
     std::fs::write(&junk, "junk").unwrap();
     for (command, file, data, expected) in [
         ("export", &copy, &data, "exists and is not overwritten"),
-        ("import", &copy, &moved, "exists and is not overwritten"),
+        ("import", &copy, &moved, "--replace moves it aside"),
         ("import", &junk, &dir.path().join("third"), "is broken"),
         (
             "export",
@@ -318,6 +318,48 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
         assert!(refused.stderr.contains(expected), "{}", refused.stderr);
     }
     assert!(!dir.path().join("third/channel.key").exists());
+}
+
+/// A box breaks, and another one that has published under a name of its own takes over its name.
+#[test]
+fn a_name_moves_to_a_box_that_has_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let [broken, spare] = ["broken", "spare"].map(|name| dir.path().join(name));
+    let copy = dir.path().join("copy");
+    let publish = |dir: &std::path::Path| {
+        std::fs::create_dir_all(dir).unwrap();
+        let podium = Podium::start(dir, &Config::default());
+        podium.go_live();
+        podium.wait_for_segments(2);
+        let (name, playlist) = (podium.name(), hls::live(&podium, "video"));
+        podium.signal(rustix::process::Signal::TERM);
+        podium.join();
+        (name, playlist)
+    };
+    let key = |arguments: &[&str], dir: &std::path::Path| {
+        let data = dir.join("data");
+        tests::podium(&[&["key"], arguments, &["--data-dir", text(&data)]].concat())
+    };
+    let (name, before) = publish(&broken);
+    let (own, _) = publish(&spare);
+    assert_ne!(own, name);
+    assert_eq!(key(&["export", text(&copy)], &broken).code, Some(0));
+
+    let refused = key(&["import", text(&copy)], &spare);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    let done = key(&["import", "--replace", text(&copy)], &spare);
+    assert_eq!((done.code, done.stdout.trim()), (Some(0), name.as_str()));
+    let aside = spare.join(format!("data/channel-{own}.key"));
+    assert!(done.stderr.contains(text(&aside)), "{}", done.stderr);
+
+    // No address means two things, and no number falls.
+    let (moved, after) = publish(&spare);
+    assert_eq!(moved, name);
+    let (before, after) = (before.media_sequence, after.media_sequence);
+    assert!(after > before + 100_000_000, "{after} after {before}");
+
+    let back = key(&["import", "--replace", text(&aside)], &spare);
+    assert_eq!((back.code, back.stdout.trim()), (Some(0), own.as_str()));
 }
 
 #[test]

@@ -54,6 +54,8 @@ pub enum OpenError {
 pub enum KeyError {
     #[error("{} exists and is not overwritten: move it away, or name another", path.display())]
     Exists { path: PathBuf },
+    #[error("{} is this box's own name: --replace moves it aside", path.display())]
+    HasOne { path: PathBuf },
     #[error("cannot write {} ({source}): name a place that can be written to", path.display())]
     Write {
         path: PathBuf,

@@ -4,7 +4,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libp2p_identity::{KeyType, Keypair};
 
@@ -64,13 +64,59 @@ pub fn export_channel(dir: &Path, file: &Path) -> Result<Name, KeyError> {
     Ok(Name::of(&key))
 }
 
-/// Makes a copied key the channel key of a data directory that has none. No box may be running on it.
-pub fn import_channel(dir: &Path, file: &Path) -> Result<Name, KeyError> {
+/// A copied key that is a data directory's channel key now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    pub name: Name,
+    /// Where the one is that was there before.
+    pub moved: Option<PathBuf>,
+}
+
+/// Makes a copied key the channel key of a data directory that has none, or whose own may be moved aside. No box may be running on
+/// it. `prepare` is done before the key is there.
+pub fn import_channel(
+    dir: &Path,
+    file: &Path,
+    replace: bool,
+    prepare: impl FnOnce() -> std::io::Result<()>,
+) -> Result<Imported, KeyError> {
     let key = load(file)?;
     let _lock = crate::lock(dir)?;
-    let created = create(dir, CHANNEL_FILE, &encoded(&key));
-    created.map_err(|source| KeyError::write(&dir.join(CHANNEL_FILE), source))?;
-    Ok(Name::of(&key))
+    let path = dir.join(CHANNEL_FILE);
+    let there = path.exists();
+    if there && !replace {
+        return Err(KeyError::HasOne { path });
+    }
+    prepare().map_err(|source| KeyError::write(dir, source))?;
+    let moved = there.then(|| aside(dir)).transpose()?;
+    let place = match moved {
+        Some(_) => replace_with,
+        None => create,
+    };
+    let placed = place(dir, CHANNEL_FILE, &encoded(&key));
+    placed.map_err(|source| KeyError::write(&path, source))?;
+    let name = Name::of(&key);
+    Ok(Imported { name, moved })
+}
+
+/// Gives the channel's key a second name, by which its owner finds it.
+fn aside(dir: &Path) -> Result<PathBuf, KeyError> {
+    let path = dir.join(CHANNEL_FILE);
+    let called = match load(&path) {
+        Ok(key) => Name::of(&key).to_string(),
+        Err(_) => "broken".to_owned(),
+    };
+    let to = dir.join(format!("channel-{called}.key"));
+    let io = |source| KeyError::write(&to, source);
+    match std::fs::hard_link(&path, &to) {
+        // The same key, from an earlier time.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        linked => linked.map_err(io)?,
+    }
+    std::fs::File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(io)?;
+    Ok(to)
 }
 
 pub(crate) fn encoded(key: &Keypair) -> Vec<u8> {
@@ -80,6 +126,21 @@ pub(crate) fn encoded(key: &Keypair) -> Vec<u8> {
 
 /// The file appears complete or not at all, and an existing one is never overwritten.
 fn create(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = write_temporary(dir, name, bytes)?;
+    let linked = std::fs::hard_link(&temporary, dir.join(name));
+    let removed = std::fs::remove_file(&temporary);
+    linked.and(removed)?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+/// There is one at every moment: the old or the new.
+fn replace_with(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+    let temporary = write_temporary(dir, name, bytes)?;
+    std::fs::rename(&temporary, dir.join(name))?;
+    std::fs::File::open(dir)?.sync_all()
+}
+
+fn write_temporary(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
     let temporary = dir.join(format!("{name}.tmp"));
     // Left by a process killed in the middle; the caller holds the directory's lock.
     match std::fs::remove_file(&temporary) {
@@ -91,11 +152,8 @@ fn create(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    let linked = written.and_then(|()| std::fs::hard_link(&temporary, dir.join(name)));
-    let removed = std::fs::remove_file(&temporary);
-    linked.and(removed)?;
-    std::fs::File::open(dir)?.sync_all()
+    file.write_all(bytes).and_then(|()| file.sync_all())?;
+    Ok(temporary)
 }
 
 /// A copied key often comes with a wider mode.

@@ -50,7 +50,7 @@ pub use fetch::{Fetch, Tree, Trusts, Want, Wants};
 pub use follow::Heard;
 pub use fsck::{Damaged, Finding, Report, fsck};
 pub use journal::adopt::Place;
-pub use keys::{export_channel, import_channel};
+pub use keys::{Imported, export_channel, import_channel};
 pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{
     Contact, Contacts, DhtMode, HostError, Limits, OpenError as ListenError, uplink,
