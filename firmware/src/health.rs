@@ -7,7 +7,7 @@ use stream::machine::Machine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::clock_sane;
+use crate::clock;
 
 /// Twice as often as Linux asks the Raspberry Pi's firmware for its power, which forgets it then.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -33,15 +33,24 @@ impl Sample {
 
     /// `root` has the kernel's directories.
     pub(crate) fn take(data_dir: &Path, root: &Path) -> Sample {
+        let machine = board::machine::sample(root);
+        clock::set_awaited(machine.clock.awaited(uptime(root)));
         Sample {
             disk_free_bytes: rustix::fs::statvfs(data_dir)
                 .ok()
                 .map(|stat| stat.f_bavail * stat.f_frsize),
-            clock_sane: clock_sane(),
+            clock_sane: clock::clock_sane(),
             network_up: local_address().is_some(),
-            machine: board::machine::sample(root),
+            machine,
         }
     }
+}
+
+/// How long the machine is up.
+fn uptime(root: &Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(root.join("proc/uptime")).ok()?;
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// The address by which neighbours reach this machine, IPv4 first.

@@ -109,6 +109,13 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
     cap_uplink(&config);
+    let background = CancellationToken::new();
+    // First: the node signs by a clock that may just be about to be set.
+    let samples = health::spawn(
+        config.data_dir.clone(),
+        config.board.root.clone(),
+        background.clone(),
+    );
     let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
@@ -119,12 +126,6 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     });
     let media = media.await??;
 
-    let background = CancellationToken::new();
-    let samples = health::spawn(
-        config.data_dir.clone(),
-        config.board.root.clone(),
-        background.clone(),
-    );
     let network = network(viewer.local_addr()?, operator.local_addr()?);
     let board = Board::new(&config.board)?;
     let front = board.front.clone();

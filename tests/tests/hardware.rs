@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::{Config, Podium, podium, wait_for};
+use tests::{Config, Podium, http, podium, wait_for};
 
 /// A hot Raspberry Pi on a weak supply.
 fn kernel(dir: &Path) -> PathBuf {
@@ -153,4 +153,29 @@ fn a_trial_of_the_encoders_answers_with_costs() {
     assert_eq!(costs.len(), 6, "{findings}");
     assert!(costs.iter().all(|cost| cost[1].as_f64().unwrap() > 0.0));
     assert_eq!(podium(&["try-encoders", "{}"]).code, Some(2));
+}
+
+/// It has no battery behind its clock, and goes on from the time of its last shutdown until somebody says what time it is.
+#[test]
+fn nothing_is_signed_by_a_clock_that_is_about_to_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("kernel");
+    let timesync = root.join("run/systemd/timesync");
+    fs::create_dir_all(&timesync).unwrap();
+    fs::create_dir_all(root.join("proc")).unwrap();
+    fs::write(root.join("proc/uptime"), "5.04 3.21\n").unwrap();
+    let config = Config {
+        extra: board(&root),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let record = format!("{}/routing/v1/ipns/{}", podium.viewer, podium.name());
+    assert_eq!(http::get(&record).status, 404);
+    assert_eq!(podium.status()["clock"], json!(false));
+    fs::write(timesync.join("synchronized"), "").unwrap();
+    wait_for("a record", || {
+        (http::get(&record).status == 200).then_some(())
+    });
 }

@@ -170,7 +170,8 @@ impl Signer {
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let sequence = last.map_or(0, |last| last.sequence + 1);
         let sequence = sequence.max(since_epoch.as_millis() as u64);
-        let expires = now + LIFETIME;
+        // Where the clock has gone back, its successor shall not be refused before the last one.
+        let expires = last.map_or(now, |last| last.expires).max(now + LIFETIME);
         let (value, eol) = (format!("/ipfs/{root}"), DateTime::<Utc>::from(expires));
         let signed = Record::new(key, value, eol, sequence, TTL);
         match signed.and_then(|record| record.encode()) {
@@ -263,6 +264,24 @@ mod tests {
         // The key has moved to a box that knows no record.
         let moved = signer(&key, Some(at(NOW + 1))).next(root("c"), None);
         assert!(moved.unwrap().sequence > first.sequence);
+    }
+
+    /// A clock that goes on from the last shutdown, a week ago, is set; and one that was right goes back.
+    #[test]
+    fn a_clock_that_leaps_leaves_no_record_expired() {
+        const WEEK: u64 = 7 * 24 * 3600;
+        let key = Keypair::generate_ed25519();
+        let next = |now, last: &NameRecord| signer(&key, Some(at(now))).next(root("b"), Some(last));
+        let stale = signer(&key, Some(at(NOW))).next(root("b"), None).unwrap();
+        let set = next(NOW + WEEK, &stale).expect("it has expired");
+        assert_eq!(set.expires, at(NOW + WEEK) + LIFETIME);
+        assert!(next(NOW, &set).is_none());
+        let back = signer(&key, Some(at(NOW))).next(root("c"), Some(&set));
+        let back = back.unwrap();
+        assert_eq!(
+            (back.expires, back.sequence),
+            (set.expires, set.sequence + 1)
+        );
     }
 
     #[test]

@@ -62,6 +62,20 @@ pub struct Clock {
     pub synchronised: Option<bool>,
 }
 
+/// A time service that reaches anybody has set the clock so long after the machine's start. Where nobody is reached, as on a
+/// network of its own, the clock is believed as it is: it is all that there is.
+const TIME_COMES_WITHIN: Duration = Duration::from_secs(60);
+
+impl Clock {
+    /// Whether the time may be that of the last shutdown, which a machine without a battery goes on from (`fake-hwclock`), and is
+    /// about to be set; `up` is how long the machine is up, where that is known.
+    pub fn awaited(&self, up: Option<Duration>) -> bool {
+        self.synchronised == Some(false)
+            && self.battery != Some(true)
+            && up.is_some_and(|up| up < TIME_COMES_WITHIN)
+    }
+}
+
 /// Life that is used up from which on somebody should act.
 const WORN_PERCENT: u8 = 90;
 
@@ -152,6 +166,26 @@ mod tests {
             machine = looked.after(&machine);
             assert_eq!((machine.undervoltage, machine.throttled), (expected, None));
         }
+    }
+
+    #[test]
+    fn the_time_is_awaited_where_somebody_may_still_say_it() {
+        let check = |battery, synchronised, up: Option<u64>, awaited| {
+            let clock = Clock {
+                battery,
+                synchronised,
+            };
+            let up = up.map(Duration::from_secs);
+            assert_eq!(clock.awaited(up), awaited, "{clock:?} {up:?}");
+        };
+        check(None, Some(false), Some(5), true);
+        check(Some(false), Some(false), Some(59), true);
+        // Nobody says it on this network.
+        check(None, Some(false), Some(60), false);
+        check(None, Some(true), Some(5), false);
+        check(Some(true), Some(false), Some(5), false);
+        check(None, None, Some(5), false);
+        check(None, Some(false), None, false);
     }
 
     #[test]
