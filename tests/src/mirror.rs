@@ -52,11 +52,13 @@ impl Mirror {
         let stderr = (std::fs::OpenOptions::new().create(true).append(true))
             .open(&log)
             .expect("the log can be written");
+        // A private swarm has none.
+        let quic = (!toml.contains("swarm_key")).then(|| format!("/ip4/{address}/udp/0/quic-v1"));
         let mut child = Command::new(podium::binary())
             .args(["mirror", name, "--operator", "127.0.0.1:0"])
             .args(["--viewer", &format!("{address}:0")])
             .args(["--listen", &format!("/ip4/{address}/tcp/0")])
-            .args(["--listen", &format!("/ip4/{address}/udp/0/quic-v1")])
+            .args(quic.iter().flat_map(|at| ["--listen", at.as_str()]))
             .arg("--config")
             .arg(&config)
             .arg("--data-dir")

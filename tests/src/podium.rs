@@ -76,12 +76,17 @@ impl Config {
         let data = dir.join("data");
         let path = dir.join("podium.toml");
         let address = self.address.unwrap_or(Ipv4Addr::LOCALHOST);
+        // A private swarm has none.
+        let quic = match self.extra.contains("swarm_key") {
+            true => String::new(),
+            false => format!("\"/ip4/{address}/udp/0/quic-v1\", "),
+        };
         let text = format!(
             "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
              [capture]\n{}\n\
              [viewer]\nlisten = \"{address}:0\"\n{}\n\
              [operator]\nlisten = \"127.0.0.1:0\"\n\
-             [node]\nmdns = false\nlisten = [\"/ip4/{address}/tcp/0\", \"/ip4/{address}/udp/0/quic-v1\", \"/ip4/{address}/tcp/0/ws\"]\n\
+             [node]\nmdns = false\nlisten = [\"/ip4/{address}/tcp/0\", {quic}\"/ip4/{address}/tcp/0/ws\"]\n\
              {}\n",
             data.display(),
             self.capture,

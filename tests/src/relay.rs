@@ -16,6 +16,8 @@ struct State {
     breaks_after: Option<usize>,
     /// How many have.
     broken: usize,
+    /// How many there have been.
+    connections: usize,
 }
 
 /// A relay on a free port of this machine.
@@ -73,6 +75,11 @@ impl Relay {
         self.state().breaks_after = bytes;
     }
 
+    /// How many connections it has let through so far.
+    pub fn connections(&self) -> usize {
+        self.state().connections
+    }
+
     /// How many connections have broken because of that.
     pub fn broken(&self) -> usize {
         self.state().broken
@@ -91,6 +98,7 @@ fn connect(client: TcpStream, shared: &Arc<Mutex<State>>) {
     for stream in [client.try_clone(), server.try_clone()] {
         state.open.extend(stream);
     }
+    state.connections += 1;
     let budget = state.breaks_after;
     drop(state);
     std::thread::spawn(move || pump(client, server, None));

@@ -868,3 +868,37 @@ fn it_follows_by_the_dht_alone() {
     assert_eq!(status["heard"]["source"], "dht", "{status}");
     same_live(&podium, &mirror);
 }
+
+#[test]
+fn a_private_swarm_is_followed_by_who_has_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("swarm.key");
+    let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", "5c".repeat(32));
+    std::fs::write(&key, text).unwrap();
+    let private = format!("swarm_key = \"{}\"\n", key.display());
+    let config = Config {
+        extra: private.clone(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    podium.wait_for_segments(1);
+    let (address, peer) = tcp(&podium);
+    let follow = |name: &str, toml: &str| {
+        let relay = Relay::to(address);
+        let at = multiaddress(relay.address(), &peer);
+        let place = dir.path().join(name);
+        let mirror = Mirror::start_with(toml, &place, &podium.name(), &["--peer", &at]);
+        (mirror, relay)
+    };
+    let (stranger, door) = follow("stranger", "");
+    let (member, _relay) = follow("member", &private);
+    serves_what_is_listed(&podium, &member);
+    // A try is over before the next one begins.
+    wait_for("the stranger to have been turned away", || {
+        (door.connections() > 1).then_some(())
+    });
+    assert_eq!(stranger.status()["peers"], 0);
+    assert!(stranger.status()["root"].is_null());
+    assert_eq!(podium.status()["node"]["peers"], 1);
+}
