@@ -38,7 +38,7 @@ use tokio::sync::mpsc;
 
 pub use config::{Config, Controller, Kind, Level, Rotation};
 pub use faults::Faults;
-pub use linux::biases;
+pub use linux::at_rest;
 use watchdog::Watchdog;
 
 /// The panel's picture, 128×64 pixels. A seam for the tests and for the boards.

@@ -24,6 +24,10 @@ const LOOK_UP: Duration = Duration::from_millis(500);
 /// Edges that the kernel keeps: it drops the newest beyond that, and a lost release would look like a hold.
 const KERNEL_EDGES: u32 = 512;
 
+/// How often and how soon after each other [`at_rest`] looks.
+const LOOKS: u32 = 25;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+
 /// Starts reading the buttons into `edges`, and keeps the tally light.
 pub(crate) fn start(
     config: &Config,
@@ -92,23 +96,22 @@ fn request(config: &Config) -> Result<Request, String> {
         .map_err(|error| format!("lines {lines:?}: {error}; is another program using them?"))
 }
 
-/// Whether the buttons' lines have their pull resistors while the buttons are read.
+/// Whether the buttons' lines are at rest while nobody presses. What the kernel says of a pull resistor is what it was asked for, also
+/// where the chip has none, so the levels are looked at, for as long as a line that floats may stay where it was.
 ///
 /// # Errors
 /// What is wrong and what to do, in one line.
-pub fn biases(config: &Config) -> Result<(), String> {
-    let wanted = match config.buttons_active {
-        Level::Low => Bias::PullUp,
-        Level::High => Bias::PullDown,
-    };
-    let chip = gpiocdev::Chip::from_path(chip(config)?).map_err(|error| error.to_string())?;
-    for line in config.button_lines() {
-        let info = chip.line_info(line).map_err(|error| error.to_string())?;
-        if info.bias != Some(wanted) {
-            return Err(format!(
-                "line {line} has {:?} and not {wanted:?}: put a resistor of 10 kilo-ohms there",
-                info.bias
-            ));
+pub fn at_rest(config: &Config) -> Result<(), String> {
+    let request = request(config)?;
+    for _ in 0..LOOKS {
+        std::thread::sleep(BETWEEN_LOOKS);
+        for line in config.button_lines() {
+            let level = request.value(line).map_err(|error| error.to_string())?;
+            if level == Value::Active {
+                return Err(format!(
+                    "line {line} is at the level of a pressed button: let go of it; if nobody presses, put a resistor of 10 kilo-ohms there"
+                ));
+            }
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use board::bridge::{self, Bridges, Timings};
+use board::bridge::{self, Bridges, NoSignal, Timings};
 use board::{Board, Kind, cards, machine, watchdog};
 use stream::health::{HOT_C, Seen};
 use stream::status::NoCard;
@@ -16,6 +16,9 @@ use crate::{encoder, print, run};
 
 /// So long the display and the lines may take to show what is wrong with them.
 const SETTLE: Duration = Duration::from_secs(4);
+
+/// So long a source may take to send again after it was told anew what it may send: a second or two, and slow ones a few more.
+const BEGINS_ANEW: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -87,6 +90,8 @@ fn front(config: &Config) -> Vec<Line> {
         watchdog: None,
         ..config.board.clone()
     };
+    // Before the box's own code has the lines: a line has one owner.
+    let rest = pull_resistors(&config);
     let mut board = match Board::new(&config) {
         Ok(board) => board,
         Err(error) => return vec![line("front", Failed, error.to_string())],
@@ -100,7 +105,6 @@ fn front(config: &Config) -> Vec<Line> {
         std::thread::sleep(Duration::from_millis(250));
     }
     let faults = board.faults.list();
-    let biases = board::biases(&config);
     let mut lines: Vec<Line> = faults
         .into_iter()
         .map(|fault| line("front", Failed, fault))
@@ -110,11 +114,24 @@ fn front(config: &Config) -> Vec<Line> {
             "display, buttons and tally light answer; look: the display has blinked, the light too";
         lines.push(line("front", Fine, says));
     }
-    lines.push(match biases {
-        Ok(()) => line("pull resistors", Fine, "the buttons' lines have theirs"),
-        Err(why) => line("pull resistors", Failed, why),
-    });
+    lines.push(rest);
     lines
+}
+
+fn pull_resistors(config: &board::Config) -> Line {
+    const PART: &str = "pull resistors";
+    match config.kind {
+        // A kernel for which one needs it has no GPIO character device to ask.
+        Kind::Pi => line(
+            PART,
+            Absent,
+            "not asked with [board] kind = \"pi\": tap each button",
+        ),
+        Kind::Sim | Kind::Linux => match board::at_rest(config) {
+            Ok(()) => line(PART, Fine, "nobody presses, and no line says so"),
+            Err(why) => line(PART, Failed, why),
+        },
+    }
 }
 
 fn encoder(config: &Config) -> Line {
@@ -158,7 +175,7 @@ fn capture(config: &Config) -> Vec<Line> {
             Ok(()) => line("EDID", Fine, "the source knows what to send"),
             Err(why) => line("EDID", Failed, why),
         });
-        lines.push(match bridge::incoming(device) {
+        lines.push(match signal(device) {
             Ok(Timings { width, height, fps }) => {
                 line("signal", Fine, format!("{width}×{height} at {fps:.2}"))
             }
@@ -177,6 +194,19 @@ fn capture(config: &Config) -> Vec<Line> {
         None => line("port power", Absent, "the card is not on USB"),
     });
     lines
+}
+
+/// What comes in, when a source that was told anew what to send has had its time.
+fn signal(bridge: &Path) -> Result<Timings, NoSignal> {
+    let until = Instant::now() + BEGINS_ANEW;
+    loop {
+        match bridge::incoming(bridge) {
+            Err(NoSignal::None | NoSignal::Unstable) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(250));
+            }
+            found => return found,
+        }
+    }
 }
 
 fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
