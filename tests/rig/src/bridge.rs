@@ -99,6 +99,11 @@ impl Bridge {
         }
     }
 
+    /// How bright the glass is told to be, 0 to 255.
+    pub fn contrast(&self) -> u8 {
+        lock(&self.state).oled.contrast
+    }
+
     /// What the glass shows.
     pub fn glass(&self) -> Option<Vec<Vec<bool>>> {
         lock(&self.state).oled.glass()

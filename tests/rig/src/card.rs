@@ -17,11 +17,13 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::protocol::{Moments, Streams};
+use crate::guest::retry;
+use crate::protocol::{Gain, Moments, Streams};
 use link::Link;
 
 /// What a card offers, and how good its clocks are.
@@ -32,6 +34,8 @@ pub struct Card {
     pub name: String,
     pub modes: Vec<Mode>,
     pub sound: Sound,
+    /// Whether the sound goes through a switch and a gain (a feature unit): such a stick wakes up muted and at its lowest.
+    pub gain: bool,
     /// How much too fast the sound's clock runs against the pictures', parts per million.
     pub audio_ppm: f64,
     pub source: Source,
@@ -42,6 +46,8 @@ pub struct Card {
 pub enum Source {
     /// A bar that moves, and flashes and beeps that begin together.
     FlashAndBeep,
+    /// Black, with the beeps: what a protected source (HDCP) shows to a card that must not have it.
+    Black,
     /// A clip in a loop: files of the host with its pictures one after the other, packed as the card's first mode says, and its sound
     /// in S16LE, 48 kHz, stereo.
     Clip { pictures: PathBuf, sound: PathBuf },
@@ -53,6 +59,17 @@ pub struct Incoming {
     pub width: u16,
     pub height: u16,
     pub fps: u32,
+}
+
+/// How a card is stuck, and so what cures it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stuck {
+    /// It gives no pictures until it is enumerated anew.
+    Silent,
+    /// It also refuses (STALL) to be opened until then.
+    Refusing,
+    /// It gives no pictures until its power was off.
+    Dead,
 }
 
 /// One line of the card's table of formats.
@@ -100,6 +117,7 @@ impl Card {
             name: "USB Video".into(),
             modes: raw.chain(jpeg).filter(|mode| mode.fps > 0).collect(),
             sound: Sound::Stereo48k,
+            gain: false,
             audio_ppm: 0.0,
             source: Source::FlashAndBeep,
         }
@@ -123,7 +141,8 @@ impl Card {
 /// A card in the socket. Dropping it pulls it out.
 #[derive(Debug)]
 pub struct Plugged {
-    link: Arc<Link>,
+    /// Another one after each time without power.
+    link: Arc<Mutex<Arc<Link>>>,
 }
 
 /// Port of the virtual controller: the first of high speed.
@@ -133,45 +152,91 @@ const DEVICE: u32 = 0x0001_0002;
 /// `USB_SPEED_HIGH`.
 const SPEED: u32 = 3;
 
+/// The card in its socket, as the kernel shows it.
+pub(crate) const SOCKET: &str = "/sys/bus/usb/devices/1-1";
+/// What switches the socket's power off.
+const SWITCH: &str = "/sys/bus/usb/devices/usb1/1-0:1.0/usb1-port1/disable";
+/// A card that the kernel has taken, and that is away for this long, has no power: enumerating it anew takes less.
+const AWAY: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(100);
+
 impl Plugged {
     /// Plugs a card in.
     pub fn new(card: Card) -> io::Result<Plugged> {
-        let (ours, kernels) = UnixStream::pair()?;
-        let link = Link::start(card, ours)?;
-        fs::write(
-            "/sys/devices/platform/vhci_hcd.0/attach",
-            format!("{PORT} {} {DEVICE} {SPEED}", kernels.as_raw_fd()),
-        )?;
+        let link = Arc::new(Mutex::new(attach(&card)?));
+        let power = Arc::downgrade(&link);
+        std::thread::spawn(move || watch_power(&card, &power));
         Ok(Plugged { link })
     }
 
-    pub fn streams(&self, streams: Streams) {
-        self.link.streams(streams);
+    fn link(&self) -> MutexGuard<'_, Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The pictures stop until the card is enumerated anew.
-    pub fn wedge(&self) {
-        self.link.wedge();
+    pub fn streams(&self, streams: Streams) {
+        self.link().streams(streams);
+    }
+
+    /// The pictures stop until somebody does what cures it.
+    pub fn stick(&self, stuck: Stuck) {
+        self.link().stick(stuck);
     }
 
     /// The card refuses to give pictures (STALL) until the halt of their endpoint is cleared.
     pub fn halt(&self) {
-        self.link.halt();
+        self.link().halt();
     }
 
     /// Another signal comes in; `None` is one as the modes say.
     pub fn incoming(&self, incoming: Option<Incoming>) {
-        self.link.incoming(incoming);
+        self.link().incoming(incoming);
+    }
+
+    /// Where the sound's switch and gain are.
+    pub fn gain(&self) -> Gain {
+        self.link().gain()
     }
 
     /// What the card has done, and when.
     pub fn moments(&self) -> Moments {
-        self.link.moments()
+        self.link().moments()
+    }
+}
+
+fn attach(card: &Card) -> io::Result<Arc<Link>> {
+    let (ours, kernels) = UnixStream::pair()?;
+    let link = Link::start(card.clone(), ours)?;
+    fs::write(
+        "/sys/devices/platform/vhci_hcd.0/attach",
+        format!("{PORT} {} {DEVICE} {SPEED}", kernels.as_raw_fd()),
+    )?;
+    Ok(link)
+}
+
+/// The virtual controller has no power to switch. So where the kernel has switched the port off, which takes the card away from it for
+/// good, this pulls the card out, and puts a fresh one in when the port is on again.
+fn watch_power(card: &Card, power: &Weak<Mutex<Arc<Link>>>) {
+    let mut seen = Instant::now();
+    while let Some(link) = power.upgrade() {
+        let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
+        if fs::exists(SOCKET).unwrap_or(true) || !link.is_configured() {
+            seen = Instant::now();
+        }
+        let is_on = || fs::read_to_string(SWITCH).is_ok_and(|off| off.trim() == "0");
+        if seen.elapsed() > AWAY && is_on() {
+            link.unplug();
+            let Ok(fresh) = retry(|| attach(card)) else {
+                return;
+            };
+            (*link, seen) = (fresh, Instant::now());
+        }
+        drop(link);
+        std::thread::sleep(LOOK);
     }
 }
 
 impl Drop for Plugged {
     fn drop(&mut self) {
-        self.link.unplug();
+        self.link().unplug();
     }
 }

@@ -31,9 +31,9 @@ impl Chip {
         Ok(Chip { lines })
     }
 
-    /// A button between the line and ground.
-    pub fn press(&self, line: u32, pressed: bool) -> io::Result<()> {
-        let pull = if pressed { "pull-down" } else { "pull-up" };
+    /// What is at a line: a button pulls it one way, and the resistor the other.
+    pub fn pull(&self, line: u32, high: bool) -> io::Result<()> {
+        let pull = if high { "pull-up" } else { "pull-down" };
         fs::write(self.lines.join(format!("sim_gpio{line}/pull")), pull)
     }
 

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::bridge::Bridge;
-use crate::card::Plugged;
+use crate::card::{Plugged, SOCKET};
 use crate::gpio::Chip;
 use crate::oled::{self, Oled};
 use crate::protocol::{Bus, GO_LIVE, LAMP, MODE, PAGE, Reply, Request};
@@ -27,9 +27,6 @@ const NETWORK: &str = "192.0.2.2/24";
 pub const ADDRESS: u8 = 0x3c;
 /// What every reply begins with: the kernel and user-mode Linux itself write on the line too while they start.
 pub const MARK: &str = "rig>";
-
-/// The card in its socket, as the kernel shows it.
-const CARD: &str = "/sys/bus/usb/devices/1-1";
 
 #[derive(Debug)]
 struct Hardware {
@@ -84,7 +81,7 @@ pub fn main() {
     for line in [GO_LIVE, PAGE, MODE] {
         hardware
             .gpio
-            .press(line, false)
+            .pull(line, true)
             .expect("the chip has the buttons' lines");
     }
     let line = File::options()
@@ -137,7 +134,7 @@ impl Hardware {
                 // No hand is so fast that the kernel still sets up the card that was pulled out: it would take the two for one, and leave it
                 // without a configuration.
                 self.card = None;
-                retry(|| match fs::exists(CARD)? {
+                retry(|| match fs::exists(SOCKET)? {
                     true => Err(io::Error::other("the last card is still there")),
                     false => Ok(()),
                 })?;
@@ -146,9 +143,10 @@ impl Hardware {
             }
             Request::Unplug => self.card = None,
             Request::Streams(streams) => self.card()?.streams(streams),
-            Request::Wedge => self.card()?.wedge(),
+            Request::Stick(stuck) => self.card()?.stick(stuck),
             Request::Halt => self.card()?.halt(),
             Request::Incoming(incoming) => self.card()?.incoming(incoming),
+            Request::Gain => return Ok(Reply::Gain(self.card()?.gain())),
             Request::Moments => return Ok(Reply::Moments(self.card()?.moments())),
             Request::Bus(bus) => {
                 self.bridge.set(bus)?;
@@ -157,8 +155,9 @@ impl Hardware {
                     self.bridge.replace(Oled::new(self.chip));
                 }
             }
-            Request::Line { line, pressed } => self.gpio.press(line, pressed)?,
+            Request::Line { line, high } => self.gpio.pull(line, high)?,
             Request::Lamp => return Ok(Reply::Lamp(self.gpio.level(LAMP)?)),
+            Request::Contrast => return Ok(Reply::Contrast(self.bridge.contrast())),
             Request::Glass => {
                 let text =
                     |row: Vec<bool>| row.iter().map(|lit| if *lit { '#' } else { '.' }).collect();
@@ -250,7 +249,7 @@ impl Hardware {
 }
 
 /// Tries for half a minute: the kernel waits up to five seconds for each answer of a card that is gone.
-fn retry<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn retry<T>(mut what: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     for _ in 0..600 {
         if let Ok(done) = what() {
             return Ok(done);

@@ -15,10 +15,10 @@ use stream::screen::{HEIGHT, WIDTH};
 use tempfile::TempDir;
 use tests::{PATIENCE, judge, wait_for};
 
-use crate::card::{Card, Incoming, Mode, Pixels, Source};
+use crate::card::{Card, Incoming, Mode, Pixels, Source, Stuck};
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
 use crate::oled::Chip;
-use crate::protocol::{Bus, GO_LIVE, LAMP, Moments, PAGE, Reply, Request, Streams};
+use crate::protocol::{Bus, GO_LIVE, Gain, LAMP, MODE, Moments, PAGE, Reply, Request, Streams};
 use crate::published::Published;
 use crate::reading::reads;
 
@@ -86,6 +86,8 @@ pub struct Rig {
     disk: Option<Disk>,
     ready: Value,
     oled: Chip,
+    /// Whether the buttons are between their lines and 3.3 V, as the box has been told.
+    pressed_is_high: bool,
 }
 
 /// The kernel's options for an HDMI bridge on the board, and for none.
@@ -197,6 +199,7 @@ impl Rig {
             disk: Some(disk),
             ready: Value::Null,
             oled,
+            pressed_is_high: false,
         };
         assert!(matches!(rig.reply(), Reply::Up));
         rig
@@ -264,9 +267,9 @@ impl Rig {
         self.ask(&Request::Streams(Streams { video, audio }));
     }
 
-    /// The card gives no more pictures until it is enumerated anew.
-    pub fn wedge(&mut self) {
-        self.ask(&Request::Wedge);
+    /// The card gives no more pictures until somebody does what cures it.
+    pub fn stick(&mut self, stuck: Stuck) {
+        self.ask(&Request::Stick(stuck));
     }
 
     /// The card refuses to give pictures until its endpoint's halt is cleared.
@@ -278,6 +281,14 @@ impl Rig {
     /// card's modes say.
     pub fn incoming(&mut self, incoming: Option<Incoming>) {
         self.ask(&Request::Incoming(incoming));
+    }
+
+    /// Where the switch and the gain of the card's sound are.
+    pub fn gain(&mut self) -> Gain {
+        match self.ask(&Request::Gain) {
+            Reply::Gain(gain) => gain,
+            reply => panic!("{reply:?}"),
+        }
     }
 
     /// What the card has done, by its own clock.
@@ -321,7 +332,8 @@ impl Rig {
 
     fn finger(&mut self, line: u32, time: Duration) {
         for pressed in [true, false] {
-            self.ask(&Request::Line { line, pressed });
+            let high = pressed == self.pressed_is_high;
+            self.ask(&Request::Line { line, high });
             std::thread::sleep(time);
         }
     }
@@ -338,6 +350,10 @@ impl Rig {
         self.finger(PAGE, TAP);
     }
 
+    pub fn tap_mode(&mut self) {
+        self.finger(MODE, TAP);
+    }
+
     /// Whether the tally light's line is high.
     pub fn lamp(&mut self) -> bool {
         match self.ask(&Request::Lamp) {
@@ -350,6 +366,14 @@ impl Rig {
     pub fn glass(&mut self) -> Option<Vec<String>> {
         match self.ask(&Request::Glass) {
             Reply::Glass(glass) => glass,
+            reply => panic!("{reply:?}"),
+        }
+    }
+
+    /// How bright the display is told to be, 0 to 255.
+    pub fn contrast(&mut self) -> u8 {
+        match self.ask(&Request::Contrast) {
+            Reply::Contrast(contrast) => contrast,
             reply => panic!("{reply:?}"),
         }
     }
@@ -410,30 +434,47 @@ impl Rig {
         self.run(&podium, arguments)
     }
 
+    /// Runs a shell's script, in which `"$@"` is `podium` with these arguments.
+    pub fn shell(&mut self, script: &str, arguments: &[&str]) -> String {
+        let podium = program("podium").display().to_string();
+        self.run("sh", &[&["-c", script, "sh", &podium], arguments].concat())
+    }
+
     /// Starts the box with the `linux` board wired to this machine, and `toml` on top. Returns when it is ready.
     pub fn start(&mut self, toml: &str) {
         self.start_with("", toml);
     }
 
-    /// The same, with more keys for `[board]`.
-    pub fn start_with(&mut self, board: &str, toml: &str) {
+    /// Writes a configuration with the `linux` board wired to this machine, with more keys for `[board]` and `toml` on top, and returns
+    /// its path in the machine.
+    pub fn configure(&mut self, board: &str, toml: &str) -> String {
         let bus = self.bus_device();
         let oled = self.oled.name();
+        self.pressed_is_high = board.contains("buttons_active = \"high\"");
+        let kind = if board.contains("kind = ") {
+            ""
+        } else {
+            "kind = \"linux\"\n"
+        };
         let config = format!(
             "name = \"Rig\"\ndata_dir = \"{DISK}/podium\"\n\
-             [board]\nkind = \"linux\"\ni2c_bus = \"{bus}\"\ni2c_address = {ADDRESS}\n\
-             go_live_line = {GO_LIVE}\npage_line = {PAGE}\ntally_line = {LAMP}\ndisplay = \"{oled}\"\n{board}\n\
+             [board]\ni2c_bus = \"{bus}\"\ni2c_address = {ADDRESS}\n\
+             go_live_line = {GO_LIVE}\npage_line = {PAGE}\ntally_line = {LAMP}\ndisplay = \"{oled}\"\n{kind}{board}\n\
              [viewer]\nlisten = \"127.0.0.1:8080\"\n[operator]\nlisten = \"127.0.0.1:8081\"\n\
              [node]\nmdns = false\nlisten = [\"/ip4/127.0.0.1/tcp/4001\"]\n{toml}\n"
         );
         fs::write(self.scratch.path().join("podium.toml"), config).expect("it can be written");
+        format!("{SCRATCH}/podium.toml")
+    }
+
+    /// The same, with more keys for `[board]`.
+    pub fn start_with(&mut self, board: &str, toml: &str) {
+        let config = self.configure(board, toml);
         self.ask(&Request::Start {
             program: program("podium").display().to_string(),
-            arguments: ["run", "--plain", "--config"]
-                .into_iter()
+            arguments: ["run", "--plain", "--config", &config]
                 .map(String::from)
-                .chain([format!("{SCRATCH}/podium.toml")])
-                .collect(),
+                .to_vec(),
         });
         self.ready = wait_for("the box to be ready", || match self.ask(&Request::Ready) {
             Reply::Ready(Some(line)) => serde_json::from_str(&line).ok(),

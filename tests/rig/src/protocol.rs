@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Incoming};
+use crate::card::{Card, Incoming, Stuck};
 
 /// How the I²C bus behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,14 @@ pub struct Streams {
     pub audio: bool,
 }
 
+/// The switch and the gain of the card's sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gain {
+    pub muted: bool,
+    /// In 1/256 dB, as the audio class counts.
+    pub volume: i16,
+}
+
 /// What the card did, in seconds since it was plugged in.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moments {
@@ -34,6 +42,8 @@ pub struct Moments {
     pub picture: Option<f64>,
     /// When the last picture went out.
     pub last: Option<f64>,
+    /// How many have gone out since then.
+    pub pictures: u64,
     /// Flashes, in their order.
     pub flashes: Vec<Flash>,
 }
@@ -43,6 +53,8 @@ pub struct Moments {
 pub struct Flash {
     /// When both begin at the source, and so when the beep is.
     pub beep: f64,
+    /// Which of the card's pictures its first one is.
+    pub number: u64,
     /// When its first picture began to leave the card: on the next beat of the pictures, or later on a busy machine.
     pub sent: f64,
     /// When the kernel had certainly taken the beginning of that picture; its own timestamp is between the two.
@@ -64,20 +76,21 @@ pub enum Request {
     Plug(Card),
     Unplug,
     Streams(Streams),
-    /// Only USB de-authorisation brings the card's pictures back.
-    Wedge,
+    Stick(Stuck),
     /// The endpoint of the pictures halts until somebody clears that.
     Halt,
     Incoming(Option<Incoming>),
+    Gain,
     Moments,
     Bus(Bus),
-    /// Pulls a button's line to ground, or lets go of it.
+    /// Pulls a button's line up or to ground.
     Line {
         line: u32,
-        pressed: bool,
+        high: bool,
     },
     Lamp,
     Glass,
+    Contrast,
     /// Starts `podium` with these arguments.
     Start {
         program: String,
@@ -107,6 +120,8 @@ pub enum Reply {
     Up,
     Failed(String),
     Lamp(bool),
+    Contrast(u8),
+    Gain(Gain),
     Moments(Moments),
     /// Rows of `#` and `.`; `None` is a dark glass.
     Glass(Option<Vec<String>>),

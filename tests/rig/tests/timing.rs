@@ -9,17 +9,8 @@ use std::time::Duration;
 use common::*;
 use rig::Rig;
 use rig::card::{Mode, Pixels};
-use rig::protocol::Flash;
-use tests::wait_for;
-
-/// What the box promises about sound and picture, milliseconds.
-const SYNC: f64 = 5.0;
 
 const MINUTE: Duration = Duration::from_secs(62);
-
-/// For how long the rig may have waited for a processor while a card came back, seconds, all its threads together: what comes late by
-/// more says nothing about the box.
-const STARVED: f64 = 0.5;
 
 /// Sound and picture as far apart as they were when they left the card, although its clocks run apart by 12 ms a minute. The
 /// card says when each flash left it, and whether the machine had time for it: how busy that was does not count.
@@ -40,29 +31,12 @@ fn sound_and_picture_stay_together(ppm: f64) {
         "the machine was busy: it held up all but {certain} of {} flashes; run it with nothing else",
         sent.len()
     );
-    let beeps = published.beeps();
-    let offset = |&(at, flash): &(f64, Flash)| {
-        let offs = beeps
-            .iter()
-            .map(|beep| (beep - at - (flash.beep - flash.sent)) * 1000.0);
-        offs.min_by(|a, b| a.abs().total_cmp(&b.abs()))
-    };
-    let pairs = published.matched(&sent);
-    let certain = pairs.iter().filter(|(_, flash)| flash.is_certain());
-    // The broadcast may begin and end between a flash and its beep.
-    let [first, .., last] = beeps[..] else {
-        panic!("beeps are missing: {beeps:?}");
-    };
-    let offsets: Vec<f64> = certain
-        .filter(|(at, _)| (first - 0.3..last).contains(at))
-        .filter_map(offset)
-        .collect();
+    let offsets = offsets(&published, &sent);
     let worst = (offsets.iter()).fold(0.0, |worst: f64, off| worst.max(off.abs()));
     let mean = offsets.iter().sum::<f64>() / offsets.len() as f64;
     report(&format!(
-        "{ppm:+} ppm: {} certain pairs of {}, mean {mean:+.1} ms, worst {worst:.1} ms",
-        offsets.len(),
-        pairs.len()
+        "{ppm:+} ppm: {} certain pairs, mean {mean:+.1} ms, worst {worst:.1} ms",
+        offsets.len()
     ));
     assert!(offsets.len() >= PAIRS, "flashes are missing: {offsets:?}");
     assert!(worst <= SYNC, "{offsets:?}");
@@ -84,46 +58,21 @@ fn slate_comes_within_a_second_and_a_card_that_is_back_within_three() {
     rig.wait_for_status("three segments", |status| {
         status["segments"].as_u64() >= Some(3)
     });
-    let mut flashes = Vec::new();
     const CYCLES: usize = 3;
+    let mut flashes = Vec::new();
     for _ in 0..CYCLES {
-        rig.unplug();
-        rig.wait_for_signal("lost");
-        let before = rig.starved();
-        rig.plug(&small_card());
-        rig.wait_for_signal("ok");
-        let starved = rig.starved() - before;
+        let (of, starved) = out_and_in_again(&mut rig);
         assert!(
             starved < STARVED,
             "the machine was busy: the rig waited {starved:.2} s for it; run it with nothing else"
         );
-        wait_for("flashes enough to know them by", || {
-            (rig.moments().flashes.len() >= 12).then_some(())
-        });
-        let moments = rig.moments();
-        report(&format!(
-            "configured at {:.2?}, opened at {:.2?}, first picture at {:.2?} s",
-            moments.configured, moments.opened, moments.picture
-        ));
-        flashes.push(moments.flashes);
+        flashes.push(of);
     }
     stream_goes_on(&mut rig);
     off_air(&mut rig);
     let published = rig.published();
-    let slates = slates(&published.pictures());
     for flashes in flashes {
-        // The card's time began when it was plugged in, and its flashes tell where that was in the stream.
-        let (at, flash) = published.matched(&flashes)[0];
-        let plugged = at - flash.sent;
-        let slate = slates.iter().find(|it| it[0] < plugged && plugged < it[3]);
-        let [before, first, _, back] =
-            *slate.unwrap_or_else(|| panic!("plugged in at {plugged}, without slate: {slates:?}"));
-        let (slate, back) = (first - before, back - plugged);
-        report(&format!(
-            "slate after {slate:.2} s, picture after {back:.2} s"
-        ));
-        assert!(slate <= 1.0, "{slate}");
-        assert!(back <= 3.0, "{back}");
+        assert_in_time(&published, &flashes);
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Card, Mode, Pixels, Sound};
 
 /// Interfaces: video control and streaming, audio control and streaming.
+pub(super) const AUDIO_CONTROL: u8 = 2;
 pub(super) const AUDIO_STREAMING: u16 = 3;
 pub(super) const VIDEO_STREAMING: u16 = 1;
 
@@ -11,6 +12,11 @@ pub(super) const PAYLOAD: usize = 16_384;
 
 /// Bytes of sound in a millisecond: 48 frames of two channels of 16 bits, whatever the descriptors call it.
 pub(super) const AUDIO_PACKET: u16 = 192;
+
+/// The unit with the sound's switch and gain.
+pub(super) const FEATURE_UNIT: u8 = 3;
+/// Its gain: lowest, highest and one step, in 1/256 dB. 0 dB is not at an end.
+pub(super) const GAIN: [i16; 3] = [-32 * 256, 8 * 256, 256];
 
 /// The modes of one format, in the order of their frame indices.
 pub(super) fn modes(card: &Card, pixels: Pixels) -> impl Iterator<Item = &Mode> {
@@ -137,11 +143,17 @@ fn audio(card: &Card) -> Vec<u8> {
     };
     let [r0, r1, r2, _] = rate.to_le_bytes();
     let [p0, p1] = AUDIO_PACKET.to_le_bytes();
-    let units = [
-        d(&[0x24, 2, 1, 0x02, 0x06, 0, channels, spread, 0, 0, 0]),
-        d(&[0x24, 3, 2, 0x01, 0x01, 0, 1, 0]),
-    ]
-    .concat();
+    let input = d(&[0x24, 2, 1, 0x02, 0x06, 0, channels, spread, 0, 0, 0]);
+    let output = |source| d(&[0x24, 3, 2, 0x01, 0x01, 0, source, 0]);
+    let units = if card.gain {
+        // A switch and a gain for all channels together, none for each.
+        let mut feature = vec![0x24, 6, FEATURE_UNIT, 1, 1, 3];
+        feature.extend((0..channels).map(|_| 0));
+        feature.push(0);
+        [input, d(&feature), output(FEATURE_UNIT)].concat()
+    } else {
+        [input, output(1)].concat()
+    };
     let [u0, u1] = (9 + units.len() as u16).to_le_bytes();
     [
         d(&[0x0b, 2, 2, 1, 1, 0, 2]),

@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::descriptors::{self, AUDIO_PACKET, AUDIO_STREAMING, PAYLOAD, VIDEO_STREAMING};
+use super::descriptors::{
+    self, AUDIO_CONTROL, AUDIO_PACKET, AUDIO_STREAMING, FEATURE_UNIT, GAIN, PAYLOAD,
+    VIDEO_STREAMING,
+};
 use super::picture::Pictures;
 use super::source::{Blinks, Sound};
-use super::{Card, Incoming, Mode, Pixels};
-use crate::protocol::{Flash, Moments, Streams};
+use super::{Card, Incoming, Mode, Pixels, Stuck};
+use crate::protocol::{Flash, Gain, Moments, Streams};
 
 /// Commands of USB/IP.
 const SUBMIT: u32 = 1;
@@ -44,7 +47,7 @@ struct State {
     video: VecDeque<Transfer>,
     audio: VecDeque<Transfer>,
     streams: Streams,
-    wedged: bool,
+    stuck: Option<Stuck>,
     halted: bool,
     incoming: Option<Incoming>,
     moments: Moments,
@@ -53,6 +56,7 @@ struct State {
     /// What the host has chosen: format, frame and interval as in the probe control.
     choice: [u8; 26],
     audio_setting: u8,
+    gain: Gain,
     gone: bool,
 }
 
@@ -88,13 +92,17 @@ impl Link {
                     video: true,
                     audio: true,
                 },
-                wedged: false,
+                stuck: None,
                 halted: false,
                 incoming: None,
                 moments: Moments::default(),
                 late: Vec::new(),
                 choice: [0; 26],
                 audio_setting: 0,
+                gain: Gain {
+                    muted: card.gain,
+                    volume: if card.gain { GAIN[0] } else { 0 },
+                },
                 gone: false,
             }),
             changed: Condvar::new(),
@@ -125,8 +133,14 @@ impl Link {
         self.changed.notify_all();
     }
 
-    pub(super) fn wedge(&self) {
-        self.lock().wedged = true;
+    pub(super) fn stick(&self, stuck: Stuck) {
+        self.lock().stuck = Some(stuck);
+    }
+
+    /// Whether the kernel has taken the card, and nobody has pulled it out.
+    pub(super) fn is_configured(&self) -> bool {
+        let state = self.lock();
+        !state.gone && state.moments.configured.is_some()
     }
 
     pub(super) fn halt(&self) {
@@ -148,6 +162,10 @@ impl Link {
         state.gone = true;
         let _ = state.socket.shutdown(std::net::Shutdown::Both);
         self.changed.notify_all();
+    }
+
+    pub(super) fn gain(&self) -> Gain {
+        self.lock().gain
     }
 
     fn listen(&self, mut socket: UnixStream) -> io::Result<()> {
@@ -233,7 +251,8 @@ impl Link {
             }
             // A new configuration is a new life.
             (0x00, 9) => {
-                (state.wedged, state.halted) = (false, false);
+                state.halted = false;
+                state.stuck = state.stuck.filter(|stuck| *stuck == Stuck::Dead);
                 state.moments = Moments {
                     configured: Some(self.source_time()),
                     flashes: std::mem::take(&mut state.moments.flashes),
@@ -256,9 +275,15 @@ impl Link {
                 })
             }
             (0x21, 1) if interface & 0xff == VIDEO_STREAMING && matches!(v1, 1 | 2) => {
+                if state.stuck == Some(Stuck::Refusing) {
+                    return None;
+                }
                 let known = data.len().min(26);
                 state.choice[..known].copy_from_slice(&data[..known]);
                 Some(Vec::new())
+            }
+            (0x21 | 0xa1, _) if self.card.gain && [i0, i1] == [AUDIO_CONTROL, FEATURE_UNIT] => {
+                state.gain.control(request, v1, data)
             }
             // The rate of the sound's endpoint: there is one.
             (0x22, 1) => Some(Vec::new()),
@@ -348,7 +373,7 @@ impl Link {
             if state.gone {
                 return;
             }
-            if !state.streams.video || state.wedged || state.halted {
+            if !state.streams.video || state.stuck.is_some() || state.halted {
                 continue;
             }
             drop(state);
@@ -431,8 +456,10 @@ impl Link {
             let Some(transfer) = state.audio.pop_front() else {
                 continue;
             };
+            let factor = state.gain.factor();
             let data: Vec<u8> = (frame..end)
                 .flat_map(|frame| self.sound.at(frame as f64 / rate))
+                .map(|sample| (f64::from(sample) * factor) as i16)
                 .flat_map(i16::to_le_bytes)
                 .collect();
             frame = end;
@@ -451,11 +478,39 @@ impl Link {
     }
 }
 
+impl Gain {
+    /// Answers what is asked of the feature unit (UAC 1.0, 5.2.2.4.3): `selector` is 1 for the switch, 2 for the gain.
+    fn control(&mut self, request: u8, selector: u8, data: &[u8]) -> Option<Vec<u8>> {
+        match (request, selector, data) {
+            (0x01, 1, &[muted]) => self.muted = muted != 0,
+            (0x01, 2, &[v0, v1]) => {
+                self.volume = i16::from_le_bytes([v0, v1]).clamp(GAIN[0], GAIN[1]);
+            }
+            (0x81, 1, _) => return Some(vec![self.muted.into()]),
+            (0x81, 2, _) => return Some(self.volume.to_le_bytes().into()),
+            (0x82..=0x84, 2, _) => {
+                return Some(GAIN[usize::from(request - 0x82)].to_le_bytes().into());
+            }
+            _ => return None,
+        }
+        Some(Vec::new())
+    }
+
+    /// What a sample is multiplied by.
+    fn factor(self) -> f64 {
+        if self.muted {
+            return 0.0;
+        }
+        10_f64.powf(f64::from(self.volume) / 256.0 / 20.0)
+    }
+}
+
 impl State {
     /// A picture goes out, perhaps one of the flash that begins at a time.
     fn sent(&mut self, at: f64, flash: Option<f64>) {
         self.moments.picture.get_or_insert(at);
         self.moments.last = Some(at);
+        self.moments.pictures += 1;
         self.late.retain(|(then, _)| at - then < LATE_FOR);
         if let Some(beep) = flash
             && self
@@ -466,6 +521,7 @@ impl State {
         {
             self.moments.flashes.push(Flash {
                 beep,
+                number: self.moments.pictures,
                 sent: at,
                 taken: None,
                 sound_late: self.late.iter().map(|(_, late)| *late).fold(0.0, f64::max),

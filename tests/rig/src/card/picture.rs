@@ -14,6 +14,8 @@ const POSITIONS: u16 = 4;
 const DARK: u8 = 80;
 const BAR: u8 = 160;
 const FLASH: u8 = 235;
+/// Luma of black.
+const BLACK: u8 = 16;
 
 /// Quality of the compressed pictures.
 const QUALITY: u8 = 60;
@@ -21,28 +23,27 @@ const QUALITY: u8 = 60;
 /// The pictures of one mode.
 #[derive(Debug)]
 pub(super) enum Pictures {
-    Bar { dark: Vec<Vec<u8>>, flash: Vec<u8> },
-    Clip(Vec<Vec<u8>>),
+    Bar {
+        dark: Vec<Vec<u8>>,
+        flash: Vec<u8>,
+    },
+    /// These in a row, and again.
+    Loop(Vec<Vec<u8>>),
 }
 
 impl Pictures {
     pub(super) fn new(source: &Source, mode: &Mode) -> io::Result<Pictures> {
-        let clip = source::pictures(source, mode)?;
-        Ok(if clip.is_empty() {
-            Pictures::bar(mode)
-        } else {
-            Pictures::Clip(clip)
+        Ok(match source {
+            Source::FlashAndBeep => Pictures::bar(mode),
+            Source::Black => Pictures::Loop(vec![render(mode, &|_| BLACK)]),
+            Source::Clip { pictures, .. } => Pictures::Loop(source::pictures(pictures, mode)?),
         })
     }
 
     fn bar(mode: &Mode) -> Pictures {
-        let render = |luma: &dyn Fn(u16) -> u8| match mode.pixels {
-            Pixels::Yuy2 => yuy2(mode, luma),
-            Pixels::Mjpeg => jpeg(mode, luma),
-        };
         let bar = |position: u16| {
             let left = mode.width / POSITIONS * position;
-            render(&|x| {
+            render(mode, &|x| {
                 if (left..left + mode.width / 8).contains(&x) {
                     BAR
                 } else {
@@ -52,7 +53,7 @@ impl Pictures {
         };
         Pictures::Bar {
             dark: (0..POSITIONS).map(bar).collect(),
-            flash: render(&|_| FLASH),
+            flash: render(mode, &|_| FLASH),
         }
     }
 
@@ -60,10 +61,17 @@ impl Pictures {
     pub(super) fn get(&self, number: u64, flashes: bool) -> &[u8] {
         match self {
             Pictures::Bar { flash, .. } if flashes => flash,
-            Pictures::Bar { dark: pictures, .. } | Pictures::Clip(pictures) => {
+            Pictures::Bar { dark: pictures, .. } | Pictures::Loop(pictures) => {
                 &pictures[number as usize % pictures.len()]
             }
         }
+    }
+}
+
+fn render(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {
+    match mode.pixels {
+        Pixels::Yuy2 => yuy2(mode, luma),
+        Pixels::Mjpeg => jpeg(mode, luma),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::f64::consts::TAU;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use super::{Mode, Pixels, Source};
 
@@ -77,18 +78,19 @@ impl Sound {
 }
 
 /// A clip's pictures as they go over the wire.
-pub(super) fn pictures(source: &Source, mode: &Mode) -> io::Result<Vec<Vec<u8>>> {
-    let Source::Clip { pictures, .. } = source else {
-        return Ok(Vec::new());
-    };
-    let bytes = fs::read(pictures)?;
-    Ok(match mode.pixels {
+pub(super) fn pictures(file: &Path, mode: &Mode) -> io::Result<Vec<Vec<u8>>> {
+    let bytes = fs::read(file)?;
+    let pictures: Vec<_> = match mode.pixels {
         Pixels::Yuy2 => {
             let size = usize::from(mode.width) * usize::from(mode.height) * 2;
             bytes.chunks_exact(size).map(Vec::from).collect()
         }
         Pixels::Mjpeg => split(&bytes),
-    })
+    };
+    if pictures.is_empty() {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    Ok(pictures)
 }
 
 /// Cuts a row of JPEGs after each end-of-image marker, which stands nowhere else in what ffmpeg writes (ITU-T T.81, B.1.1.2).

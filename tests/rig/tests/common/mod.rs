@@ -3,7 +3,9 @@
 #![allow(dead_code, reason = "each of its users needs another part")]
 
 use rig::card::Card;
-use rig::{Picture, Rig};
+use rig::protocol::Flash;
+use rig::{Picture, Published, Rig};
+use tests::wait_for;
 
 /// Small pictures: the machine has one processor, and the rig's is not the encoder's test.
 pub(crate) const SMALL: &str = "[video]\nwidth = 320\nheight = 180\nfps = 10\nbitrate_kbps = 300\n[capture]\nsource = \"device\"\n";
@@ -72,4 +74,70 @@ pub(crate) fn slates(pictures: &[(f64, Picture)]) -> Vec<[f64; 4]> {
         before = Some(picture.0);
     }
     found
+}
+
+/// What the box promises about sound and picture, milliseconds.
+pub(crate) const SYNC: f64 = 5.0;
+
+/// How late each beep is against its flash in what was published, milliseconds. The card says when each flash left it, and whether the
+/// machine had time for it: how busy that was does not count.
+pub(crate) fn offsets(published: &Published, sent: &[Flash]) -> Vec<f64> {
+    let beeps = published.beeps();
+    let offset = |&(at, flash): &(f64, Flash)| {
+        let offs = beeps
+            .iter()
+            .map(|beep| (beep - at - (flash.beep - flash.sent)) * 1000.0);
+        offs.min_by(|a, b| a.abs().total_cmp(&b.abs()))
+    };
+    let pairs = published.matched(sent);
+    let certain = pairs.iter().filter(|(_, flash)| flash.is_certain());
+    // The broadcast may begin and end between a flash and its beep.
+    let [first, .., last] = beeps[..] else {
+        panic!("beeps are missing: {beeps:?}");
+    };
+    certain
+        .filter(|(at, _)| (first - 0.3..last).contains(at))
+        .filter_map(offset)
+        .collect()
+}
+
+/// For how long the rig may have waited for a processor while a card came back, seconds, all its threads together: what comes late by
+/// more says nothing about the box.
+pub(crate) const STARVED: f64 = 0.5;
+
+/// Pulls the card out and puts it in again. The flashes to know by when that was, and for how long the rig had to wait for a processor
+/// from the one to the other, seconds.
+pub(crate) fn out_and_in_again(rig: &mut Rig) -> (Vec<Flash>, f64) {
+    let before = rig.starved();
+    rig.unplug();
+    rig.wait_for_signal("lost");
+    rig.plug(&small_card());
+    rig.wait_for_signal("ok");
+    let starved = rig.starved() - before;
+    wait_for("flashes enough to know them by", || {
+        (rig.moments().flashes.len() >= 12).then_some(())
+    });
+    let moments = rig.moments();
+    report(&format!(
+        "configured at {:.2?}, opened at {:.2?}, first picture at {:.2?} s; starved for {starved:.2} s",
+        moments.configured, moments.opened, moments.picture
+    ));
+    (moments.flashes, starved)
+}
+
+/// That slate came in time when a card was pulled out, and its picture when it was put in again. Its time began then, and its flashes
+/// tell where that was in the stream.
+pub(crate) fn assert_in_time(published: &Published, flashes: &[Flash]) {
+    let (at, flash) = published.matched(flashes)[0];
+    let plugged = at - flash.sent;
+    let slates = slates(&published.pictures());
+    let slate = slates.iter().find(|it| it[0] < plugged && plugged < it[3]);
+    let [before, first, _, back] =
+        *slate.unwrap_or_else(|| panic!("plugged in at {plugged}, without slate: {slates:?}"));
+    let (slate, back) = (first - before, back - plugged);
+    report(&format!(
+        "slate after {slate:.2} s, picture after {back:.2} s"
+    ));
+    assert!(slate <= 1.0, "{slate}");
+    assert!(back <= 3.0, "{back}");
 }
