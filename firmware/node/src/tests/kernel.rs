@@ -5,6 +5,7 @@
 use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
+use std::slice::from_ref;
 
 use bytes::Bytes;
 use cid::Cid;
@@ -73,13 +74,13 @@ fn a_full_disk_has_whole_blocks_and_takes_more_when_there_is_room() {
     };
     let blocks = Blocks::open(disk.path()).unwrap();
     let (old, fits, large) = (block(100, 1), block(150, 2), block(400, 3));
-    blocks.put(&[old.clone()]).unwrap();
+    blocks.put(from_ref(&old)).unwrap();
     let error = blocks.put(&[fits.clone(), large.clone()]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     check(&blocks, &[&old, &fits]);
     blocks.remove(&[old.0, fits.0]).unwrap();
     check(&blocks, &[]);
-    blocks.put(&[large.clone()]).unwrap();
+    blocks.put(from_ref(&large)).unwrap();
     check(&blocks, &[&large]);
 }
 
@@ -91,7 +92,7 @@ fn where_no_file_can_be_made_nothing_is_left() {
     };
     let blocks = Blocks::open(disk.path()).unwrap();
     let (old, new) = (block(1, 1), block(1, 2));
-    blocks.put(&[old.clone()]).unwrap();
+    blocks.put(from_ref(&old)).unwrap();
     // Its shard takes the last.
     let error = blocks.put(&[new]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull);
@@ -105,7 +106,7 @@ fn a_read_only_disk_is_read_and_loses_nothing() {
     };
     let blocks = Blocks::open(disk.path()).unwrap();
     let (old, new) = (block(100, 1), block(100, 2));
-    blocks.put(&[old.clone()]).unwrap();
+    blocks.put(from_ref(&old)).unwrap();
     disk.remount("ro");
     let refused = blocks.put(&[old.clone(), new.clone()]).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::ReadOnlyFilesystem);
@@ -114,9 +115,9 @@ fn a_read_only_disk_is_read_and_loses_nothing() {
     check(&blocks, &[&old]);
     // Opening makes nothing that is there, and what is stored already is not written.
     let again = Blocks::open(disk.path()).unwrap();
-    again.put(&[old.clone()]).unwrap();
+    again.put(from_ref(&old)).unwrap();
     disk.remount("rw");
-    blocks.put(&[new.clone()]).unwrap();
+    blocks.put(from_ref(&new)).unwrap();
     check(&blocks, &[&old, &new]);
 }
 
@@ -126,12 +127,12 @@ fn a_directory_that_is_gone_is_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let blocks = Blocks::open(dir.path()).unwrap();
     let it = block(10, 1);
-    blocks.put(&[it.clone()]).unwrap();
+    blocks.put(from_ref(&it)).unwrap();
     std::fs::remove_dir_all(blocks.path(&it.0).parent().unwrap()).unwrap();
     assert_eq!(blocks.get(&it.0).unwrap(), None);
     assert!(!blocks.has(&it.0).unwrap());
     blocks.remove(&[it.0]).unwrap();
-    blocks.put(&[it.clone()]).unwrap();
+    blocks.put(from_ref(&it)).unwrap();
     check(&blocks, &[&it]);
     // Something else in its place is an error, and not an absence.
     let shard = blocks.path(&it.0).parent().unwrap().to_owned();
