@@ -110,9 +110,9 @@ fn slate_and_picture_come_in_time_where_the_machine_has_time() {
         status["segments"].as_u64() >= Some(3)
     });
     const TRIES: usize = 3;
-    let mut tries = (0..TRIES).map(|_| out_and_in_again(&mut rig));
-    let judged = tries.find(|(_, starved)| *starved < STARVED);
-    drop(tries);
+    let judged = (0..TRIES)
+        .map(|_| out_and_in_again(&mut rig))
+        .find(|(_, starved)| *starved < STARVED);
     stream_goes_on(&mut rig);
     off_air(&mut rig);
     match judged {
