@@ -113,7 +113,7 @@ fn each_fails(kind: ErrorKind, turn: u64) {
                 at,
                 kind,
                 lasts,
-                spares_blocks: (at + turn) % 3 == 0,
+                spares_blocks: (at + turn).is_multiple_of(3),
             };
             disk.set_fault(Some(fault));
             let mut told = Told::default();

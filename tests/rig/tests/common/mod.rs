@@ -7,8 +7,9 @@ use rig::protocol::Flash;
 use rig::{Picture, Published, Rig};
 use tests::wait_for;
 
-/// Small pictures: the machine has one processor, and the rig's is not the encoder's test.
-pub(crate) const SMALL: &str = "[video]\nwidth = 320\nheight = 180\nfps = 10\nbitrate_kbps = 300\n[capture]\nsource = \"device\"\n";
+/// Small pictures and no trial of encoders: the machine has one processor, and the rig's is not the encoder's test.
+pub(crate) const SMALL: &str = "[video]\nwidth = 320\nheight = 180\nfps = 10\nbitrate_kbps = 300\nx264_preset = \"ultrafast\"\n\
+     [capture]\nsource = \"device\"\n";
 
 pub(crate) fn small_card() -> Card {
     Card::stick(&[(320, 180, 10, 10)])
