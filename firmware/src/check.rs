@@ -313,7 +313,6 @@ mod tests {
                 battery: Some(true),
                 synchronised: Some(true),
             },
-            ..Machine::default()
         };
         assert_eq!(verdicts(&fine), [Fine; 5]);
         let broken = Machine {

@@ -407,8 +407,8 @@ impl Fixtures {
             "bafybeig675grnxcmshiuzdaz2xalm6ef4thxxds6o6ypakpghm5kghpc34",
         );
 
-        let (foo, bar) = (dag.inline_v0(b"content\n"), dag.symlink_v0("foo"));
-        let symlink = dag.directory(Version::V0, &[("foo", foo), ("bar", bar)]);
+        let (file, link) = (dag.inline_v0(b"content\n"), dag.symlink_v0("foo"));
+        let symlink = dag.directory(Version::V0, &[("foo", file), ("bar", link)]);
         published(symlink, "QmWvY6FaqFMS89YAQ9NAPjVP4WZKA1qbHbicc9HeSKQTgt");
 
         for (cid, block) in ORDERS {

@@ -118,10 +118,10 @@ fn try_v4l2(trial: &Trial) -> Result<(), String> {
     std::thread::scope(|scope| {
         let one = |job| move || run(Encoder::V4l2h264enc, &v4l2(job), job, job.fps);
         let runs: Vec<_> = trial.jobs.iter().map(|job| scope.spawn(one(job))).collect();
-        let ended = runs.into_iter().map(|run| run.join());
-        ended
-            .map(|ended| ended.unwrap_or_else(|_| Err("the trial broke".into())))
-            .collect()
+        runs.into_iter().try_for_each(|run| {
+            let ended = run.join();
+            ended.unwrap_or_else(|_| Err("the trial broke".into()))
+        })
     })
 }
 

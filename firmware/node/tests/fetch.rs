@@ -36,7 +36,7 @@ async fn has_one_more(host: &Host, content: &'static str) -> Cid {
     leaf.cid()
 }
 
-async fn first_address(host: &Host) -> String {
+fn first_address(host: &Host) -> String {
     host.listening().borrow()[0].clone()
 }
 
@@ -50,8 +50,8 @@ async fn what_was_under_way_on_a_connection_that_broke_is_asked_for_again() {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (asker, source) = (host(here.path()).await, host(there.path()).await);
         let mut links = [
-            Link::to(&first_address(&source).await).await,
-            Link::to(&first_address(&asker).await).await,
+            Link::to(&first_address(&source)).await,
+            Link::to(&first_address(&asker)).await,
         ];
         links.iter().for_each(|link| link.set(Flow::Held));
         let dials = links.each_ref().map(|link| link.address.clone());
