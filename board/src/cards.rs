@@ -323,9 +323,8 @@ pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, N
         }
         (Some(video), Some(audio)) => {
             let card = find(&cards, video)?;
-            if !wanted.separate_clocks
-                && !sound(sysfs, audio)?.is_some_and(|sound| sound.belongs_to(card))
-            {
+            let sound = sound(sysfs, audio)?;
+            if !wanted.separate_clocks && !sound.is_some_and(|sound| sound.belongs_to(card)) {
                 return Err(refused(format!(
                     "{} and {audio} share no clock, so picture and sound would drift apart: take both from one card, or set [capture] separate_clocks = true",
                     video.display()
@@ -633,6 +632,18 @@ mod tests {
             Some("hw:CARD=Pro"),
             true,
             "/dev/video10 hw:CARD=Pro",
+        );
+        check(
+            Some("/dev/video10"),
+            Some("hw:CARD=Mic"),
+            true,
+            "hw:CARD=Mic is not there: plug the card in (arecord -L lists them)",
+        );
+        check(
+            Some("/dev/video10"),
+            Some("default"),
+            true,
+            "/dev/video10 default",
         );
         check(
             Some("/dev/video10"),

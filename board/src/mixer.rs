@@ -14,8 +14,9 @@ pub fn open(audio: &str) -> Option<String> {
         // Not every control has both.
         for setting in [["capture", "0dB"].as_slice(), &["cap"]] {
             let arguments = [&["-q", "sset", control], setting].concat();
-            let done = amixer(card, &arguments).map(|said| said.success);
-            tracing::debug!(card, control, ?setting, ?done, "mixer");
+            // One that hangs has cost its two seconds.
+            let done = amixer(card, &arguments)?.success;
+            tracing::debug!(card, control, ?setting, done, "mixer");
         }
     }
     if controls.is_empty() {

@@ -34,7 +34,7 @@ impl Sample {
     /// `root` has the kernel's directories.
     pub(crate) fn take(data_dir: &Path, root: &Path) -> Sample {
         let machine = board::machine::sample(root);
-        clock::set_awaited(machine.clock.awaited(uptime(root)));
+        clock::await_for(machine.clock.awaited(uptime(root)));
         Sample {
             disk_free_bytes: rustix::fs::statvfs(data_dir)
                 .ok()

@@ -28,14 +28,18 @@ pub(crate) fn keep(data_dir: &Path, numbers: Numbers) -> std::io::Result<()> {
 /// When no box had published anything: 2020-01-01T00:00:00Z.
 const BEFORE_ALL: Duration = Duration::from_secs(1_577_836_800);
 
-/// Numbers that no other box can have used under the name that moves here: segments last a second or more, so that none has given
-/// more of them than seconds have gone by. That stays true of this one, and of the next to which the name moves.
+/// Each segment lasts a second or more, and a box that does not know how many it has shown from memory leaps by two for each that there
+/// can have been, now and then.
+const NUMBERS_A_SECOND: u64 = 4;
+
+/// Numbers that no other box can have used under the name that moves here: none has given more of them since there are any. That stays
+/// true of this one, and of the next to which the name moves.
 pub(crate) fn unused(now: SystemTime) -> Numbers {
     let since = now.duration_since(UNIX_EPOCH + BEFORE_ALL);
-    let seconds = since.map_or(0, |since| since.as_secs());
+    let least = since.map_or(0, |since| since.as_secs()) * NUMBERS_A_SECOND;
     Numbers {
-        media_sequence: seconds,
-        run: seconds,
+        media_sequence: least,
+        run: least,
     }
 }
 

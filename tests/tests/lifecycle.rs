@@ -106,7 +106,7 @@ fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
         ..Config::default()
     };
     let mut promised: Vec<(u64, Vec<u8>)> = Vec::new();
-    for round in 0..20 {
+    for round in 0..8 {
         let podium = Podium::start(dir.path(), &config);
         if round == 0 {
             podium.tap("go_live");

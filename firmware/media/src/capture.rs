@@ -33,7 +33,7 @@ const MUTE: Duration = Duration::from_secs(4);
 /// How often the loop looks at `stop` and at the stall clock.
 const POLL: Duration = Duration::from_millis(100);
 /// A clip that shows nothing within this time is broken.
-const PREROLL: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 20 });
+const PREROLL: Duration = Duration::from_secs(20);
 
 /// What is wanted of a capture, and where it hands what it has.
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +58,7 @@ pub(crate) fn run(
     };
     let mut generation = 0;
     let mut ladder = Ladder::new(Instant::now());
-    let mut said: Option<(String, Instant)> = None;
+    let mut said: Option<((String, Option<NoCard>), Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
         let card = match &config.source {
@@ -72,12 +72,16 @@ pub(crate) fn run(
         let Err(end) = life else {
             return;
         };
+        let mut news = true;
         match (&config.source, &card) {
-            // It is gone, which is another thing than silent.
             (Source::Card(_), Err(_)) => {
-                ladder = Ladder::new(Instant::now());
-                let _ = events.try_send(Event::Reviving(None));
+                news = ladder.gone(Instant::now());
+                if news {
+                    let _ = events.try_send(Event::Reviving(None));
+                }
             }
+            // A sound card that is another device is not helped by what is done to this one.
+            (Source::Card(_), Ok(_)) if matches!(end, End::Sound(_)) => {}
             (Source::Card(finder), Ok(Some(card))) => {
                 if let Some(step) = ladder.step(Instant::now()) {
                     revive(finder, card, step, events);
@@ -86,13 +90,13 @@ pub(crate) fn run(
             // What is no card is opened again all the same, ever more rarely.
             _ => drop(ladder.step(Instant::now())),
         }
-        let why = end.why();
+        let what = (end.why(), end.no_card());
         let again =
-            (said.as_ref()).is_some_and(|(what, at)| *what == why && at.elapsed() < SAY_AGAIN);
-        if !again {
+            (said.as_ref()).is_some_and(|(before, at)| *before == what && at.elapsed() < SAY_AGAIN);
+        if news && !again {
+            let (why, no_card) = what.clone();
             tracing::warn!(%why, "capture failed; trying again until it works");
-            said = Some((why.clone(), Instant::now()));
-            let no_card = end.no_card();
+            said = Some((what, Instant::now()));
             let _ = events.try_send(Event::CaptureFailed { why, no_card });
         }
         let until = Instant::now() + RETRY;
@@ -107,6 +111,8 @@ pub(crate) fn run(
 enum End {
     NoCard(NotFound),
     Broken(String),
+    /// Its sound cannot be captured.
+    Sound(String),
     /// No pictures for so long, although nothing broke.
     Silent(Duration),
     /// The sound has stopped, and the pictures have not.
@@ -119,6 +125,7 @@ impl End {
     fn why(&self) -> String {
         match self {
             End::NoCard(NotFound { why, .. }) | End::Broken(why) => why.clone(),
+            End::Sound(why) => format!("no sound: {why}; does another program use it?"),
             End::Silent(patience) => format!("no picture for {} s", patience.as_secs()),
             End::Mute => "the sound has stopped, and pictures come".into(),
             End::Decoder => {
@@ -130,6 +137,7 @@ impl End {
     fn no_card(&self) -> Option<NoCard> {
         match self {
             End::NoCard(not_found) => Some(not_found.kind),
+            End::Sound(_) => Some(NoCard::Refused),
             _ => None,
         }
     }
@@ -144,6 +152,17 @@ impl From<String> for End {
 impl From<&str> for End {
     fn from(why: &str) -> End {
         End::Broken(why.into())
+    }
+}
+
+impl From<&gst::message::Error> for End {
+    fn from(error: &gst::message::Error) -> End {
+        let source = error.src().and_then(|it| it.downcast_ref::<gst::Element>());
+        match source {
+            Some(element) if jpeg::is_hardware(element) => End::Decoder,
+            Some(element) if element.name() == "sound" => End::Sound(describe(error)),
+            _ => End::Broken(describe(error)),
+        }
     }
 }
 
@@ -177,9 +196,18 @@ fn run_once(
     }
     let capture = Capture::build(config, card, generation, outlet)?;
     let life = play(&capture, config, card, ladder, outlet.events, stop);
-    if life.is_err() && capture.counts.swallowed() && jpeg::in_hardware(&capture.pipeline) {
+    let pictures = capture.counts.pictures.load(Ordering::Relaxed);
+    let life = life.map_err(|end| match end {
+        // The driver may take a picture or two before it holds up whoever has more.
+        End::Silent(_) if capture.counts.swallowed() && jpeg::in_hardware(&capture.pipeline) => {
+            End::Decoder
+        }
+        // It was there, and went with the card.
+        End::Sound(why) if pictures > 0 => End::Broken(why),
+        end => end,
+    });
+    if matches!(life, Err(End::Decoder)) {
         jpeg::give_up_hardware();
-        return Err(End::Decoder);
     }
     life
 }
@@ -214,7 +242,7 @@ fn play(
                 let _ = events.try_send(Event::Reviving(None));
             }
             seen = (pictures, now);
-            *ladder = Ladder::new(now);
+            ladder.alive(now);
         } else if now.saturating_duration_since(seen.1) > ladder.patience() {
             return Err(End::Silent(ladder.patience()));
         }
@@ -225,6 +253,7 @@ fn play(
             && sounds > 0
             && now.saturating_duration_since(heard.1) > MUTE
             && seen.1 > heard.1 + MUTE / 2
+            && ladder.mute(now)
         {
             return Err(End::Mute);
         }
@@ -241,7 +270,7 @@ fn play(
             continue;
         };
         match message.view() {
-            gst::MessageView::Error(error) => return Err(describe(error).into()),
+            gst::MessageView::Error(error) => return Err(error.into()),
             gst::MessageView::Eos(_) => return Err("the input ended".into()),
             gst::MessageView::SegmentDone(_) => capture.seek_to_start(gst::SeekFlags::SEGMENT)?,
             gst::MessageView::Element(element) => {
@@ -283,10 +312,9 @@ struct Counts {
 }
 
 impl Counts {
-    /// The decoder has taken pictures, more than it may hold back, and given none.
+    /// The decoder has taken something and given nothing.
     fn swallowed(&self) -> bool {
-        const HELD_BACK: u64 = 8;
-        self.coded.load(Ordering::Relaxed) > HELD_BACK && self.pictures.load(Ordering::Relaxed) == 0
+        self.coded.load(Ordering::Relaxed) > 0 && self.pictures.load(Ordering::Relaxed) == 0
     }
 }
 
@@ -341,34 +369,27 @@ impl Capture {
         Ok(capture)
     }
 
-    fn play(&self) -> Result<(), String> {
+    fn play(&self) -> Result<(), End> {
         self.pipeline
             .set_state(gst::State::Playing)
             .map(|_| ())
-            .map_err(|_| {
-                self.why()
-                    .unwrap_or_else(|| "the input cannot be opened".into())
-            })
+            .map_err(|_| self.why("the input cannot be opened"))
     }
 
     /// Prerolls, then plays as a segment: at its end the bus says `SegmentDone` instead of the pipeline ending.
-    fn start_loop(&self, bus: &gst::Bus) -> Result<(), String> {
-        let failed = || {
-            self.why()
-                .unwrap_or_else(|| "the clip cannot be opened".into())
-        };
+    fn start_loop(&self, bus: &gst::Bus) -> Result<(), End> {
         self.pipeline
             .set_state(gst::State::Paused)
-            .map_err(|_| failed())?;
+            .map_err(|_| self.why("the clip cannot be opened"))?;
         let kinds = [gst::MessageType::AsyncDone, gst::MessageType::Error];
         let preroll = gst::ClockTime::try_from(PREROLL).unwrap_or(gst::ClockTime::SECOND);
         match bus.timed_pop_filtered(preroll, &kinds) {
             Some(message) => {
                 if let gst::MessageView::Error(error) = message.view() {
-                    return Err(describe(error));
+                    return Err(error.into());
                 }
             }
-            None => return Err("the clip shows nothing".into()),
+            None => return Err(End::Silent(PREROLL)),
         }
         self.seek_to_start(gst::SeekFlags::FLUSH | gst::SeekFlags::SEGMENT)?;
         self.play()
@@ -380,13 +401,13 @@ impl Capture {
             .map_err(|_| "the clip cannot be played in a loop".into())
     }
 
-    /// What the bus has to say about a failed change of state.
-    fn why(&self) -> Option<String> {
-        let bus = self.pipeline.bus()?;
-        let message = bus.pop_filtered(&[gst::MessageType::Error])?;
-        match message.view() {
-            gst::MessageView::Error(error) => Some(describe(error)),
-            _ => None,
+    /// What the bus has to say about a failed change of state, or else this.
+    fn why(&self, otherwise: &str) -> End {
+        let kinds = [gst::MessageType::Error];
+        let message = self.pipeline.bus().and_then(|bus| bus.pop_filtered(&kinds));
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => error.into(),
+            _ => otherwise.into(),
         }
     }
 }

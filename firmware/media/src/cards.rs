@@ -77,6 +77,10 @@ pub trait Cards: fmt::Debug + Send + Sync {
 const STALL: Duration = Duration::from_secs(4);
 /// Each step costs half a second of the sound, and where there is nothing to see none helps: so they become rarer, up to this.
 const MAX_STALL: Duration = Duration::from_secs(60);
+/// A card that was enumerated anew, or whose port was switched, is away for a second or two; one that is away for longer was pulled out.
+const AWAY: Duration = Duration::from_secs(5);
+/// A card whose sound stops again and again is not opened anew each time: that costs its pictures, too.
+const MUTE_AGAIN: Duration = Duration::from_secs(600);
 
 /// What to do next with a card that is there and gives no pictures: open it again, then ever rougher things. An opening that fails at
 /// once is tried again anyway; it is time that leads to the next step, so a card that answers with errors gets as far as a silent one.
@@ -86,6 +90,10 @@ pub(crate) struct Ladder {
     since: Instant,
     patience: Duration,
     steps: u32,
+    /// Since when there is no card.
+    missing: Option<Instant>,
+    /// When it was last opened again for its sound.
+    muted: Option<Instant>,
 }
 
 impl Ladder {
@@ -94,6 +102,8 @@ impl Ladder {
             since: now,
             patience: STALL,
             steps: 0,
+            missing: None,
+            muted: None,
         }
     }
 
@@ -102,9 +112,32 @@ impl Ladder {
         self.patience
     }
 
+    /// A picture has come.
+    pub(crate) fn alive(&mut self, now: Instant) {
+        let muted = self.muted;
+        *self = Ladder {
+            muted,
+            ..Ladder::new(now)
+        };
+    }
+
+    /// There is no card. Whether that is news, and not what a step has done: then what comes next is another card, or the same one anew.
+    pub(crate) fn gone(&mut self, now: Instant) -> bool {
+        let missing = *self.missing.get_or_insert(now);
+        if self.steps > 1 && now.saturating_duration_since(missing) < AWAY {
+            return false;
+        }
+        *self = Ladder {
+            missing: Some(missing),
+            ..Ladder::new(now)
+        };
+        true
+    }
+
     /// The card was opened, or tried to be, and there are no pictures. `Some` where it is time for a step; in it there is none where
     /// opening it again is the step.
     pub(crate) fn step(&mut self, now: Instant) -> Option<Option<Revival>> {
+        self.missing = None;
         if now.saturating_duration_since(self.since) < self.patience {
             return None;
         }
@@ -120,6 +153,16 @@ impl Ladder {
                 })
             }
         })
+    }
+
+    /// The sound has stopped, and pictures come. Whether the card is opened again for that.
+    pub(crate) fn mute(&mut self, now: Instant) -> bool {
+        let recent = |then: Instant| now.saturating_duration_since(then) < MUTE_AGAIN;
+        if self.muted.is_some_and(recent) {
+            return false;
+        }
+        self.muted = Some(now);
+        true
     }
 }
 
@@ -269,8 +312,38 @@ mod tests {
         );
         assert_eq!(ladder.patience(), MAX_STALL);
         let now = start + Duration::from_secs(1000);
-        ladder = Ladder::new(now);
+        ladder.alive(now);
         assert_eq!(ladder.step(now + STALL / 2), None);
         assert_eq!(ladder.step(now + STALL), Some(None));
+    }
+
+    #[test]
+    fn a_card_that_a_step_has_taken_away_for_a_moment_is_the_same_one() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut ladder = Ladder::new(start);
+        // Pulled out by hand.
+        assert!(ladder.gone(at(1)));
+        assert_eq!(ladder.step(at(5)), Some(None));
+        assert_eq!(ladder.step(at(9)), Some(Some(Revival::Reauthorise)));
+        assert!(!ladder.gone(at(10)));
+        assert!(!ladder.gone(at(12)));
+        // It is back, and gives none still: the next step is the next one.
+        assert_eq!(ladder.step(at(17)), Some(Some(Revival::CyclePower)));
+        assert!(!ladder.gone(at(18)));
+        assert!(ladder.gone(at(23)), "it was pulled out meanwhile");
+        assert_eq!(ladder.step(at(27)), Some(None));
+    }
+
+    #[test]
+    fn a_card_that_is_mute_again_and_again_is_not_opened_each_time() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut ladder = Ladder::new(start);
+        let opened = [10, 20, 300, 609, 610, 700].map(|seconds| {
+            ladder.alive(at(seconds));
+            ladder.mute(at(seconds))
+        });
+        assert_eq!(opened, [true, false, false, false, true, false]);
     }
 }

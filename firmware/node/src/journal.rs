@@ -353,13 +353,14 @@ impl Journal {
         inner()?.ok_or(StoreError::UnknownBroadcast(broadcast))
     }
 
-    /// Adds a broadcast after the newest.
-    pub(crate) fn begin(&self, meta: &[u8]) -> Result<BroadcastId> {
+    /// Adds a broadcast after the newest, which has the number `newest` where it has been deleted.
+    pub(crate) fn begin(&self, meta: &[u8], newest: u64) -> Result<BroadcastId> {
         let transaction = self.write()?;
         let id = {
             let mut broadcasts = transaction.open_table(BROADCASTS)?;
-            // The newest on a box is never deleted, so an id is never given twice.
-            let id = broadcasts.last()?.map_or(0, |(id, _)| id.value()) + 1;
+            // An id is never given twice.
+            let last = broadcasts.last()?.map_or(0, |(id, _)| id.value());
+            let id = last.max(newest) + 1;
             broadcasts.insert(id, (meta, None, State::Open as u8))?;
             id
         };

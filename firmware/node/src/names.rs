@@ -68,7 +68,8 @@ impl FromStr for Name {
         if let Ok(peer) = PeerId::from_str(text) {
             return Ok(Name(peer));
         }
-        let cid = Cid::from_str(text).ok();
+        // The crate's parser would take what stands before an `/ipfs/`, too.
+        let cid = Cid::from_str(text).ok().filter(|_| !text.contains('/'));
         cid.filter(|cid| cid.codec() == LIBP2P_KEY)
             .and_then(|cid| PeerId::from_bytes(&cid.hash().to_bytes()).ok())
             .map(Name)

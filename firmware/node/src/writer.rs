@@ -174,7 +174,10 @@ impl Writer {
         let mut peers = self.store.peers();
         let mut peers_alive = true;
         self.look_at_recordings().await;
-        if let Err(error) = self.look_at_disk() {
+        // What has filled the disk up makes way at once: without room nothing can be published at all.
+        if self.check_disk(0).is_err()
+            && let Err(error) = self.look_at_disk()
+        {
             tracing::warn!(%error, "cannot tell what room the disk has");
         }
         let reply = loop {
@@ -217,13 +220,17 @@ impl Writer {
 
     async fn begin(&mut self, meta: Vec<u8>) -> Result<BroadcastId, StoreError> {
         let needed = meta.len() as u64;
-        self.look_at_disk()?;
         if self.check_disk(needed).is_err() {
-            // Even what was on air last, which the box still shows.
-            self.make_room(needed, Some(BroadcastId(u64::MAX))).await?;
+            self.finish_removal().await?;
+            self.look_at_disk()?;
+            if self.make_room(needed, None).await.is_err() {
+                // Even what was on air last, which the box still shows.
+                self.make_room(needed, Some(BroadcastId(u64::MAX))).await?;
+            }
             self.check_disk(needed)?;
         }
-        self.in_journal(move |journal| Ok(journal.begin(&meta)?))
+        let newest = self.newest.map_or(0, |(newest, _)| newest.0);
+        self.in_journal(move |journal| Ok(journal.begin(&meta, newest)?))
             .await
     }
 
@@ -234,6 +241,10 @@ impl Writer {
     }
 
     async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {
+        if self.check_disk(0).is_err() {
+            // What is being removed counts as room only when it is gone.
+            self.finish_removal().await?;
+        }
         self.look_at_disk()?;
         let update = Arc::new(update);
         let mut staged = self.stage(&update).await?;
@@ -386,6 +397,7 @@ impl Writer {
     /// Signs another record where the last one is about to expire, or could not be signed for want of a clock.
     async fn keep_name(&mut self) {
         self.look_at_name = Instant::now() + NAME_EVERY;
+        self.look_for_more_room();
         let Some((_, root)) = self.newest else {
             return;
         };
@@ -420,15 +432,24 @@ impl Writer {
             .await
     }
 
-    /// Asks the disk how much may be stored. While blocks are being removed it would count them twice: as stored, and as free.
+    /// Asks the disk how much may be stored, unless nothing is ever deleted here. While blocks are being removed it would count them
+    /// twice: as stored, and as free.
     fn look_at_disk(&mut self) -> Result<(), StoreError> {
-        if self.removal.is_some() {
+        if self.removal.is_some() || self.budgets.limit_bytes() == u64::MAX {
             return Ok(());
         }
         let free = self.store.free_bytes().map_err(HostError::Io)?;
         let room = self.stored_bytes.saturating_add(free);
         self.limit_bytes = (self.budgets.limit_bytes()).min(room.saturating_sub(RESERVE_BYTES));
         Ok(())
+    }
+
+    /// Room that is there again counts at once; room that is gone, when an update needs it.
+    fn look_for_more_room(&mut self) {
+        let before = self.limit_bytes;
+        if before < self.budgets.limit_bytes() && self.look_at_disk().is_ok() {
+            self.limit_bytes = self.limit_bytes.max(before);
+        }
     }
 
     fn check_disk(&self, needed_bytes: u64) -> Result<(), StoreError> {

@@ -12,7 +12,7 @@ use stream::playlist::Picture;
 use stream::publication::{self, File, Numbers, Publication, Row};
 
 use super::{Appliance, description, to_node};
-use crate::clock::{from_unix_ms, wall_now};
+use crate::clock::{at_least, from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::numbers;
 use crate::web;
@@ -277,6 +277,9 @@ impl Appliance {
                     .unwrap_or_else(|ahead| ahead.duration());
                 age <= limit
             }
+            // A clock that is about to be set is behind if anything: what is too old by it is too old. A box that its watchdog restarts
+            // again and again would go on for ever otherwise.
+            (Some(seen), None) if at_least().is_some_and(|now| now > seen + limit) => false,
             // Without a clock nobody can tell, and the mark says that it was wanted.
             _ => true,
         }

@@ -121,6 +121,11 @@ pub(crate) async fn root(
     .await
 }
 
+/// A CID and nothing else: the crate's parser takes whatever text there is before an `/ipfs/`, too, and the text is shown again.
+pub(crate) fn parse_cid(text: &str) -> Option<Cid> {
+    text.parse().ok().filter(|_| !text.contains('/'))
+}
+
 pub(crate) async fn path(
     State(gateway): State<Gateway>,
     Path((cid, path)): Path<(String, String)>,
@@ -129,7 +134,7 @@ pub(crate) async fn path(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let Ok(root) = cid.parse::<Cid>() else {
+    let Some(root) = parse_cid(&cid) else {
         return bad_request(&format!("invalid path \"/ipfs/{cid}\": not a CID"));
     };
     let wanted = match wanted(&form, &headers) {
@@ -692,15 +697,19 @@ fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
     let path = request.path.trim_matches('/');
     let (namespace, root) = request.namespace.split_at("/ipfs/".len());
     let mut at = request.namespace.clone();
-    let mut crumbs = format!("{namespace}<a href=\"{gateway}{at}\">{}</a>", escape(root));
+    let crumb = |at: &str, name: &str| {
+        let (at, name) = (escape(at), escape(name));
+        format!("<a href=\"{gateway}{at}\">{name}</a>")
+    };
+    let mut crumbs = format!("{namespace}{}", crumb(&at, root));
     for name in path.split('/').filter(|name| !name.is_empty()) {
         at = join(&at, name);
-        crumbs += &format!("/<a href=\"{gateway}{at}\">{}</a>", escape(name));
+        crumbs += &format!("/{}", crumb(&at, name));
     }
     let mut html = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Index of {title}</title><h1>Index of {crumbs}</h1><ul>\n"
     );
-    let here = join(request.base(), path);
+    let here = escape(&join(request.base(), path));
     if !path.is_empty() {
         html += &format!("<li><a href=\"{here}/..\">..</a>\n");
     }

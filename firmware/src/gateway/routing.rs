@@ -6,11 +6,11 @@ use std::time::Instant;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cid::Cid;
 use node::{Leaf, Name};
 use serde_json::{Value, json};
 
 use super::content::matches_etag;
+use super::ipfs::parse_cid;
 use super::{Gateway, header_value};
 
 pub(crate) const IPNS_RECORD: &str = "application/vnd.ipfs.ipns-record";
@@ -69,7 +69,7 @@ pub(crate) fn record(gateway: &Gateway, name: Name, request: &HeaderMap) -> Resp
 
 /// Who has a block: this box, or nobody that it knows of.
 pub(crate) async fn providers(State(gateway): State<Gateway>, Path(cid): Path<String>) -> Response {
-    let Ok(cid) = cid.parse::<Cid>() else {
+    let Some(cid) = parse_cid(&cid) else {
         return (StatusCode::BAD_REQUEST, "not a CID\n").into_response();
     };
     match gateway.node.has_block(cid).await {

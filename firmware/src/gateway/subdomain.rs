@@ -38,7 +38,14 @@ async fn direct(State(host): State<String>, mut request: Request, next: Next) ->
     match place(&host, request.headers(), request.uri()) {
         Place::Elsewhere => {}
         Place::Moved(location) => {
-            let to = [(header::LOCATION, header_value(&location))];
+            let to = [
+                (header::LOCATION, header_value(&location)),
+                // Whoever is led by what a proxy says must not lead others.
+                (
+                    header::VARY,
+                    header_value("x-forwarded-host, x-forwarded-proto"),
+                ),
+            ];
             return (StatusCode::MOVED_PERMANENTLY, to).into_response();
         }
         Place::Content { gateway, uri } => {

@@ -68,11 +68,11 @@ const TIME_COMES_WITHIN: Duration = Duration::from_secs(60);
 
 impl Clock {
     /// Whether the time may be that of the last shutdown, which a machine without a battery goes on from (`fake-hwclock`), and is
-    /// about to be set; `up` is how long the machine is up, where that is known.
-    pub fn awaited(&self, up: Option<Duration>) -> bool {
-        self.synchronised == Some(false)
-            && self.battery != Some(true)
-            && up.is_some_and(|up| up < TIME_COMES_WITHIN)
+    /// about to be set, and for how much longer that is waited for; `up` is how long the machine is up, where that is known.
+    pub fn awaited(&self, up: Option<Duration>) -> Option<Duration> {
+        let may_come = self.synchronised == Some(false) && self.battery != Some(true);
+        let left = TIME_COMES_WITHIN.checked_sub(up?)?;
+        (may_come && !left.is_zero()).then_some(left)
     }
 }
 
@@ -176,7 +176,7 @@ mod tests {
                 synchronised,
             };
             let up = up.map(Duration::from_secs);
-            assert_eq!(clock.awaited(up), awaited, "{clock:?} {up:?}");
+            assert_eq!(clock.awaited(up).is_some(), awaited, "{clock:?} {up:?}");
         };
         check(None, Some(false), Some(5), true);
         check(Some(false), Some(false), Some(59), true);

@@ -172,7 +172,7 @@ impl Journal {
 
     /// Adds a finished broadcast of which only the files are known; its tree is to be stored and committed.
     pub(crate) fn adopt(&self, files: &[FoundFile]) -> Result<Staged, StoreError> {
-        let broadcast = self.begin(&[])?;
+        let broadcast = self.begin(&[], 0)?;
         let inner = || -> Result<()> {
             let transaction = self.write()?;
             {

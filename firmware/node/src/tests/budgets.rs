@@ -413,8 +413,13 @@ async fn what_has_filled_the_disk_goes_when_another_begins() {
     node.publish(end).await.unwrap();
     assert!(disk.block_bytes() > 1000 << 10);
     assert_eq!(kept(&node).await, [long]);
+    // Though nothing else may go, a restart is no end: the next broadcast takes its room.
+    node.shutdown().await;
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    assert_eq!(kept(&node).await, [long]);
     let next = record(&node, 4).await.unwrap();
     assert_eq!(kept(&node).await, [next]);
+    assert_ne!(next, long, "an id is never given twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -433,6 +438,42 @@ async fn what_others_write_costs_no_more_recordings_than_an_update_needs() {
     ids.push(record(&node, 4).await.unwrap());
     tokio::time::sleep(std::time::Duration::from_secs(3600)).await;
     assert_eq!(kept(&node).await, ids[1..]);
+}
+
+/// `podium list`, `pin` and `fsck` open a store so.
+#[tokio::test(start_paused = true)]
+async fn whoever_only_looks_deletes_nothing_on_a_full_disk() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..3 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    node.shutdown().await;
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES + (10 << 10));
+    for budgets in [Budgets::UNLIMITED, DEFAULTS] {
+        let (node, _) = open(&disk, budgets).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        assert_eq!(kept(&node).await, ids);
+        node.shutdown().await;
+    }
+}
+
+/// Room that comes back saves what would have gone.
+#[tokio::test(start_paused = true)]
+async fn what_is_unpinned_when_there_is_room_again_stays() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let kept_one = record(&node, 0).await.unwrap();
+    node.pin(kept_one, true).await.unwrap();
+    let live = node.begin(vec![]).await.unwrap();
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES + (50 << 10));
+    let file = NewFile::new("a", vec![9; 40 << 10]);
+    node.publish(update(live, vec![file])).await.unwrap();
+    disk.set_capacity(1 << 40);
+    node.pin(kept_one, false).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(kept(&node).await, [kept_one, live]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -249,6 +249,7 @@ impl Writer {
     }
 
     pub(super) async fn work(&mut self) {
+        self.look_for_more_room();
         let result = match self.deletes() {
             true => self.delete().await,
             false => self.collect().await,
@@ -330,9 +331,10 @@ fn may_go(it: &Broadcast, newest: Option<BroadcastId>, follows: bool) -> bool {
     done && !it.pinned && Some(it.id) != newest
 }
 
-/// Whether deleting would make room, or already does.
+/// Whether deleting would make room, or already does. On a box the next broadcast takes even the room of the last.
 pub(crate) fn can_make_room(broadcasts: &[Broadcast], follows: bool) -> bool {
     let newest = broadcasts.last().map(|newest| newest.id);
+    let newest = newest.filter(|_| follows);
     (broadcasts.iter()).any(|it| it.state == State::Deleting || may_go(it, newest, follows))
 }
 

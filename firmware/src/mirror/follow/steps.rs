@@ -89,7 +89,8 @@ impl Mirror {
         let outcome = match &result {
             Ok(_) => Outcome::Done { took },
             Err(TakeError::GaveWay { brought }) => Outcome::GaveWay { brought: *brought },
-            Err(TakeError::Full(StoreError::Full { .. } | StoreError::DiskFull)) => Outcome::NoRoom,
+            // A disk that others have filled may have room again.
+            Err(TakeError::Full(StoreError::Full { .. })) => Outcome::NoRoom,
             Err(_) => Outcome::Failed,
         };
         self.extent.stepped(now, &step.scope, outcome);
