@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use stream::input::NotFound;
 use stream::status::NoCard;
 
 /// How long a device stays switched off while it is revived.
@@ -230,13 +231,9 @@ fn slower_than_it_could(usb: &Path) -> bool {
     }
     match fs::read(usb.join("bos_descriptors")) {
         Ok(bos) => offers_superspeed(&bos),
-        Err(_) => {
-            let (vendor, product) = (read(usb, "idVendor"), read(usb, "idProduct"));
-            let known = |chip: &&(&str, &str)| {
-                (vendor.as_deref(), product.as_deref()) == (Some(chip.0), Some(chip.1))
-            };
-            USB_3_CHIPS.iter().any(|chip| known(&chip))
-        }
+        Err(_) => read(usb, "idVendor")
+            .zip(read(usb, "idProduct"))
+            .is_some_and(|(vendor, product)| USB_3_CHIPS.contains(&(&vendor, &product))),
     }
 }
 
@@ -261,23 +258,15 @@ fn offers_superspeed(bos: &[u8]) -> bool {
     false
 }
 
-/// Why no card is chosen: one line for people that says what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{why}")]
-pub struct NoPair {
-    pub kind: NoCard,
-    pub why: String,
-}
-
-fn missing(why: impl Into<String>) -> NoPair {
-    NoPair {
+fn missing(why: impl Into<String>) -> NotFound {
+    NotFound {
         kind: NoCard::Missing,
         why: why.into(),
     }
 }
 
-fn refused(why: impl Into<String>) -> NoPair {
-    NoPair {
+fn refused(why: impl Into<String>) -> NotFound {
+    NotFound {
         kind: NoCard::Refused,
         why: why.into(),
     }
@@ -287,7 +276,7 @@ fn refused(why: impl Into<String>) -> NoPair {
 ///
 /// # Errors
 /// What is missing or does not fit, and what to do.
-pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, NoPair> {
+pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, NotFound> {
     let cards = list(sysfs, chips);
     match (&wanted.video, &wanted.audio) {
         (None, None) => cards
@@ -350,7 +339,7 @@ fn paired(card: &Card) -> Option<Pair> {
     Some(pair(card, card.audio.as_deref()?))
 }
 
-fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, NoPair> {
+fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, NotFound> {
     // Names under /dev/v4l are links.
     let node = fs::canonicalize(video).unwrap_or_else(|_| video.to_owned());
     let card = cards.iter().find(|card| card.video == node);
@@ -363,7 +352,7 @@ fn find<'a>(cards: &'a [Card], video: &Path) -> Result<&'a Card, NoPair> {
 }
 
 /// The card behind an ALSA name like `hw:1`, `plughw:CARD=MS2109,DEV=0`; `None` where it cannot be told.
-fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, NoPair> {
+fn sound(sysfs: &Path, audio: &str) -> Result<Option<Sound>, NotFound> {
     let Some((_, arguments)) = audio.split_once(':') else {
         return Ok(None);
     };

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::cards::{self, NoPair, Wanted};
+use board::cards::{self, Wanted};
 use board::mixer;
-use media::cards::{Bridge, Card, Cards, NotFound, Revival};
+use media::cards::{Bridge, Card, Cards, Revival};
+use stream::input::NotFound;
 use stream::status::NoCard;
 
 use crate::config::Config;
@@ -94,8 +95,7 @@ impl Cards for Devices {
     fn find(&self) -> Result<Card, NotFound> {
         let pair = cards::choose(Path::new(SYSFS), &self.wanted, &|device| {
             self.bridges.chip(device)
-        });
-        let pair = pair.map_err(|NoPair { kind, why }| NotFound { kind, why })?;
+        })?;
         let bridge = pair.bridge.as_deref().map(|device| self.prepare(device));
         let bridge = bridge.transpose().map_err(|why| NotFound {
             kind: NoCard::NoSignal,

@@ -7,11 +7,11 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use stream::input::{self, Pixels};
+use stream::input::{self, NotFound, Pixels};
 use stream::status::{FLOOR_DBFS, NoCard, VideoFormat};
 use tokio::sync::mpsc;
 
-use crate::cards::{self, Bridge, Card, Finder, Ladder, NotFound, Revival};
+use crate::cards::{self, Bridge, Card, Finder, Ladder, Revival};
 use crate::conductor::Input;
 use crate::jpeg;
 use crate::matrix::{Matrix, Wanted};

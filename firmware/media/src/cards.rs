@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stream::input::{Offer, Pixels};
-use stream::status::NoCard;
+use stream::input::{NotFound, Offer, Pixels};
 
 /// Picture and sound of one card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +51,6 @@ impl fmt::Display for Revival {
             Revival::CyclePower => "switching its port off and on",
         })
     }
-}
-
-/// Why there is no card to capture from, and what to do, in one line.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotFound {
-    pub kind: NoCard,
-    pub why: String,
 }
 
 /// Knows the cards of this machine. A seam: `media` names neither sysfs nor USB.

@@ -1,33 +1,18 @@
 //! Fetching from a peer over two connections, one of which breaks.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
-use libp2p_identity::Keypair;
-use node::{DhtMode, Leaf, Limits};
+use node::{Leaf, Limits};
 use node_host::Host;
 
 mod link;
-use link::{Flow, Link};
+use link::{Flow, Link, host};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Less than after what a host asks again by itself.
 const AT_ONCE: Duration = Duration::from_secs(2);
-
-async fn host(repo: &Path) -> Host {
-    let config = node_host::Config {
-        repo: repo.to_owned(),
-        identity: Keypair::generate_ed25519().to_protobuf_encoding().unwrap(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-        mdns: false,
-        dht: DhtMode::Client,
-        swarm_key: None,
-        limits: Limits::default(),
-    };
-    Host::open(config).await.unwrap()
-}
 
 async fn has_one_more(host: &Host, content: &'static str) -> Cid {
     let leaf = Leaf::split(Bytes::from_static(content.as_bytes()))[0].clone();
@@ -48,7 +33,10 @@ async fn what_was_under_way_on_a_connection_that_broke_is_asked_for_again() {
     // Which of the two the hosts prefer is libp2p's business.
     for broken in 0..2 {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (asker, source) = (host(here.path()).await, host(there.path()).await);
+        let (asker, source) = (
+            host(here.path(), Limits::default()).await,
+            host(there.path(), Limits::default()).await,
+        );
         let mut links = [
             Link::to(&first_address(&source)).await,
             Link::to(&first_address(&asker)).await,

@@ -1,31 +1,16 @@
 //! What strangers may take of a host.
 
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
-use libp2p_identity::Keypair;
-use node::{DhtMode, Leaf, Limits, MAX_LEAF};
+use node::{Leaf, Limits, MAX_LEAF};
 use node_host::Host;
 
 mod link;
-use link::{Flow, Link};
+use link::{Flow, Link, host};
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-async fn host(repo: &Path, limits: Limits) -> Host {
-    let config = node_host::Config {
-        repo: repo.to_owned(),
-        identity: Keypair::generate_ed25519().to_protobuf_encoding().unwrap(),
-        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-        mdns: false,
-        dht: DhtMode::Client,
-        swarm_key: None,
-        limits,
-    };
-    Host::open(config).await.unwrap()
-}
 
 /// Waits until a host is connected with these and nobody else.
 async fn is_connected_with(host: &Host, peers: &[&Host]) {

@@ -5,6 +5,16 @@
 //! (BT.601, which is computed anew for BT.709): JPEG 18, of which decoding is 7.5, YUY2 17, NV12 11, scaling 7. On a Raspberry Pi all
 //! are a few times that, in the same order.
 
+use crate::status::NoCard;
+
+/// Why there is no card to capture from, and what to do, in one line.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NotFound {
+    pub kind: NoCard,
+    pub why: String,
+}
+
 /// How a card packs its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pixels {

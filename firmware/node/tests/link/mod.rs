@@ -1,6 +1,11 @@
 //! A link between two hosts of one process that can be made bad.
 #![allow(dead_code, reason = "no test needs all of it")]
 
+use std::path::Path;
+
+use libp2p_identity::Keypair;
+use node::{DhtMode, Limits};
+use node_host::Host;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -93,4 +98,18 @@ async fn pump(
             }
         }
     }
+}
+
+/// A host with an identity of its own, reached by TCP.
+pub(crate) async fn host(repo: &Path, limits: Limits) -> Host {
+    let config = node_host::Config {
+        repo: repo.to_owned(),
+        identity: Keypair::generate_ed25519().to_protobuf_encoding().unwrap(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+        mdns: false,
+        dht: DhtMode::Client,
+        swarm_key: None,
+        limits,
+    };
+    Host::open(config).await.unwrap()
 }
