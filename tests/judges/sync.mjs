@@ -24,7 +24,7 @@ await report(async () => {
     const box = await page.locator('#start').boundingBox()
     // Capturing needs a finger too, and the page's own button takes the one that is there.
     await page.evaluate(() => {
-      document.addEventListener('pointerdown', async () => {
+      document.addEventListener('click', async () => {
         try {
           const stream = await navigator.mediaDevices.getDisplayMedia({ video: { frameRate: 60 }, audio: { suppressLocalAudioPlayback: false, echoCancellation: false, noiseSuppression: false, autoGainControl: false }, preferCurrentTab: true })
           const recorder = new MediaRecorder(stream, { mimeType: 'video/webm;codecs=vp8,opus', videoBitsPerSecond: 4_000_000 })

@@ -528,11 +528,14 @@ impl Staged {
 }
 
 fn size(entries: &impl ReadableTable<EntryKey, EntryRow<'static>>, of: BroadcastId) -> Result<u64> {
-    let mut bytes = 0;
+    // The player lies there by two names.
+    let mut sizes = HashMap::new();
     for row in entries.range((of.0, "", "")..(of.0, "\0", ""))? {
-        bytes += row?.1.value().2;
+        let row = row?.1;
+        let (_, cid, tsize, _) = row.value();
+        sizes.insert(cid, tsize);
     }
-    Ok(bytes)
+    Ok(sizes.values().sum())
 }
 
 fn size_here(

@@ -280,8 +280,9 @@ impl Writer {
         let published = self.settle(staged, record).await?;
         if names {
             let before = self.newest.replace((update.broadcast, root));
-            if before.is_some_and(|(before, _)| before != update.broadcast) {
-                // The one before is a recording now.
+            let has_begun = before.is_some_and(|(before, _)| before != update.broadcast);
+            // The one before is a recording now. What it takes is known when this one names no parts beside its segments.
+            if has_begun || update.finish {
                 self.look_at_recordings().await;
             }
         }

@@ -120,7 +120,8 @@ impl Writer {
         newest.filter(|_| !self.signer.follows())
     }
 
-    /// Bytes of all but the newest broadcast and those of these blocks that nothing names.
+    /// Bytes of all but the newest broadcast and those of these blocks that nothing names. Too few while the newest is on air: what
+    /// lies there as parts and as a segment counts twice.
     async fn recordings_bytes(&self, unnamed: HashSet<Cid>) -> Result<u64, StoreError> {
         let unnamed: u64 = (unnamed.iter())
             .filter_map(|cid| self.unnamed.get(cid))

@@ -184,7 +184,7 @@ impl Writer {
         }
         let gone = cids.iter().filter_map(|cid| self.unnamed.remove(cid));
         self.stored_bytes = self.stored_bytes.saturating_sub(gone.sum());
-        if self.recordings_over && self.deleting.is_empty() {
+        if self.deleting.is_empty() {
             self.look_at_recordings().await;
         }
         Ok(())
