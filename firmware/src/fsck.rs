@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use node::{BroadcastId, Budgets, Damaged, Finding, Node, Report};
 use stream::media::Rendition;
-use stream::publication::{self, Numbers, Publication, Row, init_name, rows_without, segment_path};
+use stream::publication::{self, Numbers, Publication, Row, rows_without, segment_path};
 
 use crate::appliance::{self, Meta};
 use crate::clock::wall_now;
@@ -107,13 +107,14 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     if let Some(last) = rows.last() {
         numbers::keep(&config.data_dir, Numbers::after(last))?;
     }
+    let settings = meta.format.apply(appliance::settings(config));
     let lost: BTreeSet<&str> = damaged.lost.iter().map(String::as_str).collect();
     let rows = rows_without(rows, |row| {
         Rendition::ALL
             .iter()
             .take(row.codecs.len())
             .any(|&rendition| {
-                let init = format!("{}/{}", rendition.name(), init_name(row.run));
+                let init = settings.inits.path(rendition, row.run);
                 let segment = segment_path(rendition, row.media_sequence);
                 lost.contains(init.as_str()) || lost.contains(segment.as_str())
             })
@@ -123,7 +124,6 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
         .map(serde_json::to_vec)
         .collect::<Result<_, _>>()?;
     node.replace_rows(id, kept).await?;
-    let settings = meta.format.apply(appliance::settings(config));
     let mut publication = Publication::recovered(settings, meta.first, rows, false);
     publication.attach(web::player());
     appliance::close(node, id, &mut publication).await?;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
 use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
-use stream::publication::{self, File, Numbers, Publication, Row};
+use stream::publication::{self, File, Inits, Numbers, Publication, Row};
 
 use super::{Appliance, description, to_node};
 use crate::clock::{at_least, from_unix_ms, wall_now};
@@ -42,6 +42,9 @@ pub(crate) struct Format {
     /// Width and height of the low video, where there is one.
     #[serde(default)]
     low: Option<(u16, u16)>,
+    /// Whether init segments lie in subdirectories: not so in broadcasts of earlier versions.
+    #[serde(default)]
+    init_dirs: bool,
 }
 
 impl Format {
@@ -51,6 +54,7 @@ impl Format {
             width: config.video.width,
             height: config.video.height,
             low: config.video.low.map(|low| (low.width, low.height)),
+            init_dirs: true,
         }
     }
 
@@ -74,6 +78,10 @@ impl Format {
                 });
                 sized(low, size)
             }),
+            inits: match self.init_dirs {
+                true => Inits::InDirectories,
+                false => Inits::BesidePlaylists,
+            },
             ..now
         }
     }

@@ -17,7 +17,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use node::{Node, Resolved, uplink};
 use stream::media::Rendition;
-use stream::publication::{PartName, init_name, segment_path};
+use stream::publication::{Inits, PartName, segment_path};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -187,18 +187,18 @@ async fn segment(
             .parse()
             .ok()
     };
-    let path = if let Some(number) = number("", ".m4s") {
-        segment_path(rendition, number)
+    let paths = if let Some(number) = number("", ".m4s") {
+        vec![segment_path(rendition, number)]
     } else if let Some(run) = number("init-", ".mp4") {
-        format!("{}/{}", rendition.name(), init_name(run))
+        Inits::ALL.map(|it| it.path(rendition, run)).into()
     } else {
         return origin::missing();
     };
     let (recent, root) = {
         let live = gateway.live.borrow();
-        (live.recent(&path), live.root)
+        (paths.iter().find_map(|path| live.recent(path)), live.root)
     };
-    let kind = content::media_type(&path);
+    let kind = content::media_type(&file);
     if let Some(recent) = recent {
         return Content::memory(recent.cid, kind, recent.parts.clone())
             .respond(&headers, SEGMENT_CACHE);
@@ -206,12 +206,13 @@ async fn segment(
     let Some(root) = root else {
         return origin::missing();
     };
-    match gateway.node.resolve(root, &path).await {
-        Ok(Resolved::File { cid, size }) => {
-            Content::stored(&gateway.node, cid, kind, size).respond(&headers, SEGMENT_CACHE)
+    for path in &paths {
+        if let Ok(Resolved::File { cid, size }) = gateway.node.resolve(root, path).await {
+            return Content::stored(&gateway.node, cid, kind, size)
+                .respond(&headers, SEGMENT_CACHE);
         }
-        _ => origin::missing(),
     }
+    origin::missing()
 }
 
 fn header_value(value: &str) -> HeaderValue {

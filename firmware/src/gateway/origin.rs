@@ -164,7 +164,7 @@ mod tests {
     use cid::Cid;
     use stream::media::MediaDuration;
     use stream::playlist::Picture;
-    use stream::publication::{Numbers, Publication, Settings, Video};
+    use stream::publication::{Inits, Numbers, Publication, Settings, Video};
     use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
     use super::*;
@@ -201,6 +201,7 @@ mod tests {
                 video: video(3_000_000, (1280, 720)),
                 low: ladder.then(|| video(400_000, (320, 180))),
                 audio_bitrate: 128_000,
+                inits: Inits::InDirectories,
             };
             let first = Numbers {
                 media_sequence: 7,

@@ -558,19 +558,22 @@ mod tests {
 
     #[test]
     fn fates() {
-        let named = BTreeSet::from(["video/0000/9.m4s".to_owned(), "video/init-2.mp4".to_owned()]);
+        let named = BTreeSet::from([
+            "video/0000/9.m4s".to_owned(),
+            "video/init/0000/init-2.mp4".to_owned(),
+        ]);
         let check = |scope: &Scope, path: &str, expected| {
             assert_eq!(scope.fate(path, &named), expected, "{path} {scope:?}");
         };
         for scope in [Scope::WINDOW, Scope::ALL, Scope::WINDOW_ALONE] {
             check(&scope, "video/0000/9.m4s", Fate::Fetched);
-            check(&scope, "video/init-2.mp4", Fate::Fetched);
+            check(&scope, "video/init/0000/init-2.mp4", Fate::Fetched);
             check(&scope, "video/live.m3u8", Fate::Fetched);
             check(&scope, "video/0000", Fate::Fetched);
         }
         for path in [
             "video/0000/8.m4s",
-            "video/init-1.mp4",
+            "video/init/0000/init-1.mp4",
             "video/event.m3u8",
             "vod.m3u8",
         ] {
@@ -579,15 +582,15 @@ mod tests {
             check(&Scope::WINDOW_ALONE, path, Fate::Dropped);
         }
         let newer = filling(0..9).newer(false);
-        check(&newer, "video/init-1.mp4", Fate::Kept);
+        check(&newer, "video/init/0000/init-1.mp4", Fate::Kept);
         let trim = trim(["video/0000/1.m4s"], 9).unwrap();
-        check(&trim, "video/init-1.mp4", Fate::Kept);
+        check(&trim, "video/init/0000/init-1.mp4", Fate::Kept);
         check(&trim, "video/0000/1.m4s", Fate::Dropped);
         check(&trim, "video/event.m3u8", Fate::Dropped);
         assert!(trim.trusts("video", false) && trim.trusts("video/0000", false));
         let scope = filling(0..9).step(Instant::now()).unwrap();
         check(&scope, "video/0000/5.m4s", Fate::Fetched);
-        check(&scope, "video/init-1.mp4", Fate::Fetched);
+        check(&scope, "video/init/0000/init-1.mp4", Fate::Fetched);
         check(&scope, "video/0000/4.m4s", Fate::Kept);
         check(&scope, "video/event.m3u8", Fate::Kept);
     }

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::media::Rendition;
-use crate::publication::{init_name, segment_name, segment_path};
+use crate::publication::{Inits, init_name, segment_name, segment_path};
 
 /// Beside the playlists: which broadcast it is, and which was before it.
 pub const DESCRIPTION: &str = "broadcast.json";
@@ -140,16 +140,22 @@ impl Mirrored {
                 "#EXTINF" if is_duration(value) => timed = true,
                 "#EXT-X-ENDLIST" if value.is_empty() => read.ended = true,
                 "#EXT-X-MAP" => {
-                    let run = (value.strip_prefix("URI=\"init-"))
-                        .and_then(|rest| rest.strip_suffix(".mp4\""))
+                    let path = (value.strip_prefix("URI=\""))
+                        .and_then(|rest| rest.strip_suffix('"'))
+                        .ok_or_else(strange)?;
+                    let run = (path.rsplit_once("init-"))
+                        .and_then(|(_, rest)| rest.strip_suffix(".mp4"))
                         .and_then(|run| run.parse().ok())
                         .ok_or_else(strange)?;
-                    let path = format!("{}/{}", rendition.name(), init_name(run));
-                    if value != format!("URI=\"{}\"", init_name(run)) {
+                    if !Inits::ALL
+                        .iter()
+                        .any(|inits| path == inits.relative_path(run))
+                    {
                         return Err(strange());
                     }
-                    let _ = writeln!(read.text, "#EXT-X-MAP:URI=\"{path}\"");
-                    read.files.push(path);
+                    let (name, init) = (rendition.name(), init_name(run));
+                    let _ = writeln!(read.text, "#EXT-X-MAP:URI=\"{name}/{init}\"");
+                    read.files.push(format!("{name}/{path}"));
                     mapped = true;
                     continue;
                 }

@@ -31,7 +31,7 @@ use crate::media::{MediaDuration, Rendition};
 use crate::playlist::Picture;
 use crate::segmenter::{InitSegment, MediaSegment, Output};
 
-pub use names::{PartName, init_name, segment_name, segment_path, segments_in};
+pub use names::{Inits, PartName, init_name, segment_name, segment_path, segments_in};
 pub use origin::NamedPart;
 pub use playlists::SEGMENTS_A_LEAF;
 use playlists::Totals;
@@ -57,6 +57,7 @@ pub struct Settings {
     pub low: Option<Video>,
     /// Nominal bits per second.
     pub audio_bitrate: u64,
+    pub inits: Inits,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -513,7 +514,7 @@ impl Publication {
                 // Each run has its init segment at its own address, even if the same encoder goes on. In memory each segment
                 // of the run has it, until it is stored.
                 files.push(File {
-                    path: format!("{}/{}", init.rendition.name(), init_name(row.run)),
+                    path: self.settings.inits.path(init.rendition, row.run),
                     parts: vec![init.bytes],
                 });
             }

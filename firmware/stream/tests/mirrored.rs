@@ -14,7 +14,7 @@ const LIVE: &str = "#EXTM3U
 #EXTINF:2.000000,
 0000/255.m4s
 #EXT-X-DISCONTINUITY
-#EXT-X-MAP:URI=\"init-4.mp4\"
+#EXT-X-MAP:URI=\"init/0000/init-4.mp4\"
 #EXT-X-PROGRAM-DATE-TIME:2026-11-29T09:00:02.500Z
 #EXTINF:1.966667,
 0001/256.m4s
@@ -60,7 +60,7 @@ fn what_podium_writes_is_passed_on() {
     let files = [
         "video/init-3.mp4",
         "video/0000/255.m4s",
-        "video/init-4.mp4",
+        "video/init/0000/init-4.mp4",
         "video/0001/256.m4s",
     ];
     assert_eq!(found.files, files);
@@ -81,6 +81,9 @@ fn whatever_leads_elsewhere_is_refused() {
         ("0000/255.m4s", "../0000/255.m4s"),
         ("init-3.mp4", "https://example.org/init-3.mp4"),
         ("init-3.mp4", "init-03.mp4"),
+        ("init/0000/", "init/0001/"),
+        ("init/0000/", "init/0/"),
+        ("init/0000/", "../video/"),
         ("init-3.mp4\"", "init-3.mp4\",BYTERANGE=\"1@1\""),
         ("#EXTINF:2.000000,", "#EXTINF:nan,"),
         ("#EXTINF:2.000000,\n", ""),

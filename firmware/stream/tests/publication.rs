@@ -12,7 +12,7 @@ use stream::low_latency::{LowLatencyPlaylist, RenditionReport};
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::{MediaPlaylist, Picture, PlaylistType};
 use stream::publication::{
-    File, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail,
+    File, Inits, MAX_WAITING, Numbers, PartName, Publication, Row, SEGMENTS_A_LEAF, Settings, Tail,
     Update, Video, check_rows, rows_without, segment_path,
 };
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
@@ -30,6 +30,7 @@ const SETTINGS: Settings = Settings {
     },
     low: None,
     audio_bitrate: 128_000,
+    inits: Inits::InDirectories,
 };
 
 /// With a low video beside the video.
@@ -703,7 +704,13 @@ impl World {
             let media = files
                 .get(&named)
                 .unwrap_or_else(|| panic!("{named} is not stored"));
-            let init = format!("{directory}{}", segment.map);
+            let init = if directory.is_empty() {
+                let run = (segment.map.strip_prefix(rendition.name()))
+                    .and_then(|name| name.strip_prefix("/init-")?.strip_suffix(".mp4"));
+                Inits::InDirectories.path(rendition, run.unwrap().parse().unwrap())
+            } else {
+                format!("{directory}{}", segment.map)
+            };
             let init = files
                 .get(&init)
                 .unwrap_or_else(|| panic!("{init} is not stored"));
@@ -1392,16 +1399,25 @@ fn directories_stay_small() {
         media_sequence: 250,
         run: 0,
     });
-    world.begin_run();
-    for _ in 0..10 {
+    // As many runs as segments.
+    for _ in 0..300 {
+        world.begin_run();
         world.segments(1);
         world.store_all();
     }
-    let paths: Vec<_> = (world.files.keys())
-        .filter(|path| path.ends_with(".m4s"))
-        .collect();
-    assert!(paths.contains(&&"video/0000/255.m4s".to_string()));
-    assert!(paths.contains(&&"audio/0001/256.m4s".to_string()));
+    for path in [
+        "video/0000/255.m4s",
+        "audio/0001/256.m4s",
+        "video/init/0000/init-255.mp4",
+        "audio/init/0001/init-256.mp4",
+    ] {
+        assert!(world.files.contains_key(path), "{path}");
+    }
+    let mut entries = BTreeMap::<&str, usize>::new();
+    for (dir, _) in world.files.keys().filter_map(|path| path.rsplit_once('/')) {
+        *entries.entry(dir).or_default() += 1;
+    }
+    assert_eq!(entries.values().max(), Some(&256), "{entries:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use stream::media::{
     AAC_FRAME, AccessUnit, AudioConfig, AudioFrame, MediaDuration, Rendition, VideoConfig,
 };
 use stream::playlist::Picture;
-use stream::publication::{self, Numbers, PartName, Publication, Row, check_rows};
+use stream::publication::{self, Inits, Numbers, PartName, Publication, Row, check_rows};
 use stream::segmenter::{self, InitSegment, MediaSegment, Output, PartialSegment, Segmenter};
 use stream::timeline::{self, EPOCH, Timeline};
 
@@ -278,6 +278,7 @@ fn lie_to_publication(u: &mut Unstructured<'_>) -> Result<()> {
         video,
         low: u.arbitrary::<bool>()?.then_some(video),
         audio_bitrate: 128_000,
+        inits: *u.choose(&Inits::ALL)?,
     };
     let first = Numbers {
         media_sequence: u.int_in_range(0..=1000)?,

@@ -37,6 +37,32 @@ impl PartName {
     }
 }
 
+/// Where a broadcast's init segments lie. It must not change while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inits {
+    InDirectories,
+    /// As in broadcasts of earlier versions.
+    BesidePlaylists,
+}
+
+impl Inits {
+    pub const ALL: [Inits; 2] = [Inits::InDirectories, Inits::BesidePlaylists];
+
+    /// Path of a run's init segment in the broadcast's directory: at most 256 a subdirectory.
+    pub fn path(self, rendition: Rendition, run: u64) -> String {
+        format!("{}/{}", rendition.name(), self.relative_path(run))
+    }
+
+    /// The path as seen from the rendition's playlists.
+    pub(crate) fn relative_path(self, run: u64) -> String {
+        let name = init_name(run);
+        match self {
+            Inits::InDirectories => format!("init/{:04}/{name}", run / DIRECTORY),
+            Inits::BesidePlaylists => name,
+        }
+    }
+}
+
 /// File name of a run's init segment.
 pub fn init_name(run: u64) -> String {
     format!("init-{run}.mp4")

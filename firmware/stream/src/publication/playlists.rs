@@ -10,7 +10,7 @@ use crate::playlist::{
 };
 use crate::rate::BOUND_PERCENT;
 
-use super::names::{init_name, relative_path};
+use super::names::relative_path;
 use super::{File, PerRendition, Publication, Row, Tail, Video, from_milliseconds};
 
 /// Segments to a leaf of `event.m3u8`: the last leaf is written anew with every segment, at most 6 KB of text.
@@ -114,7 +114,7 @@ impl Publication {
         };
         match before {
             None => playlist.to_string(),
-            Some(before) => playlist.continued(&init_name(before.run)),
+            Some(before) => playlist.continued(&self.settings.inits.relative_path(before.run)),
         }
     }
 
@@ -159,8 +159,9 @@ impl Publication {
         let mut rows = rows.peekable();
         let first = rows.peek().copied();
         let uri = |row: &Row| relative_path(row.media_sequence);
+        let init = |run| self.settings.inits.relative_path(run);
         MediaPlaylist {
-            segments: listed_segments(rendition, before, rows, uri, init_name),
+            segments: listed_segments(rendition, before, rows, uri, init),
             ..self.empty_from(first)
         }
     }
