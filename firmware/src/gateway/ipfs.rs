@@ -1,6 +1,9 @@
 //! `/ipfs` and `/ipns`: the path gateway and the trustless gateway for what this box holds
 //! (<https://specs.ipfs.tech/http-gateways/>). It fetches nothing for anybody.
 
+mod listing;
+mod wanted;
+
 use std::pin::pin;
 
 use axum::Extension;
@@ -10,16 +13,19 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cid::Cid;
 use futures::{Stream, StreamExt as _};
-use node::{CarOptions, DagScope, DirEntry, EntityBytes, Name, ReadError, Resolved};
+use node::{CarOptions, DagScope, DirEntry, Name, ReadError, Resolved};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
 use super::content::{
     Content, OCTETS, SNIFFED, known_media_type, looks_like_text, matches_etag, media_type,
 };
-use super::routing::{self, IPNS_RECORD};
+use super::routing;
 use super::subdomain::Subdomain;
 use super::{Gateway, header_value};
+use listing::listing;
+pub(crate) use wanted::Form;
+use wanted::{Car, Wanted, wanted};
 
 /// Content under a CID never changes (path gateway specification, Cache-Control).
 const IMMUTABLE: &str = "public, max-age=29030400, immutable";
@@ -27,29 +33,12 @@ const IMMUTABLE: &str = "public, max-age=29030400, immutable";
 /// What a name points to changes with every segment.
 const NAMED: &str = "public, max-age=1";
 
-/// A list for people, whose look may change where its content does not.
-const LISTING: &str = "public, max-age=604800, stale-while-revalidate=2678400";
-
 const RAW: &str = "application/vnd.ipld.raw";
 const CAR: &str = "application/vnd.ipld.car";
 const JSON: &str = "application/json";
 
 /// CARs without duplicates at a time: each keeps 32 bytes for every block that it has sent, 10 MB for a day's broadcast.
 static CARS_WITHOUT_DUPLICATES: Semaphore = Semaphore::const_new(4);
-
-/// Parameters of the query that the specifications know.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) struct Form {
-    format: Option<String>,
-    filename: Option<String>,
-    download: Option<String>,
-    dag_scope: Option<String>,
-    entity_bytes: Option<String>,
-    car_version: Option<String>,
-    car_order: Option<String>,
-    car_dups: Option<String>,
-}
 
 /// What was asked for, whether by CID or by name.
 struct Request<'a> {
@@ -260,107 +249,6 @@ pub(crate) async fn protocol(Query(Protocol { uri }): Query<Protocol>) -> Respon
         }
         None => bad_request("uri is an address that begins with ipfs:// or ipns://"),
     }
-}
-
-/// The form in which content is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wanted {
-    /// Files and directories.
-    Plain,
-    /// The block as it is hashed.
-    Raw,
-    /// A file that is JSON, asked for by `format`: nothing is converted to it (IPIP-524), and who accepts JSON accepts more.
-    Json,
-    /// Blocks, one after the other.
-    Car(Car),
-    /// The signed record of a name.
-    Record,
-    /// One that this gateway does not have.
-    Other,
-}
-
-/// What is asked of a CAR (trustless gateway specification, 2.2 and 6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Car {
-    scope: DagScope,
-    bytes: Option<EntityBytes>,
-    /// Nothing, where either will do.
-    dups: Option<bool>,
-}
-
-/// `format` in the query wins over `Accept` (IPIP-523). One that is empty is none, as Kubo has it.
-fn wanted(form: &Form, headers: &HeaderMap) -> Result<Wanted, String> {
-    let accepts: Vec<_> = accepts(headers).collect();
-    match form.format.as_deref() {
-        None | Some("") => {}
-        Some("raw") => return Ok(Wanted::Raw),
-        Some("car") => {
-            let accepted = accepts.iter().find(|(kind, _)| *kind == CAR);
-            let parameters = accepted.map_or(&[][..], |(_, parameters)| parameters);
-            return asked_of_car(form, parameters).map(Wanted::Car);
-        }
-        Some("json") => return Ok(Wanted::Json),
-        Some("ipns-record") => return Ok(Wanted::Record),
-        Some(_) => return Ok(Wanted::Other),
-    }
-    for (kind, parameters) in accepts {
-        match kind {
-            RAW => return Ok(Wanted::Raw),
-            CAR => return asked_of_car(form, &parameters).map(Wanted::Car),
-            IPNS_RECORD => return Ok(Wanted::Record),
-            "application/x-tar" => return Ok(Wanted::Other),
-            _ if kind.starts_with("application/vnd.ip") => return Ok(Wanted::Other),
-            _ => {}
-        }
-    }
-    Ok(Wanted::Plain)
-}
-
-/// Media types with their parameters, in the order in which they stand there.
-fn accepts(headers: &HeaderMap) -> impl Iterator<Item = (&str, Vec<(&str, &str)>)> {
-    let accepts = headers.get_all(header::ACCEPT).iter();
-    let accepts = accepts.filter_map(|accept| accept.to_str().ok());
-    accepts.flat_map(|accept| accept.split(',')).map(|accept| {
-        let mut pieces = accept.split(';').map(str::trim);
-        let kind = pieces.next().unwrap_or_default();
-        let parameters = pieces.filter_map(|piece| piece.split_once('='));
-        let parameters =
-            parameters.map(|(key, value)| (key.trim(), value.trim().trim_matches('"')));
-        (kind, parameters.collect())
-    })
-}
-
-/// A parameter of the query wins over the same one of `Accept` (IPIP-523); the error says what is not understood.
-fn asked_of_car(form: &Form, accept: &[(&str, &str)]) -> Result<Car, String> {
-    let parameter = |key: &str, query: &Option<String>| {
-        let accepted = accept.iter().find(|(name, _)| *name == key);
-        let accepted = accepted.map(|(_, value)| (*value).to_owned());
-        query.clone().or(accepted)
-    };
-    match parameter("version", &form.car_version).as_deref() {
-        None | Some("" | "1") => {}
-        Some(_) => return Err("only CAR version 1 is offered".to_owned()),
-    }
-    match parameter("order", &form.car_order).as_deref() {
-        None | Some("" | "dfs" | "unk") => {}
-        Some(_) => return Err("the order of a CAR is dfs or unk".to_owned()),
-    }
-    let dups = match parameter("dups", &form.car_dups).as_deref() {
-        None | Some("") => None,
-        Some("y") => Some(true),
-        Some("n") => Some(false),
-        Some(_) => return Err("dups of a CAR is y or n".to_owned()),
-    };
-    let bytes = form.entity_bytes.as_deref().map(str::parse).transpose()?;
-    let scope = match form.dag_scope.as_deref() {
-        Some("block") => DagScope::Block,
-        Some("entity") => DagScope::Entity,
-        // A range is of an entity (IPIP-402).
-        None if bytes.is_some() => DagScope::Entity,
-        None | Some("all") => DagScope::All,
-        Some(_) => return Err("dag-scope is block, entity or all".to_owned()),
-    };
-    Ok(Car { scope, bytes, dups })
 }
 
 async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
@@ -673,167 +561,9 @@ fn save_as(response: &mut Response, name: &str) {
     headers.insert(header::CONTENT_DISPOSITION, value);
 }
 
-/// A plain list of links, for people.
-fn listing(request: &Request<'_>, cid: &Cid, entries: &[DirEntry]) -> Response {
-    let look = env!("CARGO_PKG_VERSION");
-    let etag = format!("\"DirIndex-{look}_CID-{cid}\"");
-    let mut fields = HeaderMap::new();
-    let cache = if request.cache == IMMUTABLE {
-        LISTING
-    } else {
-        request.cache
-    };
-    fields.insert(header::ETAG, header_value(&etag));
-    fields.insert(header::CACHE_CONTROL, header_value(cache));
-    // Who knows the directory knows what is listed.
-    let known = [etag, format!("\"{cid}\"")];
-    if known.iter().any(|etag| matches_etag(request.headers, etag)) {
-        return (StatusCode::NOT_MODIFIED, fields).into_response();
-    }
-    let title = escape(&request.content_path());
-    let gateway = escape(&request.gateway());
-    // As Kubo's gateway writes them, and the conformance suite has it: the way from the root, and addresses from the host's root on,
-    // so that a name with a colon is no address of another scheme.
-    let path = request.path.trim_matches('/');
-    let (namespace, root) = request.namespace.split_at("/ipfs/".len());
-    let mut at = request.namespace.clone();
-    let crumb = |at: &str, name: &str| {
-        let (at, name) = (escape(at), escape(name));
-        format!("<a href=\"{gateway}{at}\">{name}</a>")
-    };
-    let mut crumbs = format!("{namespace}{}", crumb(&at, root));
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        at = join(&at, name);
-        crumbs += &format!("/{}", crumb(&at, name));
-    }
-    let mut html = format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Index of {title}</title><h1>Index of {crumbs}</h1><ul>\n"
-    );
-    let here = escape(&join(request.base(), path));
-    if !path.is_empty() {
-        html += &format!("<li><a href=\"{here}/..\">..</a>\n");
-    }
-    for DirEntry { name, cid, size } in entries {
-        let address = percent_encode(name);
-        // The name is encoded twice there, too: who opens it is shown it encoded once.
-        let twice = percent_encode(&address);
-        let name = escape(name);
-        html += &format!(
-            "<li><a href=\"{here}/{address}\">{name}</a> <a class=\"ipfs-hash\" translate=\"no\" href=\"{gateway}/ipfs/{cid}?filename={twice}\">{cid}</a> {size} bytes\n"
-        );
-    }
-    html += "</ul></html>\n";
-    fields.insert(
-        header::CONTENT_TYPE,
-        header_value("text/html; charset=utf-8"),
-    );
-    fields.insert(header::CONTENT_SECURITY_POLICY, header_value("sandbox"));
-    (fields, html).into_response()
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(query: &str, accept: Option<&str>, expected: Result<Wanted, &str>) {
-        let uri: Uri = format!("/x?{query}").parse().unwrap();
-        let Query(form) = Query::<Form>::try_from_uri(&uri).unwrap();
-        let mut headers = HeaderMap::new();
-        if let Some(accept) = accept {
-            headers.insert(header::ACCEPT, header_value(accept));
-        }
-        let found = wanted(&form, &headers);
-        let found = found.as_ref().map_err(String::as_str);
-        assert_eq!(found.copied(), expected, "{query} {accept:?}");
-    }
-
-    #[test]
-    fn forms_are_asked_for_by_query_or_accept() {
-        let all = Car {
-            scope: DagScope::All,
-            bytes: None,
-            dups: None,
-        };
-        let car = |asked| Ok(Wanted::Car(asked));
-        check("", None, Ok(Wanted::Plain));
-        check("", Some("text/html,*/*;q=0.8"), Ok(Wanted::Plain));
-        check("", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
-        check(
-            "format=raw",
-            Some("application/vnd.ipld.car"),
-            Ok(Wanted::Raw),
-        );
-        check("format=tar", None, Ok(Wanted::Other));
-        check("", Some("application/vnd.ipld.dag-json"), Ok(Wanted::Other));
-        check("", Some("text/html, application/vnd.ipld.car"), car(all));
-        let dups = |dups| Car {
-            dups: Some(dups),
-            ..all
-        };
-        check(
-            "",
-            Some("application/vnd.ipld.car; version=1; order=dfs; dups=n"),
-            car(dups(false)),
-        );
-        check(
-            "format=car&car-dups=n&car-order=unk",
-            None,
-            car(dups(false)),
-        );
-        // What an address says counts, and what it does not say `Accept` does.
-        let accept = "text/html, application/vnd.ipld.car;dups=n;order=dfs";
-        check("format=car&car-dups=y", Some(accept), car(dups(true)));
-        check("car-dups=y", Some(accept), car(dups(true)));
-        check("format=car", Some(accept), car(dups(false)));
-        check("format=car", Some("application/vnd.ipld.raw"), car(all));
-        check("format=", None, Ok(Wanted::Plain));
-        check("format=", Some("application/vnd.ipld.raw"), Ok(Wanted::Raw));
-        check("format=json", None, Ok(Wanted::Json));
-        check("", Some("application/json, */*"), Ok(Wanted::Plain));
-        let range = Car {
-            scope: DagScope::Entity,
-            bytes: Some("5:*".parse().unwrap()),
-            ..all
-        };
-        check("format=car&entity-bytes=5%3A*", None, car(range));
-        for (query, accept, why) in [
-            (
-                "format=car&car-version=2",
-                None,
-                "only CAR version 1 is offered",
-            ),
-            (
-                "",
-                Some("application/vnd.ipld.car;version=2"),
-                "only CAR version 1 is offered",
-            ),
-            (
-                "format=car&car-order=bfs",
-                None,
-                "the order of a CAR is dfs or unk",
-            ),
-            ("format=car&car-dups=maybe", None, "dups of a CAR is y or n"),
-            (
-                "format=car&dag-scope=most",
-                None,
-                "dag-scope is block, entity or all",
-            ),
-            (
-                "format=car&entity-bytes=5",
-                None,
-                "entity-bytes is from:to, where to may be *",
-            ),
-        ] {
-            check(query, accept, Err(why));
-        }
-    }
 
     #[test]
     fn dots_are_resolved_before_content_is_sought() {
