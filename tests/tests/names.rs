@@ -107,6 +107,13 @@ fn kubo_reads_every_segment_as_it_comes() {
     let completed = follow::Completed::watch(&podium);
     let list = |root: &str| follow::of_podium(&kubo, root, &completed);
     let arrivals = follow::follow(&kubo, &name, list, |seen| seen.len() >= 5);
+    // Though it has it and is connected: the box fetches nothing for those who ask.
+    let file = dir.path().join("stranger");
+    std::fs::write(&file, "not of the box").unwrap();
+    let cid = kubo.line(&["add", "--quieter", "--cid-version=1", text(&file)]);
+    for path in [format!("/ipfs/{cid}"), format!("/ipfs/{cid}?format=raw")] {
+        assert_eq!(http::get(&format!("{}{path}", podium.viewer)).status, 404);
+    }
     assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
     assert!(arrivals.iter().all(|it| it.bytes > 0), "{arrivals:?}");
 }
@@ -163,9 +170,8 @@ fn kubo_finds_the_name_in_the_dht_whose_server_is_the_box() {
         kubo.configure("Bootstrap", &json!([podium.address("/tcp/")]).to_string());
         kubo.start();
         let first = kubo.wait_for_name(&name, |path| path.starts_with("/ipfs/"));
-        // Since 0.36 a Kubo asks strangers on the internet for blocks only where routing names them as providers, or where they are
-        // peers to stay connected with (config.md, `Internal.Bitswap.BroadcastControl`).
-        kubo.run(&["swarm", "peering", "add", &podium.address("/tcp/")]);
+        // Since 0.36 a Kubo asks strangers on the internet for blocks only where routing names them as providers
+        // (config.md, `Internal.Bitswap.BroadcastControl`): here the DHT does.
         assert!(read_all(&kubo, &podium, &first) >= 2);
         let key = format!("/ipns/{name}");
         let record = kubo.run(&["routing", "get", &key]);

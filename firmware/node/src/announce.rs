@@ -7,6 +7,7 @@ mod tests;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cid::Cid;
 use futures::future::{BoxFuture, FutureExt, OptionFuture};
 use futures::stream::{self, BoxStream, StreamExt};
 use node_host::{Host, HostError, TopicEvent};
@@ -21,6 +22,9 @@ const DHT_EVERY: Duration = Duration::from_secs(60);
 const DHT_TIMEOUT: Duration = Duration::from_secs(55);
 /// Until then somebody may have connected.
 const DHT_WITHOUT_PEERS: Duration = Duration::from_secs(5);
+
+/// Roots that are provided in a life: libp2p-kad takes 1024 keys and gives none back. While live that is one a minute: 16 hours.
+const MOST_PROVIDED: usize = 1000;
 
 /// Telling is a few messages within this process.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +50,7 @@ trait Network: Clone + Send + Sync + 'static {
     fn publish(&self, topic: String, message: Bytes) -> BoxFuture<'static, Result<(), HostError>>;
     fn listeners(&self, topic: String) -> BoxFuture<'static, Result<usize, HostError>>;
     fn put_record(&self, key: Vec<u8>, record: Bytes) -> BoxFuture<'static, Result<(), HostError>>;
+    fn provide(&self, root: Cid) -> BoxFuture<'static, Result<(), HostError>>;
     fn has_peers(&self) -> bool;
 }
 
@@ -67,6 +72,10 @@ impl Network for Host {
 
     fn put_record(&self, key: Vec<u8>, record: Bytes) -> BoxFuture<'static, Result<(), HostError>> {
         Host::put_record(self, key, record)
+    }
+
+    fn provide(&self, root: Cid) -> BoxFuture<'static, Result<(), HostError>> {
+        Host::provide(self, root)
     }
 
     fn has_peers(&self) -> bool {
@@ -93,6 +102,10 @@ struct Announcer<N> {
     /// The newest record is not in the DHT.
     dht_owed: bool,
     put: Option<BoxFuture<'static, Result<(), HostError>>>,
+    /// The root of the record that was put last, on its way.
+    provide: Option<BoxFuture<'static, ()>>,
+    /// How many so far, and the last of them.
+    provided: (usize, Option<Cid>),
 }
 
 /// Until the writer, which signs the records, is gone.
@@ -135,6 +148,8 @@ impl<N: Network> Announcer<N> {
             dht_at: Instant::now(),
             dht_owed: false,
             put: None,
+            provide: None,
+            provided: (0, None),
         }
     }
 
@@ -143,21 +158,14 @@ impl<N: Network> Announcer<N> {
         loop {
             let greet_at = self.greet_at.unwrap_or_else(Instant::now);
             tokio::select! {
+                // A record that comes when the DHT's turn does is put then, and once.
+                biased;
                 changed = self.record.changed() => match changed {
                     Ok(()) => {
                         self.dht_owed = true;
                         self.tell();
                     }
                     Err(_) => return,
-                },
-                Some(event) = self.heard.next() => match event {
-                    TopicEvent::Joined => {
-                        self.greet_at.get_or_insert_with(|| Instant::now() + GREET_AFTER);
-                    }
-                    TopicEvent::Message(bytes) => if let Some(listener) = &self.listener {
-                        // Who floods the topic floods this queue, and the next record comes with the next segment.
-                        let _ = listener.try_send(NameRecord::verify(&self.name, bytes));
-                    },
                 },
                 () = tokio::time::sleep_until(greet_at), if self.greet_at.is_some() => {
                     self.greet_at = None;
@@ -180,6 +188,17 @@ impl<N: Network> Announcer<N> {
                         self.dht_owed = true;
                     }
                 }
+                Some(()) = OptionFuture::from(self.provide.as_mut()) => self.provide = None,
+                // Last: who floods the topic keeps nothing else from its turn.
+                Some(event) = self.heard.next() => match event {
+                    TopicEvent::Joined => {
+                        self.greet_at.get_or_insert_with(|| Instant::now() + GREET_AFTER);
+                    }
+                    TopicEvent::Message(bytes) => if let Some(listener) = &self.listener {
+                        // Who floods the topic floods this queue, and the next record comes with the next segment.
+                        let _ = listener.try_send(NameRecord::verify(&self.name, bytes));
+                    },
+                },
             }
         }
     }
@@ -225,5 +244,25 @@ impl<N: Network> Announcer<N> {
         let put = timeout(DHT_TIMEOUT, put)
             .map(|put| put.unwrap_or(Err(HostError::Timeout(DHT_TIMEOUT))));
         self.put = Some(put.boxed());
+        self.provide(record.root);
+    }
+
+    /// Whoever has the name from the DHT asks it next who has the root.
+    fn provide(&mut self, root: Cid) {
+        let (count, last) = &mut self.provided;
+        if *last != Some(root) {
+            if *count == MOST_PROVIDED {
+                tracing::debug!(%root, "the DHT is told of no more roots until the next start");
+                return;
+            }
+            (*count, *last) = (*count + 1, Some(root));
+        }
+        let provide = timeout(DHT_TIMEOUT, self.network.provide(root)).map(|provided| {
+            let provided = provided.unwrap_or(Err(HostError::Timeout(DHT_TIMEOUT)));
+            if let Err(error) = provided {
+                tracing::debug!(%error, "the DHT was not told who has the root");
+            }
+        });
+        self.provide = Some(provide.boxed());
     }
 }

@@ -78,7 +78,7 @@ fn ip(address: &Multiaddr) -> Option<IpAddr> {
 }
 
 /// Not through a relay, and by a transport that this host has.
-fn direct(address: &Multiaddr) -> bool {
+pub(crate) fn direct(address: &Multiaddr) -> bool {
     if address.iter().any(|part| part == Protocol::P2pCircuit) {
         return false;
     }

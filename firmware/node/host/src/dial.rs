@@ -3,9 +3,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
+use hickory_resolver::TokioResolver;
 use rust_ipfs::{Multiaddr, PeerId, Protocol};
 
+use crate::contacts::direct;
 use crate::{HostError, network};
+
+/// Of one `/dnsaddr`, and of those that it names.
+const MOST_LOOKUPS: usize = 8;
 
 /// Splits a peer's address into who and where.
 pub(crate) fn parse(address: &str) -> Result<(PeerId, Multiaddr), HostError> {
@@ -20,9 +25,14 @@ pub(crate) fn parse(address: &str) -> Result<(PeerId, Multiaddr), HostError> {
             | Protocol::Ip6(_)
             | Protocol::Dns(_)
             | Protocol::Dns4(_)
-            | Protocol::Dns6(_),
+            | Protocol::Dns6(_)
+            | Protocol::Dnsaddr(_),
         ) => {}
-        _ => return Err(bad("it must begin with /ip4, /ip6, /dns, /dns4 or /dns6")),
+        _ => {
+            return Err(bad(
+                "it must begin with /ip4, /ip6, /dns, /dns4, /dns6 or /dnsaddr",
+            ));
+        }
     }
     match parsed.iter().last() {
         Some(Protocol::P2p(peer)) => Ok((peer, parsed)),
@@ -32,7 +42,10 @@ pub(crate) fn parse(address: &str) -> Result<(PeerId, Multiaddr), HostError> {
 
 /// Puts an IP address in the place of a host name: connexa 0.5.3 looks names up for its in-memory transport alone.
 pub(crate) async fn resolve(address: &str) -> Result<Multiaddr, HostError> {
-    let (_, parsed) = parse(address)?;
+    let (peer, mut parsed) = parse(address)?;
+    if let Some(Protocol::Dnsaddr(name)) = parsed.iter().next() {
+        parsed = dnsaddr(&name, peer, texts).await?;
+    }
     let (name, wanted): (String, fn(&SocketAddr) -> bool) = match parsed.iter().next() {
         Some(Protocol::Dns(name)) => (name.into_owned(), |_| true),
         Some(Protocol::Dns4(name)) => (name.into_owned(), SocketAddr::is_ipv4),
@@ -47,6 +60,49 @@ pub(crate) async fn resolve(address: &str) -> Result<Multiaddr, HostError> {
         None => return Err(network(format!("{name} has no address of that kind"))),
     };
     Ok(std::iter::once(ip).chain(parsed.iter().skip(1)).collect())
+}
+
+/// One of the addresses that `/dnsaddr/<name>/p2p/<peer>` stands for: those in the TXT records of `_dnsaddr.<name>`, which may name
+/// others of the kind (github.com/multiformats/multiaddr, protocols/DNSADDR.md).
+async fn dnsaddr<L: Future<Output = Result<Vec<String>, HostError>>>(
+    name: &str,
+    peer: PeerId,
+    lookup: impl Fn(String) -> L,
+) -> Result<Multiaddr, HostError> {
+    let mut names = vec![name.to_owned()];
+    let mut failed = None;
+    for _ in 0..MOST_LOOKUPS {
+        let Some(next) = names.pop() else { break };
+        let texts = match lookup(format!("_dnsaddr.{next}")).await {
+            Ok(texts) => texts,
+            Err(error) => {
+                failed = Some(error);
+                continue;
+            }
+        };
+        let named = (texts.iter())
+            .filter_map(|text| Multiaddr::from_str(text.strip_prefix("dnsaddr=")?).ok())
+            .filter(|named| named.iter().last() == Some(Protocol::P2p(peer)));
+        for named in named {
+            match named.iter().next() {
+                Some(Protocol::Dnsaddr(name)) => names.push(name.into_owned()),
+                _ if direct(&named) => return Ok(named),
+                _ => {}
+            }
+        }
+    }
+    Err(failed.unwrap_or_else(|| {
+        network(format!(
+            "_dnsaddr.{name} has no address of {peer} over TCP, WebSocket or QUIC"
+        ))
+    }))
+}
+
+/// A name's TXT records.
+async fn texts(name: String) -> Result<Vec<String>, HostError> {
+    let resolver = TokioResolver::builder_tokio().map_err(network)?.build();
+    let found = resolver.txt_lookup(name).await.map_err(network)?;
+    Ok(found.iter().map(ToString::to_string).collect())
 }
 
 #[cfg(test)]
@@ -74,10 +130,47 @@ mod tests {
         for (address, expected) in [
             ("mirror.example", "is not a peer's address"),
             ("/ip4/192.0.2.1/tcp/4001", "must end in /p2p/"),
-            ("/dnsaddr/mirror.example", "must begin with /ip4"),
+            ("/tcp/4001", "must begin with /ip4"),
+            ("/dnsaddr/mirror.example", "must end in /p2p/"),
         ] {
             let error = parse(address).unwrap_err().to_string();
             assert!(error.contains(expected), "{address}: {error}");
+        }
+    }
+
+    /// As the public bootstrap nodes are named.
+    #[tokio::test]
+    async fn a_dnsaddr_is_one_of_those_that_it_stands_for() {
+        let peer = PeerId::from_str(PEER.strip_prefix("/p2p/").unwrap()).unwrap();
+        let other = "12D3KooWGRUVh8smkxgaP3T2zQ2VcqfCEzyv6AaGZGEtm3CnNWCK";
+        let zone = |name: String| async move {
+            match name.as_str() {
+                "_dnsaddr.bootstrap.example" => Ok(vec![
+                    "v=spf1 -all".to_owned(),
+                    format!("dnsaddr=/ip4/192.0.2.9/tcp/4001/p2p/{other}"),
+                    format!("dnsaddr=/dnsaddr/loop.example{PEER}"),
+                    format!("dnsaddr=/dnsaddr/gone.example{PEER}"),
+                    format!("dnsaddr=/dnsaddr/one.example{PEER}"),
+                    format!("dnsaddr=/dnsaddr/gone.example{PEER}"),
+                ]),
+                "_dnsaddr.one.example" => Ok(vec![
+                    format!("dnsaddr=/dns4/one.example/tcp/443/wss{PEER}"),
+                    format!("dnsaddr=/ip4/192.0.2.7/udp/4001/quic-v1/webtransport{PEER}"),
+                    format!("dnsaddr=/ip4/192.0.2.7/udp/4001/quic-v1{PEER}"),
+                ]),
+                "_dnsaddr.loop.example" => Ok(vec![format!("dnsaddr=/dnsaddr/loop.example{PEER}")]),
+                _ => Err(network("no such name")),
+            }
+        };
+        let found = dnsaddr("bootstrap.example", peer, zone).await.unwrap();
+        let expected = format!("/ip4/192.0.2.7/udp/4001/quic-v1{PEER}");
+        assert_eq!(found.to_string(), expected);
+        for (name, expected) in [
+            ("gone.example", "no such name"),
+            ("loop.example", "has no address of"),
+        ] {
+            let error = dnsaddr(name, peer, zone).await.unwrap_err().to_string();
+            assert!(error.contains(expected), "{name}: {error}");
         }
     }
 }

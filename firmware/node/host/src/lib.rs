@@ -325,6 +325,13 @@ impl Host {
         })
     }
 
+    /// Tells the DHT that this node has a block, and again every twelve hours. It may take for ever. A key is never taken back, and more
+    /// than 1024 the store of libp2p-kad 0.48 does not take.
+    pub fn provide(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>> {
+        let inner = self.inner.clone();
+        Box::pin(async move { inner.ipfs.provide(cid).await.map_err(network) })
+    }
+
     /// All records that the DHT has under a key, none of them verified.
     pub fn get_records(
         &self,

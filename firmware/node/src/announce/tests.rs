@@ -19,6 +19,7 @@ struct Fake {
     hangs: Hangs,
     told: Asked,
     put: Asked,
+    provided: Arc<Mutex<Vec<(Duration, Cid)>>>,
     joins: Arc<Mutex<Option<mpsc::Receiver<()>>>>,
 }
 
@@ -74,6 +75,12 @@ impl Network for Fake {
         self.answer(self.hangs == Hangs::Dht, ())
     }
 
+    fn provide(&self, root: Cid) -> BoxFuture<'static, Result<(), HostError>> {
+        let provided = (self.since.elapsed(), root);
+        self.provided.lock().unwrap().push(provided);
+        self.answer(self.hangs == Hangs::Dht, ())
+    }
+
     fn has_peers(&self) -> bool {
         true
     }
@@ -96,6 +103,7 @@ impl Scene {
             hangs,
             told: Asked::default(),
             put: Asked::default(),
+            provided: Arc::default(),
             joins: Arc::new(Mutex::new(Some(joined))),
         };
         let name = Name::of(&Keypair::generate_ed25519());
@@ -113,7 +121,7 @@ impl Scene {
 
     fn sign(&self, sequence: u64) {
         self.record.send_replace(Some(NameRecord {
-            root: Leaf::split(Bytes::new())[0].cid(),
+            root: root(sequence),
             sequence,
             expires: SystemTime::UNIX_EPOCH,
             bytes: sequence.to_be_bytes().to_vec().into(),
@@ -150,6 +158,11 @@ impl Scene {
     }
 }
 
+/// What a record with this sequence names.
+fn root(sequence: u64) -> Cid {
+    Leaf::split(sequence.to_string().into())[0].cid()
+}
+
 fn every(step: usize, seconds: u64) -> Vec<(u64, u64)> {
     (0..seconds).step_by(step).map(|at| (at, at)).collect()
 }
@@ -157,16 +170,42 @@ fn every(step: usize, seconds: u64) -> Vec<(u64, u64)> {
 #[tokio::test(start_paused = true)]
 async fn all_are_told_at_once_and_the_dht_once_a_minute() {
     let scene = Scene::new(Hangs::Nothing);
-    scene.broadcast(301).await;
-    assert_eq!(scene.told(), every(2, 301));
-    assert_eq!(scene.put(), every(60, 301));
+    scene.broadcast(303).await;
+    assert_eq!(scene.told(), every(2, 303));
+    assert_eq!(scene.put(), every(60, 303));
     let announced = *scene.announced.borrow();
     assert_eq!(announced.listeners, 7);
     assert!(announced.dht.is_some_and(|(_, taken)| taken));
     // The last one is put, too, and then there is nothing to say.
     sleep(Duration::from_secs(3600)).await;
-    assert_eq!(scene.put().last(), Some(&(360, 300)));
-    assert_eq!(scene.told().len(), 151);
+    assert_eq!(scene.put().last(), Some(&(360, 302)));
+    assert_eq!(scene.told().len(), 152);
+    // Whom the DHT has told the name it also tells who has its root.
+    let put = scene.network.put.lock().unwrap().clone();
+    let roots: Vec<_> = put.iter().map(|(at, it)| (*at, root(*it))).collect();
+    assert_eq!(*scene.network.provided.lock().unwrap(), roots);
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_roots_than_the_dht_of_this_node_takes_are_not_provided() {
+    let scene = Scene::new(Hangs::Nothing);
+    let minutes = MOST_PROVIDED as u64 + 3;
+    for minute in 0..minutes {
+        scene.sign(minute);
+        sleep(DHT_EVERY).await;
+    }
+    assert_eq!(scene.put().len() as u64, minutes);
+    assert_eq!(scene.network.provided.lock().unwrap().len(), MOST_PROVIDED);
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_root_that_is_told_again_counts_once() {
+    let scene = Scene::new(Hangs::Dht);
+    scene.sign(1);
+    sleep(DHT_EVERY * (MOST_PROVIDED as u32 + 3)).await;
+    assert!(scene.network.provided.lock().unwrap().len() > MOST_PROVIDED);
     scene.end().await;
 }
 
