@@ -2,8 +2,8 @@
 //!
 //! A **broadcast** is a directory tree that grows by updates; an **update** adds or replaces files and is there as a
 //! whole after a crash, or not at all. The root CID that an update returns can be read in full, by this box and by its
-//! peers, until the broadcast is deleted to make room; the roots before it for a grace of a minute, unless there is no other
-//! room. This crate knows files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is
+//! peers, until the broadcast is deleted to make room; the roots before it for a grace of ten minutes, unless there is no
+//! other room. This crate knows files and directories. What they mean, and what the opaque `meta` and `rows` of a broadcast say, is
 //! its caller's.
 //!
 //! Invariants: blocks are durable before the journal names them; one task alone writes and deletes; nothing but a

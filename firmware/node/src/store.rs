@@ -109,11 +109,11 @@ impl Files {
         Ok(Coming { known, cid })
     }
 
-    /// These are no longer here. What may come again stays nameless.
+    /// These are no longer here. What may come again stays nameless, and what a fetch that is over has brought meanwhile.
     fn removed(&self, cids: &[Cid]) {
         let mut known = locked(&self.known);
         for cid in cids {
-            if !known.coming.contains_key(cid) {
+            if !known.coming.contains_key(cid) && self.blocks.has(cid).is_ok_and(|here| !here) {
                 known.nameless.remove(cid);
             }
         }
@@ -343,6 +343,18 @@ mod tests {
         files.remove(vec![cid]).await.unwrap();
         assert!(locked(&files.known).nameless.is_empty());
         assert!(locked(&files.known).coming.is_empty());
+
+        // The fetch may be over before the removal of others is.
+        comes();
+        files.disown(&[cid]);
+        let coming = files.expect(cid).unwrap();
+        files.blocks.remove(&[cid]).unwrap();
+        comes();
+        drop(coming);
+        files.removed(&[cid]);
+        assert_eq!(files.named(&cid).unwrap(), None);
+        files.remove(vec![cid]).await.unwrap();
+        assert!(locked(&files.known).nameless.is_empty());
 
         // What a commit names stays named while somebody asks for it.
         comes();

@@ -30,10 +30,10 @@ use crate::store::BlockStore;
 use crate::{BroadcastId, Lock, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
 pub use budget::Budgets;
-use garbage::{Batch, Removal, ended};
 #[cfg(test)]
-pub(crate) use garbage::{GRACE, GRACE_WITHOUT_UPDATES};
-pub(crate) use garbage::{GRACE_UPDATES, can_make_room};
+pub(crate) use garbage::GRACE;
+pub(crate) use garbage::can_make_room;
+use garbage::{Batch, Removal, ended};
 
 /// Deleting begins when less than this is left below the limit, so that an update finds room and need not wait for it: a
 /// sixteenth of the limit, at most eleven minutes at 3 Mbit/s.
@@ -75,8 +75,6 @@ pub(crate) struct Writer {
     limit_bytes: u64,
     /// Recordings take more than their budget.
     recordings_over: bool,
-    /// Updates since the start.
-    updates: u64,
     /// Oldest first.
     garbage: VecDeque<Batch>,
     /// Batches so far.
@@ -142,7 +140,6 @@ impl Writer {
             stored_bytes,
             limit_bytes: budgets.limit_bytes(),
             recordings_over: false,
-            updates: 0,
             garbage: VecDeque::new(),
             batches: 0,
             garbage_since: HashMap::new(),
@@ -162,11 +159,6 @@ impl Writer {
         };
         let garbage = writer.unname(inherited.garbage);
         writer.add_garbage(garbage, now);
-        if !writer.signer.follows() {
-            // A follower that comes back after a restart walks the root it knew. A mirror has to find its box first: what its fetch had
-            // brought waits longer.
-            writer.updates = GRACE_UPDATES;
-        }
         (writer, receiver)
     }
 
@@ -363,7 +355,6 @@ impl Writer {
 
     fn committed(&mut self, turn: Turn) {
         // A piece of a broadcast that goes is no update, and names nothing.
-        self.updates += u64::from(!turn.named.is_empty());
         let named = cids_of(&turn.named);
         self.stored_bytes += self.new_bytes(&turn);
         for cid in &named {

@@ -347,8 +347,10 @@ function render(next: Status): void {
   write("record", record(next.outside.record));
   renderWitnesses(next.outside.witnesses);
   link("ipns", node.ipns, node.ipns, next.segments > 0 ? at(`/ipns/${node.ipns}/index.m3u8`) : null);
-  write("root-label", node.root_is_vod ? "Recording" : "Root");
-  link("root", node.root ?? "–", node.root ?? "", node.root === null ? null : at(`/ipfs/${node.root}${node.root_is_vod ? "/vod.m3u8" : ""}`));
+  // While it is live the next segment brings another root, and soon this one is forgotten: the name is what is handed out.
+  const kept = node.root_is_vod ? node.root : null;
+  write("root-label", node.root_is_vod ? "Recording" : "Root now");
+  link("root", node.root ?? "–", node.root ?? "", kept === null ? null : at(`/ipfs/${kept}/vod.m3u8`));
   write("peer-id", node.peer_id);
   byId("peer-id").title = node.peer_id;
   link("watch-url", network.watch_url, "", at("/"));
@@ -356,7 +358,7 @@ function render(next: Status): void {
   watch.hidden = false;
   if (watch.href !== network.watch_url) watch.href = network.watch_url;
   byId<HTMLButtonElement>("copy-ipns").disabled = node.ipns === "";
-  byId<HTMLButtonElement>("copy-root").disabled = node.root === null;
+  byId<HTMLButtonElement>("copy-root").disabled = kept === null;
   byId<HTMLButtonElement>("copy-peer").disabled = node.peer_id === "";
   byId<HTMLButtonElement>("copy-watch").disabled = network.watch_url === "";
 

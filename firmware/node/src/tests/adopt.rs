@@ -3,6 +3,7 @@
 mod offers;
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -221,12 +222,17 @@ fn whatever_fails_what_was_taken_over_is_whole() {
         paused(async { life(&disk, &from, &mut Kept::default()).await.unwrap() });
         disk.operations()
     };
+    let kinds = [
+        ErrorKind::Other,
+        ErrorKind::StorageFull,
+        ErrorKind::ReadOnlyFilesystem,
+    ];
     for at in 0..operations {
         for spares_blocks in [false, true] {
             let disk = Disk::new();
             disk.set_fault(Some(Fault {
                 at,
-                kind: std::io::ErrorKind::Other,
+                kind: kinds[at as usize % kinds.len()],
                 lasts: true,
                 spares_blocks,
             }));

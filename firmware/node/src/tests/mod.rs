@@ -23,7 +23,7 @@ use cid::Cid;
 use futures::TryStreamExt;
 
 use crate::journal::{Opener, State};
-use crate::writer::GRACE_WITHOUT_UPDATES;
+use crate::writer::GRACE;
 use crate::{BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update};
 use disk::Disk;
 
@@ -116,7 +116,7 @@ async fn read_all(node: &Node, root: Cid) -> Result<BTreeMap<String, Bytes>, cra
 
 /// Waits until all garbage has left: what is there is what is named.
 async fn collected(node: &Node, disk: &Disk) {
-    tokio::time::sleep(2 * GRACE_WITHOUT_UPDATES).await;
+    tokio::time::sleep(2 * GRACE).await;
     counted(node, disk).await;
     let broadcasts = node.shared.journal.broadcasts().unwrap();
     let going = (broadcasts.iter()).find(|it| it.state == State::Deleting);

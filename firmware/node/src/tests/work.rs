@@ -5,11 +5,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use stream::media::{MediaDuration, Rendition};
 use stream::playlist::Picture;
-use stream::publication::{self, Numbers, Publication, Row, Settings, Video, segment_path};
+use stream::publication::{self, Inits, Numbers, Publication, Row, Settings, Video, segment_path};
 use stream::segmenter::{InitSegment, MediaSegment, Output, PartialSegment};
 
 use super::disk::Disk;
-use super::{open, read_all, update};
+use super::{CACHE_BYTES, open_with_cache, read_all, update};
 use crate::{BroadcastId, Leaf, NewFile, Node, Update};
 
 const SETTINGS: Settings = Settings {
@@ -25,9 +25,12 @@ const SETTINGS: Settings = Settings {
     },
     low: None,
     audio_bitrate: 128_000,
+    inits: Inits::InDirectories,
 };
 
 const RENDITIONS: [Rendition; 2] = [Rendition::Video, Rendition::Audio];
+/// As long as a row of the box is.
+const ROW: [u8; 400] = [b'r'; 400];
 /// One part a segment of a few bytes: what is counted is what comes on top of the media.
 const MEDIA_BLOCKS: usize = 2;
 
@@ -75,83 +78,132 @@ fn to_node(broadcast: BroadcastId, update: publication::Update) -> Update {
     });
     Update {
         broadcast,
-        row: None,
+        row: update.row.map(|_| ROW.to_vec()),
         files: files.chain(tails).collect(),
         finish: update.finish,
     }
 }
 
-/// A whole segment of both renditions.
-fn push(publication: &mut Publication, number: u64, segment: u64) {
-    for rendition in RENDITIONS {
-        publication.push(
-            Output::Part(PartialSegment {
+/// A whole segment of a rendition.
+fn push(
+    publication: &mut Publication,
+    rendition: Rendition,
+    number: u64,
+    segment: u64,
+    parts: Vec<Bytes>,
+) {
+    let whole = duration(rendition);
+    let count = parts.len() as u64;
+    for (index, bytes) in parts.into_iter().enumerate() {
+        let part = PartialSegment {
+            rendition,
+            segment,
+            index: index as u32,
+            start: Duration::from_secs(2 * number),
+            duration: MediaDuration {
+                ticks: whole.ticks / count,
+                ..whole
+            },
+            independent: true,
+            bytes,
+        };
+        publication.push(Output::Part(part), |_| None);
+    }
+    let segment = MediaSegment {
+        rendition,
+        segment,
+        start: Duration::from_secs(2 * number),
+        duration: whole,
+    };
+    publication.push(Output::Segment(segment), |_| None);
+}
+
+/// A broadcast, and the store that it is in.
+pub(super) struct Broadcast {
+    pub(super) node: Node,
+    id: BroadcastId,
+    publication: Publication,
+    /// The next one's number, and how many of this life there are.
+    next: (u64, u64),
+}
+
+impl Broadcast {
+    /// With all that a box has stored after so many segments: directories, rows, and one segment of the life that goes on.
+    pub(super) async fn with_segments(disk: &Disk, count: u64, cache_bytes: usize) -> Broadcast {
+        let opened = open_with_cache(disk, 1 << 30, cache_bytes).await;
+        let (node, _) = opened.unwrap();
+        let id = node.begin(vec![]).await.unwrap();
+        let numbers: Vec<u64> = (0..count - 1).collect();
+        for some in numbers.chunks(1000) {
+            let files = some.iter().flat_map(|&number| {
+                RENDITIONS.map(|it| NewFile::new(segment_path(it, number), media(it, number)))
+            });
+            node.publish(update(id, files.collect())).await.unwrap();
+        }
+        let stored = numbers.iter().map(|_| ROW.to_vec()).collect();
+        node.replace_rows(id, stored).await.unwrap();
+        let mut publication =
+            Publication::recovered(SETTINGS, Numbers::default(), rows(count - 1), false);
+        publication.begin_run();
+        for rendition in RENDITIONS {
+            publication.push(
+                Output::Init(InitSegment {
+                    rendition,
+                    codec: rendition.name().to_owned(),
+                    bytes: Bytes::from_static(b"init"),
+                }),
+                |_| None,
+            );
+        }
+        let mut broadcast = Broadcast {
+            node,
+            id,
+            publication,
+            next: (count - 1, 0),
+        };
+        // The first update of a life writes the event playlists anew; the next one is as all others.
+        broadcast
+            .publish(|rendition, number| vec![media(rendition, number)])
+            .await;
+        broadcast
+    }
+
+    /// Another segment, of these parts.
+    pub(super) async fn publish(
+        &mut self,
+        parts: impl Fn(Rendition, u64) -> Vec<Bytes>,
+    ) -> cid::Cid {
+        let (number, segment) = self.next;
+        self.next = (number + 1, segment + 1);
+        for rendition in RENDITIONS {
+            push(
+                &mut self.publication,
                 rendition,
+                number,
                 segment,
-                index: 0,
-                start: Duration::from_secs(2 * number),
-                duration: duration(rendition),
-                independent: true,
-                bytes: media(rendition, number),
-            }),
-            |_| None,
-        );
-        publication.push(
-            Output::Segment(MediaSegment {
-                rendition,
-                segment,
-                start: Duration::from_secs(2 * number),
-                duration: duration(rendition),
-            }),
-            |_| None,
-        );
+                parts(rendition, number),
+            );
+        }
+        let next = self.publication.next_update().expect("a segment is ready");
+        let published = self.node.publish(to_node(self.id, next)).await.unwrap();
+        self.publication.stored();
+        published.root
     }
 }
 
 /// Blocks, their bytes, and bytes of the journal for segment `number` of a broadcast.
 async fn work(number: u64) -> (usize, usize, u64) {
     let disk = Disk::new();
-    let (node, _) = open(&disk, 1 << 30).await.unwrap();
-    let id = node.begin(vec![]).await.unwrap();
-    // The directories as they are by then.
-    let numbers: Vec<u64> = (0..number - 1).collect();
-    for some in numbers.chunks(1000) {
-        let files = some.iter().flat_map(|&number| {
-            RENDITIONS.map(|it| NewFile::new(segment_path(it, number), media(it, number)))
-        });
-        node.publish(update(id, files.collect())).await.unwrap();
-    }
-    let mut publication =
-        Publication::recovered(SETTINGS, Numbers::default(), rows(number - 1), false);
-    publication.begin_run();
-    for rendition in RENDITIONS {
-        publication.push(
-            Output::Init(InitSegment {
-                rendition,
-                codec: rendition.name().to_owned(),
-                bytes: Bytes::from_static(b"init"),
-            }),
-            |_| None,
-        );
-    }
-    // The first update of a life writes the event playlists anew; the next one is as all others.
-    push(&mut publication, number - 1, 0);
-    store(&node, id, &mut publication).await;
-    push(&mut publication, number, 1);
+    let mut broadcast = Broadcast::with_segments(&disk, number, CACHE_BYTES).await;
     disk.written();
-    let root = store(&node, id, &mut publication).await;
+    let root = broadcast
+        .publish(|rendition, number| vec![media(rendition, number)])
+        .await;
     let written = disk.written();
-    let event = &read_all(&node, root).await.unwrap()["video/event.m3u8"];
+    let event = &read_all(&broadcast.node, root).await.unwrap()["video/event.m3u8"];
     let listed = event.windows(8).filter(|it| it == b"#EXTINF:").count() as u64;
     assert_eq!(listed, number + 1);
     written
-}
-
-async fn store(node: &Node, id: BroadcastId, publication: &mut Publication) -> cid::Cid {
-    let next = publication.next_update().expect("a segment is ready");
-    let published = node.publish(to_node(id, next)).await.unwrap();
-    publication.stored();
-    published.root
 }
 
 /// 15,000 is eight hours and twenty minutes.

@@ -13,12 +13,9 @@ use super::{RETRY, Writer, cids_of};
 use crate::journal::{Broadcast, State, Turn};
 use crate::{BroadcastId, StoreError};
 
-/// A follower of the last root may still be walking it: what an update replaced stays for so long,
-pub(crate) const GRACE: Duration = Duration::from_secs(60);
-/// and for so many further updates,
-pub(crate) const GRACE_UPDATES: u64 = 4;
-/// or, when no more come, for so long.
-pub(crate) const GRACE_WITHOUT_UPDATES: Duration = Duration::from_secs(600);
+/// A follower may still be walking an earlier root, and a viewer may be playing from it: what an update replaced, some 30 kB, stays
+/// for so long, unless its room is needed.
+pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
 /// Blocks leave in bundles.
 const COLLECT_EVERY: Duration = Duration::from_secs(10);
@@ -40,8 +37,6 @@ pub(super) struct Batch {
     since: Instant,
     /// Its own.
     number: u64,
-    /// Number of the update.
-    update: u64,
     cids: VecDeque<Cid>,
 }
 
@@ -223,7 +218,6 @@ impl Writer {
         self.garbage.push_back(Batch {
             since,
             number: self.batches,
-            update: self.updates,
             cids: cids.into(),
         });
     }
@@ -237,7 +231,7 @@ impl Writer {
             return Some(self.not_before);
         }
         let batch = self.garbage.front()?;
-        Some((batch.since + self.grace(batch)).max(self.not_before))
+        Some((batch.since + GRACE).max(self.not_before))
     }
 
     /// Whether broadcasts have to go.
@@ -285,7 +279,7 @@ impl Writer {
         let now = Instant::now();
         let mut due = Vec::new();
         while let Some(mut batch) = self.garbage.pop_front() {
-            if due.len() == COLLECT_AT_ONCE || now < batch.since + self.grace(&batch) {
+            if due.len() == COLLECT_AT_ONCE || now < batch.since + GRACE {
                 self.garbage.push_front(batch);
                 break;
             }
@@ -301,13 +295,6 @@ impl Writer {
         };
         self.remove(due);
         Ok(())
-    }
-
-    fn grace(&self, batch: &Batch) -> Duration {
-        match self.updates >= batch.update + GRACE_UPDATES {
-            true => GRACE,
-            false => GRACE_WITHOUT_UPDATES,
-        }
     }
 
     /// Takes so much out of a batch that is garbage still, and since then.
