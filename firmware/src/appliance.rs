@@ -18,7 +18,7 @@ use stream::dates::ProgramDates;
 use stream::encoder::Choice;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
-use stream::publication::{self, Numbers, Publication};
+use stream::publication::{self, Inits, Numbers, Publication};
 use stream::reach::Outside;
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
@@ -702,9 +702,12 @@ impl Appliance {
         });
     }
 
-    /// Draws the panel and publishes the status. A display that fails is not the stream's business.
     fn show(&mut self) {
-        let now = Instant::now();
+        self.show_at(Instant::now());
+    }
+
+    /// Draws the panel, publishes the status and feeds the watchdog. A display that fails is not the stream's business.
+    fn show_at(&mut self, now: Instant) {
         let hold = self.gestures.hold_progress(Button::GoLive, now);
         let stats = *self.node.stats().borrow();
         let root = self.channels.live.borrow().root;
@@ -771,6 +774,7 @@ pub(crate) fn settings(config: &Config) -> publication::Settings {
         ),
         low: (config.video.low).map(|low| video(low.bitrate_kbps, (low.width, low.height))),
         audio_bitrate: u64::from(config.audio.bitrate_kbps) * 1000,
+        inits: Inits::InDirectories,
     }
 }
 

@@ -37,7 +37,7 @@ fn file(config: &Config) -> PathBuf {
 
 /// What to begin with: nothing is waited for.
 pub(crate) fn at_start(config: &Config) -> Choice {
-    configured(config)
+    configured(config, v4l2_exists())
         .or_else(|| {
             let (trial, machine) = (trial(config)?, processor());
             let known = known(&file(config), &of(&trial, &machine))?;
@@ -48,7 +48,14 @@ pub(crate) fn at_start(config: &Config) -> Choice {
 
 /// Starts a trial where it is not known what this machine can do; what it finds is a command to the loop.
 pub(crate) fn try_out(config: &Config, commands: mpsc::Sender<Command>, stop: CancellationToken) {
-    let Some(trial) = trial(config).filter(|_| configured(config).is_none()) else {
+    let exists = v4l2_exists();
+    if config.video.encoder == EncoderWish::V4l2 && !exists {
+        tracing::warn!(
+            "[video] encoder = \"v4l2\", but this machine has no hardware encoder (v4l2h264enc): x264 is taken; \
+             load its driver (bcm2835-codec), or set encoder = \"auto\""
+        );
+    }
+    let Some(trial) = trial(config).filter(|_| configured(config, exists).is_none()) else {
         return;
     };
     let (of, file) = (of(&trial, &processor()), file(config));
@@ -108,12 +115,14 @@ fn open(trial: &Trial, known: Option<Findings>) -> Option<Open> {
     }
 }
 
-/// What needs no trial.
-fn configured(config: &Config) -> Option<Choice> {
+/// What needs no trial, on a machine that has the hardware's encoder (`v4l2_exists`) or not.
+fn configured(config: &Config, v4l2_exists: bool) -> Option<Choice> {
     let video = &config.video;
     let encoder = match (video.encoder, video.x264_preset) {
-        (EncoderWish::V4l2, _) if v4l2_exists() => Encoder::V4l2h264enc,
-        (EncoderWish::X264, Some(preset)) => Encoder::X264enc(preset),
+        (EncoderWish::V4l2, _) if v4l2_exists => Encoder::V4l2h264enc,
+        (wish, Some(preset)) if wish == EncoderWish::X264 || !v4l2_exists => {
+            Encoder::X264enc(preset)
+        }
         _ => return None,
     };
     Some(Choice {
@@ -275,19 +284,52 @@ mod tests {
         let fixed = config(
             "[video]\nencoder = \"x264\"\nx264_preset = \"faster\"\n[capture]\nsource = \"device\"",
         );
-        assert_eq!(
-            configured(&fixed),
-            Some(Choice {
-                encoder: Encoder::X264enc(Preset::Faster),
-                reason: Reason::Configured
-            })
-        );
+        for exists in [true, false] {
+            assert_eq!(
+                configured(&fixed, exists),
+                Some(Choice {
+                    encoder: Encoder::X264enc(Preset::Faster),
+                    reason: Reason::Configured
+                })
+            );
+        }
         let card = config(
             "[capture]\nsource = \"device\"\n[video.low]\nwidth = 320\nheight = 180\nbitrate_kbps = 300",
         );
         let trial = trial(&card).unwrap();
         assert_eq!(trial.jobs.len(), 2);
         assert!(trial.x264);
+    }
+
+    #[test]
+    fn a_hardware_that_is_insisted_on_is_taken_untried_where_there_is_one() {
+        // Beyond what it is rated for, too: a trial would refuse that.
+        let forced = "[video]\nencoder = \"v4l2\"\nwidth = 1920\nheight = 1080\nfps = 60";
+        let preset = "\nx264_preset = \"fast\"";
+        let check = |toml: &str, exists, expected: Option<Encoder>| {
+            let found = configured(&config(toml), exists);
+            let expected = expected.map(|encoder| Choice {
+                encoder,
+                reason: Reason::Configured,
+            });
+            assert_eq!(found, expected, "{toml} {exists}");
+        };
+        check(forced, true, Some(Encoder::V4l2h264enc));
+        check(forced, false, None);
+        let both = format!("{forced}{preset}");
+        let fast = Some(Encoder::X264enc(Preset::Fast));
+        check(&both, true, Some(Encoder::V4l2h264enc));
+        check(&both, false, fast);
+        check("", true, None);
+        check("", false, None);
+        // Without a hardware there is nothing to try before the preset.
+        let auto = format!("[video]{preset}");
+        check(&auto, true, None);
+        check(&auto, false, fast);
+        // It is not tried either; x264 is, on a machine without.
+        let card = config(&format!("{forced}\n[capture]\nsource = \"device\""));
+        let trial = trial(&card).unwrap();
+        assert_eq!((trial.v4l2, trial.x264), (false, true));
     }
 
     #[test]

@@ -229,7 +229,8 @@ impl Conductor {
                 let _ = control.send(Input::Control(Control::Gone { run }));
             });
         };
-        // What the hardware writes of a matrix nobody has seen, and players take large pictures for BT.709.
+        // What the hardware writes of a matrix nobody has seen, and players take large pictures for BT.709. Nor does it negotiate
+        // whatever a card claims (firmware#1885).
         let matrix = match self.config.encoder.encoder {
             Encoder::V4l2h264enc => Matrix::Bt709,
             Encoder::X264enc(_) => self.matrix,
@@ -480,3 +481,6 @@ fn push_picture(
     meta.unset_flags(gst::BufferFlags::DISCONT);
     programme.push_video(buffer, placement.keyframe)
 }
+
+#[cfg(test)]
+mod tests;

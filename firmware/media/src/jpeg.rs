@@ -10,6 +10,11 @@ pub(crate) fn is_hardware(element: &gst::Element) -> bool {
     element.factory().is_some_and(|it| it.name() == HARDWARE)
 }
 
+/// Whether the hardware would decode: there is one, and it has not been given up.
+pub(crate) fn hardware() -> bool {
+    gst::ElementFactory::find(HARDWARE).is_some_and(|it| it.rank() > gst::Rank::NONE)
+}
+
 /// Whether the hardware decodes in this pipeline.
 pub(crate) fn in_hardware(pipeline: &gst::Pipeline) -> bool {
     let mut elements = pipeline.iterate_recurse().into_iter().flatten();
@@ -116,6 +121,7 @@ mod tests {
         // As GStreamer ranks it.
         let rank = gst::Rank::PRIMARY + 1;
         gst::Element::register(None, HARDWARE, rank, Object::static_type()).unwrap();
+        assert!(hardware());
         let config = Config {
             name: "JPEG".into(),
             source: Source::File(file),
@@ -150,5 +156,6 @@ mod tests {
             failures.first().map(String::as_str),
             Some("the hardware's JPEG decoder gives nothing: in software from now on")
         );
+        assert!(!hardware(), "formats are chosen without it");
     }
 }

@@ -28,7 +28,8 @@ fn queue_pictures(config: &Config) -> u64 {
 /// wait for both.
 const TEE_PICTURES: u32 = 4;
 
-/// From raw pictures to access units in the appsink `{rendition}-out`.
+/// From raw pictures to access units in the appsink `{rendition}-out`. Each encoder has a parser of its own: two branches that share one
+/// behind a `tee` have to agree on avc or byte-stream, and do not (not-negotiated, `facts/gstreamer`, 6).
 fn encoder(rendition: Rendition, encoder: Encoder, job: &Job, segment: Duration) -> String {
     let name = rendition.name();
     let element = match encoder {

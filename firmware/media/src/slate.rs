@@ -45,7 +45,8 @@ pub(crate) fn draw(config: &Config) -> Result<gst::Buffer, String> {
 
 /// Caps of the raw pictures between capture, conductor and programme. I420, because GStreamer has a short way to it from what cards
 /// give: 1080p30 of YUY2 cost 0.9 % of a core, and 8.4 % to NV12 (`make bench-cost`). x264 takes both alike, and so does the Raspberry
-/// Pi's encoder.
+/// Pi's encoder. Colours are always said: what a bridge (TC358743) claims of its own is nothing that encoder negotiates, and others
+/// put `capssetter` before it for that (firmware#1885).
 pub(crate) fn raw_video_caps(config: &Config, matrix: Matrix) -> String {
     format!(
         "video/x-raw,format=I420,width={},height={},pixel-aspect-ratio=1/1,colorimetry={},interlace-mode=progressive",

@@ -3,6 +3,7 @@
 
 use std::process::{Command as Process, Stdio};
 
+use board::watchdog::Watchdog;
 use media::Source;
 use media::signal::{EncoderFault, Handle, Signal};
 use stream::status::{Network, Status};
@@ -17,17 +18,18 @@ use crate::panel::Identity;
 /// Nothing takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-struct Bench {
+/// A box whose loop does not turn yet.
+struct AtRest {
+    appliance: Appliance,
+    node: Node,
     signal: Handle,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<Status>,
-    viewer: String,
-    shutdown: CancellationToken,
-    life: JoinHandle<anyhow::Result<()>>,
+    live: watch::Receiver<Live>,
 }
 
-impl Bench {
-    async fn start(dir: &std::path::Path, low: Option<LowVideo>) -> Bench {
+impl AtRest {
+    async fn new(dir: &std::path::Path, low: Option<LowVideo>) -> AtRest {
         let mut config = Config {
             data_dir: dir.into(),
             ..Config::default()
@@ -95,12 +97,55 @@ impl Bench {
         )
         .await
         .unwrap();
+        AtRest {
+            appliance,
+            node,
+            signal,
+            commands,
+            status,
+            live: live_now,
+        }
+    }
+
+    /// Turns the loop by hand, as it turns itself, until the test has seen enough; it looks before each event.
+    async fn turn(&mut self, mut enough: impl FnMut(&Appliance) -> bool) {
+        let never = CancellationToken::new();
+        let mut frame = tokio::time::interval(FRAME);
+        let turning = async {
+            while !enough(&self.appliance) {
+                let event = self.appliance.next_event(&mut frame, &never).await;
+                self.appliance.handle(event);
+            }
+        };
+        tokio::time::timeout(PATIENCE, turning).await.unwrap();
+    }
+}
+
+struct Bench {
+    signal: Handle,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+    viewer: String,
+    shutdown: CancellationToken,
+    life: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Bench {
+    async fn start(dir: &std::path::Path, low: Option<LowVideo>) -> Bench {
+        let AtRest {
+            appliance,
+            node,
+            signal,
+            commands,
+            status,
+            live,
+        } = AtRest::new(dir, low).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let viewer = format!("http://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
         let gateway = Gateway {
             node,
-            live: live_now,
+            live,
             asked: watch::channel(None).0,
             host: None,
         };
@@ -262,4 +307,68 @@ async fn check_rebuilt(low: Option<LowVideo>, renditions: &[&str]) {
     }
     it.shutdown.cancel();
     it.life.await.unwrap().unwrap();
+}
+
+/// The loop turns, tries encoder after encoder, and shows what it does; the watchdog gets nothing from that. The time at which it
+/// shows is the test's: a minute of it does not pass here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_that_turns_without_segments_does_not_feed_the_watchdog() {
+    /// [`stream::watchdog`]'s, of segments that are short.
+    const PATIENCE_S: u64 = 60;
+    let dir = tempfile::tempdir().unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let eaten = || std::fs::read(file.path()).unwrap();
+    let fed = async |meals: usize| {
+        let fed = async {
+            while eaten().len() < meals {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let fed = tokio::time::timeout(PATIENCE, fed).await;
+        assert!(fed.is_ok(), "{:?} after {meals} meals", eaten());
+    };
+    let mut it = AtRest::new(dir.path(), None).await;
+    it.commands.send(Command::Start).await.unwrap();
+    it.turn(|it| it.publication.rows().len() >= 2).await;
+    let signal = it.signal.clone();
+    // The encoder of this run breaks, or of the next one where this is over, and so on.
+    it.turn(|it| {
+        let run = it.runs + u64::from(it.run.is_none());
+        signal.set(|signal| signal.encoder = Some((run, EncoderFault::Fails)));
+        it.broadcast.attempt() == 2
+    })
+    .await;
+    let since = it.appliance.broadcast.waiting_since().unwrap();
+    let after = |seconds| since + Duration::from_secs(seconds);
+
+    let watchdog = Watchdog::start(file.path(), &it.appliance.board.faults).unwrap();
+    it.appliance.board.watchdog = Some(watchdog);
+    it.appliance.show_at(after(PATIENCE_S - 1));
+    fed(1).await;
+    for seconds in PATIENCE_S..2 * PATIENCE_S {
+        it.appliance.show_at(after(seconds));
+        assert!(it.status.has_changed().unwrap(), "the status goes on");
+        let status = it.status.borrow_and_update();
+        assert_eq!(status.segment_age_ms, Some(seconds * 1000));
+        assert!(
+            matches!(status.state, stream::status::State::Retrying { .. }),
+            "{:?}",
+            status.state
+        );
+    }
+    // Not there while the loop shows at its own time.
+    let watchdog = it.appliance.board.watchdog.take();
+    it.signal.set(|signal| signal.encoder = None);
+    it.turn(|it| it.broadcast.waiting_since() > Some(since))
+        .await;
+    assert_eq!(eaten(), b"\n", "nobody got a segment");
+    it.appliance.board.watchdog = watchdog;
+    // At this very time it was not fed; now there are segments.
+    it.appliance.show_at(after(PATIENCE_S));
+    fed(2).await;
+    assert_eq!(eaten(), b"\n\n");
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
 }

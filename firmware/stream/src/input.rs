@@ -1,9 +1,6 @@
 //! Which of a card's formats to take.
 //!
-//! First what the viewers see counts, the rate before the size; then what it costs the processor. The costs are per cent of one
-//! core at 1080p30, measured on the machine that the tests run on (`make bench-cost`) with the colours that cards mostly claim
-//! (BT.601, which is computed anew for BT.709): JPEG 18, of which decoding is 7.5, YUY2 17, NV12 11, scaling 7. On a Raspberry Pi all
-//! are a few times that, in the same order.
+//! First what the viewers see counts, the rate before the size; then what it costs the processor, as `cost` below has it.
 
 use crate::status::NoCard;
 
@@ -18,7 +15,7 @@ pub struct NotFound {
 /// How a card packs its pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pixels {
-    /// Half the lines of colour, as the encoder takes them.
+    /// Half the lines of colour. GStreamer has no short way from it to the I420 that the encoder gets.
     Nv12,
     /// Another raw format, usually YUY2.
     Raw,
@@ -38,8 +35,24 @@ pub struct Offer {
 /// Rates are this close when they are the same: 30000/1001 is 30.
 const SAME_RATE: f64 = 0.1;
 
-/// Pixels of a second at 1080p30, to which the costs refer.
-const REFERENCE: f64 = 1920.0 * 1080.0 * 30.0;
+/// What a second of 1080p30 costs: per cent of one core of the machine that the tests run on (`make bench-cost`, README). On a
+/// Raspberry Pi all are about four times that.
+mod cost {
+    /// Pixels to which the costs refer.
+    pub(super) const REFERENCE: f64 = 1920.0 * 1080.0 * 30.0;
+    /// One copy of each raw picture, as the kernel makes one; NV12 has three quarters of the bytes.
+    pub(super) const COPY: f64 = 0.7;
+    /// YUY2 with the colours that cards mostly claim: pictures keep BT.601.
+    pub(super) const RAW: f64 = 2.8;
+    /// As much more than YUY2 as `gst-launch-1.0` takes for it (2.0 on 30 November 2026, GStreamer 1.22).
+    pub(super) const NV12: f64 = 4.8;
+    /// JPEG is of full range, whoever decodes it, so its colours are computed anew.
+    pub(super) const FULL_RANGE: f64 = 13.6;
+    /// In software.
+    pub(super) const DECODE: f64 = 14.8;
+    /// To 720p (`facts/gstreamer`, 7).
+    pub(super) const SCALE: f64 = 7.0;
+}
 
 impl Offer {
     fn pixels_a_picture(&self) -> f64 {
@@ -47,7 +60,7 @@ impl Offer {
     }
 
     /// How much worse than wanted this looks, and then its cost; less is better.
-    fn rank(&self, width: u32, height: u32, fps: f64) -> [f64; 3] {
+    fn rank(&self, width: u32, height: u32, fps: f64, hardware_jpeg: bool) -> [f64; 3] {
         let slow = if self.fps + SAME_RATE >= fps {
             0.0
         } else {
@@ -55,32 +68,35 @@ impl Offer {
         };
         let wanted = f64::from(width) * f64::from(height);
         let small = (wanted - self.pixels_a_picture()).max(0.0);
-        let convert = match self.pixels {
-            Pixels::Nv12 => 11.0,
-            Pixels::Raw => 17.0,
-            Pixels::Mjpeg => 7.5 + 10.5,
+        let (capture, convert) = match self.pixels {
+            Pixels::Nv12 => (0.75 * cost::COPY, cost::NV12),
+            Pixels::Raw => (cost::COPY, cost::RAW),
+            Pixels::Mjpeg if hardware_jpeg => (0.0, cost::FULL_RANGE),
+            Pixels::Mjpeg => (cost::DECODE, cost::FULL_RANGE),
         };
         let scale = if (self.width, self.height) == (width, height) {
             0.0
         } else {
-            7.0
+            cost::SCALE
         };
-        // Pictures beyond the wanted rate are captured all the same, and dropped before they are converted.
-        let decoded = if self.pixels == Pixels::Mjpeg {
-            self.fps
-        } else {
-            self.fps.min(fps)
-        };
-        let captured = 0.5 * self.pixels_a_picture() * self.fps / REFERENCE;
-        let cost = (convert + scale) * self.pixels_a_picture() * decoded / REFERENCE + captured;
+        // Pictures beyond the wanted rate are captured and decoded all the same, and dropped before they are converted.
+        let a_picture = capture * self.fps + (convert + scale) * self.fps.min(fps);
+        let cost = a_picture * self.pixels_a_picture() / cost::REFERENCE;
         [slow, small, cost]
     }
 }
 
-/// The best offer for pictures of `width` times `height` pixels and `fps`; `None` of nothing.
-pub fn choose(offers: &[Offer], width: u32, height: u32, fps: f64) -> Option<Offer> {
+/// The best offer for pictures of `width` times `height` pixels and `fps`; `None` of nothing. `hardware_jpeg`: this machine has a
+/// decoder of JPEG beside its processor.
+pub fn choose(
+    offers: &[Offer],
+    width: u32,
+    height: u32,
+    fps: f64,
+    hardware_jpeg: bool,
+) -> Option<Offer> {
     let better = |a: &&Offer, b: &&Offer| {
-        let (a, b) = (a.rank(width, height, fps), b.rank(width, height, fps));
+        let [a, b] = [a, b].map(|it| it.rank(width, height, fps, hardware_jpeg));
         a.iter()
             .zip(&b)
             .map(|(a, b)| a.total_cmp(b))
@@ -144,8 +160,13 @@ mod tests {
         }
     }
 
+    /// Which offer is chosen: with the decoder of JPEG in software, and in hardware.
     #[track_caller]
-    fn check(offers: &[(Pixels, u32, u32, f64)], wanted: (u32, u32, f64), expected: usize) {
+    fn check(
+        offers: &[(Pixels, u32, u32, f64)],
+        (width, height, fps): (u32, u32, f64),
+        expected: [usize; 2],
+    ) {
         let offers: Vec<Offer> = offers
             .iter()
             .map(|&(pixels, width, height, fps)| Offer {
@@ -155,8 +176,8 @@ mod tests {
                 fps,
             })
             .collect();
-        let chosen = choose(&offers, wanted.0, wanted.1, wanted.2);
-        assert_eq!(chosen, Some(offers[expected]));
+        let chosen = [false, true].map(|hardware| choose(&offers, width, height, fps, hardware));
+        assert_eq!(chosen, expected.map(|it| Some(offers[it])));
     }
 
     #[test]
@@ -171,34 +192,47 @@ mod tests {
             (Mjpeg, 1280, 720, 60.0),
             (Mjpeg, 640, 480, 60.0),
         ];
-        check(&ms2109, (1920, 1080, 30.0), 3);
-        check(&ms2109, (640, 480, 30.0), 2);
-        check(&ms2109, (1280, 720, 10.0), 1);
+        check(&ms2109, (1920, 1080, 30.0), [3, 3]);
+        check(&ms2109, (640, 480, 30.0), [2, 2]);
+        check(&ms2109, (1280, 720, 10.0), [1, 1]);
         // Decoding 60 pictures of 720p costs less than decoding 30 of 1080p and scaling them.
-        check(&ms2109, (1280, 720, 30.0), 4);
-        // On USB 3 raw is there, and cheaper; NV12 cheaper still.
+        check(&ms2109, (1280, 720, 30.0), [4, 4]);
+        let hd = (1280, 720, 30.0);
+        // On USB 3 raw is there, and cheaper, also where decoding costs nothing: the colours of JPEG are computed anew.
         check(
             &[(Mjpeg, 1280, 720, 30.0), (Raw, 1280, 720, 30.0)],
-            (1280, 720, 30.0),
-            1,
+            hd,
+            [1, 1],
+        );
+        // Where raw has to be scaled, it depends on who decodes.
+        check(
+            &[(Raw, 1920, 1080, 30.0), (Mjpeg, 1280, 720, 30.0)],
+            hd,
+            [0, 1],
         );
         check(
-            &[(Raw, 1280, 720, 30.0), (Nv12, 1280, 720, 30.0)],
-            (1280, 720, 30.0),
-            1,
+            &[(Raw, 1280, 720, 60.0), (Mjpeg, 1280, 720, 30.0)],
+            hd,
+            [0, 0],
+        );
+        check(
+            &[(Nv12, 1280, 720, 30.0), (Raw, 1280, 720, 30.0)],
+            hd,
+            [1, 1],
+        );
+        check(
+            &[(Mjpeg, 1280, 720, 30.0), (Nv12, 1280, 720, 30.0)],
+            hd,
+            [1, 1],
         );
         // 29.97 is 30.
         check(
             &[(Raw, 1280, 720, 29.97), (Mjpeg, 1280, 720, 30.0)],
-            (1280, 720, 30.0),
-            0,
+            hd,
+            [0, 0],
         );
         // Too small at the right rate is better than jerky.
-        check(
-            &[(Raw, 1280, 720, 10.0), (Raw, 640, 360, 30.0)],
-            (1280, 720, 30.0),
-            1,
-        );
-        assert_eq!(choose(&[], 1280, 720, 30.0), None);
+        check(&[(Raw, 1280, 720, 10.0), (Raw, 640, 360, 30.0)], hd, [1, 1]);
+        assert_eq!(choose(&[], 1280, 720, 30.0, true), None);
     }
 }

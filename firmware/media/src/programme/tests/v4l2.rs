@@ -5,10 +5,11 @@ use std::sync::{Mutex, Once};
 
 use gst::glib;
 use gst::subclass::prelude::*;
-use stream::encoder::{Choice, Encoder as Kind, Job, Preset, Reason};
+use stream::encoder::{Choice, Encoder as Kind, Job, Preset, Reason, V4L2_PROFILE};
 
 use super::*;
 use crate::encoder::{Findings, Trial, try_out};
+use crate::signal::{Handle, Signal};
 
 /// A forced keyframe comes so many pictures late.
 const LATE: u32 = 2;
@@ -59,6 +60,11 @@ impl ObjectImpl for StandIn {
 
     fn constructed(&self) {
         self.parent_constructed();
+        // Another colorimetry than it was told of it does not negotiate (firmware#1885).
+        let colours = gst::ElementFactory::make("capsfilter")
+            .property_from_str("caps", "video/x-raw,colorimetry=bt709")
+            .build()
+            .unwrap();
         let x264 = gst::ElementFactory::make("x264enc")
             .name("x264")
             .property_from_str("tune", "zerolatency")
@@ -68,9 +74,10 @@ impl ObjectImpl for StandIn {
             .build()
             .unwrap();
         let bin = self.obj();
-        bin.add(&x264).unwrap();
-        for name in ["sink", "src"] {
-            let pad = gst::GhostPad::with_target(&x264.static_pad(name).unwrap()).unwrap();
+        bin.add_many([&colours, &x264]).unwrap();
+        colours.link(&x264).unwrap();
+        for (element, name) in [(&colours, "sink"), (&x264, "src")] {
+            let pad = gst::GhostPad::with_target(&element.static_pad(name).unwrap()).unwrap();
             bin.add_pad(&pad).unwrap();
         }
         self.be_late();
@@ -251,6 +258,80 @@ fn an_encoder_is_taken_only_if_it_encodes() {
         true,
         Some("it is not made for a width that is no multiple of 32"),
     );
+    let above = "it is not made for more than level 4: 1080p30";
+    check(1920, 1080, 60, true, Some(above));
+}
+
+/// A programme on the hardware, with a picture and a second of sound in it.
+fn start(config: Config, matrix: Matrix) -> (Programme, mpsc::Receiver<Event>) {
+    hardware();
+    let (sender, events) = mpsc::channel(256);
+    let mut programme =
+        Programme::start(&on_hardware(config.clone()), matrix, 1, &sender, || {}).unwrap();
+    let size = usize::from(config.width) * usize::from(config.height) * 3 / 2;
+    let mut picture = gst::Buffer::from_slice(vec![128; size]);
+    picture.make_mut().set_pts(gst::ClockTime::ZERO);
+    programme.push_video(picture, true);
+    (programme, events)
+}
+
+#[test]
+fn a_hardware_that_is_insisted_on_gets_what_it_is_not_rated_for() {
+    let config = Config {
+        fps: 60,
+        ..config((1920, 1080), 6000, 1)
+    };
+    let (programme, mut events) = start(config, Matrix::Bt709);
+    let made = loop {
+        match events.blocking_recv().expect("media go on") {
+            Event::VideoConfig { config, .. } => break config,
+            Event::ProgrammeFailed { why, .. } => panic!("{why}"),
+            _ => {}
+        }
+    };
+    assert_eq!((made.width, made.height), (1920, 1080));
+    // AVCLevelIndication (ISO/IEC 14496-15, 5.3.3.1.2).
+    assert_eq!(made.avcc[3], 42);
+    let caps = programme.encoder.static_pad("src").unwrap().current_caps();
+    let caps = caps.unwrap();
+    let negotiated = caps.structure(0).unwrap();
+    assert_eq!(negotiated.get("level"), Ok("4.2"));
+    assert_eq!(negotiated.get("profile"), Ok(V4L2_PROFILE));
+}
+
+#[test]
+fn pictures_in_bt601_are_brought_into_what_the_hardware_negotiates() {
+    // It would not take them as they are.
+    let (_programme, mut events) = start(config((320, 180), 300, 1), Matrix::Bt601);
+    match events.blocking_recv().expect("media go on") {
+        Event::ProgrammeFailed { why, .. } => {
+            assert_eq!(why, "Internal data stream error. (video-feed)");
+        }
+        other => panic!("{other:?}"),
+    }
+    let signal = Handle::new(Signal {
+        colorimetry: Matrix::Bt601.colorimetry(),
+        ..Signal::default()
+    });
+    let config = Config {
+        source: Source::Signal(signal),
+        ..on_hardware(config((320, 180), 300, 1))
+    };
+    let (sender, mut events) = mpsc::channel(256);
+    let media = crate::Media::start(config, sender).unwrap();
+    let mut next = || events.blocking_recv().expect("media go on");
+    // From then on the conductor knows how they come.
+    while !matches!(next(), Event::Picture(_)) {}
+    media.start_programme(1);
+    loop {
+        match next() {
+            Event::Video { .. } => break,
+            Event::ProgrammeFailed { why, .. } => panic!("{why}"),
+            _ => {}
+        }
+    }
+    drop(events);
+    media.shutdown();
 }
 
 #[test]

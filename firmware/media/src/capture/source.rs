@@ -1,0 +1,156 @@
+//! What captures as GStreamer describes it: the source's pipeline, and which of a card's formats it takes.
+
+use gst::prelude::*;
+use stream::input::{self, Pixels};
+
+use crate::cards::{self, Bridge};
+use crate::jpeg;
+use crate::matrix::Matrix;
+use crate::signal::Handle;
+use crate::slate::raw_video_caps;
+use crate::{Config, Source};
+
+/// The pipeline from the source to the two appsinks, before it is told of files and devices.
+pub(super) fn description(config: &Config) -> String {
+    let (width, height, fps) = (config.width, config.height, config.fps);
+    // A card sets the pace, and what nobody takes is lost; a file waits for the clock. A card whose picture is missing from the
+    // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
+    // once (measured).
+    let sync = matches!(config.source, Source::File(_));
+    let drop = !sync;
+    let video = format!(
+        "identity name=input ! videorate drop-only=true max-rate={fps} ! videoconvert ! videoscale add-borders=true ! capsfilter name=raw caps=\"{}\" \
+         ! appsink name=video max-buffers=3 drop={drop} sync={sync} async={sync}",
+        raw_video_caps(config, Matrix::default())
+    );
+    let audio = format!(
+        "audioconvert ! audioresample ! audio/x-raw,format=S16LE,rate=48000,channels=2,layout=interleaved \
+         ! level interval=100000000 ! appsink name=audio max-buffers=200 drop={drop} sync={sync} async={sync}"
+    );
+    match &config.source {
+        Source::Test => {
+            let (big, small) = (height / 12, height / 24);
+            format!(
+                "videotestsrc is-live=true pattern=smpte horizontal-speed=2 \
+                 ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1,colorimetry=bt709 \
+                 ! identity name=stamp ! clockoverlay time-format=\"%H:%M:%S\" halignment=center valignment=center shaded-background=true font-desc=\"Monospace {big}px\" \
+                 ! timeoverlay halignment=center valignment=bottom shaded-background=true font-desc=\"Monospace {small}px\" \
+                 ! {video} \
+                 audiotestsrc is-live=true wave=ticks sine-periods-per-tick=100 freq=1000 volume=0.5 samplesperbuffer=480 \
+                 ! audio/x-raw,rate=48000,channels=2 ! {audio}"
+            )
+        }
+        Source::File(_) => format!(
+            "filesrc name=file ! decodebin name=decode \
+             queue name=video-in ! {video} \
+             queue name=audio-in ! {audio}"
+        ),
+        Source::Signal(_) => {
+            let (flash, beep) = Handle::description();
+            format!("{flash} ! {video} {beep} ! {audio}")
+        }
+        // On the machine's own clock: the sound's stands still where the sound does, and pictures with it. The timestamps of both are the
+        // kernel's.
+        Source::Card(_) => format!(
+            "v4l2src name=card ! capsfilter name=format ! decodebin name=decode queue name=video-in ! {video} \
+             alsasrc name=sound provide-clock=false queue name=sound-in ! {audio}"
+        ),
+    }
+}
+
+/// Opens the card, asks what it has, and settles on a format each. It stays open for the pipeline: a stick takes its time to tell
+/// its table.
+pub(super) fn settle_formats(
+    pipeline: &gst::Pipeline,
+    config: &Config,
+    bridge: Option<&Bridge>,
+) -> Result<(), String> {
+    let element = |name| pipeline.by_name(name).ok_or("element is missing");
+    let offered = opened_caps(&element("card")?);
+    let offers = offered.map(|caps| cards::offers(&caps)).unwrap_or_default();
+    let format: gst::Caps = bridge
+        .map_or_else(
+            || input_caps(config, &offers, jpeg::hardware()),
+            bridged_caps,
+        )
+        .parse()
+        .map_err(|_| "the card's format has no name")?;
+    element("format")?.set_property("caps", format);
+    let (sound, queue) = (element("sound")?, element("sound-in")?);
+    let linked = if opened_caps(&sound).is_some_and(|caps| cards::is_stereo_called_mono(&caps)) {
+        tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
+        let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true)
+            .map_err(|error| error.message().to_owned())?;
+        pipeline
+            .add(&fix)
+            .and_then(|()| gst::Element::link_many([&sound, fix.upcast_ref(), &queue]))
+    } else {
+        sound.link(&queue)
+    };
+    linked.map_err(|error| error.to_string())
+}
+
+/// Gives sound that a card calls mono at twice its rate its true name.
+const STEREO_CALLED_MONO: &str = "capsfilter caps=audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
+     caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
+
+/// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
+fn input_caps(config: &Config, offers: &[input::Offer], hardware_jpeg: bool) -> String {
+    let (width, height, fps) = (config.width.into(), config.height.into(), config.fps.into());
+    let Some(best) = input::choose(offers, width, height, fps, hardware_jpeg) else {
+        return "video/x-raw;image/jpeg".into();
+    };
+    tracing::info!(?best, "input format");
+    let name = match best.pixels {
+        Pixels::Nv12 => "video/x-raw,format=NV12",
+        Pixels::Raw => "video/x-raw",
+        Pixels::Mjpeg => "image/jpeg",
+    };
+    let rate = (best.fps * 1000.0).round() as i32;
+    // Rates are fractions in the card's own words, so they are given as a range around the one that was chosen.
+    format!(
+        "{name},width={},height={},framerate=[{}/1000,{}/1000]",
+        best.width,
+        best.height,
+        (rate - 20).max(1),
+        rate + 20
+    )
+}
+
+/// What a bridge gives is what it was set to. Packed as the usual bus does it (UYVY), or as another driver can.
+fn bridged_caps(bridge: &Bridge) -> String {
+    let (width, height) = (bridge.width, bridge.height);
+    ["UYVY", "YUY2", "NV12", "BGR", "RGB"]
+        .map(|format| format!("video/x-raw,format={format},width={width},height={height}"))
+        .join(";")
+}
+
+/// Opens a source's device, and what it can do then, from its driver. A device that cannot be opened says why when the pipeline starts.
+fn opened_caps(source: &gst::Element) -> Option<gst::Caps> {
+    source.set_state(gst::State::Ready).ok()?;
+    source.static_pad("src").map(|pad| pad.query_caps(None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::launch;
+
+    #[test]
+    fn sound_that_is_called_mono_gets_its_true_name() {
+        gst::init().unwrap();
+        let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true).unwrap();
+        let pipeline = launch("audiotestsrc name=in num-buffers=1 fakesink name=out").unwrap();
+        let element = |name| pipeline.by_name(name).unwrap();
+        pipeline.add(&fix).unwrap();
+        gst::Element::link_many([&element("in"), fix.upcast_ref(), &element("out")]).unwrap();
+        pipeline.set_state(gst::State::Paused).unwrap();
+        pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
+        let caps = element("out").static_pad("sink").unwrap().current_caps();
+        let caps = caps.unwrap();
+        let is = caps.structure(0).unwrap();
+        assert_eq!(is.get::<i32>("rate"), Ok(48_000));
+        assert_eq!(is.get::<i32>("channels"), Ok(2));
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
+}
