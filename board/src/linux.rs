@@ -185,3 +185,28 @@ impl Device<bool> for Lamp {
         self.apply(&false)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Board, Config, Kind};
+
+    #[test]
+    fn a_chip_that_is_not_there_is_named_for_both_parts() {
+        let config = Config {
+            kind: Kind::Linux,
+            gpio_chip: "no-such-chip".into(),
+            ..Config::default()
+        };
+        let mut board = Board::new(&config).expect("what is missing is no error");
+        // The lamp is opened when it is first wanted.
+        board.tally.set(true).expect("nobody waits for it");
+        while board.faults.list().len() < 2 {
+            std::thread::yield_now();
+        }
+        let why = "no GPIO chip's label begins with \"no-such-chip\"; gpiodetect lists them, set [board] gpio_chip";
+        assert_eq!(
+            board.faults.list(),
+            ["no buttons", "no tally light"].map(|part| format!("{part}: {why}"))
+        );
+    }
+}

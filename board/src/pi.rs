@@ -1,6 +1,6 @@
 //! Buttons and tally light by the registers of a Raspberry Pi, with the crate `rppal`, which is no longer maintained: nothing
-//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. Nothing in this file can be executed
-//! without a Pi (`board/README.md`).
+//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. Without a Pi nothing of this file can be executed
+//! but its being refused (`board/README.md`).
 
 use std::io;
 use std::time::Duration;
@@ -111,5 +111,37 @@ impl Device<bool> for Lamp {
 
     fn rest(&mut self) -> io::Result<()> {
         self.apply(&false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Board, Config, Kind};
+
+    /// The one test that calls this file, and so what links it into the tests for a Pi (`make test-aarch64`).
+    #[test]
+    fn a_machine_that_is_no_pi_lacks_both_parts_and_says_what_to_do() {
+        assert!(
+            rppal::system::DeviceInfo::new().is_err(),
+            "on a Raspberry Pi nothing is refused: `podium check --hardware` tells there what works"
+        );
+        let config = Config {
+            kind: Kind::Pi,
+            ..Config::default()
+        };
+        let mut board = Board::new(&config).expect("what is missing is no error");
+        // The lamp is opened when it is first wanted.
+        board.tally.set(true).expect("nobody waits for it");
+        while board.faults.list().len() < 2 {
+            std::thread::yield_now();
+        }
+        let faults = board.faults.list();
+        for (fault, part) in faults.iter().zip(["no buttons: ", "no tally light: "]) {
+            let what_to_do = "on anything but a Raspberry Pi set [board] kind = \"linux\"";
+            assert!(
+                fault.starts_with(part) && fault.ends_with(what_to_do),
+                "{faults:?}"
+            );
+        }
     }
 }

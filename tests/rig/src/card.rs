@@ -153,7 +153,7 @@ const DEVICE: u32 = 0x0001_0002;
 const SPEED: u32 = 3;
 
 /// The card in its socket, as the kernel shows it.
-pub(crate) const SOCKET: &str = "/sys/bus/usb/devices/1-1";
+pub const SOCKET: &str = "/sys/bus/usb/devices/1-1";
 /// What switches the socket's power off.
 const SWITCH: &str = "/sys/bus/usb/devices/usb1/1-0:1.0/usb1-port1/disable";
 /// A card that the kernel has taken, and that is away for this long, has no power: enumerating it anew takes less.

@@ -1,8 +1,11 @@
 //! A GPIO chip of the kernel's `gpio-sim`, put up through configfs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use gpiocdev::Request;
 
 /// Label of the chip, as on a Raspberry Pi 3.
 pub const LABEL: &str = "pinctrl-bcm2835";
@@ -13,6 +16,8 @@ const LINES: u32 = 54;
 #[derive(Debug)]
 pub struct Chip {
     lines: PathBuf,
+    device: PathBuf,
+    held: BTreeMap<u32, Request>,
 }
 
 impl Chip {
@@ -25,10 +30,34 @@ impl Chip {
         fs::write(bank.join("label"), LABEL)?;
         fs::write(device.join("live"), "1")?;
         let name = |path: PathBuf| fs::read_to_string(path).map(|name| name.trim().to_owned());
+        let chip = name(bank.join("chip_name"))?;
         let lines = Path::new("/sys/devices/platform")
             .join(name(device.join("dev_name"))?)
-            .join(name(bank.join("chip_name"))?);
-        Ok(Chip { lines })
+            .join(&chip);
+        Ok(Chip {
+            lines,
+            device: Path::new("/dev").join(chip),
+            held: BTreeMap::new(),
+        })
+    }
+
+    /// Holds these lines as another program does, and lets go of all others.
+    pub fn hold(&mut self, lines: &[u32]) -> io::Result<()> {
+        self.held.retain(|line, _| lines.contains(line));
+        for &line in lines {
+            if self.held.contains_key(&line) {
+                continue;
+            }
+            let request = Request::builder()
+                .on_chip(&self.device)
+                .with_consumer("another program")
+                .with_line(line)
+                .as_input()
+                .request()
+                .map_err(io::Error::other)?;
+            self.held.insert(line, request);
+        }
+        Ok(())
     }
 
     /// What is at a line: a button pulls it one way, and the resistor the other.

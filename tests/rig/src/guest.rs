@@ -156,6 +156,7 @@ impl Hardware {
                 }
             }
             Request::Line { line, high } => self.gpio.pull(line, high)?,
+            Request::Hold(lines) => self.gpio.hold(&lines)?,
             Request::Lamp => return Ok(Reply::Lamp(self.gpio.level(LAMP)?)),
             Request::Contrast => return Ok(Reply::Contrast(self.bridge.contrast())),
             Request::Glass => {

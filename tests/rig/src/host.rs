@@ -354,6 +354,11 @@ impl Rig {
         self.finger(MODE, TAP);
     }
 
+    /// Another program holds these lines of the GPIO chip, and lets go of all others.
+    pub fn hold_lines(&mut self, lines: &[u32]) {
+        self.ask(&Request::Hold(lines.to_vec()));
+    }
+
     /// Whether the tally light's line is high.
     pub fn lamp(&mut self) -> bool {
         match self.ask(&Request::Lamp) {

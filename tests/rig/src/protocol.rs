@@ -88,6 +88,8 @@ pub enum Request {
         line: u32,
         high: bool,
     },
+    /// Another program holds these lines of the GPIO chip, and no others.
+    Hold(Vec<u32>),
     Lamp,
     Glass,
     Contrast,
