@@ -43,10 +43,22 @@ impl Mirror {
         Mirror::spawn(address, "", dir, name, arguments)
     }
 
-    fn spawn(address: Ipv4Addr, toml: &str, dir: &Path, name: &str, arguments: &[&str]) -> Mirror {
+    /// All of it.
+    pub fn spawn(
+        address: Ipv4Addr,
+        toml: &str,
+        dir: &Path,
+        name: &str,
+        arguments: &[&str],
+    ) -> Mirror {
         std::fs::create_dir_all(dir).expect("the directory can be made");
         let config = dir.join("mirror.toml");
-        std::fs::write(&config, format!("[node]\nmdns = false\n{toml}"))
+        let alone = if toml.contains("mdns") {
+            ""
+        } else {
+            "mdns = false\n"
+        };
+        std::fs::write(&config, format!("[node]\n{alone}{toml}"))
             .expect("the config can be written");
         let log = dir.join("mirror.log");
         let stderr = (std::fs::OpenOptions::new().create(true).append(true))

@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 
 use crate::{PATIENCE, hls, http, wait_for};
 
+/// The speed of the encoder is told, too: a box that is new measures how fast it may be.
+const SMALL: &str =
+    "[video]\nwidth = 640\nheight = 360\nbitrate_kbps = 800\nx264_preset = \"ultrafast\"\n";
+
 /// What a test wants to be different from the simulated box on free ports.
 #[derive(Debug, Clone, Default)]
 pub struct Config {
@@ -22,6 +26,10 @@ pub struct Config {
     pub capture: String,
     /// `[viewer]` keys.
     pub viewer: String,
+    /// Whether it looks for its neighbours: in tests they are many, and strangers.
+    pub mdns: bool,
+    /// Whether its test picture is as large as a box makes it. A small one leaves the processor to the test.
+    pub large: bool,
     /// Where viewers and peers reach it. Default 127.0.0.1; the operator always comes from there.
     pub address: Option<Ipv4Addr>,
 }
@@ -81,16 +89,19 @@ impl Config {
             true => String::new(),
             false => format!("\"/ip4/{address}/udp/0/quic-v1\", "),
         };
+        let as_it_comes = self.large || self.extra.contains("[video]") || !self.capture.is_empty();
+        let video = if as_it_comes { "" } else { SMALL };
         let text = format!(
             "name = \"Whole-box test\"\ndata_dir = \"{}\"\n\
              [capture]\n{}\n\
              [viewer]\nlisten = \"{address}:0\"\n{}\n\
              [operator]\nlisten = \"127.0.0.1:0\"\n\
-             [node]\nmdns = false\nlisten = [\"/ip4/{address}/tcp/0\", {quic}\"/ip4/{address}/tcp/0/ws\"]\n\
-             {}\n",
+             [node]\nmdns = {}\nlisten = [\"/ip4/{address}/tcp/0\", {quic}\"/ip4/{address}/tcp/0/ws\"]\n\
+             {}\n{video}",
             data.display(),
             self.capture,
             self.viewer,
+            self.mdns,
             self.extra
         );
         std::fs::write(&path, text).expect("the config can be written");

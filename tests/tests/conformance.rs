@@ -3,10 +3,10 @@
 //! The suite is a Go module that cannot be had where these tests run, so it has been read and not run. Its content is made here after
 //! its recipes and has the CIDs that it publishes; each row is one of its checks: the request with `Accept-Encoding: gzip`, as Go's
 //! client sends it, and what it wants of the answer. Groups: UnixFS by path (listing, cache, ranges), CORS, `Ipfs-Uri`, order of fields in a block, raw blocks, CARs,
-//! canonical names, subdomains.
+//! canonical names, subdomains, records.
 //!
 //! [`DECLINED`] are those of its checks in these groups that the box does not answer so, each with its reason. Left out as a whole are
-//! the groups for what the box has nothing of: DAG-JSON and DAG-CBOR, TAR, DNSLink and `_redirects`, records of others, HTTP proxies.
+//! the groups for what the box has nothing of: DAG-JSON and DAG-CBOR, TAR, DNSLink and `_redirects`, HTTP proxies.
 
 #![expect(clippy::print_stdout, reason = "the counts are told with every run")]
 
@@ -21,7 +21,7 @@ use tests::http::{self, Answer};
 use tests::{Config, Podium, root};
 
 /// Checks of the same groups that ask for what the box does not do: how many, and why.
-const DECLINED: [(&str, usize, &str); 8] = [
+const DECLINED: [(&str, usize, &str); 9] = [
     (
         "UnixFS",
         1,
@@ -46,6 +46,11 @@ const DECLINED: [(&str, usize, &str); 8] = [
     ("CAR", 8, "CARs of a HAMT directory"),
     ("CAR", 4, "CARs through DAG-CBOR"),
     ("subdomain names", 2, "content by another's name"),
+    (
+        "IPNS record",
+        4,
+        "the record of another's name; those of the box's own are asked for in `names.rs`",
+    ),
 ];
 
 const GATEWAY: &str = "gateway.example";

@@ -50,7 +50,11 @@ fn the_test_picture_is_cut_as_the_playlist_says() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let podium = Podium::start(dir.path(), &Config::default());
+    let config = Config {
+        large: true,
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
     assert_eq!(podium.state(), "idle");
     assert_eq!(
         podium.live("index.m3u8").status,
@@ -594,6 +598,10 @@ fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
         let read = judge::node("helia.mjs", &[&address, &root, path, &cid]);
         assert_eq!(read["path"]["sha256"], hash, "{read}");
         assert_eq!(read["segment"]["sha256"], hash, "{read}");
+        // A box that is not told to serves nobody's DHT.
+        let protocols = read["path"]["protocols"].as_array().unwrap();
+        assert!(protocols.contains(&json!("/ipfs/bitswap/1.2.0")), "{read}");
+        assert!(!protocols.contains(&json!("/ipfs/kad/1.0.0")), "{read}");
     }
 }
 
@@ -656,7 +664,10 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
             format!("/ipfs/{root}/video/0000/0.m4s"),
             "video/iso.segment",
         ),
-        (format!("/ipfs/{root}/video/init-0.mp4"), "video/mp4"),
+        (
+            format!("/ipfs/{root}/video/init/0000/init-0.mp4"),
+            "video/mp4",
+        ),
         ("/live/video/0.m4s".to_owned(), "video/iso.segment"),
     ] {
         let whole = http::get(&url(&path));
@@ -709,7 +720,7 @@ fn the_gateway_speaks_http_as_caches_and_players_expect() {
     assert_eq!(directory.status, 301);
     let location = directory.header("location").unwrap().to_owned();
     assert_eq!(location, format!("/ipfs/{root}/video/"));
-    assert!(http::get(&url(&location)).text().contains("init-0.mp4"));
+    assert!(http::get(&url(&location)).text().contains("live.m3u8"));
     let raw = http::get(&url(&format!("/ipfs/{root}?format=raw")));
     assert_eq!(raw.header("content-type"), Some("application/vnd.ipld.raw"));
 

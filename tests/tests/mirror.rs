@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -354,11 +354,13 @@ fn viewers_get_the_window_before_what_was_published_earlier() {
         log.contains("there is something newer").then_some(())
     });
     serves_what_is_listed(&podium, &mirror);
-    assert_eq!(told_of_filling(&place), (2, 1));
+    // Where the machine is slow, the window has slid on, and left another gap.
+    let (begun, done) = told_of_filling(&place);
+    assert!(begun >= 2 && done == 1, "{begun} {done}");
     relay.mend(address);
     let root = filled(&mirror);
     same(&podium, &mirror, &root);
-    assert_eq!(told_of_filling(&place), (2, 2));
+    assert_eq!(told_of_filling(&place).1, 2);
     drop(mirror);
 
     // One that has kept the window only has an earlier broadcast, but not all of it.
@@ -901,4 +903,27 @@ fn a_private_swarm_is_followed_by_who_has_its_key() {
     assert_eq!(stranger.status()["peers"], 0);
     assert!(stranger.status()["root"].is_null());
     assert_eq!(podium.status()["node"]["peers"], 1);
+}
+
+/// As out of their cartons: nobody tells either where the other is.
+#[test]
+fn neighbours_need_no_address() {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let multicast = socket.connect("224.0.0.251:5353").is_ok();
+    if !tests::needs(multicast, "there is no interface for multicast") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let everywhere = Ipv4Addr::UNSPECIFIED;
+    let config = Config {
+        mdns: true,
+        address: Some(everywhere),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    let place = dir.path().join("mirror");
+    let mirror = Mirror::spawn(everywhere, "mdns = true\n", &place, &podium.name(), &[]);
+    mirror.wait_for_segment(1);
+    serves_what_is_listed(&podium, &mirror);
 }

@@ -3,9 +3,10 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tests::kubo::Kubo;
-use tests::{Config, Podium, artifact, http, judge, wait_for};
+use tests::{Config, Mirror, Podium, artifact, http, judge, wait_for};
 
 /// A gateway that answers every request with this; returns its address.
 fn gateway(answer: impl Fn(&str) -> String + Send + 'static) -> String {
@@ -179,4 +180,43 @@ fn a_peer_that_follows_has_the_newest_segment() {
     wait_for("the record to be asked for", || {
         podium.status()["outside"]["record"]["http_ms"].as_u64()
     });
+}
+
+/// In a private swarm, where what asks needs the key, too.
+#[test]
+fn a_mirror_is_asked_by_its_address_and_falls_behind_when_it_stands_still() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("swarm.key");
+    let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", "7a".repeat(32));
+    std::fs::write(&key, text).unwrap();
+    let private = format!("swarm_key = \"{}\"\n", key.display());
+    let with = |more: &str| Config {
+        extra: format!("{private}{more}"),
+        ..Config::default()
+    };
+    // A mirror needs the box's name, and the box its mirror's address.
+    let podium = Podium::start(dir.path(), &with(""));
+    let name = podium.name();
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    let mirror = Mirror::start_with(&private, &dir.path().join("mirror"), &name, &[]);
+    let address = mirror.ready["listen"][0].as_str().unwrap().to_owned();
+    let id = address.rsplit('/').next().unwrap();
+    let podium = Podium::start(dir.path(), &with(&format!("peers = [\"{address}\"]\n")));
+    podium.go_live();
+    let seen = |expected: bool, after: u64| {
+        wait_for(&format!("seen = {expected} of the mirror"), || {
+            let found = witness(&podium, id);
+            let sequence = found["sequence"].as_u64()?;
+            (found["seen"] == expected && sequence >= after).then_some(found)
+        })
+    };
+    let found = seen(true, 2);
+    assert_eq!(found["kind"], "mirror", "{found}");
+    mirror.signal(Signal::STOP);
+    let found = seen(false, 0);
+    let had = found["sequence"].as_u64().unwrap();
+    assert!(found["behind_ms"].as_u64().unwrap() > 0, "{found}");
+    mirror.signal(Signal::CONT);
+    seen(true, had + 1);
 }
