@@ -116,6 +116,8 @@ impl Device<bool> for Lamp {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use crate::{Board, Config, Kind};
 
     /// The one test that calls this file, and so what links it into the tests for a Pi (`make test-aarch64`).
@@ -132,10 +134,12 @@ mod tests {
         let mut board = Board::new(&config).expect("what is missing is no error");
         // The lamp is opened when it is first wanted.
         board.tally.set(true).expect("nobody waits for it");
-        while board.faults.list().len() < 2 {
-            std::thread::yield_now();
+        let until = Instant::now() + Duration::from_secs(30);
+        while board.faults.list().len() < 2 && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
         }
         let faults = board.faults.list();
+        assert_eq!(faults.len(), 2, "{faults:?}");
         for (fault, part) in faults.iter().zip(["no buttons: ", "no tally light: "]) {
             let what_to_do = "on anything but a Raspberry Pi set [board] kind = \"linux\"";
             assert!(

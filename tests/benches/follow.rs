@@ -22,7 +22,7 @@ fn main() {
     let seconds = std::env::args().find_map(|it| it.parse().ok());
     let seconds = Duration::from_secs(seconds.unwrap_or(SECONDS));
     let dir = tests::on_disk();
-    let podium = Podium::start(dir.path(), &Config::default());
+    let podium = Podium::start(dir.path(), &Config::large());
     let (repo, peers) = (dir.path().join("kubo"), [&*podium.address("/tcp/")]);
     let Some(kubo) = Kubo::following(repo, Ipv4Addr::LOCALHOST, &peers) else {
         return;

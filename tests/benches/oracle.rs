@@ -15,7 +15,7 @@ fn main() {
         ..Options::default()
     };
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let podium = Podium::start(dir.path(), &Config::default());
+    let podium = Podium::start(dir.path(), &Config::large());
     podium.go_live();
     let (plain, low) = (Origin::ffmpeg_and_nginx(), Origin::multimux());
     let mut streams = vec![("podium", format!("{}/live/index.m3u8", podium.viewer))];

@@ -15,7 +15,7 @@ fn main() {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let podium = Podium::start(dir.path(), &Config::default());
+    let podium = Podium::start(dir.path(), &Config::large());
     wait_for("the preview", || {
         (podium.status()["input"]["signal"] == "ok").then_some(())
     });

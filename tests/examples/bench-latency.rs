@@ -27,7 +27,7 @@ fn main() {
         return;
     }
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let podium = Podium::start(dir.path(), &Config::default());
+    let podium = Podium::start(dir.path(), &Config::large());
     podium.go_live();
     let parts = judge::node("latency.mjs", &[&podium.viewer, seconds]);
     let playlist = format!("{}/live/index.m3u8", podium.viewer);
@@ -79,7 +79,7 @@ fn main() {
 fn ladder() -> Config {
     Config {
         extra: "[video.low]\nwidth = 640\nheight = 360\nbitrate_kbps = 800\n".into(),
-        ..Config::default()
+        ..Config::large()
     }
 }
 

@@ -72,6 +72,14 @@ pub(crate) fn binary() -> PathBuf {
 }
 
 impl Config {
+    /// With the test picture that a box has: what is measured.
+    pub fn large() -> Config {
+        Config {
+            large: true,
+            ..Config::default()
+        }
+    }
+
     /// A recording as the source.
     pub fn file(path: &Path) -> Config {
         Config {

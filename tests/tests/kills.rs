@@ -163,7 +163,7 @@ impl Told {
         if self.files.is_empty() && http::get(&format!("{base}/event.m3u8")).status == 404 {
             return;
         }
-        // A root that another has replaced goes after a minute, and a recording when there is a newer broadcast.
+        // A root that another has replaced goes after ten, and a recording when there is a newer broadcast.
         let replaced = |_: &str, _: &String| {
             newest(podium).is_some_and(|now| now.0 > id || now.0 == id && now.1 != root)
         };

@@ -251,11 +251,15 @@ impl<N: Network> Announcer<N> {
     fn provide(&mut self, root: Cid) {
         let (count, last) = &mut self.provided;
         if *last != Some(root) {
-            if *count == MOST_PROVIDED {
-                tracing::debug!(%root, "the DHT is told of no more roots until the next start");
-                return;
-            }
             (*count, *last) = (*count + 1, Some(root));
+            if *count == MOST_PROVIDED + 1 {
+                tracing::warn!(
+                    "the DHT is told the name, but no more who has its content, until the next start"
+                );
+            }
+        }
+        if *count > MOST_PROVIDED {
+            return;
         }
         let provide = timeout(DHT_TIMEOUT, self.network.provide(root)).map(|provided| {
             let provided = provided.unwrap_or(Err(HostError::Timeout(DHT_TIMEOUT)));

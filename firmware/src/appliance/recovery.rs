@@ -58,6 +58,15 @@ impl Format {
         }
     }
 
+    /// Whether what is configured is what the broadcast has been until now. Where its init segments lie it keeps.
+    fn goes_on_with(&self, config: &Config) -> bool {
+        let kept = Format {
+            init_dirs: self.init_dirs,
+            ..Format::of(config)
+        };
+        *self == kept
+    }
+
     /// What is configured now, with what the broadcast has been until now: its playlists must go on to tell the truth.
     pub(crate) fn apply(self, now: publication::Settings) -> publication::Settings {
         let sized = |video: publication::Video, resolution| publication::Video {
@@ -270,7 +279,7 @@ impl Appliance {
     /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.
     fn still_wanted(&self, meta: &Meta, last: Option<&Row>) -> bool {
         let limit = Duration::from_secs(self.config.broadcast.resume_within_s);
-        if limit.is_zero() || meta.format != Format::of(&self.config) {
+        if limit.is_zero() || !meta.format.goes_on_with(&self.config) {
             return false;
         }
         let seen = match last {
@@ -291,5 +300,36 @@ impl Appliance {
             // Without a clock nobody can tell, and the mark says that it was wanted.
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::appliance::settings;
+
+    #[test]
+    fn a_broadcast_of_an_earlier_version_goes_on_and_keeps_its_init_segments_where_they_are() {
+        let config = Config::default();
+        let now = Format::of(&config);
+        let mut earlier = serde_json::to_value(now).unwrap();
+        earlier
+            .as_object_mut()
+            .unwrap()
+            .remove("init_dirs")
+            .unwrap();
+        let earlier: Format = serde_json::from_value(earlier).unwrap();
+        for (format, inits) in [
+            (earlier, Inits::BesidePlaylists),
+            (now, Inits::InDirectories),
+        ] {
+            assert!(format.goes_on_with(&config));
+            assert_eq!(format.apply(settings(&config)).inits, inits);
+        }
+        let other = Format {
+            width: 320,
+            ..earlier
+        };
+        assert!(!other.goes_on_with(&config));
     }
 }

@@ -326,7 +326,7 @@ impl Host {
     }
 
     /// Tells the DHT that this node has a block, and again every twelve hours. It may take for ever. A key is never taken back, and more
-    /// than 1024 the store of libp2p-kad 0.48 does not take.
+    /// than 1024, those that a server keeps for others among them, the store of libp2p-kad 0.48 does not take.
     pub fn provide(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move { inner.ipfs.provide(cid).await.map_err(network) })

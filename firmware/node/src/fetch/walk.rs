@@ -14,7 +14,7 @@ use crate::journal::Named;
 use crate::journal::adopt::{AdoptedFile, Entry};
 use crate::{AdoptError, StoreError, blocking, path, read, unixfs};
 
-/// No directory of podium's is deeper: `video/0000/12.m4s`.
+/// No directory of podium's is deeper: `video/init/0000/init-0.mp4`.
 const MAX_DEPTH: usize = 4;
 /// Entries of one directory; podium makes 256 segments, and the playlists beside them.
 const MAX_ENTRIES: usize = 4096;

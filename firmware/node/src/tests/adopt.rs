@@ -17,6 +17,7 @@ use super::disk::{Crash, Disk, Fault};
 use super::{collected, counted, read_all};
 use crate::journal::Opener;
 use crate::names::{Name, Signer};
+use crate::writer::GRACE;
 use crate::{
     AdoptError, BroadcastId, Budgets, Node, OpenError, Place, Recovered, StoreError, Trusts, Want,
     Wants,
@@ -132,7 +133,7 @@ async fn life(
         place = Place::Of(newest);
         kept.ids.insert(2, newest);
         kept.rows.insert(2, (*row, *root));
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        tokio::time::sleep(GRACE * 5 / 12).await;
     }
     let newest = kept.ids[&2];
     // One that is given up leaves nothing for good.

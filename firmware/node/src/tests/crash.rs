@@ -1,13 +1,13 @@
 //! Every crash point: the machine goes down at each operation on the disk in turn, by kill and by power cut.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use bytes::Bytes;
 use cid::Cid;
 
 use super::disk::{Crash, Disk};
 use super::{collected, counted, open, read_all};
+use crate::writer::GRACE;
 use crate::{BroadcastId, Leaf, NewFile, Node, StoreError, Update};
 
 /// Room for the second broadcast only when the first goes.
@@ -134,10 +134,10 @@ async fn life(disk: &Disk, told: &mut Told) -> Result<(), Box<dyn std::error::Er
     begin(&node, told).await?;
     for i in 0..5 {
         // Paused time goes on when all is idle: collections happen meanwhile.
-        tokio::time::sleep(Duration::from_secs(25)).await;
+        tokio::time::sleep(GRACE * 5 / 12).await;
         publish(&node, told, i == 4).await?;
     }
-    tokio::time::sleep(Duration::from_secs(1000)).await;
+    tokio::time::sleep(2 * GRACE).await;
     node.shutdown().await;
     Ok(())
 }

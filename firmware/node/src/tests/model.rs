@@ -20,7 +20,7 @@ fn file() -> impl Strategy<Value = (String, Vec<u8>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
-    fn trees_are_maps(updates in prop::collection::vec((prop::collection::vec(file(), 0..4), 0u64..40), 1..12)) {
+    fn trees_are_maps(updates in prop::collection::vec((prop::collection::vec(file(), 0..4), 0u64..400), 1..12)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let disk = Disk::new();

@@ -14,7 +14,7 @@ use crate::journal::{Broadcast, State, Turn};
 use crate::{BroadcastId, StoreError};
 
 /// A follower may still be walking an earlier root, and a viewer may be playing from it: what an update replaced, some 30 kB, stays
-/// for so long, unless its room is needed.
+/// for so long, unless its room is needed. Of a mirror that keeps the window it is what has left it.
 pub(crate) const GRACE: Duration = Duration::from_secs(600);
 
 /// Blocks leave in bundles.
@@ -57,7 +57,8 @@ impl Writer {
                 self.finish_removal().await?;
                 continue;
             }
-            if !self.deleting.is_empty() || self.choose_oldest(current).await? {
+            let garbage_first = self.signer.follows() && !self.garbage.is_empty();
+            if !self.deleting.is_empty() || !garbage_first && self.choose_oldest(current).await? {
                 self.take_apart().await?;
             } else if let Some(mut batch) = self.garbage.pop_front() {
                 // Better than no room: what was replaced goes before its grace is over.
@@ -179,6 +180,14 @@ impl Writer {
         }
         let gone = cids.iter().filter_map(|cid| self.unnamed.remove(cid));
         self.stored_bytes = self.stored_bytes.saturating_sub(gone.sum());
+        // A fetch that is over may have brought some again.
+        let back = cids
+            .iter()
+            .filter_map(|cid| Some((*cid, self.store.nameless(cid).ok()??)));
+        let back: Vec<_> = back.collect();
+        self.stored_bytes += back.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let garbage = self.unname(back);
+        self.add_garbage(garbage, Instant::now());
         if self.deleting.is_empty() {
             self.look_at_recordings().await;
         }
@@ -261,6 +270,16 @@ impl Writer {
     async fn delete(&mut self) -> Result<(), StoreError> {
         if self.mark_in_doubt {
             return self.find_marked().await;
+        }
+        // On a mirror that is what has left the window: of that there may be more than of anything else.
+        if self.deleting.is_empty()
+            && !self.recordings_over
+            && self.signer.follows()
+            && let Some(mut batch) = self.garbage.pop_front()
+        {
+            let garbage = self.take_garbage(&mut batch, usize::MAX);
+            self.remove(garbage);
+            return Ok(());
         }
         if self.deleting.is_empty() && !self.choose_oldest(None).await? {
             // Nothing may go. Collecting may still help.
