@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::crash::{Told, begin, check, expected, paused, publish};
 use super::disk::{Disk, Fault};
 use super::{collected, open, read_all};
+use crate::writer::GRACE;
 use crate::Node;
 
 /// Room for the second broadcast only when the first goes.
@@ -39,7 +40,7 @@ async fn life(disk: &Disk, told: &mut Told) {
                 }
             }
             // Paused time goes on when all is idle: garbage is collected meanwhile.
-            tokio::time::sleep(Duration::from_secs(70)).await;
+            tokio::time::sleep(GRACE + Duration::from_secs(10)).await;
         }
     }
     disk.set_fault(None);

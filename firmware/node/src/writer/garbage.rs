@@ -236,7 +236,8 @@ impl Writer {
         if self.removal.is_some() {
             return None;
         }
-        if self.deletes() {
+        // What a failing disk has left in doubt is not counted until it is settled, and no update may come for long.
+        if self.deletes() || self.doubt.is_some() {
             return Some(self.not_before);
         }
         let batch = self.garbage.front()?;
