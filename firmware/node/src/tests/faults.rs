@@ -7,8 +7,8 @@ use std::time::Duration;
 use super::crash::{Told, begin, check, expected, paused, publish};
 use super::disk::{Disk, Fault};
 use super::{collected, open, read_all};
-use crate::writer::GRACE;
 use crate::Node;
+use crate::writer::GRACE;
 
 /// Room for the second broadcast only when the first goes.
 const LIMIT_BYTES: u64 = 10 << 10;
