@@ -22,7 +22,7 @@ pub mod recording;
 pub mod relay;
 
 pub use mirror::Mirror;
-pub use podium::{Config, Exit, Output, Podium, podium};
+pub use podium::{Config, Exit, Output, Podium, podium, private_swarm};
 pub use process::Process;
 
 use std::path::PathBuf;

@@ -71,6 +71,14 @@ pub(crate) fn binary() -> PathBuf {
     path.expect("podium is not built: run `make build`")
 }
 
+/// Writes the key of a private swarm into `dir`; the `[node]` key that names it.
+pub fn private_swarm(dir: &Path, digits: &str) -> String {
+    let path = dir.join("swarm.key");
+    let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", digits.repeat(32));
+    std::fs::write(&path, text).expect("the key can be written");
+    format!("swarm_key = \"{}\"\n", path.display())
+}
+
 impl Config {
     /// With the test picture that a box has: what is measured.
     pub fn large() -> Config {

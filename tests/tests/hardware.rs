@@ -49,8 +49,7 @@ fn the_box_tells_what_its_machine_says_and_feeds_the_watchdog_until_it_ends() {
     let root = kernel(dir.path());
     let config = Config {
         extra: board(&root),
-        large: true,
-        ..Config::default()
+        ..Config::large()
     };
     let eaten = || fs::read(root.join("watchdog")).unwrap();
     let podium = Podium::start(dir.path(), &config);

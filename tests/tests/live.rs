@@ -50,11 +50,7 @@ fn the_test_picture_is_cut_as_the_playlist_says() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let config = Config {
-        large: true,
-        ..Config::default()
-    };
-    let podium = Podium::start(dir.path(), &config);
+    let podium = Podium::start(dir.path(), &Config::large());
     assert_eq!(podium.state(), "idle");
     assert_eq!(
         podium.live("index.m3u8").status,

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tests::kubo::Kubo;
 use tests::relay::Relay;
-use tests::{Config, Mirror, Podium, hls, http, judge, wait_for};
+use tests::{Config, Mirror, Podium, hls, http, judge, private_swarm, wait_for};
 
 /// The box's TCP address, and the peer id behind it.
 fn tcp(podium: &Podium) -> (SocketAddr, String) {
@@ -874,10 +874,7 @@ fn it_follows_by_the_dht_alone() {
 #[test]
 fn a_private_swarm_is_followed_by_who_has_its_key() {
     let dir = tempfile::tempdir().unwrap();
-    let key = dir.path().join("swarm.key");
-    let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", "5c".repeat(32));
-    std::fs::write(&key, text).unwrap();
-    let private = format!("swarm_key = \"{}\"\n", key.display());
+    let private = private_swarm(dir.path(), "5c");
     let config = Config {
         extra: private.clone(),
         ..Config::default()

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::kubo::Kubo;
-use tests::{Config, Mirror, Podium, artifact, http, judge, wait_for};
+use tests::{Config, Mirror, Podium, artifact, http, judge, private_swarm, wait_for};
 
 /// A gateway that answers every request with this; returns its address.
 fn gateway(answer: impl Fn(&str) -> String + Send + 'static) -> String {
@@ -186,10 +186,7 @@ fn a_peer_that_follows_has_the_newest_segment() {
 #[test]
 fn a_mirror_is_asked_by_its_address_and_falls_behind_when_it_stands_still() {
     let dir = tempfile::tempdir().unwrap();
-    let key = dir.path().join("swarm.key");
-    let text = format!("/key/swarm/psk/1.0.0/\n/base16/\n{}\n", "7a".repeat(32));
-    std::fs::write(&key, text).unwrap();
-    let private = format!("swarm_key = \"{}\"\n", key.display());
+    let private = private_swarm(dir.path(), "7a");
     let with = |more: &str| Config {
         extra: format!("{private}{more}"),
         ..Config::default()

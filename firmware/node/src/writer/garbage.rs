@@ -60,11 +60,7 @@ impl Writer {
             let garbage_first = self.signer.follows() && !self.garbage.is_empty();
             if !self.deleting.is_empty() || !garbage_first && self.choose_oldest(current).await? {
                 self.take_apart().await?;
-            } else if let Some(mut batch) = self.garbage.pop_front() {
-                // Better than no room: what was replaced goes before its grace is over.
-                let garbage = self.take_garbage(&mut batch, usize::MAX);
-                self.remove(garbage);
-            } else {
+            } else if !self.remove_early() {
                 break;
             }
         }
@@ -139,6 +135,16 @@ impl Writer {
         let garbage = self.unname(turn.garbage);
         self.remove(garbage);
         Ok(())
+    }
+
+    /// Better than no room: the oldest garbage goes before its grace is over, where there is any.
+    fn remove_early(&mut self) -> bool {
+        let Some(mut batch) = self.garbage.pop_front() else {
+            return false;
+        };
+        let garbage = self.take_garbage(&mut batch, usize::MAX);
+        self.remove(garbage);
+        true
     }
 
     /// Removes garbage from the store, beside what else is done.
@@ -276,10 +282,8 @@ impl Writer {
         if self.deleting.is_empty()
             && !self.recordings_over
             && self.signer.follows()
-            && let Some(mut batch) = self.garbage.pop_front()
+            && self.remove_early()
         {
-            let garbage = self.take_garbage(&mut batch, usize::MAX);
-            self.remove(garbage);
             return Ok(());
         }
         if self.deleting.is_empty() && !self.choose_oldest(None).await? {
