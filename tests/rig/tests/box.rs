@@ -40,6 +40,18 @@ fn faults(rig: &mut Rig) -> Vec<String> {
         .collect()
 }
 
+/// A rig whose kernel has taken the card with its sound.
+fn with_a_card(card: &Card) -> Rig {
+    let mut rig = Rig::boot();
+    rig.plug(card);
+    wait_for("the card with its sound", || {
+        rig.podium(&["devices"])
+            .contains("hw:CARD=MS2109")
+            .then_some(())
+    });
+    rig
+}
+
 #[test]
 fn from_a_cold_start_to_on_air_and_off_again_with_nothing_but_a_button() {
     let mut rig = Rig::boot();
@@ -256,20 +268,14 @@ fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
 
 #[test]
 fn a_stick_that_wakes_up_muted_is_heard_after_each_plug() {
-    let mut rig = Rig::boot();
     let mut card = small_card();
     card.gain = true;
     let asleep = Gain {
         muted: true,
         volume: -32 * 256,
     };
-    rig.plug(&card);
+    let mut rig = with_a_card(&card);
     // Its driver has looked at its switch and left it, and nobody has opened it.
-    wait_for("the card with its sound", || {
-        rig.podium(&["devices"])
-            .contains("hw:CARD=MS2109")
-            .then_some(())
-    });
     assert_eq!(rig.gain(), asleep);
     rig.start(SMALL);
     for _ in 0..2 {
@@ -340,13 +346,7 @@ fn a_step_that_is_not_possible_is_told_and_the_next_one_is_taken() {
 
 #[test]
 fn a_sound_card_that_another_program_has_is_named_and_taken_when_it_is_free() {
-    let mut rig = Rig::boot();
-    rig.plug(&small_card());
-    wait_for("the card with its sound", || {
-        rig.podium(&["devices"])
-            .contains("hw:CARD=MS2109")
-            .then_some(())
-    });
+    let mut rig = with_a_card(&small_card());
     let has =
         "gst-launch-1.0 -q alsasrc device=hw:CARD=MS2109 ! fakesink >/dev/null 2>&1 & echo $!";
     let other = rig.run("sh", &["-c", has]);
@@ -365,13 +365,7 @@ fn a_sound_card_that_another_program_has_is_named_and_taken_when_it_is_free() {
 
 #[test]
 fn picture_and_sound_of_two_devices_are_taken_where_that_is_wanted() {
-    let mut rig = Rig::boot();
-    rig.plug(&small_card());
-    wait_for("the card with its sound", || {
-        rig.podium(&["devices"])
-            .contains("hw:CARD=MS2109")
-            .then_some(())
-    });
+    let mut rig = with_a_card(&small_card());
     // The picture of the kernel's test driver, and the stick's sound.
     rig.start(&format!(
         "{SMALL}video_device = \"/dev/video0\"\naudio_device = \"hw:CARD=MS2109\"\nseparate_clocks = true\n"
