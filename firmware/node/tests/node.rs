@@ -1,5 +1,6 @@
 //! The node on a real host and file system, read back by rust-ipfs's own reader and by a second host.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -606,10 +607,11 @@ async fn neighbours_find_each_other() {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     if let Err(error) = socket.connect("224.0.0.251:5353") {
         assert!(std::env::var_os("PODIUM_NO_SKIP").is_none(), "{error}");
-        #[expect(clippy::print_stderr, reason = "a skipped test says so")]
-        {
-            eprintln!("SKIPPED: no interface for multicast: {error}");
-        }
+        // Past the harness, which keeps to itself what a test prints that passes.
+        let _ = writeln!(
+            std::io::stderr(),
+            "SKIPPED: no interface for multicast: {error}"
+        );
         return;
     }
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

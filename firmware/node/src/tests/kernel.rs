@@ -2,7 +2,7 @@
 //! is real here; [`faults`](super::faults) has each operation fail, on a disk that is none. An EIO cannot be had without a device
 //! that breaks: `tests/tests/outage.rs` has ext4 abort under the whole box.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::slice::from_ref;
@@ -24,13 +24,13 @@ impl Drop for Mount {
 
 impl Mount {
     /// `None`, said aloud, where the tests may not mount.
-    #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn new(options: &str) -> Option<Mount> {
         let mount = Mount(tempfile::tempdir().unwrap());
         if !mount.mount(&["-t", "tmpfs", "-o", options, "podium-test"]) {
             let missing = "a small disk cannot be mounted, which takes root";
             assert!(std::env::var_os("PODIUM_NO_SKIP").is_none(), "{missing}");
-            eprintln!("SKIPPED: {missing}");
+            // Past the harness, which keeps to itself what a test prints that passes.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: {missing}");
             return None;
         }
         Some(mount)
