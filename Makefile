@@ -42,7 +42,7 @@ test-rig: ## the box on the kernel's own drivers, with hardware that tests plug 
 	@STEP=4/5 $(MAKE) build-test
 	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes five minutes or more"
 	@tests/rig/kernel/build >/dev/null
-	@cargo test --workspace --test box -- --test-threads=1 $(T)
+	@cargo test --workspace --test box --test talk -- --test-threads=1 $(T)
 
 test-aarch64: ## the board's tests for a Raspberry Pi, linked and run on an emulated processor
 	@STEP=1/2 tests/setup/deps aarch64
@@ -103,7 +103,7 @@ bench-network: build ## how far followers are behind over links of 50 ms and 2 %
 
 bench-rig: build-test ## on the rig, with nothing else on the machine: sync with clocks that run apart, slate and return of a card, a talk (T=name)
 	@tests/rig/kernel/build >/dev/null
-	@cargo test --workspace --test timing -- --test-threads=1 --nocapture $(T)
+	@cargo test --workspace --test timing --test talk -- --test-threads=1 --nocapture $(T)
 
 # With one set of features, as for the tests, and optimised: what something costs is not seen in a debug build.
 MEASURED := cargo build --profile measure --workspace --bins --examples
