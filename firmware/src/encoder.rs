@@ -216,18 +216,22 @@ fn ask(trial: &Trial, stop: &CancellationToken) -> Result<Findings> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()?;
-    let ended = wait(&mut child, stop);
+    await_or_kill(&mut child, DEADLINE, stop)?;
+    let output = child.stdout.take().context("no output")?;
+    serde_json::from_reader(output).context("it said something else")
+}
+
+fn await_or_kill(child: &mut Child, deadline: Duration, stop: &CancellationToken) -> Result<()> {
+    let ended = wait(child, deadline, stop);
     if ended.is_err() {
         let _ = child.kill();
         // One that hangs in a driver does not even die; it is left behind then, and nobody waits for it.
         let _ = child.try_wait();
     }
-    ended?;
-    let output = child.stdout.take().context("no output")?;
-    serde_json::from_reader(output).context("it said something else")
+    ended
 }
 
-fn wait(child: &mut Child, stop: &CancellationToken) -> Result<()> {
+fn wait(child: &mut Child, deadline: Duration, stop: &CancellationToken) -> Result<()> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -236,7 +240,7 @@ fn wait(child: &mut Child, stop: &CancellationToken) -> Result<()> {
         }
         ensure!(!stop.is_cancelled(), "the box is being switched off");
         ensure!(
-            begun.elapsed() < DEADLINE,
+            begun.elapsed() < deadline,
             "the trial hangs: a driver does not answer"
         );
         std::thread::sleep(LOOK);
@@ -259,6 +263,8 @@ pub(crate) fn main_command(trial: &str) -> ExitCode {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
     use stream::encoder::Preset;
 
     use super::*;
@@ -397,5 +403,31 @@ mod tests {
         assert_eq!(known(&file, "another size"), None);
         std::fs::write(&file, "{").unwrap();
         assert_eq!(known(&file, "this"), None);
+    }
+
+    #[test]
+    fn a_trial_that_hangs_or_is_not_wanted_any_more_is_killed() {
+        let check = |program: &str, deadline, stopped: bool, expected: Option<&str>| {
+            let mut child = Process::new("sh").args(["-c", program]).spawn().unwrap();
+            let stop = CancellationToken::new();
+            if stopped {
+                stop.cancel();
+            }
+            let ended = await_or_kill(&mut child, deadline, &stop);
+            let why = ended.err().map(|error| error.to_string());
+            assert_eq!(why.as_deref(), expected, "{program}");
+            child.wait().unwrap()
+        };
+        const HANGS: &str = "exec sleep 60";
+        let (short, long) = (Duration::from_millis(1), DEADLINE);
+        let hangs = Some("the trial hangs: a driver does not answer");
+        let off = Some("the box is being switched off");
+        for (deadline, stopped, why) in [(short, false, hangs), (long, true, off)] {
+            let killed = check(HANGS, deadline, stopped, why);
+            assert_eq!(killed.signal(), Some(9));
+        }
+        assert!(check("exit 0", long, false, None).success());
+        let failed = Some("the trial ended with exit status: 2");
+        check("exit 2", long, false, failed);
     }
 }

@@ -1,6 +1,7 @@
 //! The hardware's encoder, played by a stand-in: a bin with x264 in it that has the properties and the tempers of
 //! `v4l2h264enc` on a Raspberry Pi, as its driver's source and its bug reports tell them (`stream::encoder`).
 
+use std::sync::atomic::AtomicU32;
 use std::sync::{Mutex, Once};
 
 use gst::glib;
@@ -13,6 +14,13 @@ use crate::signal::{Handle, Signal};
 
 /// A forced keyframe comes so many pictures late.
 const LATE: u32 = 2;
+
+/// A driver that is set to this bitrate, bit/s, is wedged: it takes pictures and gives none. A trial has nothing else to name one by.
+const WEDGED: i32 = 666_000;
+/// At this one it gives nothing more after ten pictures.
+const STOPS: i32 = 667_000;
+/// At this one it forgets its first picture, the keyframe, but for what the decoder has to know.
+const LOSES_THE_FIRST: i32 = 668_000;
 
 #[derive(Debug, Default)]
 struct Driver {
@@ -146,10 +154,26 @@ impl StandIn {
         });
     }
 
-    /// Too slow, or too low a level: it takes pictures and gives none.
+    /// Too slow, too low a level, or a fault: it takes pictures and gives none, or not all.
     fn hang(&self) {
         let src = self.obj().static_pad("src").unwrap();
+        let weak = self.obj().downgrade();
+        let given = AtomicU32::new(0);
         src.add_probe(gst::PadProbeType::BUFFER, move |pad, _| {
+            let Some(encoder) = weak.upgrade() else {
+                return gst::PadProbeReturn::Ok;
+            };
+            let bitrate = control(&encoder.imp().0.lock().unwrap(), "video_bitrate");
+            let number = given.fetch_add(1, Relaxed);
+            let lost = match bitrate {
+                Some(WEDGED) => true,
+                Some(STOPS) => number >= 10,
+                Some(LOSES_THE_FIRST) => number == 0,
+                _ => false,
+            };
+            if lost {
+                return gst::PadProbeReturn::Drop;
+            }
             let caps = pad.current_caps().unwrap();
             let structure = caps.structure(0).unwrap();
             let level: f64 = structure.get::<&str>("level").unwrap().parse().unwrap();
@@ -260,6 +284,31 @@ fn an_encoder_is_taken_only_if_it_encodes() {
     );
     let above = "it is not made for more than level 4: 1080p30";
     check(1920, 1080, 60, true, Some(above));
+}
+
+#[test]
+fn an_encoder_that_gives_too_little_is_refused_with_what_it_gave() {
+    hardware();
+    let check = |bitrate: i32, expected| {
+        let job = |kbps| Job {
+            width: 320,
+            height: 180,
+            fps: 30,
+            kbps,
+        };
+        let trial = Trial {
+            // One of two is enough.
+            jobs: vec![job(500), job(bitrate as u32 / 1000)],
+            segment: Duration::from_secs(1),
+            v4l2: true,
+            x264: false,
+            cores: 1,
+        };
+        assert_eq!(try_out(&trial).unwrap().v4l2.as_deref(), Some(expected));
+    };
+    check(WEDGED, "it made 0 of 30 pictures");
+    check(STOPS, "it made 10 of 30 pictures");
+    check(LOSES_THE_FIRST, "it does not begin with a keyframe");
 }
 
 /// A programme on the hardware, with a picture and a second of sound in it.
