@@ -45,7 +45,8 @@ pub(crate) fn x264(job: &Job, preset: Preset, segment: Duration) -> String {
     )
 }
 
-/// What comes out of the encoder. Without level and profile the hardware's element negotiates nothing (linux#3974).
+/// What comes out of the encoder. Without level and profile the hardware's element negotiates nothing (linux#3974,
+/// firmware#1701).
 pub(crate) fn caps(encoder: Encoder, job: &Job) -> String {
     let level = job.level();
     match encoder {

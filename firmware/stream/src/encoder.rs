@@ -141,7 +141,8 @@ impl Job {
     }
 }
 
-/// The profile that is declared to the hardware. Constant bitrate would need another one (firmware#250).
+/// The profile that is declared to the hardware. Constant bitrate would need another one (firmware#250). It allows B-frames, and the
+/// driver makes none.
 pub const V4L2_PROFILE: &str = "high";
 
 /// What the hardware takes, kbit/s: with less it gives up on pictures (rpicam-apps#664), with the 25 Mbit/s of its own table it does
@@ -151,7 +152,8 @@ const V4L2_KBPS: std::ops::RangeInclusive<u32> = 100..=20_000;
 /// Between two keyframes that nobody asked for. By default there would be one in 60 pictures.
 const V4L2_GOP: i32 = 100_000;
 
-/// The controls of the hardware's encoder in the order in which they have to be set, with the names of `v4l2-ctl -L`.
+/// The controls of the hardware's encoder in the order in which they have to be set, with the names of `v4l2-ctl -L`. The quantiser
+/// is left as it is: with a least one of 20 a slide that stands still stays below its bitrate.
 pub fn v4l2_controls(kbps: u32) -> [(&'static str, i32); 4] {
     [
         // Variable, within what `rate` tolerates. The mode before the bitrate, which it may reset …

@@ -229,6 +229,11 @@ fn keyframes_that_come_late_make_segments_that_are_whole() {
         driver(programme, |driver| {
             assert_eq!(control(driver, "video_bitrate"), Some(expected));
             assert_eq!(control(driver, "repeat_sequence_header"), Some(1));
+            // No keyframes of its own, and B-frames are never asked for: they would have to be put in order.
+            assert_eq!(control(driver, "h264_i_frame_period"), Some(100_000));
+            assert_eq!(control(driver, "video_b_frames"), None);
+            // It keeps its own least, which bounds how large a picture becomes.
+            assert_eq!(control(driver, "h264_minimum_qp_value"), None);
             assert_eq!(driver.io_modes, ["mmap", "mmap"]);
         });
     });
