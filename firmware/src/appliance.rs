@@ -377,6 +377,7 @@ impl Appliance {
         let current = self.run.as_ref().map(|run| run.number);
         match event {
             media::Event::Format(_)
+            | media::Event::Rate(_)
             | media::Event::Levels { .. }
             | media::Event::Signal(_)
             | media::Event::Picture(_)

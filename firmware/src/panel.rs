@@ -88,6 +88,10 @@ pub(crate) struct Panel {
     seen: Option<Seen>,
     /// Pictures come from a card, not from a simulated one.
     card: bool,
+    /// Pictures a second that a bridge's signal has by its timings.
+    timed: Option<f64>,
+    /// Pictures a second that the card captures.
+    measured: Option<f64>,
     /// What could be better about the card.
     advice: Vec<String>,
     /// Why there is no card, and what to do.
@@ -113,6 +117,8 @@ impl Panel {
             picture: PictureWatch::default(),
             seen: None,
             card: false,
+            timed: None,
+            measured: None,
             advice: Vec::new(),
             no_card: None,
             reviving: None,
@@ -165,7 +171,10 @@ impl Panel {
 
     pub(crate) fn media(&mut self, event: &media::Event, now: Instant) {
         match event {
-            media::Event::Format(format) => self.format = Some(*format),
+            media::Event::Format(format) => {
+                (self.format, self.measured) = (Some(*format), None);
+            }
+            media::Event::Rate(rate) => self.measured = Some(*rate),
             media::Event::Signal(signal) => {
                 self.signal = (*signal, now);
                 if *signal == Signal::Ok {
@@ -180,6 +189,8 @@ impl Panel {
             media::Event::Card(card) => {
                 self.identity.source.clone_from(&card.name);
                 self.advice.clone_from(&card.advice);
+                self.timed = (card.bridge.as_ref()).map(|bridge| f64::from(bridge.rate) / 1000.0);
+                self.measured = None;
                 self.no_card = None;
                 self.card = true;
             }
@@ -376,8 +387,9 @@ impl Panel {
             .format
             .filter(|_| self.card && self.signal.0 == Signal::Ok);
         let rate = format.and_then(|format| {
-            let source = f64::from(format.fps_num) / f64::from(format.fps_den);
-            rate_advice(source, self.identity.fps.into())
+            let claimed = f64::from(format.fps_num) / f64::from(format.fps_den);
+            let claimed = self.timed.unwrap_or(claimed);
+            rate_advice(claimed, self.measured, self.identity.fps.into())
         });
         // Nothing tells protection from a lens cap.
         let dark = (self.card && seen.black).then(|| {

@@ -3,13 +3,13 @@
 mod source;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use stream::input::NotFound;
+use stream::input::{NotFound, RateMeter};
 use stream::status::{FLOOR_DBFS, NoCard, VideoFormat};
 use tokio::sync::mpsc;
 
@@ -359,6 +359,7 @@ impl Capture {
             set(pipeline, "card", "device", &card.video.to_string_lossy())?;
             set(pipeline, "sound", "device", &card.audio)?;
             settle_formats(pipeline, config, card.bridge.as_ref())?;
+            measure_rate(pipeline, events)?;
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
@@ -537,6 +538,32 @@ fn watch_format(
         }
         gst::PadProbeReturn::Ok
     });
+    Ok(())
+}
+
+/// Measures the rate before anything is lost: what a card says of its rate is what it can do, not what its source sends.
+fn measure_rate(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Result<(), String> {
+    let pad = pipeline.by_name("card").and_then(|it| it.static_pad("src"));
+    let (events, meter) = (events.clone(), Mutex::new((RateMeter::default(), None)));
+    let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
+    pad.ok_or("no card's pad")?
+        .add_probe(kinds, move |_, info| {
+            let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+            let (meter, told) = &mut *meter;
+            if let Some(gst::EventView::Caps(_)) = info.event().map(|event| event.view()) {
+                (*meter, *told) = Default::default();
+            }
+            if let Some(buffer) = info.buffer()
+            && let Some(at) = buffer.pts()
+            // v4l2src puts the driver's number of the picture there.
+            && let Some(rate) = meter.push(at.into(), Some(buffer.offset()))
+            && *told != Some(rate)
+            && events.try_send(Event::Rate(rate)).is_ok()
+            {
+                *told = Some(rate);
+            }
+            gst::PadProbeReturn::Ok
+        });
     Ok(())
 }
 

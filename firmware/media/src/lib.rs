@@ -87,6 +87,8 @@ pub struct LowVideo {
 pub enum Event {
     /// Format of the picture at the input.
     Format(VideoFormat),
+    /// How many pictures a second the card captures, by its own timestamps: once that is known, and when it has changed.
+    Rate(f64),
     /// Levels of 100 ms, left and right, dBFS.
     Levels {
         peak: [f32; 2],

@@ -2,6 +2,8 @@
 //!
 //! First what the viewers see counts, the rate before the size; then what it costs the processor, as `cost` below has it.
 
+use std::time::Duration;
+
 use crate::status::NoCard;
 
 /// Why there is no card to capture from, and what to do, in one line.
@@ -107,23 +109,123 @@ pub fn choose(
 }
 
 /// What is wrong with the rate of the source for people who see `wanted` pictures a second, and what to do. A half or a third of
-/// the rate is left out evenly, anything else judders.
-pub fn rate_advice(source: f64, wanted: f64) -> Option<String> {
+/// the rate is left out evenly, anything else judders. `claimed` is what the card or the signal's timings say, 0 where they do not;
+/// `measured` is [`RateMeter`]'s.
+pub fn rate_advice(claimed: f64, measured: Option<f64>, wanted: f64) -> Option<String> {
     const LARGEST_DIVISOR: u32 = 8;
+    // What is claimed is exact, where it is true.
+    let source = measured
+        .filter(|measured| !close(claimed, *measured, MEASURED_AS_CLAIMED))
+        .map_or(claimed, nominal);
     let even = (1..=LARGEST_DIVISOR).any(|n| (source / f64::from(n) - wanted).abs() < SAME_RATE);
     if source <= 0.0 || even {
         return None;
     }
     let (source, wanted) = (round(source), round(wanted));
     Some(if source < wanted {
+        let slower = match source.round() {
+            fps if fps < LEAST_FPS => String::new(),
+            fps => format!(", or [video] fps to {fps}"),
+        };
         format!(
-            "the source gives {source} pictures a second, not {wanted}: set it to {wanted}, or [video] fps to {source}"
+            "the source gives {source} pictures a second, not {wanted}: set it to {wanted}{slower}"
         )
     } else {
         format!(
             "{source} pictures a second do not go evenly into {wanted}, and move in jerks: set the source to {wanted}"
         )
     })
+}
+
+/// The least that `[video] fps` takes.
+const LEAST_FPS: f64 = 9.0;
+
+/// A measured rate may be off by so much of itself. 24 and 25 are further apart; 29.97 and 30 are not told apart.
+const MEASURED_AS_CLAIMED: f64 = 0.02;
+
+fn close(a: f64, b: f64, share: f64) -> bool {
+    (a - b).abs() <= share * b
+}
+
+/// Sources have whole rates, or nearly: 24 of a measured 23.97.
+fn nominal(measured: f64) -> f64 {
+    let whole = measured.round();
+    if close(measured, whole, MEASURED_AS_CLAIMED / 2.0) {
+        whole
+    } else {
+        (measured * 10.0).round() / 10.0
+    }
+}
+
+/// Measures at which rate a card captures, by its own timestamps: a stick may claim 30 pictures a second and pass on the 24 that its
+/// source sends. Pictures that the box was too slow to fetch do not count against the source, nor does a pause.
+#[derive(Debug, Default)]
+pub struct RateMeter {
+    /// Timestamp and number of the last picture.
+    last: Option<(Duration, Option<u64>)>,
+    /// Begin of the measurement that runs.
+    since: Duration,
+    /// What lay between its pictures.
+    intervals: Vec<Duration>,
+    /// What the last measurements found, the newest last.
+    found: [f64; RateMeter::AGREE],
+    rate: Option<f64>,
+}
+
+impl RateMeter {
+    /// One measurement. The kernel stamps a USB card's pictures some milliseconds early or late.
+    const SPAN: Duration = Duration::from_secs(2);
+    /// So many measurements in a row have to agree.
+    const AGREE: usize = 3;
+    /// Of themselves.
+    const AGREED: f64 = 0.01;
+    /// Fewer intervals than these are no rate.
+    const LEAST: usize = 4;
+
+    /// Takes a captured picture: the time at which it was, and its number as the driver counts them, those that nobody fetched as well.
+    /// Returns the rate, pictures a second, once it is steady; it stays until it is steadily another one.
+    pub fn push(&mut self, at: Duration, number: Option<u64>) -> Option<f64> {
+        let last = self.last.replace((at, number));
+        let passed = last.and_then(|(last, _)| at.checked_sub(last));
+        let Some(passed) = passed.filter(|passed| !passed.is_zero()) else {
+            // Time does not go back: another life of the card.
+            self.since = at;
+            self.intervals.clear();
+            return self.rate;
+        };
+        let counted = last.and_then(|(_, last)| number?.checked_sub(last?));
+        let pictures = counted.and_then(|it| u32::try_from(it).ok()).unwrap_or(1);
+        self.intervals.push(passed / pictures.max(1));
+        if at.saturating_sub(self.since) >= Self::SPAN {
+            self.since = at;
+            self.measured();
+        }
+        self.rate
+    }
+
+    /// A measurement is complete.
+    fn measured(&mut self) {
+        let mut intervals = std::mem::take(&mut self.intervals);
+        intervals.sort_unstable();
+        let Some(median) = intervals.get(intervals.len() / 2).copied() else {
+            return;
+        };
+        // A cadence like 2:3 has two kinds of intervals, to which their mean does justice. What is longer is a pause, or a picture is
+        // missing that nobody counted.
+        intervals.retain(|interval| *interval <= median * 7 / 4);
+        if intervals.len() < Self::LEAST {
+            return;
+        }
+        let sum: Duration = intervals.iter().sum();
+        let rate = intervals.len() as f64 / sum.as_secs_f64();
+        self.found.rotate_left(1);
+        self.found[Self::AGREE - 1] = rate;
+        let agree = (self.found.iter()).all(|it| close(*it, rate, Self::AGREED));
+        let known = |known: f64| close(known, rate, MEASURED_AS_CLAIMED);
+        if agree && !self.rate.is_some_and(known) {
+            self.rate = Some(rate);
+        }
+    }
 }
 
 /// To two digits: 29.97 and 30.
@@ -147,7 +249,8 @@ mod tests {
             // Not known.
             (0.0, 30.0),
         ] {
-            assert_eq!(rate_advice(source, wanted), None, "{source} for {wanted}");
+            let advice = rate_advice(source, None, wanted);
+            assert_eq!(advice, None, "{source} for {wanted}");
         }
         for (source, wanted, beginning) in [
             (25.0, 30.0, "the source gives 25 pictures a second, not 30"),
@@ -155,9 +258,130 @@ mod tests {
             (50.0, 30.0, "50 pictures a second do not go evenly into 30"),
             (60.0, 50.0, "60 pictures a second do not go evenly into 50"),
         ] {
-            let advice = rate_advice(source, wanted).unwrap();
+            let advice = rate_advice(source, None, wanted).unwrap();
             assert!(advice.starts_with(beginning), "{advice}");
         }
+    }
+
+    #[test]
+    fn what_is_measured_counts_where_it_is_not_what_is_claimed() {
+        for (claimed, measured) in [(30.0, 29.6), (30.0, 60.2), (0.0, 30.1), (29.97, 30.3)] {
+            let advice = rate_advice(claimed, Some(measured), 30.0);
+            assert_eq!(advice, None, "{measured} for {claimed}");
+        }
+        for (claimed, measured, expected) in [
+            (
+                30.0,
+                23.97,
+                "the source gives 24 pictures a second, not 30: set it to 30, or [video] fps to 24",
+            ),
+            // Less than the box can be set to.
+            (
+                30.0,
+                5.01,
+                "the source gives 5 pictures a second, not 30: set it to 30",
+            ),
+            (
+                60.0,
+                12.52,
+                "the source gives 12.5 pictures a second, not 30: set it to 30, or [video] fps to 13",
+            ),
+            (
+                30.0,
+                49.9,
+                "50 pictures a second do not go evenly into 30, and move in jerks: set the source to 30",
+            ),
+            // Said as it is claimed.
+            (
+                23.976,
+                24.1,
+                "the source gives 23.98 pictures a second, not 30: set it to 30, or [video] fps to 24",
+            ),
+        ] {
+            let advice = rate_advice(claimed, Some(measured), 30.0);
+            assert_eq!(advice.as_deref(), Some(expected));
+        }
+    }
+
+    /// Pictures that a card captures: when, and their numbers.
+    fn pictures(seconds: u64, fps: f64) -> impl Iterator<Item = (Duration, u64)> {
+        // The kernel's stamps are off by up to 4 ms.
+        let jitter = |number: u64| (number * 7919 % 9) as f64 / 1000.0;
+        (0..(seconds as f64 * fps) as u64)
+            .map(move |number| (number as f64 / fps + jitter(number), number))
+            .map(|(at, number)| (Duration::from_secs_f64(at), number))
+    }
+
+    /// What a meter says in the end of pictures of which some are lost, where the driver counts them and where it does not.
+    #[track_caller]
+    fn check_rate(fps: f64, lost: impl Fn(u64) -> bool, expected: [Option<f64>; 2]) {
+        let found = [true, false].map(|counts| {
+            let mut meter = RateMeter::default();
+            (pictures(20, fps).filter(|(_, number)| !lost(*number)))
+                .map(|(at, number)| meter.push(at, counts.then_some(number)))
+                .fold(None, |_, rate| rate)
+        });
+        for (found, expected) in found.into_iter().zip(expected) {
+            match (found, expected) {
+                (Some(found), Some(expected)) => {
+                    assert!(close(found, expected, 0.01), "{found} for {fps}");
+                }
+                _ => assert_eq!(found, expected, "{fps}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_card_however_few_pictures_the_box_fetches() {
+        for fps in [5.0, 10.0, 23.976, 25.0, 30.0, 59.94] {
+            let both = [Some(fps); 2];
+            check_rate(fps, |_| false, both);
+            // One in seven, and one second in five.
+            check_rate(fps, |number| number % 7 == 0, [Some(fps); 2]);
+            check_rate(fps, |number| (number as f64 / fps) as u64 % 5 == 4, both);
+        }
+        // Two in three: only who counts knows.
+        check_rate(30.0, |number| number % 3 > 0, [Some(30.0), Some(10.0)]);
+        // Far too few to say.
+        check_rate(1.0, |_| false, [None; 2]);
+    }
+
+    #[test]
+    fn pictures_on_the_grid_of_another_rate_are_measured() {
+        let mut meter = RateMeter::default();
+        // 24 a second on the grid of 60: two and three of its steps.
+        let rate = (0..480)
+            .map(|number| (number * 5 / 2, number))
+            .map(|(step, number)| (Duration::from_secs(1) * step / 60, number))
+            .fold(None, |_, (at, number)| meter.push(at, Some(number.into())));
+        assert!(close(rate.unwrap(), 24.0, 0.01), "{rate:?}");
+    }
+
+    #[test]
+    fn a_rate_is_said_when_it_is_steady_and_does_not_waver() {
+        let mut meter = RateMeter::default();
+        let mut said = Vec::new();
+        let mut begin = Duration::ZERO;
+        let mut feed = |meter: &mut RateMeter, seconds, fps| {
+            for (at, _) in pictures(seconds, fps) {
+                let rate = meter.push(begin + at, None).map(f64::round);
+                if said.last() != Some(&rate) {
+                    said.push(rate);
+                }
+            }
+            begin += Duration::from_secs(seconds);
+        };
+        // A cable that is being put in, then a minute within the error, and a change that lasts.
+        for fps in [5.0, 60.0, 12.0] {
+            feed(&mut meter, 3, fps);
+        }
+        for fps in [24.0, 24.3, 23.8, 24.2] {
+            feed(&mut meter, 15, fps);
+        }
+        feed(&mut meter, 3, 50.0);
+        feed(&mut meter, 15, 24.0);
+        feed(&mut meter, 15, 30.0);
+        assert_eq!(said, [None, Some(24.0), Some(30.0)]);
     }
 
     /// Which offer is chosen: with the decoder of JPEG in software, and in hardware.
