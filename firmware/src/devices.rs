@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::cards::{self, Wanted};
+use board::cards::{self, Switches, Wanted};
 use board::mixer;
 use media::cards::{Bridge, Card, Cards, Revival};
 use stream::input::NotFound;
@@ -32,6 +32,7 @@ pub(crate) struct Devices {
     height: u32,
     fps: u32,
     bridges: Bridges,
+    switches: Switches,
     /// The bridge that was given the EDID, and whether it has it.
     told: Mutex<Option<(PathBuf, Result<(), String>)>>,
 }
@@ -43,6 +44,7 @@ impl Devices {
             height: config.video.height.into(),
             fps: config.video.fps,
             bridges: Bridges::default(),
+            switches: Switches::new(Path::new(SYSFS), config.data_dir.join("switched-off")),
             told: Mutex::default(),
         }
     }
@@ -93,8 +95,19 @@ fn of(device: &Path, timings: Timings) -> Bridge {
 
 impl Cards for Devices {
     fn find(&self) -> Result<Card, NotFound> {
+        let restored = self.switches.restore();
+        if let Ok(Some(switch)) = &restored {
+            tracing::warn!(switch = %switch.display(), "it was left off; switched on again");
+        }
         let pair = cards::choose(Path::new(SYSFS), &self.wanted, &|device| {
             self.bridges.chip(device)
+        });
+        let pair = pair.map_err(|no| match restored {
+            Err(error) => NotFound {
+                why: format!("a card is switched off: {error}; restart the machine"),
+                ..no
+            },
+            Ok(_) => no,
         })?;
         let bridge = pair.bridge.as_deref().map(|device| self.prepare(device));
         let bridge = bridge.transpose().map_err(|why| NotFound {
@@ -133,8 +146,8 @@ impl Cards for Devices {
         let usb = (card.place.as_deref())
             .ok_or("it is not on USB; switch its source off and on, then restart the box")?;
         let done = match step {
-            Revival::Reauthorise => cards::reauthorise(usb),
-            Revival::CyclePower => cards::cycle_power(usb),
+            Revival::Reauthorise => self.switches.reauthorise(usb),
+            Revival::CyclePower => self.switches.cycle_power(usb),
         };
         done.map_err(|error| format!("{error}; pull it out and put it in again"))
     }

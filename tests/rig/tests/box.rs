@@ -320,6 +320,22 @@ fn a_card_that_refuses_to_be_opened_until_it_is_enumerated_anew() {
 }
 
 #[test]
+fn a_card_that_a_box_has_left_switched_off_is_switched_on_by_the_next() {
+    let mut rig = with_a_card(&small_card());
+    // As the box leaves it that is killed while it enumerates the card anew.
+    let left = format!(
+        "mkdir -p {DISK}/podium; for usb in /sys/bus/usb/devices/*; do grep -qs 534d $usb/idVendor || continue; \
+         echo 0 >$usb/authorized; printf %s $usb/authorized >{DISK}/podium/switched-off; done"
+    );
+    rig.run("sh", &["-c", &left]);
+    let listed = rig.podium(&["devices"]);
+    assert!(listed.contains("waits: no capture card"), "{listed}");
+    rig.start(SMALL);
+    rig.wait_for_signal("ok");
+    assert!(rig.logged("switched on again"), "{}", rig.log());
+}
+
+#[test]
 fn a_card_that_only_its_port_s_power_brings_back() {
     let mut rig = on_air();
     turn_to(&mut rig, "hardware");
