@@ -116,6 +116,7 @@ fn status() -> Status {
             black: false,
             frozen: false,
             luma: None,
+            notes: Vec::new(),
         },
         audio: Audio {
             peak_dbfs: [-90.0; 2],

@@ -32,6 +32,8 @@ pub struct Card {
     pub bridge: Option<PathBuf>,
     /// What could be better, and how.
     pub advice: Vec<String>,
+    /// What is odd about it and is dealt with: nothing is to be done.
+    pub notes: Vec<String>,
 }
 
 /// What tells a bridge: the chip behind a V4L2 device that has DV timings, in capitals.
@@ -57,6 +59,8 @@ pub struct Pair {
     pub bridge: Option<PathBuf>,
     /// What could be better, and how.
     pub advice: Vec<String>,
+    /// See [`Card::notes`].
+    pub notes: Vec<String>,
 }
 
 /// Chips of the cheap sticks, which call themselves "USB Video".
@@ -105,6 +109,8 @@ struct Sound {
     number: String,
     /// Its entry in sysfs.
     path: PathBuf,
+    /// It is 48 kHz stereo, and calls itself 96 kHz mono.
+    called_mono: bool,
 }
 
 impl Sound {
@@ -128,9 +134,30 @@ fn sounds(sysfs: &Path) -> Vec<Sound> {
         .filter_map(|(name, path)| {
             let number = name.strip_prefix("card")?.to_owned();
             let id = read(&path, "id").unwrap_or_else(|| number.clone());
-            records(&number).then_some(Sound { id, number, path })
+            // What the driver has read from a USB device, beside `/sys`.
+            let told = sysfs.with_file_name(format!("proc/asound/card{number}/stream0"));
+            let called_mono =
+                fs::read_to_string(told).is_ok_and(|text| is_stereo_called_mono(&text));
+            records(&number).then_some(Sound {
+                id,
+                number,
+                path,
+                called_mono,
+            })
         })
         .collect()
+}
+
+/// Whether a USB card can record at 96 kHz mono and nothing else. That is how the MS2109 and its relatives call 48 kHz stereo, which
+/// the capture sets right.
+fn is_stereo_called_mono(told: &str) -> bool {
+    let capture = told.split_once("Capture:").map_or("", |(_, it)| it);
+    let all = |key: &str, value: &str| {
+        let mut values = (capture.lines()).filter_map(|line| line.trim().strip_prefix(key));
+        let first = values.next().map(str::trim);
+        first == Some(value) && values.all(|it| it.trim() == value)
+    };
+    all("Channels:", "1") && all("Rates:", "96000")
 }
 
 /// All that gives pictures, in the order of the kernel's numbers. `sysfs` is `/sys` but for tests.
@@ -156,11 +183,15 @@ fn on_usb(video: PathBuf, usb: PathBuf, name: String, sounds: &[Sound]) -> Card 
     let name = usb_name(&usb).unwrap_or(name);
     let advice = slower_than_it_could(&usb)
         .then(|| format!("{name} could be on USB 3: use a blue socket, or another cable"));
+    let sound = sounds.iter().find(own);
+    let note = "sound is called 96 kHz mono, and taken as the 48 kHz stereo that it is";
+    let odd = sound.is_some_and(|sound| sound.called_mono);
     Card {
         advice: advice.into_iter().collect(),
+        notes: odd.then(|| note.to_owned()).into_iter().collect(),
         name,
         video,
-        audio: sounds.iter().find(own).map(Sound::name),
+        audio: sound.map(Sound::name),
         usb: Some(usb),
         bridge: None,
     }
@@ -191,6 +222,7 @@ fn on_board(
             usb: None,
             bridge: None,
             advice: Vec::new(),
+            notes: Vec::new(),
         };
     };
     // Its I2S card has the chip's name in the device tree (the overlay `tc358743-audio`), and the source's clock as the pictures have.
@@ -203,6 +235,7 @@ fn on_board(
         usb: None,
         bridge: Some(bridge),
         advice: Vec::new(),
+        notes: Vec::new(),
     }
 }
 
@@ -334,6 +367,7 @@ fn pair(card: &Card, audio: &str) -> Pair {
         usb: card.usb.clone(),
         bridge: card.bridge.clone(),
         advice: card.advice.clone(),
+        notes: card.notes.clone(),
     }
 }
 
@@ -636,6 +670,39 @@ mod tests {
                 "/dev/video12 hw:CARD=Pro Grabber Pro on USB 3",
             ]
         );
+    }
+
+    #[test]
+    fn stereo_that_is_called_mono_is_noted() {
+        let dir = sysfs();
+        // As `sys` and `proc` lie beside each other.
+        let root = tempfile::tempdir().unwrap();
+        symlink(dir.path(), root.path().join("sys")).unwrap();
+        let told = |number: u32, channels: &str, rates: &str| {
+            let card = root.path().join(format!("proc/asound/card{number}"));
+            fs::create_dir_all(&card).unwrap();
+            let text = format!(
+                "USB Video at usb-1, high speed : USB Audio\n\nPlayback:\n  Interface 1\n    Channels: 2\n    Rates: 48000\n\n\
+                 Capture:\n  Status: Stop\n  Interface 3\n    Altset 1\n    Format: S16_LE\n    Channels: {channels}\n    \
+                 Endpoint: 0x82 (2 IN) (ASYNC)\n    Rates: {rates}\n"
+            );
+            fs::write(card.join("stream0"), text).unwrap();
+        };
+        let check = |channels, rates, expected: &[&str]| {
+            told(1, channels, rates);
+            told(2, "2", "48000");
+            let cards = list(&root.path().join("sys"), &no_chip);
+            let notes: Vec<_> = cards.into_iter().flat_map(|card| card.notes).collect();
+            assert_eq!(notes, expected, "{channels} {rates}");
+        };
+        check(
+            "1",
+            "96000",
+            &["sound is called 96 kHz mono, and taken as the 48 kHz stereo that it is"],
+        );
+        check("2", "96000", &[]);
+        check("1", "48000", &[]);
+        check("1", "48000, 96000", &[]);
     }
 
     #[test]

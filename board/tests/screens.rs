@@ -37,6 +37,7 @@ fn idle() -> Status {
             black: false,
             frozen: false,
             luma: Some(110),
+            notes: Vec::new(),
         },
         audio: Audio {
             peak_dbfs: [-9.0, -14.0],
@@ -193,6 +194,7 @@ fn main_idle() {
         black: false,
         frozen: false,
         luma: None,
+        notes: Vec::new(),
     };
     check("idle-no-picture", &status, &silent(), 0);
 }

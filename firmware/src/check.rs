@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::{Board, Kind, cards, machine, watchdog};
+use board::{Board, Kind, cards, machine, mixer, watchdog};
 use stream::health::{HOT_C, Seen};
 use stream::status::NoCard;
 
@@ -169,6 +169,12 @@ fn capture(config: &Config) -> Vec<Line> {
             .iter()
             .map(|advice| line("capture card", Failed, advice)),
     );
+    let woken = (!config.capture.separate_clocks)
+        .then(|| mixer::open(&pair.audio))
+        .flatten()
+        .map(|done| format!("sound woke up muted or quiet: {done}"));
+    let notes = pair.notes.into_iter().chain(woken);
+    lines.extend(notes.map(|note| line("capture card", Fine, note)));
     if let Some(device) = &pair.bridge {
         let told = bridge::tell(device, config.video.height.into(), config.video.fps);
         lines.push(match told {

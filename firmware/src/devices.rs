@@ -33,6 +33,8 @@ pub(crate) struct Devices {
     fps: u32,
     bridges: Bridges,
     switches: Switches,
+    /// The sound that was last switched on, and what was done: a card that is opened again is on already.
+    woken: Mutex<Option<(String, String)>>,
     /// The bridge that was given the EDID, and whether it has it.
     told: Mutex<Option<(PathBuf, Result<(), String>)>>,
 }
@@ -46,6 +48,7 @@ impl Devices {
             bridges: Bridges::default(),
             switches: Switches::new(Path::new(SYSFS), config.data_dir.join("switched-off")),
             told: Mutex::default(),
+            woken: Mutex::default(),
         }
     }
 
@@ -68,6 +71,20 @@ impl Devices {
         let timings = self.incoming(device).map_err(|why| why.to_string())?;
         bridge::take(device)?;
         Ok(of(device, timings))
+    }
+
+    /// Switches a card's sound on, and tells that it was off.
+    fn wake(&self, name: &str, audio: &str) -> Option<String> {
+        let mut woken = self.woken.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(done) = mixer::open(audio) {
+            let note = format!("sound woke up muted or quiet: {done}");
+            tracing::info!(card = name, "{note}");
+            *woken = Some((audio.to_owned(), note));
+        }
+        woken
+            .as_ref()
+            .filter(|(of, _)| of == audio)
+            .map(|(_, note)| note.clone())
     }
 
     fn told(&self) -> MutexGuard<'_, Option<(PathBuf, Result<(), String>)>> {
@@ -114,17 +131,17 @@ impl Cards for Devices {
             kind: NoCard::NoSignal,
             why: format!("{}: {why}", pair.name),
         })?;
+        let mut notes = pair.notes;
         // What is set on a sound card of its own is its owner's.
-        if !self.wanted.separate_clocks
-            && let Some(done) = mixer::open(&pair.audio)
-        {
-            tracing::info!(card = pair.name, "{done}");
+        if !self.wanted.separate_clocks {
+            notes.extend(self.wake(&pair.name, &pair.audio));
         }
         Ok(Card {
             name: pair.name,
             video: pair.video,
             audio: pair.audio,
             advice: pair.advice,
+            notes,
             place: pair.usb,
             bridge,
         })
@@ -162,8 +179,8 @@ pub(crate) fn list() -> String {
     for card in cards::list(sysfs, &chips) {
         let sound = card.audio.as_deref().unwrap_or("no sound");
         text += &format!("{}  {}  {sound}\n", card.video.display(), card.name);
-        for advice in card.advice {
-            text += &format!("  {advice}\n");
+        for said in card.advice.into_iter().chain(card.notes) {
+            text += &format!("  {said}\n");
         }
     }
     text + &match cards::choose(sysfs, &Wanted::default(), &chips) {

@@ -94,6 +94,8 @@ pub(crate) struct Panel {
     measured: Option<f64>,
     /// What could be better about the card.
     advice: Vec<String>,
+    /// What is odd about it and is dealt with.
+    notes: Vec<String>,
     /// Why there is no card, and what to do.
     no_card: Option<(NoCard, String)>,
     reviving: Option<String>,
@@ -120,6 +122,7 @@ impl Panel {
             timed: None,
             measured: None,
             advice: Vec::new(),
+            notes: Vec::new(),
             no_card: None,
             reviving: None,
             video_kbps: identity.video_kbps,
@@ -189,6 +192,7 @@ impl Panel {
             media::Event::Card(card) => {
                 self.identity.source.clone_from(&card.name);
                 self.advice.clone_from(&card.advice);
+                self.notes.clone_from(&card.notes);
                 self.timed = (card.bridge.as_ref()).map(|bridge| f64::from(bridge.rate) / 1000.0);
                 self.measured = None;
                 self.no_card = None;
@@ -197,6 +201,7 @@ impl Panel {
             media::Event::Reviving(step) => self.reviving.clone_from(step),
             media::Event::CaptureFailed { why, no_card } => {
                 self.advice.clear();
+                self.notes.clear();
                 self.no_card = no_card.map(|kind| (kind, why.clone()));
             }
             media::Event::Encoder(choice) => self.identity.encoder = *choice,
@@ -344,6 +349,7 @@ impl Panel {
                 black: seen.black,
                 frozen: seen.frozen,
                 luma: self.seen.map(|seen| seen.luma as u8),
+                notes: self.notes.clone(),
             },
             audio: self.audio,
             // The loop knows.

@@ -18,6 +18,8 @@ pub struct Card {
     pub audio: String,
     /// What could be better about it, and how; empty where nothing could.
     pub advice: Vec<String>,
+    /// What is odd about it and is dealt with: nothing is to be done.
+    pub notes: Vec<String>,
     /// What [`Cards::revive`] needs to find it again; empty where it cannot be revived.
     pub place: Option<PathBuf>,
     /// What a bridge on the board was set to; empty where the card takes what comes in by itself.

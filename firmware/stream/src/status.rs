@@ -95,6 +95,8 @@ pub struct Input {
     pub frozen: bool,
     /// Mean luma of the picture, 16 is black and 235 white; absent while there is none.
     pub luma: Option<u8>,
+    /// What is odd about the card and is dealt with: nothing is to be done.
+    pub notes: Vec<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

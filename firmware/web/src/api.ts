@@ -92,6 +92,7 @@ export interface Status {
     black: boolean;
     frozen: boolean;
     luma: number | null;
+    notes: string[];
   };
   audio: {
     peak_dbfs: [number, number];

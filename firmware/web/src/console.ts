@@ -323,7 +323,7 @@ function render(next: Status): void {
       : "";
   byId("picture-row").hidden = still === "";
   write("picture", still);
-  write("source", input.source);
+  write("source", [input.source, ...input.notes].join("; "));
   write("encoder", encoder(next.encoder));
   write("machine", machine(next.machine));
   byId("hardware-row").hidden = next.hardware.length === 0;

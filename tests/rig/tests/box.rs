@@ -263,6 +263,16 @@ fn the_sound_of_every_kind_of_stick_is_heard_on_both_sides() {
         (card.sound, card.vendor, card.product) = (sound, vendor, product);
         rig.plug(&card);
         rig.wait_for_status("a beep", hears_the_beep);
+        // What the kernel has set right is nothing odd.
+        let odd = sound == Sound::Mono96k && (vendor, product) != known;
+        let noted = rig.status()["input"]["notes"].as_array().map(Vec::len);
+        assert_eq!(noted, Some(odd.into()), "{vendor:04x}:{product:04x}");
+        let listed = rig.podium(&["devices"]);
+        assert_eq!(
+            listed.contains("sound is called 96 kHz mono"),
+            odd,
+            "{listed}"
+        );
         rig.unplug();
         rig.wait_for_signal("lost");
     }
@@ -288,6 +298,16 @@ fn a_stick_that_wakes_up_muted_is_heard_after_each_plug() {
             volume: 0,
         };
         assert_eq!(rig.gain(), awake);
+        let status = rig.status();
+        let note = status["input"]["notes"][0].as_str().unwrap_or_default();
+        assert!(
+            note.starts_with("sound woke up muted or quiet: switched "),
+            "{status}"
+        );
+        // It is no fault, and stands beside that none is.
+        turn_to(&mut rig, "hardware");
+        rig.wait_to_read("all parts work");
+        rig.wait_to_read("sound woke up muted");
         rig.unplug();
         rig.wait_for_signal("lost");
         rig.plug(&card);

@@ -19,7 +19,7 @@ const TOP: i32 = 12;
 const ROW_HEIGHT: i32 = 7;
 const VALUES: i32 = 26;
 
-/// Several faults take turns.
+/// Several faults take turns, and where there is none what is odd about the card.
 const TURN: Duration = Duration::from_secs(4);
 
 pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
@@ -37,12 +37,14 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
         let value = clip(value, fits(WIDTH - VALUES, font::LIST));
         text(canvas, &value, (VALUES, line(row)), font::LIST, On);
     }
-    let faults = &status.hardware;
     let turn = now.as_secs() / TURN.as_secs();
-    let fault = (faults.len() as u64)
-        .checked_sub(1)
-        .and_then(|last| faults.get((turn % (last + 1)) as usize));
-    let words = fault.map_or("all parts work", String::as_str);
+    let faults: Vec<&str> = match status.hardware.as_slice() {
+        [] => std::iter::once("all parts work")
+            .chain(status.input.notes.iter().map(String::as_str))
+            .collect(),
+        faults => faults.iter().map(String::as_str).collect(),
+    };
+    let words = faults[(turn % faults.len() as u64) as usize];
     for (row, words) in wrap(words, fits(WIDTH, font::SMALL), 3, &WORDS)
         .iter()
         .enumerate()

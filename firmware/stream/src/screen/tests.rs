@@ -53,6 +53,7 @@ fn status(page: Page, state: State) -> Status {
             black: false,
             frozen: false,
             luma: Some(110),
+            notes: Vec::new(),
         },
         audio: Audio {
             peak_dbfs: [FLOOR_DBFS; 2],
@@ -146,6 +147,7 @@ fn any_input() -> impl Strategy<Value = Input> {
         black: false,
         frozen: false,
         luma: None,
+        notes: Vec::new(),
     })
 }
 
