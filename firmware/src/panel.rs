@@ -174,9 +174,7 @@ impl Panel {
 
     pub(crate) fn media(&mut self, event: &media::Event, now: Instant) {
         match event {
-            media::Event::Format(format) => {
-                (self.format, self.measured) = (Some(*format), None);
-            }
+            media::Event::Format(format) => self.format = Some(*format),
             media::Event::Rate(rate) => self.measured = Some(*rate),
             media::Event::Signal(signal) => {
                 self.signal = (*signal, now);
@@ -446,5 +444,91 @@ impl Panel {
             signal: Some(status.input.signal),
             mirror: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use media::Event;
+    use media::cards::{Bridge, Card};
+
+    use super::*;
+
+    fn panel(fps: u32) -> Panel {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            name: "Panel".into(),
+            source: "capture card".into(),
+            network: Network {
+                watch_url: String::new(),
+                operator_url: String::new(),
+                operator_open: false,
+            },
+            peer_id: String::new(),
+            ipns: String::new(),
+            segment: Duration::from_secs(2),
+            video_kbps: 3000,
+            videos: Vec::new(),
+            encoder: Choice::default(),
+            fps,
+        };
+        let sample = Sample::take(dir.path(), dir.path());
+        Panel::new(identity, sample, Instant::now())
+    }
+
+    fn card(rate: Option<u32>) -> Event {
+        Event::Card(Card {
+            name: "Card".into(),
+            video: "/dev/video0".into(),
+            audio: "hw:0".into(),
+            advice: Vec::new(),
+            notes: Vec::new(),
+            place: None,
+            bridge: rate.map(|rate| Bridge {
+                device: "/dev/video0".into(),
+                width: 1280,
+                height: 720,
+                rate,
+            }),
+        })
+    }
+
+    fn format(fps: u32) -> Event {
+        Event::Format(VideoFormat {
+            width: 1280,
+            height: 720,
+            fps_num: fps,
+            fps_den: 1,
+        })
+    }
+
+    #[test]
+    fn a_wrong_rate_is_told_while_its_pictures_come() {
+        let mut panel = panel(30);
+        let mut check = |event: Event, expected: Option<&str>| {
+            panel.media(&event, Instant::now());
+            let notes = panel.capture_notes(Seen::default());
+            let beginnings = notes.iter().map(|note| note.split(" pictures").next());
+            assert_eq!(beginnings.flatten().next(), expected, "{event:?}");
+        };
+        let slow = Some("the source gives 24");
+        check(card(None), None);
+        check(Event::Signal(Signal::Ok), None);
+        check(format(30), None);
+        check(Event::Rate(23.99), slow);
+        check(Event::Signal(Signal::Lost), None);
+        check(Event::Signal(Signal::Ok), slow);
+        check(Event::Rate(30.01), None);
+        check(Event::Rate(23.99), slow);
+        // Another size is no other rate.
+        check(format(30), slow);
+        // Another life of the card may have another source.
+        check(card(None), None);
+        check(format(50), Some("50"));
+        // What a bridge's timings say counts, and not what its driver calls it; what is measured goes before both.
+        check(card(Some(24_000)), slow);
+        check(format(30), slow);
+        check(Event::Rate(30.02), None);
+        check(card(Some(59_940)), None);
     }
 }

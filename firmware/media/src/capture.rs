@@ -545,22 +545,23 @@ fn watch_format(
 fn measure_rate(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Result<(), String> {
     let pad = pipeline.by_name("card").and_then(|it| it.static_pad("src"));
     let (events, meter) = (events.clone(), Mutex::new((RateMeter::default(), None)));
-    let kinds = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::BUFFER;
-    pad.ok_or("no card's pad")?
-        .add_probe(kinds, move |_, info| {
-            let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
-            let (meter, told) = &mut *meter;
-            if let Some(gst::EventView::Caps(_)) = info.event().map(|event| event.view()) {
-                (*meter, *told) = Default::default();
-            }
-            if let Some(buffer) = info.buffer()
-            && let Some(at) = buffer.pts()
-            // v4l2src puts the driver's number of the picture there.
-            && let Some(rate) = meter.push(at.into(), Some(buffer.offset()))
+    let probe = move |buffer: &gst::BufferRef| {
+        let mut meter = meter.lock().unwrap_or_else(PoisonError::into_inner);
+        let (meter, told) = &mut *meter;
+        // v4l2src puts the driver's number of the picture there.
+        let number = Some(buffer.offset());
+        if let Some(at) = buffer.pts()
+            && let Some(rate) = meter.push(at.into(), number)
             && *told != Some(rate)
             && events.try_send(Event::Rate(rate)).is_ok()
-            {
-                *told = Some(rate);
+        {
+            *told = Some(rate);
+        }
+    };
+    pad.ok_or("no card's pad")?
+        .add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(buffer) = info.buffer() {
+                probe(buffer);
             }
             gst::PadProbeReturn::Ok
         });
