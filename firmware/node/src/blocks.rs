@@ -52,12 +52,15 @@ impl Blocks {
                 continue;
             }
             let temporary = path.with_extension("data.tmp");
-            let written = write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path));
+            let written = write(&temporary, bytes)
+                .and_then(|()| step())
+                .and_then(|()| std::fs::rename(&temporary, path));
             if let Err(error) = written {
                 let _ = std::fs::remove_file(temporary);
                 return Err(error);
             }
         }
+        step()?;
         rustix::fs::syncfs(&*self.file_system)?;
         Ok(())
     }
@@ -134,6 +137,7 @@ pub(crate) fn remove_file(path: &Path) -> Result<()> {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    step()?;
     let mut file = match File::create(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
@@ -141,5 +145,25 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
         }
         file => file?,
     };
+    step()?;
     file.write_all(bytes)
+}
+
+/// Before each thing that a disk can refuse: it is where a test has it break.
+fn step() -> Result<()> {
+    #[cfg(test)]
+    if broken::STEPS_LEFT.with(|left| left.replace(left.get().saturating_sub(1)) == 0) {
+        return Err(rustix::io::Errno::IO.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod broken {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Steps that succeed on this thread; all after them fail.
+        pub(crate) static STEPS_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
+    }
 }

@@ -13,7 +13,7 @@ use cid::Cid;
 use libp2p_identity::Keypair;
 
 use super::crash::{self, Told, expected, paused};
-use super::disk::{Crash, Disk, Fault};
+use super::disk::{Crash, Disk};
 use super::{collected, counted, read_all};
 use crate::journal::Opener;
 use crate::names::{Name, Signer};
@@ -218,27 +218,20 @@ fn whatever_fails_what_was_taken_over_is_whole() {
     let mut from = None;
     paused(async { from = Some(published().await) });
     let from = from.unwrap();
-    let operations = {
-        let disk = Disk::new();
-        paused(async { life(&disk, &from, &mut Kept::default()).await.unwrap() });
-        disk.operations()
-    };
-    let kinds = [
+    let whole = Disk::new();
+    paused(async { life(&whole, &from, &mut Kept::default()).await.unwrap() });
+    for kind in [
         ErrorKind::Other,
         ErrorKind::StorageFull,
         ErrorKind::ReadOnlyFilesystem,
-    ];
-    for at in 0..operations {
-        for spares_blocks in [false, true] {
+    ] {
+        // One that fails once is gone with the process that gives up.
+        for fault in whole.faults(kind).into_iter().filter(|fault| fault.lasts) {
             let disk = Disk::new();
-            disk.set_fault(Some(Fault {
-                at,
-                kind: kinds[at as usize % kinds.len()],
-                lasts: true,
-                spares_blocks,
-            }));
+            disk.set_fault(Some(fault));
             let mut kept = Kept::default();
             paused(async { life(&disk, &from, &mut kept).await.is_ok() });
+            assert!(disk.fired(), "{fault:?} has met nothing");
             paused(check(&disk.after(Crash::Kill), &from, &kept));
         }
     }

@@ -83,6 +83,10 @@ struct State {
     /// Everything from this operation on fails: the process is dead, and only does not know it.
     stop_at: Option<u64>,
     fault: Option<Fault>,
+    /// A fault has met an operation.
+    fired: bool,
+    /// Which operations were the journal's.
+    of_journal: BTreeSet<u64>,
     traffic: Traffic,
     /// The next so many `put`s find the disk full after their first block.
     full_puts: u64,
@@ -145,6 +149,7 @@ impl State {
     }
 
     fn journal_operation(&mut self) -> Result<()> {
+        self.of_journal.insert(self.operations);
         self.operate(self.fault)
     }
 
@@ -154,6 +159,7 @@ impl State {
         self.operations += 1;
         match fault {
             Some(fault) if fault.at == operation || fault.lasts && fault.at < operation => {
+                self.fired = true;
                 Err(fault.kind.into())
             }
             _ => Ok(()),
@@ -193,6 +199,27 @@ impl Disk {
 
     pub(super) fn set_fault(&self, fault: Option<Fault>) {
         self.state().fault = fault;
+    }
+
+    pub(super) fn fired(&self) -> bool {
+        self.state().fired
+    }
+
+    /// One fault for each way in which an operation can fail, for each of those that a life on this disk has done: once, or from
+    /// then on, and of those on the journal also the journal's alone from then on. (What spares the blocks and fails once is the first
+    /// of these, or nothing.)
+    pub(super) fn faults(&self, kind: std::io::ErrorKind) -> Vec<Fault> {
+        let state = self.state();
+        let fault = |at, lasts, spares_blocks| Fault {
+            at,
+            kind,
+            lasts,
+            spares_blocks,
+        };
+        let every =
+            (0..state.operations).flat_map(|at| [fault(at, false, false), fault(at, true, false)]);
+        let journal = state.of_journal.iter().map(|at| fault(*at, true, true));
+        every.chain(journal).collect()
     }
 
     pub(super) fn traffic(&self) -> Traffic {

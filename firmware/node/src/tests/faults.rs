@@ -5,19 +5,22 @@ use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::crash::{Told, begin, check, expected, paused, publish};
-use super::disk::{Disk, Fault};
+use super::disk::Disk;
 use super::{collected, open, read_all};
 use crate::Node;
 use crate::writer::GRACE;
 
 /// Room for the second broadcast only when the first goes.
-const LIMIT_BYTES: u64 = 10 << 10;
+const LIMIT_BYTES: u64 = 8 << 10;
+
+/// Updates of each. The first has a second directory of segments; the second is short, as each operation costs a life.
+const ROWS: [u64; 2] = [3, 2];
 
 /// Failures after which somebody has made room, or put in another card.
 const PATIENCE: u32 = 2;
 
 /// Two broadcasts, the first deleted to make room for the second.
-async fn life(disk: &Disk, told: &mut Told) {
+async fn life(disk: &Disk, told: &mut Told) -> Node {
     let node = match open(disk, LIMIT_BYTES).await {
         Ok((node, _)) => node,
         Err(_) => {
@@ -25,16 +28,16 @@ async fn life(disk: &Disk, told: &mut Told) {
             open(disk, LIMIT_BYTES).await.unwrap().0
         }
     };
-    for _ in 0..2 {
+    for updates in ROWS {
         let mut failures = 0;
         while begin(&node, told).await.is_err() {
             help(disk, &node, told, &mut failures).await;
         }
-        for i in 0..3 {
+        for i in 1..=updates {
             let rows = told.broadcasts.last().unwrap().rows;
             let mut failures = 0;
             while told.broadcasts.last().unwrap().rows == rows {
-                if publish(&node, told, i == 2).await.is_err() {
+                if publish(&node, told, i == updates).await.is_err() {
                     help(disk, &node, told, &mut failures).await;
                     found(&node, told).await;
                 }
@@ -43,6 +46,11 @@ async fn life(disk: &Disk, told: &mut Told) {
             tokio::time::sleep(GRACE + Duration::from_secs(10)).await;
         }
     }
+    node
+}
+
+/// The disk is well at last.
+async fn end(disk: &Disk, node: Node) {
     disk.set_fault(None);
     collected(&node, disk).await;
     node.shutdown().await;
@@ -80,45 +88,39 @@ async fn found(node: &Node, told: &mut Told) {
 
 #[test]
 fn a_full_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::StorageFull, 0);
+    each_fails(ErrorKind::StorageFull);
 }
 
 #[test]
 fn a_broken_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::Other, 1);
+    each_fails(ErrorKind::Other);
 }
 
 #[test]
 fn a_read_only_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::ReadOnlyFilesystem, 2);
+    each_fails(ErrorKind::ReadOnlyFilesystem);
 }
 
-/// Each operation fails. Whether it fails once or until somebody helps, and whether the files of blocks are spared, take turns: each
-/// operation has either with one of the three kinds or another.
-fn each_fails(kind: ErrorKind, turn: u64) {
-    let operations = {
+/// Each operation fails, [in each way](Disk::faults).
+fn each_fails(kind: ErrorKind) {
+    let mut faults = Vec::new();
+    paused(async {
         let disk = Disk::new();
-        let mut told = Told::default();
-        paused(async {
-            life(&disk, &mut told).await;
-            let (node, recovered) = open(&disk, LIMIT_BYTES).await.unwrap();
-            assert_eq!(recovered.broadcasts.len(), 1, "the first made room");
-            node.shutdown().await;
-        });
-        disk.operations()
-    };
-    for at in 0..operations {
+        let node = life(&disk, &mut Told::default()).await;
+        faults = disk.faults(kind);
+        end(&disk, node).await;
+        let (node, recovered) = open(&disk, LIMIT_BYTES).await.unwrap();
+        assert_eq!(recovered.broadcasts.len(), 1, "the first made room");
+        node.shutdown().await;
+    });
+    for fault in faults {
         let disk = Disk::new();
-        let fault = Fault {
-            at,
-            kind,
-            lasts: (at + turn).is_multiple_of(2),
-            spares_blocks: (at + turn).is_multiple_of(3),
-        };
         disk.set_fault(Some(fault));
         let mut told = Told::default();
         paused(async {
-            life(&disk, &mut told).await;
+            let node = life(&disk, &mut told).await;
+            assert!(disk.fired(), "{fault:?} has met nothing");
+            end(&disk, node).await;
             check(&disk, &told).await;
         });
     }

@@ -1,6 +1,6 @@
 //! The files of blocks on a disk that the kernel itself refuses: full, without room for another file, read-only. What lies below
 //! is real here; [`faults`](super::faults) has each operation fail, on a disk that is none. An EIO cannot be had without a device
-//! that breaks: `tests/tests/outage.rs` has ext4 abort under the whole box.
+//! that breaks: here it is put in before the call, and `tests/tests/outage.rs` has ext4 abort under the whole box.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use cid::Cid;
 
 use crate::Leaf;
-use crate::blocks::Blocks;
+use crate::blocks::{Blocks, broken};
 
 /// A file system in memory; unmounted when dropped.
 struct Mount(tempfile::TempDir);
@@ -119,6 +119,32 @@ fn a_read_only_disk_is_read_and_loses_nothing() {
     disk.remount("rw");
     blocks.put(from_ref(&new)).unwrap();
     check(&blocks, &[&old, &new]);
+}
+
+#[test]
+fn a_disk_that_breaks_at_any_step_leaves_whole_blocks_and_takes_them_again() {
+    let (old, first, second) = (block(10, 1), block(10, 2), block(10, 3));
+    let both = [first.clone(), second.clone()];
+    // Each block is made, filled and renamed; one sync is for both.
+    for (steps, there) in [0, 0, 0, 1, 1, 1, 2].into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let blocks = Blocks::open(dir.path()).unwrap();
+        blocks.put(from_ref(&old)).unwrap();
+        broken::STEPS_LEFT.set(steps as u64);
+        let error = blocks.put(&both).unwrap_err();
+        broken::STEPS_LEFT.set(u64::MAX);
+        let io = rustix::io::Errno::IO.raw_os_error();
+        assert_eq!(error.raw_os_error(), Some(io), "after {steps} steps");
+        let expected = [&old, &first, &second];
+        check(&blocks, &expected[..=there]);
+        blocks.put(&both).unwrap();
+        check(&blocks, &expected);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    broken::STEPS_LEFT.set(7);
+    let all = Blocks::open(dir.path()).unwrap().put(&both);
+    broken::STEPS_LEFT.set(u64::MAX);
+    all.expect("there are no more steps");
 }
 
 /// Somebody has tidied up below it: that is a lost block, and no more.
