@@ -496,6 +496,73 @@ fn what_the_limit_has_deleted_is_not_fetched_again() {
     assert_eq!(mirror.status()["missing"], Value::Array(Vec::new()));
 }
 
+/// Neither fits beside the one on air. (What there is no room for is not known before it is looked at.)
+#[test]
+fn what_lies_behind_a_broadcast_that_is_left_out_is_looked_at_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let mut roots: Vec<String> = Vec::new();
+    for _ in 0..2 {
+        podium.go_live();
+        wait_for("more than the mirror's recordings may take", || {
+            let root = podium.status()["node"]["root"].as_str()?.to_owned();
+            let new = !roots.contains(&root);
+            (new && car(&podium.viewer, &root).len() > 1_800_000).then_some(())
+        });
+        podium.stop();
+        roots.insert(0, podium.cid());
+    }
+    podium.go_live();
+    podium.wait_for_segments(1);
+    let limit = "[store]\nrecordings_mib = 1\nlive_mib = 64\n";
+    let peer = podium.address("/tcp/");
+    let place = dir.path().join("mirror");
+    let mirror = Mirror::start_with(limit, &place, &podium.name(), &["--peer", &peer]);
+    wait_for("both to be left out, the newer first", || {
+        (mirror.status()["missing"] == Value::from(roots.clone())).then_some(())
+    });
+}
+
+#[test]
+fn what_nobody_had_comes_when_its_box_is_back_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let (address, id) = tcp(&podium);
+    let relay = Relay::to(address);
+    podium.go_live();
+    podium.wait_for_segments(1);
+    podium.stop();
+    let earlier = podium.cid();
+    podium.go_live();
+    podium.wait_for_segments(1);
+    podium.stop();
+    let shards = std::fs::read_dir(dir.path().join("data/ipfs/blockstore")).unwrap();
+    let mut blocks = shards.map(|shard| shard.unwrap().path().join(format!("{earlier}.data")));
+    let block = blocks.find(|file| file.exists()).expect("the root's file");
+    let aside = dir.path().join("aside");
+    std::fs::rename(&block, &aside).unwrap();
+
+    let through = multiaddress(relay.address(), &id);
+    let place = dir.path().join("mirror");
+    let mirror = Mirror::start(&place, &podium.name(), &["--peer", &through]);
+    wait_for("the mirror to give up", || {
+        (mirror.status()["missing"] == Value::from([earlier.clone()])).then_some(())
+    });
+    relay.cut();
+    settled(&mirror);
+    std::fs::rename(&aside, &block).unwrap();
+    relay.mend(address);
+    wait_for("the mirror to try again", || {
+        let answer = mirror.get(&format!("/ipfs/{earlier}/vod.m3u8"));
+        (answer.status == 200).then_some(())
+    });
+    wait_for("the end of catching up", || {
+        mirror.status()["catching_up"].is_null().then_some(())
+    });
+    assert_eq!(mirror.status()["missing"], Value::Array(Vec::new()));
+    same(&podium, &mirror, &earlier);
+}
+
 #[test]
 fn what_is_damaged_is_fetched_again_and_no_older_record_is_believed() {
     let dir = tempfile::tempdir().unwrap();

@@ -100,6 +100,13 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BroadcastId(u64);
 
+impl BroadcastId {
+    /// The number that [`Place::Before`] this one takes.
+    pub fn before(self) -> BroadcastId {
+        BroadcastId(self.0.saturating_sub(1))
+    }
+}
+
 impl std::fmt::Display for BroadcastId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)

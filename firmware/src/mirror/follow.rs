@@ -48,8 +48,12 @@ const MOST_DIALLED: usize = 16;
 enum Done {
     Newest(Result<Taken, TakeError>),
     Stepped(Result<Taken, TakeError>),
-    Earlier(Cid, Result<Taken, TakeError>),
-    Asked { peer: usize, answer: Option<Answer> },
+    /// With what it says was before it, where so much has come.
+    Earlier(Cid, Option<String>, Result<Taken, TakeError>),
+    Asked {
+        peer: usize,
+        answer: Option<Answer>,
+    },
     AskedDht(Vec<Heard>),
 }
 
@@ -115,10 +119,7 @@ impl Mirror {
             name: node.channel(),
             follower: Follower::new(Instant::now(), !http.is_empty(), served),
             records: record.iter().cloned().collect(),
-            earlier: Earlier {
-                settled: settled.unwrap_or_default(),
-                ..Earlier::default()
-            },
+            earlier: Earlier::after(settled.unwrap_or_default()),
             node,
             keep,
             http: http.into(),
@@ -231,6 +232,7 @@ impl Mirror {
                     let now = stats.borrow_and_update().peers;
                     if now > std::mem::replace(&mut peers, now) {
                         self.extent.hurry();
+                        self.earlier.hurry();
                     }
                     self.step(Event::Connected(now > 0)).await;
                 }
@@ -331,6 +333,7 @@ impl Mirror {
             expected: self.expected(),
             makes_room: true,
             trusted: self.trusted,
+            described: Arc::default(),
         };
         self.begin(job, Until::Alone, Done::Newest);
     }
@@ -399,7 +402,7 @@ impl Mirror {
                 self.take_step();
             }
             Done::Stepped(result) => self.stepped(result).await,
-            Done::Earlier(root, result) => self.earlier(root, result),
+            Done::Earlier(root, previous, result) => self.earlier(root, previous, result),
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
                 let Some(answer) = answer else { return };
@@ -452,8 +455,7 @@ impl Mirror {
                 }
                 let began = self.shown.as_ref().map(|shown| shown.id) != Some(taken.id);
                 if began {
-                    self.earlier.done = false;
-                    self.earlier.missing.clear();
+                    self.earlier.start_anew();
                     let had = matches!(self.extent, Extent::Complete | Extent::Cut { .. });
                     let before = self
                         .shown

@@ -1,6 +1,7 @@
 //! Fetching one root of a broadcast, looking at it, and taking it over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -112,6 +113,8 @@ pub(super) struct Job {
     pub(super) makes_room: bool,
     /// The broadcast of which this process has taken over a root already.
     pub(super) trusted: Option<BroadcastId>,
+    /// What it says of itself is put here as soon as it has come, also where the rest never does.
+    pub(super) described: Arc<OnceLock<Description>>,
 }
 
 /// How much of it.
@@ -165,6 +168,7 @@ pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<R
     let first: Vec<String> = first.chain(job.expected).collect();
     fetch.ahead(&first).await?;
     let description = description(&mut fetch).await?;
+    let _ = job.described.set(description.clone());
     let (index, playlists) = playlists(&mut fetch).await?;
     let known = stored(node, &description).await?;
     let before = match &known {

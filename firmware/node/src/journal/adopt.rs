@@ -185,7 +185,7 @@ impl Journal {
                     (BroadcastId(last + GAP), None)
                 }
                 Place::Before(next) => {
-                    let id = next.0.saturating_sub(1);
+                    let BroadcastId(id) = next.before();
                     if id == 0 || broadcasts.get(id).map_err(JournalError::from)?.is_some() {
                         return Err(AdoptError::Refused("there is no number left for it"));
                     }

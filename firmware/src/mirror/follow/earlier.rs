@@ -1,5 +1,6 @@
 //! Earlier broadcasts: those that were published while the mirror was away.
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -33,12 +34,53 @@ pub(super) struct Settled {
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
     pub(super) settled: Settled,
-    pub(super) missing: Vec<String>,
+    missing: Vec<Missing>,
     pub(super) under_way: Option<Cid>,
     pub(super) tries: u32,
     pub(super) not_before: Option<Instant>,
     /// Nothing is left to do until another broadcast begins.
     pub(super) done: bool,
+}
+
+/// One that is left out.
+#[derive(Debug)]
+struct Missing {
+    root: String,
+    /// What it says was before it, where so much has come.
+    previous: Option<String>,
+    /// Nobody had it: who connects next may. Otherwise it was refused, or there is no room for it.
+    awaited: bool,
+}
+
+impl Earlier {
+    /// What an earlier life has settled.
+    pub(super) fn after(settled: Settled) -> Earlier {
+        Earlier {
+            settled,
+            ..Earlier::default()
+        }
+    }
+
+    pub(super) fn missing(&self) -> Vec<String> {
+        let roots = self.missing.iter().map(|it| it.root.clone());
+        roots.collect()
+    }
+
+    fn left_out(&self, root: &str) -> Option<&Missing> {
+        self.missing.iter().find(|it| it.root == root)
+    }
+
+    /// Somebody has come who may have what did not come.
+    pub(super) fn hurry(&mut self) {
+        self.missing.retain(|it| !it.awaited);
+        (self.tries, self.not_before, self.done) = (0, None, false);
+    }
+
+    /// Another broadcast begins.
+    pub(super) fn start_anew(&mut self) {
+        self.missing.clear();
+        self.done = false;
+    }
 }
 
 impl Mirror {
@@ -71,6 +113,7 @@ impl Mirror {
         };
         tracing::info!(%root, "catching up with an earlier broadcast");
         self.earlier.under_way = Some(root);
+        let described = Arc::new(OnceLock::<Description>::new());
         let job = Job {
             root,
             record: None,
@@ -79,8 +122,12 @@ impl Mirror {
             expected: Vec::new(),
             makes_room: false,
             trusted: None,
+            described: described.clone(),
         };
-        self.begin(job, Until::Alone, move |result| Done::Earlier(root, result));
+        self.begin(job, Until::Alone, move |result| {
+            let previous = described.get().and_then(|it| it.previous.clone());
+            Done::Earlier(root, previous, result)
+        });
     }
 
     /// The nearest broadcast before the one that is shown that is not here, and the one that names it. Those that are here are
@@ -91,19 +138,25 @@ impl Mirror {
             return Ok(None);
         };
         let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
-        // Each is named by one that is here, so a circle would be seen.
-        for _ in 0..=stored.len() {
+        // Each is named by one that is known, so a circle would be seen.
+        for _ in 0..=stored.len() + self.earlier.missing.len() {
             let Some(root) = previous.take() else { break };
             let Ok(cid) = root.parse::<Cid>() else { break };
-            let known =
-                self.earlier.missing.contains(&root) || self.earlier.settled.roots.contains(&root);
+            let left_out = self.earlier.left_out(&root);
+            let known = left_out.is_some() || self.earlier.settled.roots.contains(&root);
             let Some(found) = stored.iter().find(|it| it.root == Some(cid)) else {
-                return Ok((!known).then_some((cid, next)));
+                if !known {
+                    return Ok(Some((cid, next)));
+                }
+                // What is behind it may be there, and its own place stays free.
+                previous = left_out.and_then(|it| it.previous.clone());
+                next = next.before();
+                continue;
             };
             if !known && !self.node.absent(found.id).await?.is_empty() {
                 return Ok(Some((cid, next)));
             }
-            if !self.earlier.missing.contains(&root) {
+            if left_out.is_none() {
                 self.settle(root);
             }
             let Ok(description) = serde_json::from_slice::<Description>(&found.meta) else {
@@ -130,12 +183,17 @@ impl Mirror {
         self.keeper.keep(Some(self.earlier.settled.clone()));
     }
 
-    pub(super) fn earlier(&mut self, root: Cid, result: Result<Taken, TakeError>) {
+    pub(super) fn earlier(
+        &mut self,
+        root: Cid,
+        previous: Option<String>,
+        result: Result<Taken, TakeError>,
+    ) {
         let earlier = &mut self.earlier;
         earlier.under_way = None;
         let connected = self.node.stats().borrow().peers > 0;
         let text = root.to_string();
-        match result {
+        let awaited = match result {
             Ok(taken) => {
                 tracing::info!(%root, name = taken.description.name, "caught up");
                 earlier.tries = 0;
@@ -149,10 +207,48 @@ impl Mirror {
                 if earlier.tries < TRIES {
                     return;
                 }
+                true
             }
-            Err(error) => tracing::warn!(%root, %error, "an earlier broadcast is left out"),
-        }
+            Err(error) => {
+                tracing::warn!(%root, %error, "an earlier broadcast is left out");
+                false
+            }
+        };
         earlier.tries = 0;
-        earlier.missing.push(text);
+        earlier.missing.push(Missing {
+            root: text,
+            previous,
+            awaited,
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(root: &str, awaited: bool) -> Missing {
+        Missing {
+            root: root.to_owned(),
+            previous: None,
+            awaited,
+        }
+    }
+
+    #[test]
+    fn what_nobody_had_is_asked_for_again_when_somebody_comes() {
+        let mut earlier = Earlier {
+            missing: vec![missing("nobody had it", true), missing("refused", false)],
+            tries: 2,
+            not_before: Some(Instant::now()),
+            done: true,
+            ..Earlier::default()
+        };
+        earlier.hurry();
+        assert_eq!(earlier.missing(), ["refused"]);
+        assert_eq!((earlier.tries, earlier.not_before), (0, None));
+        assert!(!earlier.done, "it is looked for");
+        earlier.start_anew();
+        assert!(earlier.missing().is_empty());
     }
 }

@@ -200,7 +200,7 @@ impl Mirror {
                 behind_ms: behind_ms / 1000 * 1000,
                 newest: video.and_then(|video| video.last_date.clone()),
                 catching_up: self.earlier.under_way.is_some() || filling,
-                missing: self.earlier.missing.clone(),
+                missing: self.earlier.missing(),
             }),
             name,
         };
@@ -238,7 +238,7 @@ impl Mirror {
                 .filter(|_| self.keep == Keep::All),
             filling,
             catching_up: self.earlier.under_way.map(|root| root.to_string()),
-            missing: self.earlier.missing.clone(),
+            missing: self.earlier.missing(),
             refused: self.refused,
             refusal: self.refusal.clone(),
             refused_records: self.refused_records,

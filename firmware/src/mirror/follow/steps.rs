@@ -1,5 +1,6 @@
 //! Steps through what was published before the window, and what goes where there is no room: [`stream::extent`] decides.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use node::{Place, StoreError};
@@ -56,6 +57,7 @@ impl Mirror {
             expected: Vec::new(),
             makes_room: true,
             trusted: self.trusted,
+            described: Arc::default(),
         };
         let give_way = CancellationToken::new();
         let until = match scope.drops() {
