@@ -1,10 +1,11 @@
 //! What strangers may take of a host.
 
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cid::Cid;
-use node::{Leaf, Limits, MAX_LEAF};
+use node::{Budgets, Config, DhtMode, Leaf, Limits, MAX_LEAF, NewFile, Node, Place, Update, Want};
 use node_host::Host;
 
 mod link;
@@ -70,20 +71,24 @@ async fn who_wants_much_and_takes_nothing_is_sent_away() {
     let server = host(&dir.path().join("server"), limits).await;
     let address = server.listening().borrow()[0].clone();
     let cids = blocks(&server, 24).await;
-    let stalled = host(&dir.path().join("stalled"), Limits::default()).await;
+    let mut stalled = Vec::new();
     let link = Link::to(&address).await;
-    stalled
-        .connect(link.address.clone(), TIMEOUT)
-        .await
-        .unwrap();
-    is_connected_with(&server, &[&stalled]).await;
+    for name in ["one", "another", "third"] {
+        let host = host(&dir.path().join(name), Limits::default()).await;
+        let dialled = host.connect(link.address.clone(), TIMEOUT).await;
+        dialled.unwrap();
+        stalled.push(host);
+    }
     let other = host(&dir.path().join("other"), Limits::default()).await;
     other.connect(address, TIMEOUT).await.unwrap();
-    is_connected_with(&server, &[&stalled, &other]).await;
+    let all: Vec<_> = stalled.iter().chain([&other]).collect();
+    is_connected_with(&server, &all).await;
 
     link.set(Flow::Choked);
-    let fetches = cids.iter().map(|cid| stalled.fetch(*cid, 4 * TIMEOUT));
-    let fetches: Vec<_> = fetches.map(tokio::spawn).collect();
+    let fetches = (stalled.iter())
+        .flat_map(|host| cids.iter().map(|cid| host.fetch(*cid, 4 * TIMEOUT)))
+        .map(tokio::spawn);
+    let fetches: Vec<_> = fetches.collect();
     is_connected_with(&server, &[&other]).await;
     // Who takes what it wants gets it, and stays.
     for cid in cids {
@@ -91,7 +96,90 @@ async fn who_wants_much_and_takes_nothing_is_sent_away() {
     }
     is_connected_with(&server, &[&other]).await;
     fetches.iter().for_each(|fetch| fetch.abort());
-    for host in [stalled, other, server] {
+    for host in stalled.into_iter().chain([other, server]) {
         host.shutdown().await;
     }
+}
+
+fn config(dir: &Path, limits: Limits) -> Config {
+    Config {
+        dir: dir.to_owned(),
+        listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+        budgets: Budgets::new(1 << 30, 0),
+        mdns: false,
+        peers: Vec::new(),
+        dht: DhtMode::Client,
+        swarm_key: None,
+        limits,
+        wall_clock: || Some(SystemTime::now()),
+    }
+}
+
+/// What it wants stays on its list, so it is sent away every few updates, mostly in the middle of a fetch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_sent_away_again_and_again_misses_nothing() {
+    const ENDS: usize = 3;
+    let dir = tempfile::tempdir().unwrap();
+    let limits = Limits {
+        wants: 40,
+        ..Limits::default()
+    };
+    let (source, _) = Node::open(config(&dir.path().join("source"), limits))
+        .await
+        .unwrap();
+    let (heard, _records) = tokio::sync::mpsc::channel(1);
+    let following = config(&dir.path().join("mirror"), Limits::default());
+    let (mirror, _) = Node::follow(following, source.channel(), heard)
+        .await
+        .unwrap();
+    mirror.keep_peer(source.listen()[0].clone()).unwrap();
+    let (ended, ends) = tokio::sync::watch::channel(0);
+    let mut stats = source.stats();
+    tokio::spawn(async move {
+        while stats.wait_for(|stats| stats.peers == 1).await.is_ok()
+            && stats.wait_for(|stats| stats.peers == 0).await.is_ok()
+        {
+            ended.send_modify(|ends| *ends += 1);
+        }
+    });
+
+    let broadcast = source.begin(Vec::new()).await.unwrap();
+    let (mut place, mut count) = (Place::Newest, 0);
+    let follows = async {
+        while *ends.borrow() < ENDS {
+            count += 1;
+            let part = |part: u32| Leaf::split(format!("{count} {part}").into());
+            let segment = NewFile {
+                path: format!("video/{count}.m4s"),
+                leaves: (0..6).flat_map(part).collect(),
+                keep: None,
+            };
+            let update = Update {
+                broadcast,
+                row: Some(Vec::new()),
+                files: vec![segment, NewFile::new("live.m3u8", format!("{count}"))],
+                finish: false,
+            };
+            let root = source.publish(update).await.unwrap().root;
+            let mut fetch = mirror.fetch(root, true);
+            if let Place::Of(stored) = place {
+                fetch.goes_on_from(stored);
+            }
+            let tree = fetch.tree(&|_| Want::All, &|_| true).await.unwrap();
+            let adopted = fetch.adopt(place, tree, &[], Vec::new(), false, None);
+            let id = adopted.await.unwrap();
+            assert_eq!(mirror.absent(id).await.unwrap(), [""; 0]);
+            place = Place::Of(id);
+        }
+    };
+    let followed = tokio::time::timeout(3 * TIMEOUT, follows).await;
+    followed.expect("it is sent away, and goes on each time");
+    let Place::Of(id) = place else {
+        unreachable!("it has followed")
+    };
+    let files = mirror.files_of(id).await.unwrap();
+    assert_eq!(files.len(), count + 1);
+    assert_eq!(files, source.files_of(broadcast).await.unwrap());
+    mirror.shutdown().await;
+    source.shutdown().await;
 }

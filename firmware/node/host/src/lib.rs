@@ -71,11 +71,12 @@ pub struct Limits {
     pub incoming: u32,
     /// Blocks being read by bitswap at a time, for all peers together. Each may take 1 MiB of memory.
     pub serving: usize,
-    /// Bytes of blocks that may wait for the network, about: rust-ipfs reads what is wanted at once. Beyond it the peer that wants
-    /// most is disconnected.
+    /// Bytes of blocks that may wait for the network, about: rust-ipfs reads what is wanted at once. Beyond it those who want most
+    /// are disconnected.
     pub waiting: u64,
-    /// Blocks that a peer may have on its want list. rust-ipfs as a client does not take back what it got, and the list
-    /// grows with every segment: a peer with more is disconnected once, and its next connection starts with an empty list.
+    /// Blocks that all peers together may have on their want lists. rust-ipfs as a client does not take back what it got, and the list
+    /// grows with every segment: beyond it the peers with the longest are disconnected once, and their next connections start with
+    /// empty lists. An entry is 201 bytes in a table that is half full or more, so it is 60 MB at most.
     pub wants: usize,
 }
 
@@ -85,7 +86,7 @@ impl Default for Limits {
             incoming: 96,
             serving: 64,
             waiting: 96 << 20,
-            wants: 8192,
+            wants: 128 << 10,
         }
     }
 }

@@ -1,9 +1,10 @@
-//! Peers whose want list has grown too long are disconnected once: rust-ipfs forgets a want only when the peer takes it
+//! Where want lists have grown too long, the peers with the longest are disconnected once: rust-ipfs forgets a want only when the peer takes it
 //! back or goes, and as a client it does not take back what it got (measured at 0.16.0: 2376 blocks sent, 2376 entries).
 //!
 //! So are peers that want more than the uplink carries. rust-ipfs reads a block when it is wanted and keeps it until the
 //! connection takes it, however many are waiting.
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -69,11 +70,8 @@ pub(crate) fn spawn(ipfs: Ipfs, limits: Limits, mut connected: watch::Receiver<B
             let Ok(wants) = wants(&ipfs).await else {
                 continue;
             };
-            let longest = wants.iter().max_by_key(|(_, count)| *count).copied();
-            let too_long = wants.into_iter().filter(|(_, count)| *count > limits.wants);
-            let behind = longest.filter(|_| backlog.waiting > limits.waiting);
-            for (peer, count) in too_long.chain(behind) {
-                let waiting = backlog.waiting;
+            let waiting = backlog.waiting;
+            for (peer, count) in too_many(wants, waiting, limits) {
                 tracing::info!(%peer, count, waiting, "a long want list: this peer has to connect anew");
                 if let Err(error) = ipfs.disconnect(peer).await {
                     tracing::debug!(%peer, %error, "cannot disconnect");
@@ -81,6 +79,23 @@ pub(crate) fn spawn(ipfs: Ipfs, limits: Limits, mut connected: watch::Receiver<B
             }
         }
     });
+}
+
+/// Those who have to go, the longest list first, until what is above the limits is gone with them. Of what waits nobody knows for whom,
+/// so each entry is taken to have the same share, and each peer one entry more: it may have taken back what it wanted.
+fn too_many<P>(mut wants: Vec<(P, usize)>, waiting: u64, limits: Limits) -> Vec<(P, usize)> {
+    wants.sort_by_key(|(_, count)| Reverse(*count));
+    let entries: usize = wants.iter().map(|(_, count)| count).sum();
+    let mut entries_over = entries.saturating_sub(limits.wants);
+    let share = waiting as f64 / (entries + wants.len()) as f64;
+    let mut bytes_over = waiting.saturating_sub(limits.waiting) as f64;
+    let goes = wants.into_iter().take_while(|(_, count)| {
+        let over = entries_over > 0 || bytes_over > 0.0;
+        entries_over = entries_over.saturating_sub(*count);
+        bytes_over -= share * (count + 1) as f64;
+        over
+    });
+    goes.collect()
 }
 
 /// How many blocks each connected peer has on its want list.
@@ -122,6 +137,31 @@ mod tests {
             backlog.observe(read, sent);
             assert_eq!(backlog.waiting, waiting, "{read} {peers} {closed}");
         }
+    }
+
+    fn check_too_many(wants: &[(char, usize)], waiting: u64, expected: &str) {
+        let limits = Limits {
+            wants: 100,
+            waiting: 1000,
+            ..Limits::default()
+        };
+        let goes = too_many(wants.to_vec(), waiting, limits);
+        let goes: String = goes.into_iter().map(|(peer, _)| peer).collect();
+        assert_eq!(goes, expected, "{wants:?} {waiting}");
+    }
+
+    #[test]
+    fn the_longest_lists_go_until_what_is_too_much_is_covered() {
+        check_too_many(&[], 5000, "");
+        check_too_many(&[('a', 60), ('b', 40)], 1000, "");
+        check_too_many(&[('a', 20), ('b', 50), ('c', 31)], 0, "b");
+        check_too_many(&[('a', 90), ('b', 150), ('c', 31)], 0, "ba");
+        // Four fifths wait beyond the limit, and each of four has a quarter.
+        check_too_many(&[('a', 9), ('b', 9), ('c', 9), ('d', 9)], 5000, "abcd");
+        check_too_many(&[('a', 9), ('b', 9), ('c', 9), ('d', 9)], 1400, "ab");
+        check_too_many(&[('a', 1), ('b', 29), ('c', 9)], 1300, "b");
+        // Nobody wants anything any more, and what was read for them waits.
+        check_too_many(&[('a', 0), ('b', 0)], 1001, "a");
     }
 
     /// One peer takes nothing, and another fetches much and leaves, again and again.
