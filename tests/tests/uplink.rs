@@ -79,6 +79,32 @@ fn peers_get_no_more_than_the_cap_over_any_transport() {
     assert!(counted as u64 <= sent(&podium, "peers") && counted > 1_500_000.0);
 }
 
+/// Who asks for `format=car` or `raw` is a node. (What a player asks for is not held back: `viewers_go_first`.)
+#[test]
+fn blocks_over_http_are_held_back_as_those_of_peers() {
+    const KBPS: u64 = 2000;
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &capped(KBPS));
+    podium.go_live();
+    podium.wait_for_segments(3);
+    podium.stop();
+    let root = podium.root();
+    let since = Instant::now();
+    let mut got = 0;
+    for form in ["?format=car", "/player.html?format=raw"] {
+        let mut bytes = 0;
+        // A block is small: of one alone the burst would hide the cap.
+        while bytes < 500_000 {
+            let answer = http::get(&format!("{}{root}{form}", podium.viewer));
+            assert_eq!(answer.status, 200);
+            bytes += answer.body.len() as u64;
+        }
+        got += bytes;
+        let most = allowed(KBPS, since.elapsed());
+        assert!(got as f64 <= most, "{form}: {got} of {most}");
+    }
+}
+
 #[test]
 fn viewers_go_first_and_leave_the_node_a_tenth() {
     const KBPS: u64 = 1000;

@@ -12,8 +12,8 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use cid::Cid;
-use futures::{Stream, StreamExt as _};
-use node::{CarOptions, DagScope, DirEntry, Name, ReadError, Resolved};
+use futures::{Stream, StreamExt as _, stream};
+use node::{CarOptions, DagScope, DirEntry, Name, ReadError, Resolved, uplink};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
@@ -304,6 +304,9 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
             directory(gateway, cid, &entries, &request).await
         }
     };
+    if matches!(request.wanted, Wanted::Car(_) | Wanted::Raw) {
+        response = response.map(held_back);
+    }
     let roots: Vec<_> = way.iter().map(Cid::to_string).collect();
     let roots = header_value(&roots.join(","));
     let uri = join(&request.authority, &request.path) + request.slash();
@@ -318,6 +321,22 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     }
     headers.insert("x-ipfs-roots", roots);
     response
+}
+
+/// Who asks for blocks is a node, and is sent no more than a peer: those who watch go first.
+fn held_back(body: Body) -> Body {
+    let pieces = body.into_data_stream().flat_map(|piece| {
+        let rest = piece.map(|bytes| (!bytes.is_empty()).then_some(bytes));
+        stream::try_unfold(rest, async |rest| {
+            let Some(mut rest) = rest? else {
+                return Ok(None);
+            };
+            let piece = rest.split_to(uplink::wait_as_peer(rest.len()).await);
+            Ok::<_, axum::Error>(Some((piece, Ok((!rest.is_empty()).then_some(rest)))))
+        })
+        .boxed()
+    });
+    Body::from_stream(pieces)
 }
 
 /// By its name; without one that says it, as what it looks like.

@@ -38,6 +38,8 @@ pub struct Bucket {
     floor: f64,
     /// When the two were right.
     at: Duration,
+    /// Bytes that viewers have not been sent yet, and that were taken already.
+    prepaid: usize,
 }
 
 impl Bucket {
@@ -49,6 +51,7 @@ impl Bucket {
             credit: 0.0,
             floor: 0.0,
             at: Duration::ZERO,
+            prepaid: 0,
         };
         (bucket.credit, bucket.floor) = (bucket.most_credit(), bucket.most_floor());
         bucket
@@ -72,6 +75,9 @@ impl Bucket {
     /// Viewers were sent so many bytes.
     pub fn viewers(&mut self, now: Duration, bytes: usize) {
         self.advance(now);
+        let prepaid = self.prepaid.min(bytes);
+        self.prepaid -= prepaid;
+        let bytes = bytes - prepaid;
         let least = -self.rate * MEMORY.as_secs_f64();
         self.credit = (self.credit - bytes as f64).max(least);
     }
@@ -99,6 +105,11 @@ impl Bucket {
         self.credit -= taken as f64;
         self.floor = (self.floor - taken as f64).max(0.0);
         Ok(taken)
+    }
+
+    /// What was taken goes to a viewer, and counts only once.
+    pub fn prepay(&mut self, bytes: usize) {
+        self.prepaid += bytes;
     }
 
     /// Of what was taken so much has not been sent.
@@ -178,6 +189,20 @@ mod tests {
         }
         let kbps = got * 8 / 1000 / 60;
         assert!(kbps >= 90, "{kbps} of a tenth of 941");
+    }
+
+    #[test]
+    fn what_is_taken_for_a_viewer_counts_once() {
+        let (mut prepaid, mut peers) = (bucket(1000), bucket(1000));
+        for ten_millis in 0..1000 {
+            let now = Duration::from_millis(10 * ten_millis);
+            let taken = prepaid.take(now, 1 << 20);
+            assert_eq!(taken, peers.take(now, 1 << 20));
+            let taken = taken.unwrap_or(0);
+            prepaid.prepay(taken);
+            prepaid.viewers(now, taken);
+        }
+        assert_eq!(prepaid.prepaid, 0);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 pub use bucket::Bucket;
 pub use metered::{Metered, MeteredStream};
@@ -62,6 +62,23 @@ pub fn sent() -> Sent {
 pub fn count_viewers(bytes: usize) {
     VIEWERS.fetch_add(bytes as u64, Ordering::Relaxed);
     with_cap(|bucket, now| bucket.viewers(now, bytes));
+}
+
+/// Waits until a peer may be sent some of so many bytes, and says how many: they are taken. For blocks that a node asks for over HTTP,
+/// and which [`count_viewers`] counts when they are sent.
+pub async fn wait_as_peer(wanted: usize) -> usize {
+    loop {
+        let taken = with_cap(|bucket, now| {
+            let taken = bucket.take(now, wanted)?;
+            bucket.prepay(taken);
+            Ok(taken)
+        });
+        match taken {
+            None => return wanted,
+            Some(Ok(taken)) => return taken,
+            Some(Err(wait)) => sleep(wait).await,
+        }
+    }
 }
 
 /// What a connection has carried; dropping it closes the account.
