@@ -553,7 +553,11 @@ fn check_record(podium: &Podium, kubo: &Kubo, record: &Answer) {
     for header in ["x-ipfs-path", "x-ipfs-roots", "etag"] {
         assert_eq!(own.header(header), reference.header(header));
     }
-    println!("IPNS record: 3 requests answered as by Kubo");
+    for gateway in [&podium.viewer, &kubo.gateway()] {
+        let script = at(gateway, "", &[("service-worker", "script")]);
+        assert_eq!(script.status, 400, "{gateway}");
+    }
+    println!("IPNS record: 4 requests answered as by Kubo");
 }
 
 /// What Chromium made of the player at an address.

@@ -85,7 +85,7 @@ fn a_broadcast_cut_off_before_its_first_segment_goes_on() {
     assert_eq!(podium.status()["node"]["root_is_vod"], true);
 }
 
-/// A power cut, twenty times at random instants: what was published stays, and the box goes on.
+/// Killed eight times at random instants: what was published stays, and the box goes on.
 #[test]
 fn kill_9_at_any_instant_loses_at_most_the_segment_in_progress() {
     let seed = std::env::var("PODIUM_SEED")
