@@ -127,6 +127,7 @@ bench-follow: ## a Kubo that follows a broadcast by IPNS over PubSub, in the opt
 bench-store: ## what the store writes for each byte of media, and how often it syncs
 	@cargo build -q --workspace --examples
 	@strace -qq -f -c -e trace=fsync,fdatasync,syncfs,sync_file_range target/debug/examples/bench-store
+	@target/debug/examples/bench-store full
 
 fuzz: ## libFuzzer on every target for S=300 seconds each; T=name only that one (the short run is in make test)
 	@tests/setup/fuzz $(or $(S),300) $(T)
