@@ -358,7 +358,7 @@ impl Conductor {
             && let Some((programme, _)) = self.programme.take()
         {
             self.judge(&programme);
-            let why = format!("{} encoder is stuck", encoder.name());
+            let why = format!("{} stuck", encoder.name());
             self.failed(programme.run, why);
         }
     }

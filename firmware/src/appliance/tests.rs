@@ -227,7 +227,7 @@ async fn check_rebuilt(low: Option<LowVideo>, renditions: &[&str]) {
     it.command(Command::VideoBitrate(300)).await;
     for (run, fault, why) in [
         (1, EncoderFault::Fails, "encoder: Could not encode stream"),
-        (2, EncoderFault::Hangs, "encoder: video encoder is stuck"),
+        (2, EncoderFault::Hangs, "encoder: video stuck"),
     ] {
         it.signal.set(|signal| signal.encoder = Some((run, fault)));
         let retrying = it

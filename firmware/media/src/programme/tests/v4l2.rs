@@ -430,7 +430,7 @@ fn a_hardware_that_gives_nothing_on_air_is_replaced() {
         match events.blocking_recv().expect("media go on") {
             Event::Encoder(choice) => choices.push(choice.reason),
             Event::ProgrammeFailed { run: 1, why } => {
-                assert_eq!(why, "video encoder is stuck");
+                assert_eq!(why, "video stuck");
                 media.start_programme(2);
             }
             Event::Video { run, .. } => {
