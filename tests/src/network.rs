@@ -206,6 +206,18 @@ impl Host {
         self.address
     }
 
+    /// Takes the device away: what is left is the loopback.
+    ///
+    /// # Panics
+    /// Where the kernel refuses it.
+    pub fn unplug(&self) {
+        let done = self.enter(|| {
+            let mut ip = Command::new("ip");
+            ip.args(["link", "set", "wire", "down"]).status()
+        });
+        assert!(done.is_ok_and(|it| it.success()), "ip link set wire down");
+    }
+
     /// Does `work` on this host: sockets that it opens, and programs and threads that it starts, are the host's, for as long as they live.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_thread(&self.name, || {

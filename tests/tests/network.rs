@@ -1,6 +1,6 @@
 //! The box and who follows it, on machines of their own with a network between them that delays, loses and breaks.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -144,6 +144,52 @@ fn the_box_tells_the_addresses_that_it_has_now() {
     drop(cable);
     wait_for_address(later, false);
     wait_for_address(host.address(), true);
+}
+
+/// The loopback and nothing else: no route, so nobody to ask for a name, and no address that others could reach.
+#[test]
+fn without_any_network_it_is_seen_and_found_on_the_box_itself() {
+    let Some(mut network) = Network::new(11) else {
+        return;
+    };
+    let host = network.host("box");
+    host.unplug();
+    let dir = tempfile::tempdir().unwrap();
+    // As a box is, with a mirror that it would dial.
+    let mirror =
+        "/dns4/mirror.example/tcp/4001/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+    let config = Config {
+        mdns: true,
+        address: Some(Ipv4Addr::UNSPECIFIED),
+        extra: format!("peers = [\"{mirror}\"]\n"),
+        ..Config::default()
+    };
+    host.enter(|| {
+        let neighbour = (Ipv4Addr::from_bits(host.address().to_bits() + 1), 9);
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let error = socket.connect(neighbour).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NetworkUnreachable);
+
+        let podium = Podium::start(dir.path(), &config);
+        podium.go_live();
+        podium.wait_for_segments(2);
+        let viewer = podium.viewer.replace("0.0.0.0", "127.0.0.1");
+        if judge::have_chromium() {
+            let screenshot = dir.path().join("watch.png");
+            let screenshot = screenshot.to_str().unwrap();
+            let page = judge::node("watch.mjs", &[&viewer, screenshot, "8"]);
+            assert_eq!(page["played"], true, "{page}");
+            assert_eq!(page["page_errors"], serde_json::json!([]), "{page}");
+        }
+        let name = podium.name();
+        let listed = http::get(&format!("{viewer}/ipns/{name}/video/live.m3u8"));
+        assert_eq!(listed.status, 200);
+        assert!(hls::media_playlist(&listed.body).segments.len() >= 2);
+        let record = http::get(&format!("{viewer}/routing/v1/ipns/{name}"));
+        let kind = record.header("content-type");
+        assert_eq!(kind, Some("application/vnd.ipfs.ipns-record"));
+        assert!(!record.body.is_empty());
+    });
 }
 
 /// Segments that the box makes while the others are cut off from it.
