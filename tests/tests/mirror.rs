@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -156,6 +157,9 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     assert_eq!(public["live"], true, "{public}");
     assert_eq!(public["mirror"]["of"], *name, "{public}");
     assert_eq!(public["mirror"]["gone"], false, "{public}");
+    let index = format!("{}/live/index.m3u8", mirror.viewer);
+    let report = judge::oracle(&index, Duration::from_secs(20));
+    assert_eq!(report.violations, [], "{report}");
     if judge::have_chromium() {
         let screenshot = dir.path().join("watch.png");
         let screenshot = screenshot.to_str().unwrap();
