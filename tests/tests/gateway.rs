@@ -560,15 +560,23 @@ fn check_record(podium: &Podium, kubo: &Kubo, record: &Answer) {
     println!("IPNS record: 4 requests answered as by Kubo");
 }
 
-/// What Chromium made of the player at an address.
+/// What Chromium made of the player at an address in so many seconds.
 fn play(url: &str, seconds: u32) -> Value {
-    let found = judge::node("player.mjs", &[url, &seconds.to_string()]);
+    played(url, &seconds.to_string(), f64::from(seconds))
+}
+
+/// The same where it must play all of these seconds, without leaving one out, and come to the end.
+fn play_to_the_end(url: &str, seconds: f64) -> Value {
+    let found = played(url, "end", seconds - 0.2);
+    assert_eq!(found["ended"], true, "{found}");
+    found
+}
+
+fn played(url: &str, wanted: &str, least: f64) -> Value {
+    let found = judge::node("player.mjs", &[url, wanted]);
     assert_eq!(found["foreign"], serde_json::json!([]), "{found}");
     assert_eq!(found["page_errors"], serde_json::json!([]), "{found}");
-    assert!(
-        found["time"].as_f64().unwrap() >= f64::from(seconds),
-        "{found}"
-    );
+    assert!(found["time"].as_f64().unwrap() >= least, "{found}");
     assert!(found["width"].as_f64().unwrap() > 0.0, "{found}");
     found
 }
@@ -633,16 +641,16 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
         "--timeout=120s",
         &format!("/ipfs/{finished}"),
     ]);
+    let (_, vod) = podium.vod("video");
     podium.signal(rustix::process::Signal::TERM);
     assert_eq!(podium.join().code, Some(0));
     let gateway = kubo.gateway();
     let port = gateway.rsplit_once(':').unwrap().1;
-    for url in [
-        format!("{gateway}/ipfs/{finished}/player.html"),
-        format!("http://{finished}.ipfs.localhost:{port}/"),
-    ] {
-        assert_eq!(play(&url, 2)["note"], "Recording", "{url}");
-    }
+    let by_path = format!("{gateway}/ipfs/{finished}/player.html");
+    let found = play_to_the_end(&by_path, tests::hls::seconds(&vod));
+    assert_eq!(found["note"], "Recording", "{found}");
+    let by_host = format!("http://{finished}.ipfs.localhost:{port}/");
+    assert_eq!(play(&by_host, 2)["note"], "Recording", "{by_host}");
 }
 
 /// A cache hands out an old playlist, and by then the name means another directory.
