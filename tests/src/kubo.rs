@@ -104,6 +104,13 @@ impl Kubo {
         }
     }
 
+    /// Where another node dials the daemon over TCP, with its peer id.
+    pub fn address(&self) -> String {
+        let all = self.line(&["id", "--format=<addrs>"]);
+        let tcp = all.lines().find(|it| it.contains("/tcp/"));
+        tcp.expect("the daemon listens").trim().to_owned()
+    }
+
     /// The daemon's process.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().expect("the daemon runs").id()

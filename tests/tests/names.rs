@@ -179,6 +179,41 @@ fn kubo_finds_the_name_in_the_dht_whose_server_is_the_box() {
     });
 }
 
+/// As on the internet: the box, which serves no DHT, puts its name and where its content is into others' nodes.
+#[test]
+fn kubo_finds_name_and_segments_in_the_dht_of_another_kubo() {
+    let Some(mut network) = Network::at(Ipv4Addr::new(5, 5, 5, 0), 2) else {
+        return;
+    };
+    let host = network.host("public");
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(mut server), Some(mut kubo)) = (
+        Kubo::new(dir.path().join("server")),
+        Kubo::new(dir.path().join("kubo")),
+    ) else {
+        return;
+    };
+    host.enter(|| {
+        let public = json!([format!("/ip4/{}/tcp/0", host.address())]);
+        server.configure("Addresses.Swarm", &public.to_string());
+        server.configure("Routing", r#"{"Type": "dhtserver"}"#);
+        server.start();
+        let config = Config {
+            address: Some(host.address()),
+            extra: format!("peers = [\"{}\"]\n", server.address()),
+            ..Config::default()
+        };
+        let podium = Podium::start(dir.path(), &config);
+        let name = podium.name();
+        podium.go_live();
+        kubo.configure("Routing", r#"{"Type": "dhtclient"}"#);
+        kubo.configure("Bootstrap", &json!([server.address()]).to_string());
+        kubo.start();
+        let first = kubo.wait_for_name(&name, |path| path.starts_with("/ipfs/"));
+        assert!(read_all(&kubo, &podium, &first) >= 2);
+    });
+}
+
 #[test]
 fn the_record_and_the_key_are_such_as_kubo_makes() {
     let dir = tempfile::tempdir().unwrap();

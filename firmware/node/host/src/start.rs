@@ -181,6 +181,21 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         SwarmEvent::NewListenAddr { .. }
         | SwarmEvent::ExpiredListenAddr { .. }
         | SwarmEvent::ListenerClosed { .. } => {
+            // The DHT tells others who has a block with these addresses alone (libp2p-kad 0.48), and servers drop who has none.
+            match event {
+                SwarmEvent::NewListenAddr { address, .. } => {
+                    swarm.add_external_address(address.clone());
+                }
+                SwarmEvent::ExpiredListenAddr { address, .. } => {
+                    swarm.remove_external_address(address);
+                }
+                SwarmEvent::ListenerClosed { addresses, .. } => {
+                    addresses
+                        .iter()
+                        .for_each(|it| swarm.remove_external_address(it));
+                }
+                _ => {}
+            }
             let bound = swarm.listeners().map(|at| format!("{at}/p2p/{peer_id}"));
             listening_sender.send_replace(bound.collect());
         }
@@ -252,15 +267,16 @@ async fn listen_and_settle(
     addresses: Vec<listen::Address>,
     dht: DhtMode,
 ) -> Result<(), OpenError> {
-    for address in addresses {
-        listen::bind(ipfs, address).await?;
-    }
     let mode = match dht {
         DhtMode::Client => rust_ipfs::DhtMode::Client,
         DhtMode::Server => rust_ipfs::DhtMode::Server,
     };
+    // First: with an address and without a mode it would take itself for a server.
     if let Err(error) = ipfs.dht_mode(mode).await {
         tracing::warn!(%error, ?dht, "the DHT does not take this mode");
+    }
+    for address in addresses {
+        listen::bind(ipfs, address).await?;
     }
     Ok(())
 }
