@@ -206,6 +206,10 @@ impl Kubo {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(arguments).env("IPFS_PATH", &self.repo);
+        if self.repo.join("swarm.key").exists() {
+            // It would rather not start than be in the public swarm.
+            command.env("LIBP2P_FORCE_PNET", "1");
+        }
         command
     }
 }

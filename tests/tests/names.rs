@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tests::hls::FRAME;
 use tests::kubo::{Kubo, text};
 use tests::network::Network;
-use tests::{Config, Podium, follow, hls, http, judge, wait_for};
+use tests::{Config, Podium, follow, hls, http, judge, private_swarm, wait_for};
 
 /// Reads each segment that the plain playlists below `path` name with `ipfs cat`; returns how many.
 fn read_all(kubo: &Kubo, podium: &Podium, path: &str) -> usize {
@@ -212,6 +212,36 @@ fn kubo_finds_name_and_segments_in_the_dht_of_another_kubo() {
         let first = kubo.wait_for_name(&name, |path| path.starts_with("/ipfs/"));
         assert!(read_all(&kubo, &podium, &first) >= 2);
     });
+}
+
+#[test]
+fn kubo_follows_in_a_private_swarm_only_with_its_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = |name: &str| dir.path().join(name);
+    let (Some(mut member), Some(mut stranger)) =
+        (Kubo::new(repo("member")), Kubo::new(repo("stranger")))
+    else {
+        return;
+    };
+    private_swarm(&repo("member"), "5c");
+    for kubo in [&mut member, &mut stranger] {
+        kubo.configure("Pubsub.Enabled", "true");
+        kubo.configure("Ipns.UsePubsub", "true");
+        kubo.start();
+    }
+    let config = Config {
+        extra: private_swarm(dir.path(), "5c"),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    let connect = ["swarm", "connect", &podium.address("/tcp/")];
+    member.run(&connect);
+    let path = member.wait_for_name(&podium.name(), |_| true);
+    assert!(read_all(&member, &podium, &path) >= 2);
+    let refused = stranger.try_run(&connect).unwrap_err();
+    assert!(refused.contains("failed to negotiate"), "{refused}");
+    assert_eq!(podium.status()["node"]["peers"], 1);
 }
 
 #[test]
