@@ -353,6 +353,8 @@ fn the_box_answers_as_kubo_does() {
     let segment = "video/0000/1.m4s";
     kubo.configure("Gateway.NoFetch", "true");
     let record = record_for(&kubo, &podium, dir.path());
+    // The box says it so still; by default a Kubo has said it as `Ipfs-Uri` alone since 0.43.1 (IPIP-548).
+    kubo.configure("Gateway.DeprecatedXIpfsPath", "true");
     kubo.start();
     kubo.run(&["swarm", "connect", &podium.address("/tcp/")]);
     kubo.run(&[

@@ -18,10 +18,14 @@ pub struct Contact {
     dialled: BTreeSet<Multiaddr>,
     claimed: Vec<Multiaddr>,
     machines: BTreeSet<IpAddr>,
+    without_bitswap: bool,
 }
 
 /// Connected peers by their ids.
 pub type Contacts = BTreeMap<String, Contact>;
+
+/// What rust-ipfs 0.16 speaks.
+const BITSWAP: &str = "/ipfs/bitswap/1.2.0";
 
 /// Of what a peer says this much is kept.
 const AGENT_CHARS: usize = 40;
@@ -38,7 +42,8 @@ impl Contact {
         self.settle(peer);
     }
 
-    pub(crate) fn identified(&mut self, peer: PeerId, info: &Info) {
+    /// Whether it has bitswap now and has said before that it had not.
+    pub(crate) fn identified(&mut self, peer: PeerId, info: &Info) -> bool {
         let agent = info.agent_version.chars();
         let agent: String = agent
             .filter(|c| !c.is_control())
@@ -47,6 +52,8 @@ impl Contact {
         self.agent = Some(agent).filter(|agent| !agent.is_empty());
         self.claimed = info.listen_addrs.iter().take(CLAIMS).cloned().collect();
         self.settle(peer);
+        let bitswap = info.protocols.iter().any(|it| it.as_ref() == BITSWAP);
+        std::mem::replace(&mut self.without_bitswap, !bitswap) && bitswap
     }
 
     fn settle(&mut self, peer: PeerId) {
@@ -96,9 +103,34 @@ pub(crate) fn direct(address: &Multiaddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use rust_ipfs::Keypair;
+    use rust_ipfs::{Keypair, StreamProtocol};
 
     use super::*;
+
+    #[test]
+    fn bitswap_that_comes_late_is_noticed_once() {
+        let key = Keypair::generate_ed25519().public();
+        let peer = key.to_peer_id();
+        let says = |contact: &mut Contact, protocols: &[&'static str]| {
+            let info = Info {
+                public_key: key.clone(),
+                protocol_version: String::new(),
+                agent_version: String::new(),
+                listen_addrs: Vec::new(),
+                protocols: (protocols.iter().copied())
+                    .map(StreamProtocol::new)
+                    .collect(),
+                observed_addr: Multiaddr::empty(),
+                signed_peer_record: None,
+            };
+            contact.identified(peer, &info)
+        };
+        let (ping, both) = (["/ipfs/ping/1.0.0"], ["/ipfs/ping/1.0.0", BITSWAP]);
+        let mut late = Contact::default();
+        let found = [&ping[..], &ping, &both, &both].map(|it| says(&mut late, it));
+        assert_eq!(found, [false, false, true, false]);
+        assert!(!says(&mut Contact::default(), &both));
+    }
 
     #[test]
     fn nobody_is_dialled_on_a_strangers_word() {

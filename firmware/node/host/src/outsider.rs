@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cid::Cid;
 use connexa::prelude::transport::pnet::PreSharedKey;
 use rust_ipfs::builder::DefaultIpfsBuilder;
-use rust_ipfs::{DialOpts, Ipfs, Keypair, Multiaddr, Protocol};
+use rust_ipfs::{DialOpts, Ipfs, Keypair};
 
 use crate::{HostError, dial, network, start};
 
@@ -58,12 +58,6 @@ async fn answers(ipfs: &Ipfs, question: &Question) -> Result<Vec<Bytes>, HostErr
     let Some(peer) = peer else {
         return Err(network("it has no address to dial"));
     };
-    // Over TCP where there is a choice: quic-go 0.54 and 0.55, as Kubo 0.37 has them, end their process when somebody comes who
-    // takes no session tickets, as rust-libp2p, if they were built with Go 1.26.
-    let over_tcp = |address: &Multiaddr| address.iter().any(|it| matches!(it, Protocol::Tcp(_)));
-    if addresses.iter().any(over_tcp) {
-        addresses.retain(over_tcp);
-    }
     let dial = DialOpts::peer_id(peer).addresses(addresses).build();
     ipfs.connect(dial).await.map_err(network)?;
     let mut blocks = Vec::new();

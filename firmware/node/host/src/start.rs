@@ -168,14 +168,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
             info,
             ..
         })) => {
+            let mut late = false;
             contacts_sender.send_if_modified(|contacts| {
                 let contact = contacts.get_mut(&peer_id.to_string());
                 let known = contact.is_some();
                 if let Some(contact) = contact {
-                    contact.identified(*peer_id, info);
+                    late = contact.identified(*peer_id, info);
                 }
                 known
             });
+            // A Kubo that starts dials before it answers to bitswap, and whom rust-ipfs 0.16 has asked in vain it does not hear for as
+            // long as they are connected.
+            if late {
+                let _ = swarm.disconnect_peer_id(*peer_id);
+            }
         }
         // An address of all interfaces is one for each, and they come and go: with DHCP, with a cable.
         SwarmEvent::NewListenAddr { .. }
