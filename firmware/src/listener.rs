@@ -154,9 +154,12 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    fn count(&self, written: &Poll<io::Result<usize>>) {
+    fn count(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
             (self.sent)(*bytes);
+            // Who is being sent something has nothing to say: hyper reads all the same, to see the end of the connection.
+            let stream = self.stream.as_mut();
+            stream.set_read_timeout_pinned(Some(SILENCE));
         }
     }
 }

@@ -5,7 +5,7 @@
 // One line of JSON on standard output: what it says, where it is, and what it asked for; exit 0 if it could judge.
 import { open, report } from './lib/browser.mjs'
 
-const WAIT_MS = 60_000 // and what it plays is shorter
+const WAIT_MS = 180_000 // what a test has recorded is shorter
 
 await report(async () => {
   const [url, wanted] = process.argv.slice(2)

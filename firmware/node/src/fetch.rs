@@ -269,7 +269,23 @@ impl Fetch {
 
     /// Fetches what is new and wanted.
     pub async fn tree(&mut self, wants: Wants<'_>, trusts: Trusts<'_>) -> Result<Tree, AdoptError> {
+        if !self.make_room && self.before.is_none() {
+            self.check_room().await?;
+        }
         Walk::new(self, wants, trusts).run().await
+    }
+
+    /// What does not fit by its own account is not fetched to see that. What lies about it is stopped when there is no more room.
+    async fn check_room(&mut self) -> Result<(), AdoptError> {
+        let unixfs::Node::Directory(entries) = self.node(self.root).await? else {
+            return Ok(());
+        };
+        let sizes = entries.iter().map(|(_, _, size)| *size);
+        let bytes = sizes.fold(0, u64::saturating_add);
+        // Tsize counts twice what two names have in common: playlists, mostly.
+        let bytes = bytes - bytes / 16;
+        let fits = |reply| Command::Follow(Follow::Fits { bytes, reply });
+        Ok(self.node.ask(fits).await??)
     }
 
     fn has(&self, cid: &Cid) -> bool {

@@ -323,7 +323,7 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     response
 }
 
-/// Who asks for blocks is a node, and is sent no more than a peer: those who watch go first.
+/// Who asks for blocks is a node, and has what viewers and peers leave of the uplink.
 fn held_back(body: Body) -> Body {
     let pieces = body.into_data_stream().flat_map(|piece| {
         let rest = piece.map(|bytes| (!bytes.is_empty()).then_some(bytes));
@@ -331,7 +331,7 @@ fn held_back(body: Body) -> Body {
             let Some(mut rest) = rest? else {
                 return Ok(None);
             };
-            let piece = rest.split_to(uplink::wait_as_peer(rest.len()).await);
+            let piece = rest.split_to(uplink::wait_for_room(rest.len()).await);
             Ok::<_, axum::Error>(Some((piece, Ok((!rest.is_empty()).then_some(rest)))))
         })
         .boxed()

@@ -123,9 +123,10 @@ pub fn rate_advice(claimed: f64, measured: Option<f64>, wanted: f64) -> Option<S
     }
     let (source, wanted) = (round(source), round(wanted));
     Some(if source < wanted {
-        let slower = match source.round() {
-            fps if fps < LEAST_FPS => String::new(),
-            fps => format!(", or [video] fps to {fps}"),
+        let fps = source.round();
+        let slower = match fps >= LEAST_FPS && (source - fps).abs() < SAME_RATE {
+            true => format!(", or [video] fps to {fps}"),
+            false => String::new(),
         };
         format!(
             "the source gives {source} pictures a second, not {wanted}: set it to {wanted}{slower}"
@@ -284,7 +285,7 @@ mod tests {
             (
                 60.0,
                 12.52,
-                "the source gives 12.5 pictures a second, not 30: set it to 30, or [video] fps to 13",
+                "the source gives 12.5 pictures a second, not 30: set it to 30",
             ),
             (
                 30.0,

@@ -14,7 +14,7 @@ use connexa::prelude::transport::pnet::PreSharedKey;
 use connexa::prelude::{identify, mdns};
 use rust_ipfs::builder::DefaultIpfsBuilder;
 use rust_ipfs::p2p::IdentifyConfiguration;
-use rust_ipfs::{FDLimit, Ipfs, Keypair};
+use rust_ipfs::{FDLimit, Ipfs, Keypair, Multiaddr, Protocol};
 use tokio::sync::watch;
 
 use crate::contacts::Contacts;
@@ -189,7 +189,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         | SwarmEvent::ListenerClosed { .. } => {
             // The DHT tells others who has a block with these addresses alone (libp2p-kad 0.48), and servers drop who has none.
             match event {
-                SwarmEvent::NewListenAddr { address, .. } => {
+                SwarmEvent::NewListenAddr { address, .. } if leads_here(address) => {
                     swarm.add_external_address(address.clone());
                 }
                 SwarmEvent::ExpiredListenAddr { address, .. } => {
@@ -336,4 +336,13 @@ fn remove_temporary(blocks_dir: &Path) -> std::io::Result<usize> {
         }
     }
     Ok(removed)
+}
+
+/// Whether others can come by this address, on the local network or from outside.
+fn leads_here(address: &Multiaddr) -> bool {
+    match address.iter().next() {
+        Some(Protocol::Ip4(ip)) => !ip.is_loopback() && !ip.is_link_local(),
+        Some(Protocol::Ip6(ip)) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+        _ => false,
+    }
 }

@@ -24,6 +24,11 @@ pub(crate) enum Follow {
         make_room: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Whether there is room for an earlier broadcast of so many bytes.
+    Fits {
+        bytes: u64,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
     Adopt {
         adoption: Box<Adoption>,
         make_room: bool,
@@ -63,6 +68,9 @@ impl Writer {
                     self.remove_brought(brought).await;
                 }
                 drop(reply.send(held));
+            }
+            Follow::Fits { bytes, reply } => {
+                drop(reply.send(self.check_recordings(bytes).await));
             }
             Follow::Adopt {
                 adoption,

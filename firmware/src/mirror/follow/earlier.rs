@@ -20,6 +20,8 @@ const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// Which earlier broadcasts need not be fetched again, although they were deleted here.
 pub(super) const SETTLED_FILE: &str = "mirror.json";
 const MOST_SETTLED: usize = 1000;
+/// With so many that are left out it is looked no further.
+const MOST_MISSING: usize = 100;
 
 /// What [`SETTLED_FILE`] says.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -50,6 +52,10 @@ struct Missing {
     previous: Option<String>,
     /// Nobody had it: who connects next may. Otherwise it was refused, or there is no room for it.
     awaited: bool,
+    /// Somebody has connected since it did not come.
+    hoped: bool,
+    /// It is asked for in this round.
+    again: bool,
 }
 
 impl Earlier {
@@ -70,10 +76,40 @@ impl Earlier {
         self.missing.iter().find(|it| it.root == root)
     }
 
-    /// Somebody has come who may have what did not come.
+    /// Somebody has come who may have what did not come. It is asked for in another round, when this one is over: tries that begin anew
+    /// with each stranger would never end.
     pub(super) fn hurry(&mut self) {
-        self.missing.retain(|it| !it.awaited);
-        (self.tries, self.not_before, self.done) = (0, None, false);
+        self.not_before = None;
+        let awaited = self.missing.iter_mut().filter(|it| it.awaited);
+        awaited.for_each(|it| it.hoped = true);
+        if self.done {
+            self.end_round();
+        }
+    }
+
+    /// All have been asked for. Those of which there is hope are asked for once more.
+    fn end_round(&mut self) {
+        self.done = true;
+        for it in &mut self.missing {
+            it.again = std::mem::take(&mut it.hoped);
+            self.done &= !it.again;
+        }
+    }
+
+    /// What does not come is left out.
+    fn leave_out(&mut self, missing: Missing) {
+        match self.missing.iter_mut().find(|it| it.root == missing.root) {
+            // This time less of it may have come, and somebody else meanwhile.
+            Some(before) => {
+                let (previous, hoped) = (before.previous.take(), before.hoped);
+                *before = Missing {
+                    previous: missing.previous.or(previous),
+                    hoped: hoped && missing.awaited,
+                    ..missing
+                };
+            }
+            None => self.missing.push(missing),
+        }
     }
 
     /// Another broadcast begins.
@@ -102,7 +138,9 @@ impl Mirror {
         let (root, next) = match self.missed().await {
             Ok(Some(missed)) => missed,
             Ok(None) => {
-                self.earlier.done = self.shown.is_some();
+                if self.shown.is_some() {
+                    self.earlier.end_round();
+                }
                 return;
             }
             Err(error) => {
@@ -137,13 +175,17 @@ impl Mirror {
         let Some(shown) = &self.shown else {
             return Ok(None);
         };
+        if self.earlier.missing.len() >= MOST_MISSING {
+            return Ok(None);
+        }
         let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
         // Each is named by one that is known, so a circle would be seen.
         for _ in 0..=stored.len() + self.earlier.missing.len() {
             let Some(root) = previous.take() else { break };
             let Ok(cid) = root.parse::<Cid>() else { break };
             let left_out = self.earlier.left_out(&root);
-            let known = left_out.is_some() || self.earlier.settled.roots.contains(&root);
+            let known =
+                left_out.is_some_and(|it| !it.again) || self.earlier.settled.roots.contains(&root);
             let Some(found) = stored.iter().find(|it| it.root == Some(cid)) else {
                 if !known {
                     return Ok(Some((cid, next)));
@@ -197,6 +239,7 @@ impl Mirror {
             Ok(taken) => {
                 tracing::info!(%root, name = taken.description.name, "caught up");
                 earlier.tries = 0;
+                earlier.missing.retain(|it| it.root != text);
                 self.settle(text);
                 return;
             }
@@ -215,10 +258,12 @@ impl Mirror {
             }
         };
         earlier.tries = 0;
-        earlier.missing.push(Missing {
+        earlier.leave_out(Missing {
             root: text,
             previous,
             awaited,
+            hoped: false,
+            again: false,
         });
     }
 }
@@ -227,28 +272,56 @@ impl Mirror {
 mod tests {
     use super::*;
 
-    fn missing(root: &str, awaited: bool) -> Missing {
+    fn missing(root: &str, previous: Option<&str>, awaited: bool) -> Missing {
         Missing {
             root: root.to_owned(),
-            previous: None,
+            previous: previous.map(str::to_owned),
             awaited,
+            hoped: false,
+            again: false,
         }
     }
 
     #[test]
     fn what_nobody_had_is_asked_for_again_when_somebody_comes() {
         let mut earlier = Earlier {
-            missing: vec![missing("nobody had it", true), missing("refused", false)],
             tries: 2,
             not_before: Some(Instant::now()),
+            ..Earlier::default()
+        };
+        earlier.leave_out(missing("nobody had it", Some("before it"), true));
+        earlier.leave_out(missing("refused", None, false));
+        let again = |earlier: &Earlier| earlier.missing.iter().map(|it| it.again).collect();
+        // A stranger in the middle of a round begins none, but another one follows.
+        earlier.hurry();
+        let asked: Vec<bool> = again(&earlier);
+        assert_eq!(asked, [false, false]);
+        assert_eq!((earlier.tries, earlier.not_before), (2, None));
+        earlier.end_round();
+        let asked: Vec<bool> = again(&earlier);
+        assert_eq!((asked, earlier.done), (vec![true, false], false));
+        // In vain, and this time it has not even said what was before it.
+        earlier.leave_out(missing("nobody had it", None, true));
+        earlier.end_round();
+        assert!(earlier.done);
+        earlier.hurry();
+        assert!(!earlier.done);
+        assert_eq!(earlier.missing(), ["nobody had it", "refused"]);
+        let left_out = earlier.left_out("nobody had it").unwrap();
+        assert_eq!(left_out.previous.as_deref(), Some("before it"));
+        assert!(left_out.again);
+        earlier.start_anew();
+        assert!(earlier.missing().is_empty());
+    }
+
+    #[test]
+    fn who_connects_where_nothing_is_awaited_begins_nothing() {
+        let mut earlier = Earlier {
+            missing: vec![missing("refused", None, false)],
             done: true,
             ..Earlier::default()
         };
         earlier.hurry();
-        assert_eq!(earlier.missing(), ["refused"]);
-        assert_eq!((earlier.tries, earlier.not_before), (0, None));
-        assert!(!earlier.done, "it is looked for");
-        earlier.start_anew();
-        assert!(earlier.missing().is_empty());
+        assert!(earlier.done);
     }
 }

@@ -38,8 +38,6 @@ pub struct Bucket {
     floor: f64,
     /// When the two were right.
     at: Duration,
-    /// Bytes that viewers have not been sent yet, and that were taken already.
-    prepaid: usize,
 }
 
 impl Bucket {
@@ -51,7 +49,6 @@ impl Bucket {
             credit: 0.0,
             floor: 0.0,
             at: Duration::ZERO,
-            prepaid: 0,
         };
         (bucket.credit, bucket.floor) = (bucket.most_credit(), bucket.most_floor());
         bucket
@@ -75,9 +72,6 @@ impl Bucket {
     /// Viewers were sent so many bytes.
     pub fn viewers(&mut self, now: Duration, bytes: usize) {
         self.advance(now);
-        let prepaid = self.prepaid.min(bytes);
-        self.prepaid -= prepaid;
-        let bytes = bytes - prepaid;
         let least = -self.rate * MEMORY.as_secs_f64();
         self.credit = (self.credit - bytes as f64).max(least);
     }
@@ -107,9 +101,17 @@ impl Bucket {
         Ok(taken)
     }
 
-    /// What was taken goes to a viewer, and counts only once.
-    pub fn prepay(&mut self, bytes: usize) {
-        self.prepaid += bytes;
+    /// How many of `wanted` bytes may be sent now to a node that asks over HTTP, from room that viewers and peers leave. Otherwise how
+    /// long to wait before asking again. Nothing is taken: [`viewers`](Bucket::viewers) counts it when it is sent.
+    pub fn room(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
+        self.advance(now);
+        let room = self.credit - KEPT_FOR_SMALL;
+        let least = (wanted as f64).min(QUANTUM);
+        if room < least {
+            let wait = Duration::from_secs_f64((least - room) / self.rate);
+            return Err(wait.max(Duration::from_millis(1)));
+        }
+        Ok(wanted.min(room as usize))
     }
 
     /// Of what was taken so much has not been sent.
@@ -192,17 +194,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_taken_for_a_viewer_counts_once() {
-        let (mut prepaid, mut peers) = (bucket(1000), bucket(1000));
-        for ten_millis in 0..1000 {
-            let now = Duration::from_millis(10 * ten_millis);
-            let taken = prepaid.take(now, 1 << 20);
-            assert_eq!(taken, peers.take(now, 1 << 20));
-            let taken = taken.unwrap_or(0);
-            prepaid.prepay(taken);
-            prepaid.viewers(now, taken);
+    fn a_node_over_http_has_what_others_leave_and_keeps_nothing() {
+        let mut bucket = bucket(1000);
+        let second = |number: u64| Duration::from_secs(number);
+        // Asking alone takes nothing, and who has asked may go away.
+        for _ in 0..100 {
+            assert!(bucket.room(second(1), 4096).is_ok());
         }
-        assert_eq!(prepaid.prepaid, 0);
+        let mut sent = 0;
+        for hundredth in 100..1100 {
+            let now = Duration::from_millis(10 * hundredth);
+            if let Ok(bytes) = bucket.room(now, 1 << 20) {
+                bucket.viewers(now, bytes);
+                sent += bytes;
+            }
+        }
+        let most = 1_000_000 / 8 * 10 + 16_384;
+        assert!((most * 9 / 10..=most).contains(&sent), "{sent} of {most}");
+        // Viewers take more than there is: a peer has its tenth, and this one waits.
+        bucket.viewers(second(11), 1 << 20);
+        assert!(bucket.take(second(12), 4096).is_ok());
+        assert!(bucket.room(second(12), 4096).is_err());
     }
 
     #[test]

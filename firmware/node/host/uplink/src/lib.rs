@@ -64,18 +64,13 @@ pub fn count_viewers(bytes: usize) {
     with_cap(|bucket, now| bucket.viewers(now, bytes));
 }
 
-/// Waits until a peer may be sent some of so many bytes, and says how many: they are taken. For blocks that a node asks for over HTTP,
-/// and which [`count_viewers`] counts when they are sent.
-pub async fn wait_as_peer(wanted: usize) -> usize {
+/// Waits until a node that asks for blocks over HTTP may be sent some of so many bytes, and says how many. [`count_viewers`] counts
+/// them when they are sent.
+pub async fn wait_for_room(wanted: usize) -> usize {
     loop {
-        let taken = with_cap(|bucket, now| {
-            let taken = bucket.take(now, wanted)?;
-            bucket.prepay(taken);
-            Ok(taken)
-        });
-        match taken {
+        match with_cap(|bucket, now| bucket.room(now, wanted)) {
             None => return wanted,
-            Some(Ok(taken)) => return taken,
+            Some(Ok(room)) => return room,
             Some(Err(wait)) => sleep(wait).await,
         }
     }
