@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
@@ -385,9 +385,16 @@ impl Rig {
 
     /// Waits until a line of text stands on the glass, in the font of the panel's sentences or of its small print.
     pub fn wait_to_read(&mut self, line: &str) {
-        wait_for(&format!("\"{line}\" on the glass"), || {
-            reads(&self.glass()?, line).then_some(())
-        });
+        let until = Instant::now() + PATIENCE;
+        while !self.glass().is_some_and(|glass| reads(&glass, line)) {
+            if Instant::now() > until {
+                panic!(
+                    "waited in vain for \"{line}\" on the glass; the box says {}",
+                    self.status()
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// All of the last broadcast, which has ended.
