@@ -360,6 +360,7 @@ impl Capture {
             set(pipeline, "sound", "device", &card.audio)?;
             settle_formats(pipeline, config, card.bridge.as_ref())?;
             measure_rate(pipeline, events)?;
+            leave_out_old_sound(pipeline)?;
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
@@ -565,6 +566,32 @@ fn measure_rate(pipeline: &gst::Pipeline, events: &mpsc::Sender<Event>) -> Resul
             }
             gst::PadProbeReturn::Ok
         });
+    Ok(())
+}
+
+/// A card whose sound stalls has the kernel give up a read after 1.1 times the ring's length (EIO, `wait_for_avail` in
+/// `sound/core/pcm_lib.c`), and alsasrc 1.22 then hands on what has lain in the ring: a scrap of old sound, again and again. What
+/// comes after a pause longer than the ring does not go on from before anyhow.
+fn leave_out_old_sound(pipeline: &gst::Pipeline) -> Result<(), String> {
+    let sound = pipeline.by_name("sound").ok_or("no card's sound")?;
+    let pad = sound.static_pad("src").ok_or("no sound's pad")?;
+    let (sound, last) = (sound.downgrade(), Mutex::new(None::<Instant>));
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        let ring = sound
+            .upgrade()
+            .map(|sound| sound.property::<i64>("actual-buffer-time"))
+            .and_then(|micros| u64::try_from(micros).ok())
+            .map_or(Duration::MAX, Duration::from_micros);
+        let now = Instant::now();
+        let before = last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(now);
+        match before {
+            Some(before) if now - before > ring => gst::PadProbeReturn::Drop,
+            _ => gst::PadProbeReturn::Ok,
+        }
+    });
     Ok(())
 }
 
