@@ -119,7 +119,7 @@ bench-ipfs: ## this box against ffmpeg, a script and Kubo with the same input at
 	@$(MEASURED)
 	@$(MEASURE) ipfs -- $(S)
 
-bench-follow: ## a Kubo that follows a broadcast by IPNS over PubSub, in the optimised build: ten minutes, or S=seconds
+bench-follow: ## a Kubo, a Helia and a mirror that follow a broadcast by IPNS over PubSub, in the optimised build: ten minutes, or S=seconds
 	@$(SAY) "building podium, optimised; the first time takes a quarter of an hour"
 	@$(MEASURED)
 	@$(MEASURE) follow -- $(S)

@@ -205,7 +205,7 @@ fn print(
     bitrate: f64,
     sides: &[Side; 2],
     arrivals: &[Vec<Arrival>; 2],
-    mirrored: &[f64],
+    mirrored: &[Arrival],
 ) {
     let media = bitrate / 8.0 * seconds as f64;
     println!(
@@ -253,7 +253,7 @@ fn print(
     row("the same, 95 %, ms", 0, &|side| quantile(read(side), 0.95));
     // The old way has no other second node than Kubo.
     let second = |side: usize| match side {
-        0 => mirrored.iter().map(|it| it * 1e3).collect::<Vec<_>>(),
+        0 => mirrored.iter().map(|it| it.read * 1e3).collect::<Vec<_>>(),
         side => read(side).collect(),
     };
     row(

@@ -136,7 +136,8 @@ async function follow () {
         const path = `${rendition}/${uri}`
         if (seen.has(path)) continue
         seen.add(path)
-        say({ segment: path, sha256: (await read(root, path)).sha256 })
+        const { bytes, sha256 } = await read(root, path)
+        say({ segment: path, bytes: bytes.length, sha256 })
       }
     }
     const entries = []

@@ -1,10 +1,11 @@
-//! A Kubo that follows a live stream by its name, as a mirror or a viewer's node does: it asks what the name means, reads the
-//! playlists there, and every segment that is new.
+//! Who follows a live stream by its name, as a viewer's node does, and how late each segment is there. A Kubo asks what the name
+//! means, reads the playlists there, and every segment that is new; a Helia does so by its judge; a mirror is asked as viewers do.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
+use crate::judge::Session;
 use crate::kubo::Kubo;
 use crate::{Mirror, PATIENCE, Podium, hls, http, wait_for};
 
@@ -18,11 +19,33 @@ pub type Listed = BTreeMap<u64, (Option<SystemTime>, Vec<String>)>;
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     pub number: u64,
-    /// Until the name meant it.
+    /// Until the name meant it; of a mirror, until it listed it. Not a number where nobody asked.
     pub named: f64,
     /// Until all its bytes were read.
     pub read: f64,
     pub bytes: u64,
+}
+
+impl Arrival {
+    /// Of a segment that has been read now, if somebody saw it complete.
+    fn of(
+        number: u64,
+        complete: Option<SystemTime>,
+        named: Option<SystemTime>,
+        bytes: u64,
+    ) -> Option<Arrival> {
+        let complete = complete?;
+        let since = |time: SystemTime| {
+            let since = time.duration_since(complete);
+            since.map_or(0.0, |it| it.as_secs_f64())
+        };
+        Some(Arrival {
+            number,
+            named: named.map_or(f64::NAN, since),
+            read: since(SystemTime::now()),
+            bytes,
+        })
+    }
 }
 
 /// A file by its path, or `None` where Kubo does not get it within ten seconds.
@@ -162,34 +185,27 @@ pub fn follow(
                 lengths.sum::<usize>() as u64
             });
             newest = Some(number);
-            let Some(complete) = complete else { continue };
-            let since = |time: SystemTime| {
-                let since = time.duration_since(complete);
-                since.map_or(0.0, |it| it.as_secs_f64())
+            let Some(arrival) = Arrival::of(number, complete, Some(named), bytes) else {
+                continue;
             };
-            arrivals.push(Arrival {
-                number,
-                named: since(named),
-                read: since(SystemTime::now()),
-                bytes,
-            });
+            arrivals.push(arrival);
             until = Instant::now() + PATIENCE;
         }
     }
     arrivals
 }
 
-/// Reads every segment that a mirror lists as a viewer would, until `enough`; seconds from its end until all of it was read.
+/// Reads every segment that a mirror lists as a viewer would, until `enough`.
 ///
 /// # Panics
 /// Where a listed segment cannot be read, and where none arrives for [`PATIENCE`].
 pub fn follow_mirror(
     mirror: &Mirror,
     completed: &Completed,
-    mut enough: impl FnMut() -> bool,
-) -> Vec<f64> {
+    enough: impl Fn() -> bool,
+) -> Vec<Arrival> {
     let mut newest = None;
-    let mut seconds = Vec::new();
+    let mut arrivals = Vec::new();
     let mut until = Instant::now() + PATIENCE;
     while !enough() {
         std::thread::sleep(POLL);
@@ -198,6 +214,7 @@ pub fn follow_mirror(
         if answer.status != 200 {
             continue;
         }
+        let named = SystemTime::now();
         let listed = hls::media_playlist(&answer.body);
         let end = listed.media_sequence + listed.segments.len() as u64;
         let first = newest.replace(end).unwrap_or(end);
@@ -210,17 +227,54 @@ pub fn follow_mirror(
             }
             // The sound's segments have the same names.
             let of_sound = segment.uri.replace("video/", "audio/");
-            for uri in [&segment.uri, &of_sound] {
-                assert_eq!(mirror.get(&format!("/live/{uri}")).status, 200, "{uri}");
-            }
-            let now = SystemTime::now();
-            let since = completed
-                .at(number)
-                .and_then(|at| now.duration_since(at).ok());
-            seconds.extend(since.map(|it| it.as_secs_f64()));
+            let lengths = [&segment.uri, &of_sound].map(|uri| {
+                let answer = mirror.get(&format!("/live/{uri}"));
+                assert_eq!(answer.status, 200, "{uri}");
+                answer.body.len() as u64
+            });
+            let bytes = lengths.iter().sum();
+            arrivals.extend(Arrival::of(
+                number,
+                completed.at(number),
+                Some(named),
+                bytes,
+            ));
         }
     }
-    seconds
+    arrivals
+}
+
+/// Every segment that a Helia says it has read (`helia-follow.mjs`), until `enough`; it is asked for nothing else.
+///
+/// # Panics
+/// Where none arrives for [`PATIENCE`].
+pub fn follow_helia(
+    helia: &Session,
+    completed: &Completed,
+    enough: impl Fn() -> bool,
+) -> Vec<Arrival> {
+    let mut half = BTreeMap::new();
+    let mut arrivals = Vec::new();
+    while !enough() {
+        let found = helia.next();
+        // `video/0000/12.m4s`
+        let Some(path) = found["segment"].as_str() else {
+            continue;
+        };
+        let file = path.rsplit('/').next().and_then(|it| it.split('.').next());
+        let number = file.and_then(|it| it.parse().ok());
+        let number = number.expect("a segment's file has its number");
+        let bytes = found["bytes"].as_u64().expect("a length");
+        // Picture and sound.
+        match half.remove(&number) {
+            None => drop(half.insert(number, bytes)),
+            Some(other) => {
+                let complete = completed.at(number);
+                arrivals.extend(Arrival::of(number, complete, None, bytes + other));
+            }
+        }
+    }
+    arrivals
 }
 
 /// How many segments are missing between the first and the last.
