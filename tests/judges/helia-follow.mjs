@@ -57,6 +57,8 @@ async function connected (services) {
     streamMuxers: [yamux()],
     // By default Helia refuses to dial private addresses, and the box is on one.
     connectionGater: { denyDialMultiaddr: () => false },
+    // Helia answers pings by default. Who does not gets no answer to its own from libp2p-ping 0.47 either, once that has asked in vain,
+    // and js-libp2p ends the connection then.
     services: { identify: identify(), ...services }
   }))
   await helia.start()
@@ -103,7 +105,7 @@ async function found (route, helia, names) {
 }
 
 async function follow () {
-  const helia = await connected({ pubsub: gossipsub() })
+  const helia = await connected({ pubsub: gossipsub(), ping: ping() })
   const names = ipns(helia, { routers: [pubSubIPNSRouting(helia)] })
   const files = unixfs(helia)
   const read = async (root, path, options) => {
