@@ -77,7 +77,7 @@ pub fn aloud(text: &str) {
 /// Asks `probe` until it has an answer.
 ///
 /// # Panics
-/// After [`PATIENCE`], with `what` and the last state that `describe` saw.
+/// After [`PATIENCE`], with `what`.
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let until = Instant::now() + PATIENCE;
     loop {
