@@ -122,6 +122,7 @@ fn status() -> Status {
             peak_dbfs: [-90.0; 2],
             rms_dbfs: [-90.0; 2],
             silent: false,
+            only: None,
             clipping: false,
             muted: false,
         },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::Uri;
-use node::Budgets;
+use node::{Allowance, Budgets};
 use serde::Deserialize;
 use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
@@ -218,23 +218,28 @@ impl Default for Node {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Store {
     /// MiB of blocks that recordings may take, all broadcasts but the newest; the oldest finished one that is not pinned goes
-    /// first. Pins beyond it are refused. 0 keeps none. Default 14336.
-    pub(crate) recordings_mib: u64,
+    /// first. Pins beyond it are refused. 0 keeps none. Default: three quarters of what is free on the disk or recorded when the
+    /// box starts, less `live_mib`.
+    pub(crate) recordings_mib: Option<u64>,
     /// MiB on top that recordings never take, even pinned: room for the broadcast on air, which also uses what they leave. At
     /// least twice what `[hls] window_s` needs. Default 2048.
     pub(crate) live_mib: u64,
 }
 
 impl Store {
-    pub(crate) fn budgets(&self) -> Budgets {
-        Budgets::new(self.recordings_mib << 20, self.live_mib << 20)
+    pub(crate) fn allowance(&self) -> Allowance {
+        let live_bytes = self.live_mib << 20;
+        match self.recordings_mib {
+            Some(mib) => Budgets::new(mib << 20, live_bytes).into(),
+            None => Allowance::OfDisk { live_bytes },
+        }
     }
 }
 
 impl Default for Store {
     fn default() -> Store {
         Store {
-            recordings_mib: 14 * 1024,
+            recordings_mib: None,
             live_mib: 2 * 1024,
         }
     }
@@ -443,8 +448,8 @@ impl Config {
             ),
             (
                 "[store] recordings_mib",
-                self.store.recordings_mib,
-                self.store.recordings_mib <= MOST_STORE_MIB,
+                self.store.recordings_mib.unwrap_or(0),
+                self.store.recordings_mib.unwrap_or(0) <= MOST_STORE_MIB,
                 "0 to 1073741824",
             ),
             (

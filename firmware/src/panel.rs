@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cid::Cid;
 use stream::broadcast::{Broadcast, State as BroadcastState};
 use stream::encoder::Choice;
-use stream::health::{self, Clip, Facts, Silence};
+use stream::health::{self, Clip, Facts, OneSided, Silence};
 use stream::input::rate_advice;
 use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
@@ -107,6 +107,7 @@ pub(crate) struct Panel {
     heard: Instant,
     meters: Meters,
     silence: Silence,
+    one_sided: OneSided,
     clip: Clip,
     drops: VecDeque<(Instant, u64)>,
     published: Option<(Instant, u32)>,
@@ -139,12 +140,14 @@ impl Panel {
                 peak_dbfs: [FLOOR_DBFS; 2],
                 rms_dbfs: [FLOOR_DBFS; 2],
                 silent: false,
+                only: None,
                 clipping: false,
                 muted: false,
             },
             heard: now,
             meters: Meters::default(),
             silence: Silence::default(),
+            one_sided: OneSided::default(),
             clip: Clip::default(),
             drops: VecDeque::new(),
             published: None,
@@ -236,6 +239,7 @@ impl Panel {
             peak_dbfs: peak,
             rms_dbfs: rms,
             silent: self.silence.push(at, rms),
+            only: self.one_sided.push(at, rms),
             clipping: self.clip.push(at, peak),
             muted: self.audio.muted,
         };
@@ -306,6 +310,7 @@ impl Panel {
             free_bytes: self.sample.disk_free_bytes.unwrap_or(store.limit_bytes),
             stored_bytes: store.stored_bytes,
             limit_bytes: store.limit_bytes,
+            recordings_may_go: store.recordings_may_go,
         };
         let outage = broadcast.outage().map(|outage| outage.cause.clone());
         let machine = self.sample.machine;
@@ -315,6 +320,7 @@ impl Panel {
             signal_for: since_then(self.signal.1),
             no_card: self.no_card.as_ref().map(|(kind, _)| *kind),
             audio_silent: self.audio.silent,
+            audio_only: self.audio.only,
             clipping: self.audio.clipping,
             muted: self.audio.muted,
             black: seen.black,

@@ -310,7 +310,7 @@ pub(crate) fn node_config(config: &Config) -> Result<node::Config> {
     Ok(node::Config {
         dir: config.data_dir.clone(),
         listen: config.node.listen.clone(),
-        budgets: config.store.budgets(),
+        allowance: config.store.allowance(),
         mdns: config.node.mdns,
         peers: config.node.peers.clone(),
         dht: match config.node.dht {

@@ -58,7 +58,7 @@ pub use node_host::{
 pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};
 pub use unixfs::{Leaf, MAX_LEAF, file_cid, verifies};
-pub use writer::Budgets;
+pub use writer::{Allowance, Budgets};
 
 use blocks::Blocks;
 use journal::{CACHE_BYTES, Journal, Opener, State};
@@ -83,7 +83,7 @@ pub struct Config {
     /// Multiaddrs over TCP, QUIC v1 or WebSocket. Port 0 takes a free port.
     pub listen: Vec<String>,
     /// What to store at most. The oldest finished broadcasts are deleted to keep it.
-    pub budgets: Budgets,
+    pub allowance: Allowance,
     /// Whether to find and dial peers on the local network.
     pub mdns: bool,
     /// Multiaddrs ending in `/p2p/<peer id>` of mirrors and bootstrap peers, to be connected at all times.
@@ -193,6 +193,16 @@ pub struct Stats {
     pub stored_bytes: u64,
     /// Both budgets together, or what the disk has room for where that is less.
     pub limit_bytes: u64,
+    /// There is a finished broadcast that is not pinned, and is deleted before the limit is reached.
+    pub recordings_may_go: bool,
+}
+
+impl Stats {
+    /// Whether there is no more than what is left free for updates to come.
+    pub fn is_short(&self) -> bool {
+        let headroom = writer::headroom_bytes(self.limit_bytes);
+        self.stored_bytes.saturating_add(headroom) > self.limit_bytes
+    }
 }
 
 /// Handle of the running node; clones share it. When the last is dropped, the node stops as if shut down.
@@ -253,7 +263,7 @@ impl Node {
             .await
             .map_err(|error| OpenError::host(&config.dir, error))?;
         let channel = signer.name();
-        let opened = Self::open_on_host(&config.dir, config.budgets, &host, signer, lock).await;
+        let opened = Self::open_on_host(&config.dir, config.allowance, &host, signer, lock).await;
         let (shared, mut recovered) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -294,7 +304,7 @@ impl Node {
 
     async fn open_on_host(
         dir: &Path,
-        budgets: Budgets,
+        allowance: Allowance,
         host: &node_host::Host,
         signer: Arc<Signer>,
         lock: Lock,
@@ -311,7 +321,7 @@ impl Node {
             blocking(move || create_journal(&dir)).await?;
         }
         let opener = opener(path);
-        start(dir, store, opener, budgets, signer, Some(lock)).await
+        start(dir, store, opener, allowance, signer, Some(lock)).await
     }
 
     /// Opens a data directory without a host: nothing is served and nobody is told. For commands while no box is running on it.
@@ -336,6 +346,7 @@ impl Node {
         }
         let signer = Arc::new(signer);
         let opener = opener(dir.join(JOURNAL_FILE));
+        let budgets = budgets.into();
         let started = start(dir, Arc::new(files), opener, budgets, signer, Some(lock));
         let (shared, recovered) = started.await?;
         let shared = Arc::new(shared);
@@ -602,7 +613,7 @@ async fn start(
     dir: &Path,
     store: Arc<dyn BlockStore>,
     opener: Opener,
-    budgets: Budgets,
+    allowance: Allowance,
     signer: Arc<Signer>,
     lock: Option<Lock>,
 ) -> Result<(Shared, Recovered), OpenError> {
@@ -623,11 +634,10 @@ async fn start(
     let journal = Arc::new(journal);
     let reconciled = recover::reconcile(&*store, &journal, listed).await;
     let (recovered, mut inherited) = reconciled.map_err(|error| OpenError::store(dir, error))?;
+    let free = || (store.free_bytes()).map_err(|error| OpenError::io(dir, error));
+    let is_short = || Ok(free()? < RESERVE_BYTES);
+    let budgets = allowance.budgets(inherited.stored_bytes.saturating_add(free()?));
     // Over the limit, deleting comes first and makes space.
-    let is_short = || -> Result<bool, OpenError> {
-        let free = store.free_bytes();
-        Ok(free.map_err(|error| OpenError::io(dir, error))? < RESERVE_BYTES)
-    };
     if inherited.stored_bytes <= budgets.limit_bytes() && is_short()? {
         // Better than no room: what nothing names goes before its grace is over.
         let garbage = std::mem::take(&mut inherited.garbage);

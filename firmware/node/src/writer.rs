@@ -29,7 +29,8 @@ use crate::names::{NameRecord, Signer};
 use crate::store::BlockStore;
 use crate::{BroadcastId, Lock, Published, Stats, StoreError, Update};
 pub(crate) use adopt::Follow;
-pub use budget::Budgets;
+pub(crate) use budget::headroom_bytes;
+pub use budget::{Allowance, Budgets};
 #[cfg(test)]
 pub(crate) use garbage::GRACE;
 pub(crate) use garbage::can_make_room;
@@ -75,6 +76,8 @@ pub(crate) struct Writer {
     limit_bytes: u64,
     /// Recordings take more than their budget.
     recordings_over: bool,
+    /// There is one that is not pinned.
+    recordings_may_go: bool,
     /// Oldest first.
     garbage: VecDeque<Batch>,
     /// Batches so far.
@@ -132,6 +135,7 @@ impl Writer {
             peers: *store.peers().borrow(),
             stored_bytes,
             limit_bytes: budgets.limit_bytes(),
+            recordings_may_go: false,
         });
         let mut writer = Writer {
             store,
@@ -140,6 +144,7 @@ impl Writer {
             stored_bytes,
             limit_bytes: budgets.limit_bytes(),
             recordings_over: false,
+            recordings_may_go: false,
             garbage: VecDeque::new(),
             batches: 0,
             garbage_since: HashMap::new(),
@@ -194,6 +199,7 @@ impl Writer {
                 peers,
                 stored_bytes: self.stored_bytes,
                 limit_bytes: self.limit_bytes,
+                recordings_may_go: self.recordings_may_go,
             };
             self.stats
                 .send_if_modified(|old| std::mem::replace(old, stats) != stats);
@@ -229,7 +235,9 @@ impl Writer {
     async fn pin(&mut self, broadcast: BroadcastId, pinned: bool) -> Result<(), StoreError> {
         let most = self.budgets.pinned_bytes;
         self.in_journal(move |journal| journal.pin(broadcast, pinned, most))
-            .await
+            .await?;
+        self.look_at_pins().await;
+        Ok(())
     }
 
     async fn publish(&mut self, update: Update) -> Result<Published, StoreError> {

@@ -105,7 +105,7 @@ fn config(dir: &Path, limits: Limits) -> Config {
     Config {
         dir: dir.to_owned(),
         listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
-        budgets: Budgets::new(1 << 30, 0),
+        allowance: Budgets::new(1 << 30, 0).into(),
         mdns: false,
         peers: Vec::new(),
         dht: DhtMode::Client,

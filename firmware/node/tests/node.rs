@@ -22,7 +22,7 @@ fn config(dir: &Path) -> Config {
     Config {
         dir: dir.to_owned(),
         listen: vec![TCP.to_owned()],
-        budgets: Budgets::new(1 << 30, 0),
+        allowance: Budgets::new(1 << 30, 0).into(),
         mdns: false,
         peers: Vec::new(),
         dht: DhtMode::Client,
@@ -398,7 +398,7 @@ async fn the_limit_is_kept_on_disk() {
     let dir = tempfile::tempdir().unwrap();
     let limit_bytes = 5 << 20;
     let (node, _) = Node::open(Config {
-        budgets: Budgets::new(limit_bytes, 0),
+        allowance: Budgets::new(limit_bytes, 0).into(),
         ..config(dir.path())
     })
     .await

@@ -16,7 +16,7 @@ async fn open(dir: &Path, peers: Vec<String>) -> Node {
         listen: ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"]
             .map(Into::into)
             .to_vec(),
-        budgets: Budgets::new(1 << 30, 0),
+        allowance: Budgets::new(1 << 30, 0).into(),
         mdns: false,
         peers,
         dht: DhtMode::Server,

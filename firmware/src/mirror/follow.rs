@@ -80,8 +80,6 @@ pub(super) struct Mirror {
     step_under_way: Option<Step>,
     /// What is fetched when that is over: both take over what they have.
     waiting: Option<Told>,
-    /// What steps leave free.
-    headroom_bytes: u64,
     earlier: Earlier,
     /// What was refused of content and of records, and what does not come.
     refused: u64,
@@ -136,7 +134,6 @@ impl Mirror {
             narrow: false,
             step_under_way: None,
             waiting: None,
-            headroom_bytes: config.store.budgets().headroom_bytes(),
             refused: 0,
             refusal: None,
             refused_records: 0,

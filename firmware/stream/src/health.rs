@@ -28,6 +28,9 @@ pub const DISK_FULL_BYTES: u64 = 50_000_000;
 /// Below this much free space (bytes) somebody should act: 20 minutes of 3 Mb/s.
 pub const DISK_LOW_BYTES: u64 = 500_000_000;
 
+/// With less room than this in the store (bytes) the oldest recording goes soon: an hour of 3 Mb/s.
+pub const RECORDING_GOES_BYTES: u64 = 1_500_000_000;
+
 /// The Raspberry Pi 4 and 5 begin to throttle at 80 °C and brake hard at 85 °C (raspberrypi.com, "frequency management").
 pub const HOT_C: f32 = 80.0;
 /// See [`HOT_C`].
@@ -58,6 +61,8 @@ pub struct Facts {
     pub no_card: Option<NoCard>,
     /// Both channels are silent; see [`Silence`].
     pub audio_silent: bool,
+    /// The only side with sound; see [`OneSided`].
+    pub audio_only: Option<Side>,
     /// The sound is clipped; see [`Clip`].
     pub clipping: bool,
     /// The operator has muted the programme.
@@ -125,6 +130,7 @@ impl Facts {
             signal_for: Duration::from_secs(60),
             no_card: None,
             audio_silent: false,
+            audio_only: None,
             clipping: false,
             muted: false,
             black: false,
@@ -134,6 +140,7 @@ impl Facts {
                 free_bytes: 16_000_000_000,
                 stored_bytes: 0,
                 limit_bytes: 8_000_000_000,
+                recordings_may_go: false,
             },
             outage: None,
             segment_age: None,
@@ -178,10 +185,20 @@ impl Facts {
         self.signal != Signal::Ok && self.signal_for >= SIGNAL_GRACE
     }
 
-    /// What the store may still grow by, so that a disk that is merely well used is no alarm.
+    /// What the store may still grow by.
+    fn store_room_bytes(&self) -> u64 {
+        self.disk.limit_bytes.saturating_sub(self.disk.stored_bytes)
+    }
+
+    /// A disk that is merely well used is no alarm.
     fn disk_low_bytes(&self) -> u64 {
-        let room = self.disk.limit_bytes.saturating_sub(self.disk.stored_bytes);
-        room.clamp(DISK_FULL_BYTES, DISK_LOW_BYTES)
+        (self.store_room_bytes()).clamp(DISK_FULL_BYTES, DISK_LOW_BYTES)
+    }
+
+    fn recording_goes(&self) -> bool {
+        self.active()
+            && self.disk.recordings_may_go
+            && self.store_room_bytes() < RECORDING_GOES_BYTES
     }
 }
 
@@ -227,7 +244,7 @@ const RULES: &[Rule] = &[
     Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::DiskFull),
            says: Lines("Full: not recording", "Make room on the card") },
     Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::StoreFull),
-           says: Lines("Full: not recording", "Unpin old recordings") },
+           says: Lines("Full: not recording", "Unpin or bigger card") },
     Rule { word: HealthWord::Warning, applies: |f| f.outage.is_some(),
            says: Lines("Not recording: card", "cannot be written to") },
     Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < DISK_FULL_BYTES,
@@ -262,6 +279,10 @@ const RULES: &[Rule] = &[
            says: Lines("No sound", "Check mic and mixer") },
     Rule { word: HealthWord::Warning, applies: |f| f.clipping,
            says: Lines("Sound is too loud", "Turn the mixer down") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.audio_only == Some(Side::Left),
+           says: Lines("Sound only on left", "Check plug and mixer") },
+    Rule { word: HealthWord::Warning, applies: |f| f.active() && f.audio_only == Some(Side::Right),
+           says: Lines("Sound only on right", "Check plug and mixer") },
     Rule { word: HealthWord::Warning, applies: |f| f.late(LATE_SEGMENTS),
            says: Lines("Stream runs late", "Wait a moment") },
     Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0 || f.encoder_lag > ENCODER_BEHIND,
@@ -292,10 +313,14 @@ const RULES: &[Rule] = &[
            says: Lines("Picture stands still", "") },
     Rule { word: HealthWord::Good, applies: |f| f.audio_silent,
            says: Lines("No sound yet", "") },
+    Rule { word: HealthWord::Good, applies: |f| f.audio_only.is_some(),
+           says: Lines("Sound on one side", "") },
     Rule { word: HealthWord::Good, applies: |f| f.undervoltage == Some(Seen::Past),
            says: Lines("Power was weak before", "") },
     Rule { word: HealthWord::Good, applies: |f| f.throttled == Some(Seen::Past),
            says: Lines("Box was slowed before", "") },
+    Rule { word: HealthWord::Good, applies: Facts::recording_goes,
+           says: Lines("Oldest recording goes", "soon: pin or copy it") },
     Rule { word: HealthWord::Good, applies: |f| !f.clock_sane,
            says: Lines("Clock is not set", "") },
     Rule { word: HealthWord::Good, applies: |f| f.peers == 0,
@@ -371,6 +396,49 @@ impl Silence {
         }
         let since = *self.since.get_or_insert(now);
         now.saturating_sub(since) >= Self::AFTER
+    }
+}
+
+/// One of the two channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    Left,
+    Right,
+}
+
+/// Watches for a sound that comes on one side alone: a jack that is half in, or one lead of two. The other channel is below
+/// [`Silence::BELOW_DBFS`] for [`OneSided::AFTER`], in which there was something to hear.
+#[derive(Debug, Default)]
+pub struct OneSided {
+    /// The side that is heard, since when the other is not, and when it was last loud enough to tell.
+    since: Option<(Side, Duration, Duration)>,
+}
+
+impl OneSided {
+    /// dBFS, rms of a window of 100 ms: somebody speaks.
+    pub const HEARD_DBFS: f32 = -40.0;
+    pub const AFTER: Duration = Duration::from_secs(30);
+
+    /// Takes the levels of a window that ended `now` (monotonic, since the start), and tells on which side alone there is sound.
+    pub fn push(&mut self, now: Duration, rms_dbfs: [f32; 2]) -> Option<Side> {
+        let [left, right] = rms_dbfs.map(|rms| rms >= Silence::BELOW_DBFS);
+        let heard = rms_dbfs.iter().any(|&rms| rms >= Self::HEARD_DBFS);
+        self.since = match (left, right, self.since) {
+            (true, true, _) => None,
+            // A pause: whoever goes on may do so on both.
+            (false, false, since) => since,
+            (left, _, since) => {
+                let side = if left { Side::Left } else { Side::Right };
+                match since.filter(|(of, ..)| *of == side) {
+                    Some((_, since, last)) => Some((side, since, if heard { now } else { last })),
+                    None => heard.then_some((side, now, now)),
+                }
+            }
+        };
+        self.since
+            .filter(|(_, since, last)| last.saturating_sub(*since) >= Self::AFTER)
+            .map(|(side, ..)| side)
     }
 }
 
@@ -467,7 +535,11 @@ mod tests {
         let disk = |free_bytes, stored_bytes| Disk {
             free_bytes,
             stored_bytes,
-            limit_bytes: 8_000_000_000,
+            ..Facts::healthy().disk
+        };
+        let unpinned = |stored_bytes| Disk {
+            recordings_may_go: true,
+            ..disk(4_000_000_000, stored_bytes)
         };
         let retrying = |cause: &str| State::Retrying {
             cause: cause.to_owned(),
@@ -519,6 +591,9 @@ mod tests {
             (Facts { no_card: Some(NoCard::Missing), ..live() }, expect!["Excellent: "]),
             (Facts { audio_silent: true, ..Facts::healthy() }, expect!["Good: No sound yet"]),
             (Facts { audio_silent: true, ..live() }, expect!["Warning: No sound | Check mic and mixer"]),
+            (Facts { audio_only: Some(Side::Left), ..live() }, expect!["Warning: Sound only on left | Check plug and mixer"]),
+            (Facts { audio_only: Some(Side::Right), ..live() }, expect!["Warning: Sound only on right | Check plug and mixer"]),
+            (Facts { audio_only: Some(Side::Right), ..Facts::healthy() }, expect!["Good: Sound on one side"]),
             (Facts { clipping: true, ..live() }, expect!["Warning: Sound is too loud | Turn the mixer down"]),
             (Facts { muted: true, ..live() }, expect!["Warning: Sound is MUTED | Operator page: unmute"]),
             (Facts { muted: true, audio_silent: true, black: true, ..live() }, expect!["Warning: Sound is MUTED | Operator page: unmute"]),
@@ -546,7 +621,12 @@ mod tests {
             (Facts { disk: disk(40_000_000, 8_000_000_000), ..live() }, expect!["Warning: Card is full | Put in a new card"]),
             (out(broadcast::Cause::DiskFull), expect!["Warning: Full: not recording | Make room on the card"]),
             (Facts { disk: disk(40_000_000, 0), ..out(broadcast::Cause::DiskFull) }, expect!["Warning: Full: not recording | Make room on the card"]),
-            (out(broadcast::Cause::StoreFull), expect!["Warning: Full: not recording | Unpin old recordings"]),
+            (out(broadcast::Cause::StoreFull), expect!["Warning: Full: not recording | Unpin or bigger card"]),
+            (Facts { disk: unpinned(6_500_000_000), ..live() }, expect!["Excellent: "]),
+            (Facts { disk: unpinned(6_600_000_000), ..live() }, expect!["Good: Oldest recording goes | soon: pin or copy it"]),
+            // Nothing is recorded, or nothing goes.
+            (Facts { disk: unpinned(8_000_000_000), ..Facts::healthy() }, expect!["Excellent: "]),
+            (Facts { disk: disk(4_000_000_000, 8_000_000_000), ..live() }, expect!["Excellent: "]),
             (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(40) }, expect!["Emergency: encoder: it hangs | Wait, it tries again"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
@@ -585,6 +665,30 @@ mod tests {
             (23, [-20.0, -20.0], false),
         ] {
             assert_eq!(silence.push(secs(now), rms), silent, "{now} s");
+        }
+    }
+
+    #[test]
+    fn one_side_alone_is_told_after_half_a_minute_with_something_to_hear() {
+        let mut one_sided = OneSided::default();
+        for (now, rms, only) in [
+            // An open microphone in an empty hall tells nothing.
+            (0, [-50.0, -90.0], None),
+            (100, [-50.0, -90.0], None),
+            (101, [-20.0, -90.0], None),
+            (130, [-20.0, f32::NEG_INFINITY], None),
+            // Nor does a pause.
+            (131, [-90.0, -90.0], None),
+            (132, [-20.0, -90.0], Some(Side::Left)),
+            (133, [-90.0, -90.0], Some(Side::Left)),
+            (134, [-20.0, -55.0], None),
+            (135, [-20.0, -90.0], None),
+            (170, [-90.0, -20.0], None),
+            (199, [-90.0, -20.0], None),
+            (200, [-90.0, -20.0], Some(Side::Right)),
+            (201, [-20.0, -20.0], None),
+        ] {
+            assert_eq!(one_sided.push(secs(now), rms), only, "{now} s");
         }
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::encoder::Choice;
+use crate::health::Side;
 use crate::machine::Machine;
 use crate::rate::Oversize;
 use crate::reach::Outside;
@@ -154,6 +155,8 @@ pub struct Audio {
     pub rms_dbfs: [f32; 2],
     /// Both channels were below -60 dBFS (rms) for ten seconds.
     pub silent: bool,
+    /// For half a minute there was sound on this side alone; see [`OneSided`](crate::health::OneSided).
+    pub only: Option<Side>,
     /// Clipped in at least three of the last ten windows of 100 ms.
     pub clipping: bool,
     /// The operator has muted the programme: viewers hear silence, whatever the levels say.
@@ -288,6 +291,8 @@ pub struct Disk {
     pub stored_bytes: u64,
     /// Limit of the store.
     pub limit_bytes: u64,
+    /// A recording that is not pinned goes before the limit is reached.
+    pub recordings_may_go: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

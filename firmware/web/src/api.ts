@@ -98,6 +98,7 @@ export interface Status {
     peak_dbfs: [number, number];
     rms_dbfs: [number, number];
     silent: boolean;
+    only: "left" | "right" | null;
     clipping: boolean;
     muted: boolean;
   };

@@ -310,7 +310,7 @@ function render(next: Status): void {
   write("right", level(right));
   meter("left", left, audio.peak_dbfs[0]);
   meter("right", right, audio.peak_dbfs[1]);
-  write("sound-note", audio.clipping ? "Too loud: turn the source down." : audio.silent ? "Silent for ten seconds: check the microphone." : "");
+  write("sound-note", audio.clipping ? "Too loud: turn the source down." : audio.silent ? "Silent for ten seconds: check the microphone." : audio.only ? `Sound only on the ${audio.only}: check the plug and the mixer.` : "");
   write("bitrate", bitrate(next.bitrate_kbps));
   renderWishes(next);
 

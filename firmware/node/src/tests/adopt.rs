@@ -19,8 +19,8 @@ use crate::journal::Opener;
 use crate::names::{Name, Signer};
 use crate::writer::GRACE;
 use crate::{
-    AdoptError, BroadcastId, Budgets, Node, OpenError, Place, Recovered, StoreError, Trusts, Want,
-    Wants,
+    AdoptError, Allowance, BroadcastId, Budgets, Node, OpenError, Place, Recovered, StoreError,
+    Trusts, Want, Wants,
 };
 
 /// A box's broadcasts as they were published: the root of each update, and all blocks that there ever were.
@@ -56,7 +56,7 @@ async fn published() -> Published {
 async fn open(
     disk: &Disk,
     name: Name,
-    budgets: impl Into<Budgets>,
+    allowance: impl Into<Allowance>,
 ) -> Result<(Node, Recovered), OpenError> {
     let file = disk.clone();
     let opener: Opener = Box::new(move || {
@@ -72,7 +72,7 @@ async fn open(
     }
     let signer = Arc::new(Signer::following(name));
     let store = Arc::new(disk.clone());
-    let started = crate::start(place, store, opener, budgets.into(), signer, None).await;
+    let started = crate::start(place, store, opener, allowance.into(), signer, None).await;
     let (shared, recovered) = started?;
     let shared = Arc::new(shared);
     Ok((Node { shared }, recovered))

@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::rules::{LIMIT_BYTES, finish};
 use super::{collected, counted, open, read_all, update};
 use crate::writer::{Command, Follow, RESERVE_BYTES};
-use crate::{BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
+use crate::{Allowance, BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
 
 #[tokio::test(start_paused = true)]
 async fn the_oldest_finished_broadcasts_make_room() {
@@ -352,6 +352,50 @@ const DEFAULTS: Budgets = Budgets {
 async fn kept(node: &Node) -> Vec<BroadcastId> {
     let stored = node.broadcasts().await.unwrap();
     stored.iter().map(|it| it.id).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_budgets_three_quarters_of_the_disk_are_the_store_s_at_each_start() {
+    let disk = Disk::new();
+    disk.set_capacity(64 << 20);
+    let allowance = Allowance::OfDisk {
+        live_bytes: 16 << 20,
+    };
+    for i in 0..2 {
+        let (node, _) = open(&disk, allowance).await.unwrap();
+        assert_eq!(node.stats().borrow().limit_bytes, 48 << 20);
+        record(&node, i).await.unwrap();
+        node.shutdown().await;
+    }
+    // Pins leave the broadcast on air its room.
+    let (node, _) = open(&disk, allowance).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let file = NewFile::new("a", vec![9; (32 << 20) + 1]);
+    node.publish(update(id, vec![file])).await.unwrap();
+    let refused = node.pin(id, true).await.unwrap_err();
+    assert!(matches!(refused, StoreError::PinsFull { most_bytes, .. } if most_bytes == 32 << 20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whether_a_recording_may_go_is_known() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    let until = async |node: &Node, may_go| {
+        let mut stats = node.stats();
+        let told = stats.wait_for(|stats| stats.recordings_may_go == may_go);
+        let told = tokio::time::timeout(Duration::from_secs(60), told);
+        told.await.unwrap().unwrap();
+    };
+    until(&node, false).await;
+    let id = record(&node, 0).await.unwrap();
+    until(&node, true).await;
+    node.pin(id, true).await.unwrap();
+    until(&node, false).await;
+    node.pin(id, false).await.unwrap();
+    until(&node, true).await;
+    node.shutdown().await;
+    let (node, _) = open(&disk, DEFAULTS).await.unwrap();
+    until(&node, true).await;
 }
 
 #[tokio::test(start_paused = true)]

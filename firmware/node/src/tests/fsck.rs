@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use cid::Cid;
 
 use super::read_all;
-use crate::{Finding, Leaf, NewFile, Node, Report, Resolved, Update, fsck};
+use crate::{Budgets, Finding, Leaf, NewFile, Node, Report, Resolved, Update, fsck};
 
 const LIMIT_BYTES: u64 = 1 << 30;
 
@@ -23,7 +23,7 @@ struct DataDir {
 
 async fn open(dir: &Path) -> Node {
     let clock = || Some(SystemTime::now());
-    Node::offline(dir, LIMIT_BYTES.into(), clock)
+    Node::offline(dir, Budgets::new(LIMIT_BYTES, 0), clock)
         .await
         .unwrap()
         .0

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use super::read_all;
-use crate::{BroadcastId, Leaf, NewFile, Node, Update, fsck};
+use crate::{BroadcastId, Budgets, Leaf, NewFile, Node, Update, fsck};
 
 const DIR: &str = "PODIUM_KILLS_DIR";
 /// Room for nine broadcasts: later ones have to make room.
@@ -26,7 +26,7 @@ struct Told {
 
 async fn open(dir: &Path, limit_bytes: u64) -> Node {
     let clock = || Some(SystemTime::now());
-    Node::offline(dir, limit_bytes.into(), clock)
+    Node::offline(dir, Budgets::new(limit_bytes, 0), clock)
         .await
         .unwrap()
         .0

@@ -24,26 +24,31 @@ use futures::TryStreamExt;
 
 use crate::journal::{Opener, State};
 use crate::writer::GRACE;
-use crate::{BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update};
+use crate::{
+    Allowance, BroadcastId, Budgets, NewFile, Node, OpenError, Recovered, Resolved, Update,
+};
 use disk::Disk;
 
 /// Small, so that redb's cache does not hide its reads.
 const CACHE_BYTES: usize = 64 << 10;
 
 /// Everything together; the broadcast on air has no room of its own.
-impl From<u64> for Budgets {
-    fn from(limit_bytes: u64) -> Budgets {
-        Budgets::new(limit_bytes, 0)
+impl From<u64> for Allowance {
+    fn from(limit_bytes: u64) -> Allowance {
+        Budgets::new(limit_bytes, 0).into()
     }
 }
 
-async fn open(disk: &Disk, budgets: impl Into<Budgets>) -> Result<(Node, Recovered), OpenError> {
-    open_with_cache(disk, budgets, CACHE_BYTES).await
+async fn open(
+    disk: &Disk,
+    allowance: impl Into<Allowance>,
+) -> Result<(Node, Recovered), OpenError> {
+    open_with_cache(disk, allowance, CACHE_BYTES).await
 }
 
 async fn open_with_cache(
     disk: &Disk,
-    budgets: impl Into<Budgets>,
+    allowance: impl Into<Allowance>,
     cache_bytes: usize,
 ) -> Result<(Node, Recovered), OpenError> {
     let file = disk.clone();
@@ -63,7 +68,7 @@ async fn open_with_cache(
         Path::new("/memory"),
         store,
         opener,
-        budgets.into(),
+        allowance.into(),
         signer,
         None,
     )

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use cid::Cid;
 
 use super::{MOST_HEADROOM_BYTES, Writer};
-use crate::journal::Journal;
+use crate::journal::{Journal, State};
 use crate::{BroadcastId, StoreError};
 
 /// Bytes of blocks. The newest broadcast is on air, or was last: it is no recording until the next begins.
@@ -40,13 +40,38 @@ impl Budgets {
     }
 
     /// Most bytes of all together.
-    pub fn limit_bytes(&self) -> u64 {
+    pub(crate) fn limit_bytes(&self) -> u64 {
         self.recordings_bytes.saturating_add(self.live_bytes)
     }
+}
 
-    /// Left free for updates to come.
-    pub fn headroom_bytes(&self) -> u64 {
-        headroom_bytes(self.limit_bytes())
+/// What may be stored, as it is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    Fixed(Budgets),
+    /// Three quarters of the disk's room when the store is opened, of which `live_bytes` are none of the recordings'. Other
+    /// programs find the rest free.
+    OfDisk {
+        live_bytes: u64,
+    },
+}
+
+impl From<Budgets> for Allowance {
+    fn from(budgets: Budgets) -> Allowance {
+        Allowance::Fixed(budgets)
+    }
+}
+
+impl Allowance {
+    /// `room_bytes`: what is free on the disk, and what is stored already.
+    pub(crate) fn budgets(self, room_bytes: u64) -> Budgets {
+        match self {
+            Allowance::Fixed(budgets) => budgets,
+            Allowance::OfDisk { live_bytes } => {
+                let most = room_bytes - room_bytes / 4;
+                Budgets::new(most.saturating_sub(live_bytes), live_bytes)
+            }
+        }
     }
 }
 
@@ -98,13 +123,25 @@ impl Writer {
         }
     }
 
-    /// Sees whether recordings have to go.
+    /// Sees whether recordings have to go, and whether any may.
     pub(super) async fn look_at_recordings(&mut self) {
+        self.look_at_pins().await;
         // What a fetch has brought may be for the newest, and counts when it is named.
         let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
         match self.recordings_bytes(unnamed).await {
             Ok(bytes) => self.recordings_over = bytes > self.budgets.recordings_bytes,
             Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
+        }
+    }
+
+    /// Sees whether there is a recording that may go.
+    pub(super) async fn look_at_pins(&mut self) {
+        match self.in_journal(|journal| Ok(journal.broadcasts()?)).await {
+            Ok(broadcasts) => {
+                let mut finished = broadcasts.iter().filter(|it| it.state == State::Finished);
+                self.recordings_may_go = finished.any(|it| !it.pinned);
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell which recordings are pinned"),
         }
     }
 
@@ -144,7 +181,7 @@ impl Writer {
     }
 }
 
-fn headroom_bytes(limit_bytes: u64) -> u64 {
+pub(crate) fn headroom_bytes(limit_bytes: u64) -> u64 {
     (limit_bytes / 16).min(MOST_HEADROOM_BYTES)
 }
 

@@ -39,7 +39,7 @@ impl Mirror {
         let Some(scope) = self.extent.step(now) else {
             return;
         };
-        if stats.stored_bytes.saturating_add(self.headroom_bytes) > stats.limit_bytes {
+        if stats.is_short() {
             self.extent.stepped(now, &scope, Outcome::NoRoom);
         } else {
             self.begin_step(scope);

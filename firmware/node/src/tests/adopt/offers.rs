@@ -10,7 +10,9 @@ use super::{adopt, all, name, open, trusting};
 use crate::tests::disk::Disk;
 use crate::tests::{collected, counted, read_all};
 use crate::unixfs::{Encoded, directory, file_node};
-use crate::{AdoptError, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, Place, StoreError, Want};
+use crate::{
+    AdoptError, Allowance, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, Place, StoreError, Want,
+};
 
 /// Trees as a box might make them.
 #[derive(Default)]
@@ -49,10 +51,10 @@ impl Offer {
         self.directory(&files).0
     }
 
-    async fn open(&self, budgets: impl Into<Budgets>) -> (Disk, Node) {
+    async fn open(&self, allowance: impl Into<Allowance>) -> (Disk, Node) {
         let disk = Disk::new();
         disk.set_remote(self.blocks.clone());
-        let (node, _) = open(&disk, name(), budgets).await.unwrap();
+        let (node, _) = open(&disk, name(), allowance).await.unwrap();
         (disk, node)
     }
 }
