@@ -307,23 +307,33 @@ fn refused(why: impl Into<String>) -> NotFound {
     }
 }
 
-/// Picture and sound as wanted, or what is found.
+/// All that have picture and sound; at least one.
+///
+/// # Errors
+/// What is missing, and what to do.
+pub fn pairs(cards: &[Card]) -> Result<Vec<Pair>, NotFound> {
+    let pairs: Vec<Pair> = cards.iter().filter_map(paired).collect();
+    if !pairs.is_empty() {
+        return Ok(pairs);
+    }
+    let card = (cards.iter()).find(|card| card.usb.is_some() || card.bridge.is_some());
+    Err(match card {
+        Some(card) => refused(format!(
+            "{} has no sound: name another card in [capture] audio_device and set separate_clocks = true",
+            card.name
+        )),
+        None => missing("no capture card: plug one in"),
+    })
+}
+
+/// Picture and sound as wanted, or the first that is found.
 ///
 /// # Errors
 /// What is missing or does not fit, and what to do.
 pub fn choose(sysfs: &Path, wanted: &Wanted, chips: Chips<'_>) -> Result<Pair, NotFound> {
     let cards = list(sysfs, chips);
     match (&wanted.video, &wanted.audio) {
-        (None, None) => cards
-            .iter()
-            .find_map(paired)
-            .ok_or_else(|| match cards.iter().find(|card| card.usb.is_some() || card.bridge.is_some()) {
-                Some(card) => refused(format!(
-                    "{} has no sound: name another card in [capture] audio_device and set separate_clocks = true",
-                    card.name
-                )),
-                None => missing("no capture card: plug one in"),
-            }),
+        (None, None) => Ok(pairs(&cards)?.swap_remove(0)),
         (Some(video), None) => {
             let card = find(&cards, video)?;
             paired(card).ok_or_else(|| {

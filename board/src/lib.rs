@@ -13,6 +13,7 @@
 
 pub mod bridge;
 pub mod cards;
+pub mod chosen;
 mod config;
 mod faults;
 mod keeper;

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::cards::{self, Switches, Wanted};
+use board::cards::{self, Pair, Switches, Wanted};
+use board::chosen::Chosen;
 use board::mixer;
 use media::cards::{Bridge, Card, Cards, Revival};
 use stream::input::NotFound;
@@ -29,6 +31,7 @@ pub(crate) fn wanted(config: &Config) -> Wanted {
 #[derive(Debug)]
 pub(crate) struct Devices {
     wanted: Wanted,
+    chosen: Mutex<Chosen>,
     height: u32,
     fps: u32,
     bridges: Bridges,
@@ -43,6 +46,7 @@ impl Devices {
     pub(crate) fn new(config: &Config) -> Devices {
         Devices {
             wanted: wanted(config),
+            chosen: Mutex::default(),
             height: config.video.height.into(),
             fps: config.video.fps,
             bridges: Bridges::default(),
@@ -50,6 +54,16 @@ impl Devices {
             told: Mutex::default(),
             woken: Mutex::default(),
         }
+    }
+
+    fn choose(&self) -> Result<Pair, NotFound> {
+        let (sysfs, chips) = (Path::new(SYSFS), |device: &Path| self.bridges.chip(device));
+        if self.wanted.video.is_some() || self.wanted.audio.is_some() {
+            return cards::choose(sysfs, &self.wanted, &chips);
+        }
+        let found = cards::pairs(&cards::list(sysfs, &chips));
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        chosen.choose(found, Instant::now())
     }
 
     /// Tells the source what it may send, and takes what it sends.
@@ -116,9 +130,7 @@ impl Cards for Devices {
         if let Ok(Some(switch)) = &restored {
             tracing::warn!(switch = %switch.display(), "it was left off; switched on again");
         }
-        let pair = cards::choose(Path::new(SYSFS), &self.wanted, &|device| {
-            self.bridges.chip(device)
-        });
+        let pair = self.choose();
         let pair = pair.map_err(|no| match restored {
             Err(error) => NotFound {
                 why: format!("a card is switched off: {error}; restart the machine"),
