@@ -25,6 +25,7 @@ mod pi;
 pub mod png;
 mod program;
 pub mod sim;
+pub mod switches;
 pub mod watchdog;
 
 use std::io;

@@ -5,9 +5,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::cards::{self, Pair, Switches, Wanted};
+use board::cards::{self, Pair, Wanted};
 use board::chosen::Chosen;
 use board::mixer;
+use board::switches::Switches;
 use media::cards::{Bridge, Card, Cards, Revival};
 use stream::input::NotFound;
 use stream::status::NoCard;
