@@ -57,8 +57,8 @@ async function connected (services) {
     streamMuxers: [yamux()],
     // By default Helia refuses to dial private addresses, and the box is on one.
     connectionGater: { denyDialMultiaddr: () => false },
-    // Helia answers pings by default. Who does not gets no answer to its own from libp2p-ping 0.47 either, once that has asked in vain,
-    // and js-libp2p ends the connection then.
+    // A connection that does not answer for five seconds is ended; by default ten seconds pass before it is asked.
+    connectionMonitor: { pingInterval: 1_000 },
     services: { identify: identify(), ...services }
   }))
   await helia.start()
@@ -105,7 +105,9 @@ async function found (route, helia, names) {
 }
 
 async function follow () {
-  const helia = await connected({ pubsub: gossipsub(), ping: ping() })
+  // Helia answers pings by default. This one does not, and asks by them all the same.
+  const helia = await connected({ pubsub: gossipsub() })
+  const [connection] = helia.libp2p.getConnections()
   const names = ipns(helia, { routers: [pubSubIPNSRouting(helia)] })
   const files = unixfs(helia)
   const read = async (root, path, options) => {
@@ -146,6 +148,8 @@ async function follow () {
     for await (const entry of files.ls(root)) entries.push(entry.name)
     if (entries.includes('vod.m3u8')) break
   }
+  // Nobody dials anew, so it is the one that was there in the beginning.
+  if (connection.status !== 'open') throw new Error('the connection with the box has ended')
 
   let blocks = 0
   for await (const _ of helia.pins.add(root, { signal: AbortSignal.timeout(READ_MS) })) blocks++

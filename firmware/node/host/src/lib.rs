@@ -13,6 +13,7 @@ mod fetch;
 mod listen;
 mod neighbours;
 mod outsider;
+mod pings;
 mod recycle;
 mod start;
 

@@ -7,7 +7,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use cid::Cid;
 use connexa::prelude::transport::pnet::PreSharedKey;
-use rust_ipfs::builder::DefaultIpfsBuilder;
 use rust_ipfs::{DialOpts, Ipfs, Keypair};
 
 use crate::{HostError, dial, network, start};
@@ -36,7 +35,7 @@ pub(crate) async fn ask(question: Question) -> Result<Vec<Bytes>, HostError> {
 }
 
 async fn begin(swarm_key: Option<PreSharedKey>) -> Result<Ipfs, rust_ipfs::Error> {
-    let builder = DefaultIpfsBuilder::with_keypair(Keypair::generate_ed25519())?
+    let builder = start::Builder::with_keypair(Keypair::generate_ed25519())?
         .with_identify(start::identify())
         .with_bitswap()
         .enable_tcp()

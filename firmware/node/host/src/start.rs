@@ -12,13 +12,14 @@ use connexa::prelude::swarm::SwarmEvent;
 use connexa::prelude::swarm::dial_opts::DialOpts;
 use connexa::prelude::transport::pnet::PreSharedKey;
 use connexa::prelude::{identify, mdns};
-use rust_ipfs::builder::DefaultIpfsBuilder;
+use rust_ipfs::builder::IpfsBuilder;
 use rust_ipfs::p2p::IdentifyConfiguration;
 use rust_ipfs::{FDLimit, Ipfs, Keypair, Multiaddr, Protocol};
 use tokio::sync::watch;
 
 use crate::contacts::Contacts;
 use crate::neighbours::{self, Neighbours};
+use crate::pings::Pings;
 use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
 
 /// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
@@ -27,6 +28,9 @@ const IDLE_SECONDS: u64 = 60;
 
 /// Connections from one peer: a simultaneous dial over each transport makes as many.
 const PER_PEER: u32 = 4;
+
+/// One type for all hosts: for another behaviour the compiler would make the whole swarm once more.
+pub(crate) type Builder = IpfsBuilder<Pings>;
 
 /// A host that was shut down in this process is gone within milliseconds.
 const WIND_DOWN: Duration = Duration::from_secs(5);
@@ -101,7 +105,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     let (listening_sender, listening) = watch::channel(Vec::new());
     let (thinned_sender, thinned) = watch::channel(0);
     // Not `with_default`: autonat asks strangers to dial back, which a box on a venue's network has no use for.
-    let mut builder = DefaultIpfsBuilder::with_keypair(&key)
+    let mut builder = Builder::with_keypair(&key)
         .map_err(|e| OpenError::Identity {
             reason: e.to_string(),
         })?
@@ -110,7 +114,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
             global_serve_limit: limits.serving,
         })
         .with_kademlia()
-        .with_ping(Default::default())
+        .with_custom_behaviour(|_| Ok(Pings::default()))
         .with_pubsub(Default::default())
         .enable_tcp()
         .enable_websocket()
