@@ -1,5 +1,6 @@
 //! Samples what the machine says about itself: disk, clock, network.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use stream::machine::Machine;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::local_address;
 use crate::clock;
 
 /// Twice as often as Linux asks the Raspberry Pi's firmware for its power, which forgets it then.
@@ -20,8 +22,8 @@ pub(crate) struct Sample {
     /// Free bytes on the data directory's file system; absent where it cannot be asked.
     pub(crate) disk_free_bytes: Option<u64>,
     pub(crate) clock_sane: bool,
-    /// An interface other than loopback has an address.
-    pub(crate) network_up: bool,
+    /// By which neighbours reach the box; absent without a network.
+    pub(crate) address: Option<IpAddr>,
     pub(crate) machine: Machine,
 }
 
@@ -40,7 +42,7 @@ impl Sample {
                 .ok()
                 .map(|stat| stat.f_bavail * stat.f_frsize),
             clock_sane: clock::clock_sane(),
-            network_up: local_address().is_some(),
+            address: local_address(),
             machine,
         }
     }
@@ -51,18 +53,6 @@ fn uptime(root: &Path) -> Option<Duration> {
     let text = std::fs::read_to_string(root.join("proc/uptime")).ok()?;
     let seconds = text.split_whitespace().next()?.parse().ok()?;
     Duration::try_from_secs_f64(seconds).ok()
-}
-
-/// The address by which neighbours reach this machine, IPv4 first.
-pub(crate) fn local_address() -> Option<std::net::IpAddr> {
-    let mut addresses: Vec<_> = if_addrs::get_if_addrs()
-        .ok()?
-        .into_iter()
-        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
-        .map(|interface| interface.ip())
-        .collect();
-    addresses.sort_by_key(|address| !address.is_ipv4());
-    addresses.first().copied()
 }
 
 /// Samples until cancelled. Asking the file system may block, so it is done off the runtime's threads.

@@ -1,5 +1,6 @@
 //! Podium: the firmware of a live-streaming encoder box.
 
+mod addresses;
 mod appliance;
 mod av_sync;
 mod check;

@@ -1,6 +1,7 @@
 //! What the panel knows: it gathers what the parts of the box report and makes the one [`Status`] of it.
 
 use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use cid::Cid;
@@ -31,12 +32,15 @@ const DROPS_FOR: Duration = Duration::from_secs(10);
 /// A segment that was larger than promised is shown for this long.
 const OVERSIZE_FOR: Duration = Duration::from_secs(30);
 
-/// Names and addresses that do not change while the box runs.
+/// What does not change while the box runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
     pub(crate) name: String,
     pub(crate) source: String,
-    pub(crate) network: Network,
+    /// Of the viewers' listener.
+    pub(crate) viewer: SocketAddr,
+    /// Of the operator's.
+    pub(crate) operator: SocketAddr,
     pub(crate) peer_id: String,
     pub(crate) ipns: String,
     pub(crate) segment: Duration,
@@ -80,6 +84,8 @@ pub(crate) struct Panel {
     identity: Identity,
     started: Instant,
     sample: Sample,
+    /// By which neighbours reach the box. It stays while a cable is out: it will most likely be the same again.
+    address: IpAddr,
     page: Page,
     touched: Instant,
     format: Option<VideoFormat>,
@@ -132,6 +138,7 @@ impl Panel {
             identity,
             started: now,
             sample,
+            address: sample.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             page: Page::Main,
             touched: now,
             format: None,
@@ -173,6 +180,32 @@ impl Panel {
 
     pub(crate) fn sample(&mut self, sample: Sample) {
         self.sample = sample;
+        let before = self.network();
+        self.address = sample.address.unwrap_or(self.address);
+        let network = self.network();
+        if network != before {
+            let (watch, operate) = (network.watch_url, network.operator_url);
+            tracing::info!(watch, operate, "the box has another address");
+        }
+    }
+
+    /// Addresses as a neighbour on the network types them.
+    fn network(&self) -> Network {
+        let url = |listener: SocketAddr| {
+            let ip = match listener.ip() {
+                any if any.is_unspecified() => self.address,
+                one => one,
+            };
+            format!("http://{}/", SocketAddr::new(ip, listener.port()))
+        };
+        let Identity {
+            viewer, operator, ..
+        } = self.identity;
+        Network {
+            watch_url: url(viewer),
+            operator_url: url(operator),
+            operator_open: !operator.ip().is_loopback(),
+        }
     }
 
     pub(crate) fn media(&mut self, event: &media::Event, now: Instant) {
@@ -333,7 +366,7 @@ impl Panel {
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
             clock_sane: self.sample.clock_sane,
             peers: store.peers,
-            network_up: self.sample.network_up,
+            network_up: self.sample.address.is_some(),
             temperature_c: machine.temperature_c,
             throttled: machine.throttled,
             undervoltage: machine.undervoltage,
@@ -364,7 +397,7 @@ impl Panel {
             oversize,
             videos,
             health: health::assess(&facts),
-            network: self.identity.network.clone(),
+            network: self.network(),
             node: Node {
                 peer_id: self.identity.peer_id.clone(),
                 peers: store.peers,
@@ -465,11 +498,8 @@ mod tests {
         let identity = Identity {
             name: "Panel".into(),
             source: "capture card".into(),
-            network: Network {
-                watch_url: String::new(),
-                operator_url: String::new(),
-                operator_open: false,
-            },
+            viewer: ([0, 0, 0, 0], 8080).into(),
+            operator: ([127, 0, 0, 1], 8081).into(),
             peer_id: String::new(),
             ipns: String::new(),
             segment: Duration::from_secs(2),
@@ -478,7 +508,10 @@ mod tests {
             encoder: Choice::default(),
             fps,
         };
-        let sample = Sample::take(dir.path(), dir.path());
+        let sample = Sample {
+            address: None,
+            ..Sample::take(dir.path(), dir.path())
+        };
         Panel::new(identity, sample, Instant::now())
     }
 
@@ -506,6 +539,43 @@ mod tests {
             fps_num: fps,
             fps_den: 1,
         })
+    }
+
+    #[test]
+    fn the_codes_lead_to_the_address_that_the_box_has_now() {
+        let mut panel = panel(30);
+        let now = Instant::now();
+        let stats = node::Stats {
+            peers: 1,
+            stored_bytes: 0,
+            limit_bytes: 1 << 30,
+        };
+        let mut check = |address: Option<[u8; 4]>, watch: &str| {
+            panel.sample(Sample {
+                address: address.map(IpAddr::from),
+                disk_free_bytes: None,
+                ..panel.sample
+            });
+            let mut status = panel.idle_status(now, stats);
+            assert_eq!(status.network.watch_url, watch);
+            assert_eq!(status.network.operator_url, "http://127.0.0.1:8081/");
+            let said = status.health.action.first().map(String::as_str);
+            assert_eq!(said == Some("No network"), address.is_none(), "{said:?}");
+            [Page::Watch, Page::Sync].map(|page| {
+                status.page = page;
+                panel.draw(&status, None, now)
+            })
+        };
+        let booted = check(None, "http://127.0.0.1:8080/");
+        let first = check(Some([192, 168, 1, 7]), "http://192.168.1.7:8080/");
+        let then = check(Some([10, 1, 2, 3]), "http://10.1.2.3:8080/");
+        for page in 0..2 {
+            assert_ne!(booted[page], first[page]);
+            assert_ne!(first[page], then[page]);
+        }
+        // The cable is out: who scans the code now has the page when it is in again.
+        let out = check(None, "http://10.1.2.3:8080/");
+        assert_eq!(out[0], then[0]);
     }
 
     #[test]

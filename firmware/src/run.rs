@@ -126,12 +126,11 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     });
     let media = media.await??;
 
-    let network = network(viewer.local_addr()?, operator.local_addr()?);
     let board = Board::new(&config.board)?;
     let front = board.front.clone();
     let now = Instant::now();
     let mut panel = Panel::new(
-        identity(&config, &node, network.clone()),
+        identity(&config, &node, viewer.local_addr()?, operator.local_addr()?),
         *samples.borrow(),
         now,
     );
@@ -146,13 +145,15 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         record_asked,
         background.clone(),
     );
+    let first = panel.idle_status(now, *node.stats().borrow());
+    let network = first.network.clone();
     let mut channels = Channels {
         media: media_events,
         commands: command_queue,
         samples,
         live,
         outside,
-        status: watch::channel(panel.idle_status(now, *node.stats().borrow())).0,
+        status: watch::channel(first).0,
     };
     let status = channels.status.subscribe();
     channels.samples.mark_unchanged();
@@ -352,7 +353,7 @@ pub(crate) fn media_config(config: &Config) -> media::Config {
     }
 }
 
-fn identity(config: &Config, node: &Node, network: Network) -> Identity {
+fn identity(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAddr) -> Identity {
     let file_name = |path: &std::path::Path| {
         path.file_name()
             .map(|name| name.to_string_lossy().into_owned())
@@ -365,7 +366,8 @@ fn identity(config: &Config, node: &Node, network: Network) -> Identity {
     Identity {
         name: config.name.clone(),
         source,
-        network,
+        viewer,
+        operator,
         peer_id: node.peer_id().to_owned(),
         ipns: node.channel().to_string(),
         segment: config.hls.segment(),
@@ -394,23 +396,6 @@ pub(crate) fn videos(config: &Config) -> Vec<VideoRendition> {
     ))
     .chain(low.map(|low| rendition(Rendition::Low, low.width, low.height, low.bitrate_kbps)))
     .collect()
-}
-
-/// Addresses as a neighbour on the network types them.
-fn network(viewer: SocketAddr, operator: SocketAddr) -> Network {
-    let reachable = |address: SocketAddr| {
-        let ip = if address.ip().is_unspecified() {
-            health::local_address().unwrap_or_else(|| [127, 0, 0, 1].into())
-        } else {
-            address.ip()
-        };
-        format!("http://{}/", SocketAddr::new(ip, address.port()))
-    };
-    Network {
-        watch_url: reachable(viewer),
-        operator_url: reachable(operator),
-        operator_open: !operator.ip().is_loopback(),
-    }
 }
 
 /// The address by which this machine reaches a listener of its own.

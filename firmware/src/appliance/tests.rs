@@ -6,7 +6,7 @@ use std::process::{Command as Process, Stdio};
 use board::watchdog::Watchdog;
 use media::Source;
 use media::signal::{EncoderFault, Handle, Signal};
-use stream::status::{Network, Status};
+use stream::status::Status;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
@@ -56,11 +56,8 @@ impl AtRest {
         let identity = Identity {
             name: "Faults".into(),
             source: "flash and beep".into(),
-            network: Network {
-                watch_url: String::new(),
-                operator_url: String::new(),
-                operator_open: false,
-            },
+            viewer: ([0, 0, 0, 0], 8080).into(),
+            operator: ([127, 0, 0, 1], 8081).into(),
             peer_id: String::new(),
             ipns: String::new(),
             segment: config.hls.segment(),
