@@ -1,15 +1,100 @@
 //! The addresses that this machine has on the networks that it is on.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 
-/// The address by which neighbours reach this machine, IPv4 first.
+use if_addrs::Interface;
+
+/// Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to.
+const FAR: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+
+/// The address by which neighbours reach this machine; absent where no cable is in.
 pub(crate) fn local_address() -> Option<IpAddr> {
-    let mut addresses: Vec<_> = if_addrs::get_if_addrs()
-        .ok()?
-        .into_iter()
-        .filter(|interface| !interface.is_loopback() && !interface.is_link_local())
-        .map(|interface| interface.ip())
-        .collect();
-    addresses.sort_by_key(|address| !address.is_ipv4());
-    addresses.first().copied()
+    best(&if_addrs::get_if_addrs().ok()?, &routed())
+}
+
+/// Where the default routes leave from, as the kernel chooses. Connecting a UDP socket sends nothing.
+fn routed() -> Vec<IpAddr> {
+    let from = |(any, far): (&str, &str)| {
+        let socket = UdpSocket::bind(any).ok()?;
+        socket.connect(far).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    FAR.into_iter().filter_map(from).collect()
+}
+
+/// Only of an interface that has a carrier. The kernel says so (`IFF_RUNNING`) of those that cannot tell, too, as USB gadgets. The one with
+/// the default route goes before the bridges of containers, and IPv4 before IPv6, as people type it. A tunnel's address is of
+/// use to nobody in the hall, even where all traffic goes through it.
+fn best(interfaces: &[Interface], routed: &[IpAddr]) -> Option<IpAddr> {
+    let reachable = |it: &&Interface| it.is_oper_up() && !it.is_loopback() && !it.is_link_local();
+    interfaces
+        .iter()
+        .filter(reachable)
+        .min_by_key(|it| (it.is_p2p(), !routed.contains(&it.ip()), !it.ip().is_ipv4()))
+        .map(Interface::ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use if_addrs::{IfAddr, IfOperStatus, Ifv4Addr, Ifv6Addr};
+
+    use super::*;
+
+    fn interface(address: &str, up: bool) -> Interface {
+        let addr = match address.parse().unwrap() {
+            IpAddr::V4(ip) => IfAddr::V4(Ifv4Addr {
+                ip,
+                netmask: [255, 255, 255, 0].into(),
+                prefixlen: 24,
+                broadcast: None,
+            }),
+            IpAddr::V6(ip) => IfAddr::V6(Ifv6Addr {
+                ip,
+                netmask: "ffff:ffff:ffff:ffff::".parse().unwrap(),
+                prefixlen: 64,
+                broadcast: None,
+            }),
+        };
+        Interface {
+            name: "test".into(),
+            addr,
+            index: None,
+            oper_status: match up {
+                true => IfOperStatus::Up,
+                false => IfOperStatus::Unknown,
+            },
+            is_p2p: address.starts_with("10.8."),
+        }
+    }
+
+    #[test]
+    fn neighbours_reach_the_interface_that_has_a_carrier_and_the_default_route() {
+        let check = |up: &[&str], down: &[&str], routed: &[&str], expected: Option<&str>| {
+            let up = up.iter().map(|it| interface(it, true));
+            let down = down.iter().map(|it| interface(it, false));
+            let all: Vec<_> = down.chain(up).collect();
+            let routed: Vec<IpAddr> = routed.iter().map(|it| it.parse().unwrap()).collect();
+            let best = best(&all, &routed).map(|it| it.to_string());
+            assert_eq!(best.as_deref(), expected, "{all:?}");
+        };
+        let (lan, docker, tunnel) = ("192.168.1.7", "172.17.0.1", "10.8.0.2");
+        check(
+            &["127.0.0.1", "::1", "fe80::1", "169.254.1.1"],
+            &[],
+            &[],
+            None,
+        );
+        check(&["127.0.0.1", lan], &[], &[lan], Some(lan));
+        // Its cable is out; its route may still be there.
+        check(&[], &[lan], &[lan], None);
+        check(&[docker], &[lan], &[lan], Some(docker));
+        check(&[docker, lan], &[], &[lan], Some(lan));
+        check(&[tunnel, docker, lan], &[], &[lan], Some(lan));
+        check(&[tunnel, lan], &[], &[tunnel], Some(lan));
+        check(&[tunnel], &[], &[], Some(tunnel));
+        // A closed network has no route.
+        check(&[lan], &[docker], &[], Some(lan));
+        check(&["fd00::7", lan], &[], &["fd00::7", lan], Some(lan));
+        check(&["fd00::7"], &[], &[], Some("fd00::7"));
+    }
 }

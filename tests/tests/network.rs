@@ -144,6 +144,23 @@ fn the_box_tells_the_addresses_that_it_has_now() {
     drop(cable);
     wait_for_address(later, false);
     wait_for_address(host.address(), true);
+
+    // So do the panel and the operator's page, which say it where there is none.
+    let port = podium.viewer.rsplit(':').next().unwrap();
+    let wait_for_panel = |address: Ipv4Addr, network: bool| {
+        let url = format!("http://{address}:{port}/");
+        wait_for(&format!("{url}, network = {network}"), || {
+            let status = host.enter(|| podium.status());
+            let down = status["health"]["action"][0] == "No network";
+            (status["network"]["watch_url"] == url && down != network).then_some(())
+        });
+    };
+    wait_for_panel(host.address(), true);
+    let cable = network.cable(&host, later);
+    host.unplug();
+    wait_for_panel(later, true);
+    drop(cable);
+    wait_for_panel(later, false);
 }
 
 /// The loopback and nothing else: no route, so nobody to ask for a name, and no address that others could reach.

@@ -96,7 +96,7 @@ pub struct Facts {
     pub clock_sane: bool,
     /// Connected IPFS peers.
     pub peers: u32,
-    /// An interface other than loopback has an address.
+    /// Neighbours can reach the box: an interface other than loopback has a carrier and an address.
     pub network_up: bool,
 }
 
