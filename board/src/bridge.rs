@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use stream::edid;
 
+use crate::graph;
 use crate::program::{self, Missing, Said};
 
 /// How the source sends its pictures.
@@ -37,20 +38,22 @@ pub enum NoSignal {
     Silent,
 }
 
-/// Which devices are bridges. Nobody plugs one in while the box runs, so each device is asked once.
+/// Which devices are bridges. Nobody plugs one in while the box runs, so each is asked once.
 #[derive(Debug, Default)]
-pub struct Bridges(Mutex<HashMap<PathBuf, Option<String>>>);
+pub struct Bridges(Mutex<HashMap<(PathBuf, PathBuf), Option<String>>>);
 
 impl Bridges {
-    /// The chip behind a V4L2 device, in capitals; `None` where it has no DV timings, as a camera has none.
-    pub fn chip(&self, device: &Path) -> Option<String> {
+    /// The chip behind a V4L2 device, in capitals; `None` where it has no DV timings, as a camera has none, or where its pictures cannot
+    /// come out of this video node.
+    pub fn chip(&self, device: &Path, video: &Path) -> Option<String> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(chip) = known.get(device) {
+        let asked = (device.to_owned(), video.to_owned());
+        if let Some(chip) = known.get(&asked) {
             return chip.clone();
         }
         let said = v4l2_ctl(device, &["--get-dv-timings", "--info"], &[]);
-        let chip = chip(&said?.text());
-        known.insert(device.into(), chip.clone());
+        let chip = chip(&said?.text()).filter(|_| device == video || graph::leads(device, video));
+        known.insert(asked, chip.clone());
         chip
     }
 }
@@ -144,10 +147,12 @@ fn timings(text: &str) -> Result<Timings, NoSignal> {
     }
 }
 
+/// Of `v4l2-ctl` and `media-ctl`.
+pub(crate) static MISSING: Missing =
+    Missing::new("no v4l2-ctl: an HDMI bridge on the board needs the package v4l-utils");
+
 /// Runs it; `None` where it is not installed or did not come back, also the last time.
-fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
-    static MISSING: Missing =
-        Missing::new("no v4l2-ctl: an HDMI bridge on the board needs the package v4l-utils");
+pub(crate) fn v4l2_ctl(device: &Path, arguments: &[&str], input: &[u8]) -> Option<Said> {
     let mut command = Command::new("v4l2-ctl");
     command.arg("-d").arg(device).args(arguments);
     program::run(&device.to_string_lossy(), command, input, &MISSING)

@@ -29,8 +29,8 @@ pub struct Card {
     pub notes: Vec<String>,
 }
 
-/// What tells a bridge: the chip behind a V4L2 device that has DV timings, in capitals.
-pub type Chips<'a> = &'a dyn Fn(&Path) -> Option<String>;
+/// What tells a bridge: the chip behind a V4L2 device that has DV timings, in capitals, if its pictures come out of the second one.
+pub type Chips<'a> = &'a dyn Fn(&Path, &Path) -> Option<String>;
 
 /// What `[capture]` wants.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -190,9 +190,6 @@ fn on_usb(video: PathBuf, usb: PathBuf, name: String, sounds: &[Sound]) -> Card 
     }
 }
 
-/// Drivers of the camera's connector. The newer ones leave the timings to the subdevice of the chip.
-const RECEIVERS: [&str; 2] = ["unicam", "rp1-cfe"];
-
 fn on_board(
     sysfs: &Path,
     video: PathBuf,
@@ -200,12 +197,11 @@ fn on_board(
     sounds: &[Sound],
     chips: Chips<'_>,
 ) -> Card {
-    let of = |device: PathBuf| chips(&device).map(|chip| (device, chip));
+    let of = |device: PathBuf| chips(&device, &video).map(|chip| (device, chip));
+    // The newer drivers of the camera's connector leave the timings to the subdevice of the chip.
     let subdevices = || {
-        let receives = RECEIVERS.iter().any(|receiver| name.starts_with(receiver));
         let all = class(sysfs, "video4linux", "v4l-subdev").into_iter();
-        all.filter(move |_| receives)
-            .map(|(node, _)| Path::new("/dev").join(node))
+        all.map(|(node, _)| Path::new("/dev").join(node))
     };
     let Some((bridge, chip)) = of(video.clone()).or_else(|| subdevices().find_map(of)) else {
         return Card {
@@ -466,7 +462,7 @@ mod tests {
         dir
     }
 
-    fn no_chip(_: &Path) -> Option<String> {
+    fn no_chip(_: &Path, _: &Path) -> Option<String> {
         None
     }
 
@@ -478,9 +474,10 @@ mod tests {
             fs::create_dir_all(&path).unwrap();
             fs::write(path.join(attribute), format!("{text}\n")).unwrap();
         };
-        // A Raspberry Pi: decoder, receiver, and behind it a chip and a lens that has no timings.
+        // A Raspberry Pi: decoder, the receivers of a camera and of a bridge, and what is before them.
         entry("video4linux", "video0", "name", "rp1-cfe-csi2_ch0");
-        entry("video4linux", "video10", "name", "bcm2835-codec-decode");
+        entry("video4linux", "video8", "name", "rp1-cfe-csi2_ch0");
+        entry("video4linux", "video19", "name", "rpi-hevc-dec");
         entry("video4linux", "v4l-subdev0", "name", "csi2");
         entry("video4linux", "v4l-subdev1", "name", "tc358743 10-000f");
         entry("sound", "card0", "id", "vc4hdmi");
@@ -488,7 +485,10 @@ mod tests {
         entry("sound", "card1", "id", "tc358743");
         entry("sound", "pcmC1D0c", "dev", "116:56");
         let behind = |device: &'static str| {
-            move |asked: &Path| (asked == Path::new(device)).then(|| "TC358743".to_owned())
+            move |asked: &Path, video: &Path| {
+                let leads = asked == Path::new(device) && video == Path::new("/dev/video8");
+                leads.then(|| "TC358743".to_owned())
+            }
         };
         let check = |device: &'static str, audio: Option<&str>, expected: &str| {
             let wanted = Wanted {
@@ -510,29 +510,29 @@ mod tests {
         };
         // The node has the timings, as with older kernels; the chip has.
         check(
-            "/dev/video0",
+            "/dev/video8",
             None,
-            "HDMI bridge TC358743 /dev/video0 hw:CARD=tc358743 /dev/video0",
+            "HDMI bridge TC358743 /dev/video8 hw:CARD=tc358743 /dev/video8",
         );
         check(
             "/dev/v4l-subdev1",
             None,
-            "HDMI bridge TC358743 /dev/video0 hw:CARD=tc358743 /dev/v4l-subdev1",
+            "HDMI bridge TC358743 /dev/video8 hw:CARD=tc358743 /dev/v4l-subdev1",
         );
         check(
-            "/dev/video0",
+            "/dev/video8",
             Some("plughw:1"),
-            "HDMI bridge TC358743 /dev/video0 plughw:1 /dev/video0",
+            "HDMI bridge TC358743 /dev/video8 plughw:1 /dev/video8",
         );
         check(
-            "/dev/video0",
+            "/dev/video8",
             Some("hw:0"),
             "hw:0 belongs to no capture card: name [capture] video_device too",
         );
         check("none", None, "no capture card: plug one in");
         fs::remove_dir_all(dir.path().join("class/sound/pcmC1D0c")).unwrap();
         check(
-            "/dev/video0",
+            "/dev/video8",
             None,
             "HDMI bridge TC358743 has no sound: name another card in [capture] audio_device and set separate_clocks = true",
         );

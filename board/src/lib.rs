@@ -16,6 +16,7 @@ pub mod cards;
 pub mod chosen;
 mod config;
 mod faults;
+pub mod graph;
 mod keeper;
 mod linux;
 pub mod machine;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
-use board::{Board, Kind, cards, machine, mixer, watchdog};
+use board::{Board, Kind, cards, graph, machine, mixer, watchdog};
 use stream::health::{HOT_C, Seen};
 use stream::status::NoCard;
 
@@ -156,8 +156,8 @@ fn encoder(config: &Config) -> Line {
 
 fn capture(config: &Config) -> Vec<Line> {
     let bridges = Bridges::default();
-    let pair = match cards::choose(Path::new(SYSFS), &wanted(config), &|device| {
-        bridges.chip(device)
+    let pair = match cards::choose(Path::new(SYSFS), &wanted(config), &|device, video| {
+        bridges.chip(device, video)
     }) {
         Ok(pair) => pair,
         Err(no) if no.kind == NoCard::Missing => return vec![line("capture card", Absent, no.why)],
@@ -181,12 +181,15 @@ fn capture(config: &Config) -> Vec<Line> {
             Ok(()) => line("EDID", Fine, "the source knows what to send"),
             Err(why) => line("EDID", Failed, why),
         });
-        lines.push(match signal(device) {
-            Ok(Timings { width, height, fps }) => {
-                line("signal", Fine, format!("{width}×{height} at {fps:.2}"))
+        match signal(device) {
+            Ok(timings) => {
+                let Timings { width, height, fps } = timings;
+                let comes = format!("{width}×{height} at {fps:.2}");
+                lines.push(line("signal", Fine, comes));
+                lines.extend(receiver(device, &pair.video, &timings));
             }
-            Err(why) => line("signal", Failed, why.to_string()),
-        });
+            Err(why) => lines.push(line("signal", Failed, why.to_string())),
+        }
     }
     lines.push(match pair.usb {
         Some(usb) if usb.join("port/disable").exists() => {
@@ -212,6 +215,18 @@ fn signal(bridge: &Path) -> Result<Timings, NoSignal> {
             }
             found => return found,
         }
+    }
+}
+
+/// Whether the receiver takes what comes in, where it has to be told.
+fn receiver(bridge: &Path, video: &Path, timings: &Timings) -> Option<Line> {
+    let led = bridge::take(bridge).and_then(|()| graph::lead(bridge, video, timings));
+    match led {
+        Ok(format) => format.map(|format| {
+            let gives = format!("{} gives {}", video.display(), format.pixels);
+            line("receiver", Fine, gives)
+        }),
+        Err(why) => Some(line("receiver", Failed, why)),
     }
 }
 

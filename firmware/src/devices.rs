@@ -7,9 +7,10 @@ use std::time::Instant;
 use board::bridge::{self, Bridges, NoSignal, Timings};
 use board::cards::{self, Pair, Wanted};
 use board::chosen::Chosen;
+use board::graph::{self, Format};
 use board::mixer;
 use board::switches::Switches;
-use media::cards::{Bridge, Card, Cards, Revival};
+use media::cards::{Bridge, Card, Cards, NodeFormat, Revival};
 use stream::input::NotFound;
 use stream::status::NoCard;
 
@@ -58,7 +59,9 @@ impl Devices {
     }
 
     fn choose(&self) -> Result<Pair, NotFound> {
-        let (sysfs, chips) = (Path::new(SYSFS), |device: &Path| self.bridges.chip(device));
+        let (sysfs, chips) = (Path::new(SYSFS), |device: &Path, video: &Path| {
+            self.bridges.chip(device, video)
+        });
         if self.wanted.video.is_some() || self.wanted.audio.is_some() {
             return cards::choose(sysfs, &self.wanted, &chips);
         }
@@ -67,8 +70,8 @@ impl Devices {
         chosen.choose(found, Instant::now())
     }
 
-    /// Tells the source what it may send, and takes what it sends.
-    fn prepare(&self, device: &Path) -> Result<Bridge, String> {
+    /// Tells the source what it may send, takes what it sends, and leads it to the video node.
+    fn prepare(&self, device: &Path, video: &Path) -> Result<Bridge, String> {
         let before = self.told().take().filter(|(bridge, _)| bridge == device);
         let before = before.map(|(_, told)| told);
         // Once: a source begins anew whenever it is told.
@@ -85,7 +88,9 @@ impl Devices {
         *self.told() = Some((device.into(), told));
         let timings = self.incoming(device).map_err(|why| why.to_string())?;
         bridge::take(device)?;
-        Ok(of(device, timings))
+        let format = graph::lead(device, video, &timings)?;
+        let format = format.map(|Format { pixels, colorspace }| NodeFormat { pixels, colorspace });
+        Ok(of(device, timings, format))
     }
 
     /// Switches a card's sound on, and tells that it was off.
@@ -116,12 +121,13 @@ impl Devices {
     }
 }
 
-fn of(device: &Path, timings: Timings) -> Bridge {
+fn of(device: &Path, timings: Timings, format: Option<NodeFormat>) -> Bridge {
     Bridge {
         device: device.into(),
         width: timings.width,
         height: timings.height,
         rate: (timings.fps * 1000.0).round() as u32,
+        format,
     }
 }
 
@@ -139,7 +145,10 @@ impl Cards for Devices {
             },
             Ok(_) => no,
         })?;
-        let bridge = pair.bridge.as_deref().map(|device| self.prepare(device));
+        let bridge = pair
+            .bridge
+            .as_deref()
+            .map(|device| self.prepare(device, &pair.video));
         let bridge = bridge.transpose().map_err(|why| NotFound {
             kind: NoCard::NoSignal,
             why: format!("{}: {why}", pair.name),
@@ -165,7 +174,7 @@ impl Cards for Devices {
         let name = &card.name;
         match self.incoming(&bridge.device) {
             Err(why) => Some(format!("{name}: {why}")),
-            Ok(timings) if of(&bridge.device, timings) == *bridge => None,
+            Ok(timings) if of(&bridge.device, timings, bridge.format.clone()) == *bridge => None,
             Ok(Timings { width, height, fps }) => Some(format!(
                 "{name}: the source sends {width}×{height} at {fps:.2} now"
             )),
@@ -188,7 +197,7 @@ pub(crate) fn list() -> String {
     let sysfs = Path::new(SYSFS);
     let mut text = String::new();
     let bridges = Bridges::default();
-    let chips = |device: &Path| bridges.chip(device);
+    let chips = |device: &Path, video: &Path| bridges.chip(device, video);
     for card in cards::list(sysfs, &chips) {
         let sound = card.audio.as_deref().unwrap_or("no sound");
         text += &format!("{}  {}  {sound}\n", card.video.display(), card.name);

@@ -528,6 +528,7 @@ mod tests {
                 width: 1280,
                 height: 720,
                 rate,
+                format: None,
             }),
         })
     }

@@ -35,6 +35,17 @@ pub struct Bridge {
     pub height: u32,
     /// Thousandths of pictures a second.
     pub rate: u32,
+    /// Empty where the video node has no choice.
+    pub format: Option<NodeFormat>,
+}
+
+/// What a video node has to give, in V4L2's names: it offers more, and would not start with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFormat {
+    /// Four characters: `UYVY`.
+    pub pixels: String,
+    /// `smpte170m`; empty where nobody says.
+    pub colorspace: Option<String>,
 }
 
 /// How to bring back a card that is there and gives no pictures, from gentle to rough. Opening it again comes before.

@@ -71,9 +71,43 @@ pub struct Machine {
     pub disk: Disk,
     /// The controller behind the display's glass.
     pub oled: Chip,
-    /// Whether an HDMI bridge is on the board: the kernel's test drivers, `vivid` with nothing but an HDMI input, and `snd-aloop` as the
-    /// sound card of its name. Without it `vivid` is a webcam.
-    pub bridge: bool,
+    /// What takes HDMI on the camera's connector.
+    pub hdmi: Hdmi,
+}
+
+/// A receiver of HDMI on the camera's connector, as the kernel's test drivers play it. `snd-aloop` is the sound card with the chip's name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hdmi {
+    /// None: `vivid` is a webcam.
+    #[default]
+    None,
+    /// One that has the bridge's timings itself: `vivid` with nothing but an HDMI input.
+    Vivid,
+    /// One whose links and formats are set from outside, without a bridge that has timings: `vimc`.
+    Vimc,
+}
+
+impl Hdmi {
+    /// The kernel's options.
+    fn options(self) -> &'static [&'static str] {
+        // Both drivers are in the kernel, and would take each other's numbers.
+        match self {
+            Hdmi::None => &["initcall_blacklist=vimc_init", "snd_aloop.enable=0"],
+            Hdmi::Vivid => &[
+                "initcall_blacklist=vimc_init",
+                "vivid.node_types=0x1",
+                "vivid.num_inputs=1",
+                "vivid.input_types=0x3",
+                "snd_aloop.pcm_substreams=1",
+                "snd_aloop.id=vivid",
+            ],
+            Hdmi::Vimc => &[
+                "initcall_blacklist=vivid_init",
+                "snd_aloop.pcm_substreams=1",
+                "snd_aloop.id=tc358743",
+            ],
+        }
+    }
 }
 
 /// A machine that runs. Dropping it cuts its power.
@@ -89,16 +123,6 @@ pub struct Rig {
     /// Whether the buttons are between their lines and 3.3 V, as the box has been told.
     pressed_is_high: bool,
 }
-
-/// The kernel's options for an HDMI bridge on the board, and for none.
-const BRIDGE: [&str; 5] = [
-    "vivid.node_types=0x1",
-    "vivid.num_inputs=1",
-    "vivid.input_types=0x3",
-    "snd_aloop.pcm_substreams=1",
-    "snd_aloop.id=vivid",
-];
-const NO_BRIDGE: [&str; 1] = ["snd_aloop.enable=0"];
 
 /// The kernel, built on first use.
 fn kernel() -> &'static Path {
@@ -139,7 +163,7 @@ impl Rig {
 
     /// Switches a machine on with the parts that a test wants.
     pub fn boot_as(machine: Machine) -> Rig {
-        let Machine { disk, oled, bridge } = machine;
+        let Machine { disk, oled, hdmi } = machine;
         let scratch = tempfile::tempdir().expect("a temporary directory can be made");
         let log = fs::File::create(scratch.path().join("kernel.log")).expect("it can be written");
         let mut kernel = Command::new(kernel())
@@ -161,7 +185,7 @@ impl Rig {
                 "panic=-1",
                 WATCHDOG,
             ])
-            .args(if bridge { &BRIDGE[..] } else { &NO_BRIDGE })
+            .args(hdmi.options())
             .arg(format!("rig.oled={}", oled.name()))
             // The kernel hands what it does not know to its first process, as environment.
             .args(std::env::var("GST_DEBUG").map(|debug| format!("GST_DEBUG={debug}")))

@@ -15,5 +15,5 @@ pub mod protocol;
 mod published;
 mod reading;
 
-pub use host::{Disk, Machine, Rig};
+pub use host::{Disk, Hdmi, Machine, Rig};
 pub use published::{Picture, Published};

@@ -9,7 +9,7 @@ use rig::card::{Card, Incoming, Sound, Source, Stuck};
 use rig::guest::DISK;
 use rig::oled::Chip;
 use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP};
-use rig::{Machine, Picture, Rig};
+use rig::{Hdmi, Machine, Picture, Rig};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{judge, wait_for};
@@ -994,7 +994,7 @@ fn source_sends(rig: &mut Rig, timings: Option<&str>) {
 #[test]
 fn the_source_of_a_bridge_is_told_what_to_send_and_followed() {
     let mut rig = Rig::boot_as(Machine {
-        bridge: true,
+        hdmi: Hdmi::Vivid,
         ..Machine::default()
     });
     source_sends(&mut rig, Some("640x480p59"));
@@ -1047,10 +1047,82 @@ fn the_source_of_a_bridge_is_told_what_to_send_and_followed() {
     }
 }
 
+/// Puts a chip in front of `vimc`, whose sources have no timings: what `v4l2-ctl` is asked about it is answered with what its driver
+/// would say of `/run/signal`, a width and a height. All else, links and formats foremost, is the kernel's. Discovery looks at a driver's
+/// first node, which this one is made.
+const CHIP: &str = r#"
+chip=$(media-ctl -e 'RGB/YUV Input')
+node=$(media-ctl -e 'RGB/YUV Capture')
+cp /usr/bin/v4l2-ctl /run/v4l2-ctl
+echo 640 480 >/run/signal
+cat >/run/chip <<EOF
+#!/bin/sh
+case "\$2 \$3" in
+"$chip --get-edid"*) cat /run/edid 2>/dev/null ;;
+"$chip --set-edid"*) cat >/run/edid ;;
+"$chip --set-dv-bt-timings") ;;
+"$chip "*-dv-timings)
+    read width height </run/signal
+    echo "Active width: \$width"
+    echo "Active height: \$height"
+    echo "Total width: \$width"
+    echo "Total height: \$height"
+    echo "Pixelclock: \$((width * height * 30)) Hz"
+    echo "Name : tc358743 11-000f" ;;
+*) exec /run/v4l2-ctl "\$@" ;;
+esac
+EOF
+chmod +x /run/chip
+mount --bind /run/chip /usr/bin/v4l2-ctl
+echo 0 >/run/index
+mount --bind /run/index /sys/class/video4linux/${node#/dev/}/index
+printf %s $node"#;
+
+#[test]
+fn the_pictures_of_a_bridge_are_led_through_its_receiver() {
+    let mut rig = Rig::boot_as(Machine {
+        hdmi: Hdmi::Vimc,
+        ..Machine::default()
+    });
+    // Nothing of it is a card by itself.
+    let listed = rig.podium(&["devices"]);
+    assert!(listed.contains("Raw Capture 0  no sound\n"), "{listed}");
+    assert!(listed.contains("waits: no capture card"), "{listed}");
+    let node = rig.run("sh", &["-c", CHIP]);
+    // A link to another source is on, and another program has left its colours.
+    let left = "\"Scaler\":0 [colorspace:rec709]";
+    assert_eq!(rig.run("media-ctl", &["-V", left]), "");
+    let streams = ["-d", &node, "--stream-mmap", "--stream-count=2"];
+    let said = rig.run("v4l2-ctl", &streams);
+    assert!(said.contains("Broken pipe"), "{said}");
+    let config = rig.configure("", SMALL);
+    let said = check(&mut rig, &config);
+    verdict(&said, "capture card", &["ok: HDMI bridge TC358743"]);
+    verdict(&said, "signal", &["ok: 640×480 at 30.00"]);
+    verdict(&said, "receiver", &[&format!("ok: {node} gives RGB3")]);
+    let said = rig.run("v4l2-ctl", &streams);
+    assert!(!said.contains("Broken pipe"), "{said}");
+    rig.start(SMALL);
+    let sends = |height: u64| {
+        move |status: &Value| {
+            status["input"]["signal"] == "ok" && status["input"]["format"]["height"] == height
+        }
+    };
+    let status = rig.wait_for_status("the signal", sends(480));
+    assert_eq!(status["input"]["source"], "HDMI bridge TC358743");
+    rig.tap_go_live();
+    rig.wait_for_state("live");
+    for (size, height) in [("320 240", 240), ("640 480", 480)] {
+        rig.run("sh", &["-c", "echo $0 >/run/signal", size]);
+        rig.wait_for_status("the other size", sends(height));
+        stream_goes_on(&mut rig);
+    }
+}
+
 #[test]
 fn a_bridge_is_told_and_waited_for_by_a_check() {
     let mut rig = Rig::boot_as(Machine {
-        bridge: true,
+        hdmi: Hdmi::Vivid,
         ..Machine::default()
     });
     let config = rig.configure("", SMALL);

@@ -117,12 +117,31 @@ fn input_caps(config: &Config, offers: &[input::Offer], hardware_jpeg: bool) -> 
     )
 }
 
-/// What a bridge gives is what it was set to. Packed as the usual bus does it (UYVY), or as another driver can.
+/// Raw pictures in V4L2's names and in GStreamer's: packed as the usual bus does it, or as another driver can.
+const RAW: [(&str, &str); 5] = [
+    ("UYVY", "UYVY"),
+    ("YUYV", "YUY2"),
+    ("NV12", "NV12"),
+    ("BGR3", "BGR"),
+    ("RGB3", "RGB"),
+];
+
+/// What a bridge gives is what it was set to.
 fn bridged_caps(bridge: &Bridge) -> String {
+    let node = bridge.format.as_ref();
     let (width, height) = (bridge.width, bridge.height);
-    ["UYVY", "YUY2", "NV12", "BGR", "RGB"]
-        .map(|format| format!("video/x-raw,format={format},width={width},height={height}"))
-        .join(";")
+    let formats: String = RAW
+        .iter()
+        .filter(|(pixels, _)| node.is_none_or(|node| node.pixels == *pixels))
+        .map(|(_, format)| format!("video/x-raw,format={format},width={width},height={height};"))
+        .collect();
+    // A node that was told its format has the colours that one asks it for, and GStreamer would guess them by the size.
+    let colours = match node.and_then(|node| node.colorspace.as_deref()) {
+        Some("smpte170m") => "bt601",
+        Some("rec709") => "bt709",
+        _ => return formats,
+    };
+    formats.replace(';', &format!(",colorimetry={colours};")) + &formats
 }
 
 /// Opens a source's device, and what it can do then, from its driver. A device that cannot be opened says why when the pipeline starts.
@@ -135,6 +154,40 @@ fn opened_caps(source: &gst::Element) -> Option<gst::Caps> {
 mod tests {
     use super::*;
     use crate::capture::launch;
+    use crate::cards::NodeFormat;
+
+    #[test]
+    fn a_bridge_s_node_is_asked_for_what_it_was_set_to() {
+        gst::init().unwrap();
+        let check = |format: Option<(&str, &str)>, expected: &[&str]| {
+            let bridge = Bridge {
+                device: "/dev/v4l-subdev2".into(),
+                width: 1280,
+                height: 720,
+                rate: 60_000,
+                format: format.map(|(pixels, colorspace)| NodeFormat {
+                    pixels: pixels.into(),
+                    colorspace: Some(colorspace.into()),
+                }),
+            };
+            let caps: gst::Caps = bridged_caps(&bridge).parse().unwrap();
+            let found: Vec<_> = caps
+                .iter()
+                .map(|caps| {
+                    let format: &str = caps.get("format").unwrap();
+                    let colours: &str = caps.get("colorimetry").unwrap_or("any");
+                    format!("{format} {colours}")
+                })
+                .collect();
+            assert_eq!(found, expected);
+        };
+        check(
+            None,
+            &["UYVY any", "YUY2 any", "NV12 any", "BGR any", "RGB any"],
+        );
+        check(Some(("UYVY", "smpte170m")), &["UYVY bt601", "UYVY any"]);
+        check(Some(("RGB3", "srgb")), &["RGB any"]);
+    }
 
     #[test]
     fn sound_that_is_called_mono_gets_its_true_name() {
