@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use connexa::prelude::identify::Info;
-use rust_ipfs::{ConnectedPoint, Multiaddr, PeerId, Protocol};
+use rust_ipfs::{ConnectedPoint, ConnectionId, Multiaddr, PeerId, Protocol};
 
 /// A connected peer, as it says.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -18,7 +18,8 @@ pub struct Contact {
     dialled: BTreeSet<Multiaddr>,
     claimed: Vec<Multiaddr>,
     machines: BTreeSet<IpAddr>,
-    without_bitswap: bool,
+    /// The connection by which it has said last what it is.
+    identified: Option<ConnectionId>,
 }
 
 /// Connected peers by their ids.
@@ -42,8 +43,15 @@ impl Contact {
         self.settle(peer);
     }
 
-    /// Whether it has bitswap now and has said before that it had not.
-    pub(crate) fn identified(&mut self, peer: PeerId, info: &Info) -> bool {
+    /// Whether it says not for the first time on this connection what it is, and that it has bitswap, and yet is not `heard`: then
+    /// it has refused bitswap when it was asked. Of the first time that says nothing, as the answer may be under way.
+    pub(crate) fn identified(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        info: &Info,
+        heard: bool,
+    ) -> bool {
         let agent = info.agent_version.chars();
         let agent: String = agent
             .filter(|c| !c.is_control())
@@ -53,7 +61,8 @@ impl Contact {
         self.claimed = info.listen_addrs.iter().take(CLAIMS).cloned().collect();
         self.settle(peer);
         let bitswap = info.protocols.iter().any(|it| it.as_ref() == BITSWAP);
-        std::mem::replace(&mut self.without_bitswap, !bitswap) && bitswap
+        let again = self.identified.replace(connection) == Some(connection);
+        again && bitswap && !heard
     }
 
     fn settle(&mut self, peer: PeerId) {
@@ -108,28 +117,42 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bitswap_that_comes_late_is_noticed_once() {
+    fn who_has_bitswap_and_is_not_heard_is_noticed_when_it_says_so_again() {
         let key = Keypair::generate_ed25519().public();
-        let peer = key.to_peer_id();
-        let says = |contact: &mut Contact, protocols: &[&'static str]| {
-            let info = Info {
-                public_key: key.clone(),
-                protocol_version: String::new(),
-                agent_version: String::new(),
-                listen_addrs: Vec::new(),
-                protocols: (protocols.iter().copied())
-                    .map(StreamProtocol::new)
-                    .collect(),
-                observed_addr: Multiaddr::empty(),
-                signed_peer_record: None,
-            };
-            contact.identified(peer, &info)
+        let (ping, both) = (
+            &["/ipfs/ping/1.0.0"][..],
+            &["/ipfs/ping/1.0.0", BITSWAP][..],
+        );
+        let check = |said: &[(usize, &[&'static str], bool)]| {
+            let mut contact = Contact::default();
+            let noticed = said.iter().map(|(connection, protocols, heard)| {
+                let info = Info {
+                    public_key: key.clone(),
+                    protocol_version: String::new(),
+                    agent_version: String::new(),
+                    listen_addrs: Vec::new(),
+                    protocols: (protocols.iter().copied())
+                        .map(StreamProtocol::new)
+                        .collect(),
+                    observed_addr: Multiaddr::empty(),
+                    signed_peer_record: None,
+                };
+                let connection = ConnectionId::new_unchecked(*connection);
+                contact.identified(key.to_peer_id(), connection, &info, *heard)
+            });
+            noticed.collect::<Vec<_>>()
         };
-        let (ping, both) = (["/ipfs/ping/1.0.0"], ["/ipfs/ping/1.0.0", BITSWAP]);
-        let mut late = Contact::default();
-        let found = [&ping[..], &ping, &both, &both].map(|it| says(&mut late, it));
-        assert_eq!(found, [false, false, true, false]);
-        assert!(!says(&mut Contact::default(), &both));
+        // It comes late, and is told at once.
+        assert_eq!(
+            check(&[(1, ping, false), (1, ping, false), (1, both, false)]),
+            [false, false, true]
+        );
+        // It came after the question for it, and before the one what this peer is.
+        assert_eq!(check(&[(1, both, false), (1, both, false)]), [false, true]);
+        // It answered before it said so.
+        assert_eq!(check(&[(1, ping, true), (1, both, true)]), [false, false]);
+        // Two connections at the same time, and neither has answered yet.
+        assert_eq!(check(&[(1, both, false), (2, both, false)]), [false, false]);
     }
 
     #[test]

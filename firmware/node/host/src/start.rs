@@ -169,21 +169,23 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         }
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
             peer_id,
+            connection_id,
             info,
-            ..
         })) => {
-            let mut late = false;
+            let bitswap = (swarm.behaviour().custom.as_ref()).and_then(|it| it.bitswap.as_ref());
+            let heard = bitswap.is_some_and(|it| it.peers().contains(peer_id));
+            let mut refused = false;
             contacts_sender.send_if_modified(|contacts| {
                 let contact = contacts.get_mut(&peer_id.to_string());
                 let known = contact.is_some();
                 if let Some(contact) = contact {
-                    late = contact.identified(*peer_id, info);
+                    refused = contact.identified(*peer_id, *connection_id, info, heard);
                 }
                 known
             });
             // A Kubo that starts dials before it answers to bitswap, and whom rust-ipfs 0.16 has asked in vain it does not hear for as
-            // long as they are connected.
-            if late {
+            // long as they are connected. A peer tells when its protocols change, and is asked every five minutes.
+            if refused {
                 let _ = swarm.disconnect_peer_id(*peer_id);
             }
         }
