@@ -9,16 +9,12 @@ use cid::Cid;
 use serde::Serialize;
 use stream::low_latency::{Edge, SEGMENTS_WITH_PARTS};
 use stream::media::Rendition;
-use stream::publication::{MAX_WAITING, PartName, Publication};
+use stream::publication::{PartName, Publication};
 use stream::status::Signal;
 
 /// Segments that are kept in memory: what a player at the live edge asks for. Older ones are read from the store, if they are
 /// there.
 const RECENT: u64 = 8;
-
-/// Segments of which parts are kept: twice as many as list them (rfc8216bis 6.2.2), and those that are not stored yet: under way,
-/// waiting, open.
-const WITH_PARTS: u64 = (2 * SEGMENTS_WITH_PARTS + MAX_WAITING + 2) as u64;
 
 /// A file as it was published, in memory.
 #[derive(Debug, Clone)]
@@ -155,15 +151,18 @@ impl Live {
         if !publication.on_show() {
             return;
         }
+        let mut listed = u64::MAX;
         for part in publication.origin_parts() {
+            listed = listed.min(part.name.media_sequence);
             let key = (part.rendition, part.name);
             self.parts.entry(key).or_insert_with(|| part.bytes.clone());
         }
-        // Parts of a segment that could not be stored were listed once, and stay for as long as the others.
-        let newest = self.parts.keys().map(|(_, name)| name.media_sequence).max();
-        let oldest = newest.map_or(0, |newest| (newest + 1).saturating_sub(WITH_PARTS));
-        self.parts
-            .retain(|(_, name), _| name.media_sequence >= oldest);
+        // What was listed stays for as long again (rfc8216bis 6.2.2).
+        if listed < u64::MAX {
+            let oldest = listed.saturating_sub(SEGMENTS_WITH_PARTS as u64);
+            self.parts
+                .retain(|(_, name), _| name.media_sequence >= oldest);
+        }
         self.playlists = Rendition::ALL.map(|rendition| {
             let origin = publication.origin(rendition)?;
             Some(LivePlaylist {
