@@ -145,6 +145,7 @@ fn status() -> Status {
             root_is_vod: false,
         },
         uplink: stream::uplink::Uplink::default(),
+        viewers: stream::status::Viewers::default(),
         outside: stream::reach::Outside::default(),
         disk: Facts::healthy().disk,
         segments: 0,

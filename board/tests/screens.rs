@@ -66,6 +66,7 @@ fn idle() -> Status {
             root_is_vod: false,
         },
         uplink: stream::uplink::Uplink::default(),
+        viewers: stream::status::Viewers::default(),
         outside: stream::reach::Outside::default(),
         disk: Disk {
             free_bytes: 21_700_000_000,

@@ -31,6 +31,7 @@ use crate::clock::{unix_ms, wall_now};
 use crate::config::Config;
 use crate::health::Sample;
 use crate::kept::Kept;
+use crate::listener::Guests;
 use crate::live::{Live, RecentFiles};
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
@@ -97,6 +98,7 @@ pub(crate) struct Channels {
     pub(crate) samples: watch::Receiver<Sample>,
     pub(crate) live: watch::Sender<Live>,
     pub(crate) outside: watch::Receiver<Outside>,
+    pub(crate) viewers: Guests,
     pub(crate) status: watch::Sender<stream::status::Status>,
 }
 
@@ -712,6 +714,10 @@ impl Appliance {
         let hold = self.gestures.hold_progress(Button::GoLive, now);
         let stats = *self.node.stats().borrow();
         let root = self.channels.live.borrow().root;
+        let sent = node::uplink::sent();
+        let running = now.saturating_duration_since(self.started);
+        let uplink = self.uplink.read(running, sent.peers, sent.viewers);
+        self.panel.traffic(now, uplink, self.channels.viewers.now());
         let mut status = self.panel.status(
             now,
             &self.broadcast,
@@ -727,9 +733,6 @@ impl Appliance {
             self.since,
         );
         status.sync = self.sync.status();
-        let sent = node::uplink::sent();
-        let running = now.saturating_duration_since(self.started);
-        status.uplink = self.uplink.read(running, sent.peers, sent.viewers);
         status.outside = self.channels.outside.borrow().clone();
         status.hardware.splice(..0, self.board.faults.list());
         let waiting = status.segment_age_ms.map(Duration::from_millis);

@@ -137,6 +137,10 @@ pub(crate) struct Viewer {
     /// Host name of a subdomain gateway, as `box.example`: content is at `<cid>.ipfs.box.example`, so that DNS or a proxy has to
     /// lead all names below it here. Default: none, and content is below `/ipfs` and `/ipns` only.
     pub(crate) gateway_host: Option<String>,
+    /// Connections at a time, 16 to 8192; a browser that follows closely has up to six. Half of them may come from one address. Who
+    /// comes beyond is told to come back later. At most half of the process's limit of open files. Default 512: more streams than the
+    /// uplink of a venue carries.
+    pub(crate) max_connections: u32,
 }
 
 impl Default for Viewer {
@@ -144,6 +148,7 @@ impl Default for Viewer {
         Viewer {
             listen: ([0, 0, 0, 0], 8080).into(),
             gateway_host: None,
+            max_connections: 512,
         }
     }
 }
@@ -459,6 +464,12 @@ impl Config {
                 "64 to 1073741824",
             ),
             (
+                "[viewer] max_connections",
+                u64::from(self.viewer.max_connections),
+                (16..=8192).contains(&self.viewer.max_connections),
+                "16 to 8192",
+            ),
+            (
                 "[node] max_incoming",
                 u64::from(self.node.max_incoming),
                 (1..=4096).contains(&self.node.max_incoming),
@@ -702,6 +713,10 @@ segment_ms = 2000
         check(
             "[viewer]\nlisten = \"8080\"\n",
             "FILE:2: invalid socket address syntax",
+        );
+        check(
+            "[viewer]\nmax_connections = 9000\n",
+            "[viewer] max_connections = 9000: must be 16 to 8192",
         );
         check("[viewer]\ngateway_host = \"box.example\"\n", "ok");
         check(

@@ -1,20 +1,23 @@
 //! A listener that no crowd can use up: a bounded number of connections at a time, no more than half of them from one
-//! address, and none that stays silent for long. What is left over belongs to the store and the encoder; one idle viewer
+//! address, and none that stays silent for long. Who is one too many is told to come back. What is left over belongs to the store and the encoder; one idle viewer
 //! too many must not end the broadcast, and one machine must not keep all others out.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit, setrlimit};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use stream::status::Viewers;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
+
+use crate::config;
 
 /// Longer than a player waits between two requests, and than a slow one needs for a segment.
 const SILENCE: Duration = Duration::from_secs(120);
@@ -22,35 +25,44 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// After an accept that failed, usually for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Who is turned away gets the answer and is listened to for so long: a connection that is closed with a request in it is reset,
+/// and takes the answer with it.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Of those turned away, so many at a time are listened to.
+const LINGERING: usize = 64;
+
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\n\
+    access-control-allow-origin: *\r\ncontent-type: text/plain\r\ncontent-length: 17\r\n\r\ntoo many viewers\n";
+
 /// Takes all the file descriptors that the system allows: the default of 1024 is for programs of another time, and
-/// GStreamer 1.22 keeps five for each card that is pulled out (`forty_times_out_and_in_again`).
-pub(crate) fn raise_file_limit() {
+/// GStreamer 1.22 keeps five for each card that is pulled out (`forty_times_out_and_in_again`). Says how many there are.
+pub(crate) fn raise_file_limit() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::debug!(%error, "the limit of open files stays as it is");
+        limit.current = before;
     }
+    limit.current.map_or(usize::MAX, |files| files as usize)
 }
 
 #[derive(Debug)]
 pub(crate) struct Limited {
     listener: TcpListener,
-    permits: Arc<Semaphore>,
     guests: Guests,
+    lingering: Arc<Semaphore>,
     sent: fn(usize),
 }
 
 impl Limited {
-    /// At most `connections` at a time; more wait in the kernel's queue. Half of them may come from one address, for a crowd
-    /// behind one router or proxy; what it opens beyond is closed at once.
-    pub(crate) fn new(listener: TcpListener, connections: usize) -> Limited {
+    /// Who is one too many is told so and closed.
+    pub(crate) fn new(listener: TcpListener, guests: Guests) -> Limited {
         Limited {
             listener,
-            permits: Arc::new(Semaphore::new(connections)),
-            guests: Guests {
-                each: connections / 2,
-                counts: Arc::default(),
-            },
+            guests,
+            lingering: Arc::new(Semaphore::new(LINGERING)),
             sent: |_| {},
         }
     }
@@ -59,25 +71,86 @@ impl Limited {
     pub(crate) fn counting(self, sent: fn(usize)) -> Limited {
         Limited { sent, ..self }
     }
+
+    /// Waits for nobody.
+    fn turn_away(&self, mut stream: TcpStream) {
+        let Ok(permit) = self.lingering.clone().try_acquire_owned() else {
+            // What the kernel takes at once.
+            let _ = stream
+                .into_std()
+                .and_then(|mut stream| stream.write(TURNED_AWAY));
+            return;
+        };
+        tokio::spawn(async move {
+            let goodbye = async {
+                stream.write_all(TURNED_AWAY).await?;
+                stream.shutdown().await?;
+                tokio::io::copy(&mut stream, &mut tokio::io::sink()).await
+            };
+            let _ = tokio::time::timeout(LINGER, goodbye).await;
+            drop(permit);
+        });
+    }
 }
 
-/// How many connections each address has.
+/// Who is connected to a listener, and how many may be; clones share it.
 #[derive(Debug, Clone)]
-struct Guests {
-    /// Limit for one address.
-    each: usize,
-    counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+pub(crate) struct Guests {
+    most: usize,
+    counts: Arc<Mutex<Counts>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: usize,
+    by_address: HashMap<IpAddr, usize>,
+    refused: u64,
 }
 
 impl Guests {
-    /// `None` if the address has its share.
+    /// At most `most` connections at a time. Half of them may come from one address, for a crowd behind one router or proxy.
+    pub(crate) fn new(most: usize) -> Guests {
+        Guests {
+            most,
+            counts: Arc::default(),
+        }
+    }
+
+    /// As configured, if that leaves half of `files`, the process's file descriptors, to the store and the encoder.
+    pub(crate) fn viewers(config: &config::Viewer, files: usize) -> Guests {
+        let (wanted, most) = (config.max_connections as usize, files / 2);
+        if wanted > most {
+            tracing::warn!(
+                most,
+                "[viewer] max_connections is more than the limit of open files allows"
+            );
+        }
+        Guests::new(wanted.min(most))
+    }
+
+    pub(crate) fn now(&self) -> Viewers {
+        let counts = self.counts();
+        Viewers {
+            connections: counts.connections as u32,
+            max_connections: self.most as u32,
+            refused: counts.refused,
+        }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `None` if all places are taken, or the address has its share.
     fn admit(&self, address: IpAddr) -> Option<Guest> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
-        if *count >= self.each {
+        let mut counts = self.counts();
+        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        if counts.connections >= self.most || of_address >= self.most / 2 {
+            counts.refused += 1;
             return None;
         }
-        *count += 1;
+        counts.connections += 1;
+        counts.by_address.insert(address, of_address + 1);
         Some(Guest {
             address,
             guests: self.clone(),
@@ -94,11 +167,12 @@ struct Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        let mut counts = (self.guests.counts.lock()).unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
+        let mut counts = self.guests.counts();
+        counts.connections -= 1;
+        if let Some(count) = counts.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.by_address.remove(&self.address);
             }
         }
     }
@@ -109,13 +183,12 @@ impl axum::serve::Listener for Limited {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        let permits = self.permits.clone();
-        let permit = permits.acquire_owned().await.expect("never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     // A v4 address on a v6 socket is the same machine.
                     let Some(guest) = self.guests.admit(address.ip().to_canonical()) else {
+                        self.turn_away(stream);
                         continue;
                     };
                     // A playlist of a few hundred bytes must not wait for the acknowledgement of the part before.
@@ -126,7 +199,6 @@ impl axum::serve::Listener for Limited {
                     let connection = Connection {
                         stream: Box::pin(stream),
                         sent: self.sent,
-                        _permit: permit,
                         _guest: guest,
                     };
                     return (connection, address);
@@ -149,7 +221,6 @@ impl axum::serve::Listener for Limited {
 pub(crate) struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
     sent: fn(usize),
-    _permit: OwnedSemaphorePermit,
     _guest: Guest,
 }
 
@@ -205,5 +276,60 @@ impl AsyncWrite for Connection {
         let written = self.stream.as_mut().poll_write_vectored(cx, bufs);
         self.count(&written);
         written
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::serve::Listener as _;
+    use tokio::io::AsyncReadExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_one_too_many_is_told_so_and_the_others_keep_their_places() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let guests = Guests::new(4);
+        let mut limited = Limited::new(listener, guests.clone());
+        let (admitted, mut all) = tokio::sync::mpsc::channel(8);
+        tokio::spawn(async move {
+            loop {
+                let connection = limited.accept().await;
+                admitted.send(connection).await.unwrap();
+            }
+        });
+        let from = async |host: u8| {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.bind(([127, 0, 0, host], 0).into()).unwrap();
+            socket.connect(at).await.unwrap()
+        };
+        let turned_away = async |host: u8| {
+            let mut stream = from(host).await;
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            assert!(head.contains(&format!("content-length: {}", body.len())));
+        };
+        let crowd = |connections, refused| Viewers {
+            connections,
+            max_connections: 4,
+            refused,
+        };
+        let _one = [from(1).await, from(1).await];
+        let inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
+        turned_away(1).await;
+        assert_eq!(guests.now(), crowd(2, 1));
+        let _others = [from(2).await, from(3).await];
+        let _inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
+        turned_away(4).await;
+        assert_eq!(guests.now(), crowd(4, 2));
+        drop(inside);
+        assert_eq!(guests.now(), crowd(2, 2));
+        let _again = from(1).await;
+        let _last = all.recv().await.unwrap();
+        assert_eq!(guests.now(), crowd(3, 2));
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use cid::Cid;
 use stream::broadcast::{Broadcast, State as BroadcastState};
 use stream::encoder::Choice;
-use stream::health::{self, Clip, Facts, OneSided, Silence};
+use stream::health::{self, Clip, Facts, FullUplink, OneSided, Silence, TurnedAway};
 use stream::input::rate_advice;
 use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
@@ -16,7 +16,7 @@ use stream::reach::Outside;
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
     Audio, Disk, FLOOR_DBFS, Input, Mode, Network, NoCard, Node, Page, Signal, State, Status, Sync,
-    VideoFormat, VideoRendition,
+    VideoFormat, VideoRendition, Viewers,
 };
 use stream::uplink::Uplink;
 
@@ -118,6 +118,10 @@ pub(crate) struct Panel {
     drops: VecDeque<(Instant, u64)>,
     published: Option<(Instant, u32)>,
     latency: Option<Duration>,
+    uplink: Uplink,
+    full_uplink: FullUplink,
+    viewers: Viewers,
+    turned_away: TurnedAway,
 }
 
 impl Panel {
@@ -159,6 +163,10 @@ impl Panel {
             drops: VecDeque::new(),
             published: None,
             latency: None,
+            uplink: Uplink::default(),
+            full_uplink: FullUplink::default(),
+            viewers: Viewers::default(),
+            turned_away: TurnedAway::default(),
         }
     }
 
@@ -278,6 +286,14 @@ impl Panel {
         };
     }
 
+    /// What leaves the box, and for how many.
+    pub(crate) fn traffic(&mut self, now: Instant, uplink: Uplink, viewers: Viewers) {
+        let at = now.saturating_duration_since(self.started);
+        self.full_uplink.push(at, uplink.used_percent);
+        self.turned_away.push(at, viewers.refused);
+        (self.uplink, self.viewers) = (uplink, viewers);
+    }
+
     /// A segment is out.
     pub(crate) fn published(&mut self, row: &Row, now: Instant) {
         let bits = row.sizes.iter().sum::<u64>() as f64 * 8.0;
@@ -371,6 +387,8 @@ impl Panel {
             throttled: machine.throttled,
             undervoltage: machine.undervoltage,
             worn: machine.storage.worn(),
+            turned_away: self.turned_away.now(),
+            uplink_full: self.full_uplink.now(),
             ..Facts::healthy()
         };
         Status {
@@ -405,8 +423,9 @@ impl Panel {
                 root: root.map(|root| root.to_string()),
                 root_is_vod: published.finished,
             },
+            uplink: self.uplink,
+            viewers: self.viewers,
             // The loop knows.
-            uplink: Uplink::default(),
             outside: Outside::default(),
             disk,
             segments: published.segments,

@@ -28,7 +28,7 @@ use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
 use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
-use crate::listener::raise_file_limit;
+use crate::listener::{Guests, raise_file_limit};
 use crate::live::Live;
 use crate::on_air::OnAirMark;
 use crate::panel::{Identity, Panel};
@@ -105,7 +105,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     };
     watch_signals(ending.clone())?;
 
-    raise_file_limit();
+    let guests = Guests::viewers(&config.viewer, raise_file_limit());
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
     cap_uplink(&config);
@@ -153,6 +153,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         samples,
         live,
         outside,
+        viewers: guests.clone(),
         status: watch::channel(first).0,
     };
     let status = channels.status.subscribe();
@@ -180,7 +181,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     };
     let console = Console::new(status, commands, front.clone(), last.clone());
     let servers = [
-        tokio::spawn(gateway::serve(viewer, gateway, background.clone())),
+        tokio::spawn(gateway::serve(viewer, guests, gateway, background.clone())),
         tokio::spawn(console::serve(operator, console, background.clone())),
     ];
 

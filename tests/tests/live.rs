@@ -607,13 +607,23 @@ fn a_crowd_of_idle_viewers_does_not_end_the_broadcast() {
     let podium = Podium::start(dir.path(), &Config::default());
     podium.go_live();
     let address = podium.viewer.trim_start_matches("http://").parse().unwrap();
-    // More than the box serves at a time; the rest waits in the kernel, and when its queue is full, outside. A connection
-    // that finds it full for a moment is tried again by the kernel after 1, 3 and 7 s.
+    // More than the box serves at a time, and more than it takes from one address; the rest is told to come back. A connection that
+    // finds the kernel's queue full for a moment is tried again by the kernel after 1, 3 and 7 s.
     let patience = std::time::Duration::from_secs(15);
     let crowd: Vec<_> = (0..600)
         .map_while(|_| std::net::TcpStream::connect_timeout(&address, patience).ok())
         .collect();
     assert!(crowd.len() > 300, "{} connections", crowd.len());
+    wait_for("the crowd to be told", || {
+        let status = podium.status();
+        let refused = status["viewers"]["refused"].as_u64()? as usize;
+        let told = status["health"]["action"][0] == "Too many viewers";
+        (refused >= crowd.len() - 256 && told).then_some(())
+    });
+    let mut last = crowd.last().unwrap();
+    let mut answer = String::new();
+    last.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     let seen = podium.status()["segments"].as_u64().unwrap();
     podium.wait_for_segments(seen + 3);
     assert_eq!(podium.state(), "live");

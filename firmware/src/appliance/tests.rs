@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::LowVideo;
 use crate::gateway::{self, Gateway};
+use crate::listener::Guests;
 use crate::panel::Identity;
 
 /// Nothing takes longer than this.
@@ -81,6 +82,7 @@ impl AtRest {
             samples,
             live,
             outside: watch::channel(stream::reach::Outside::default()).1,
+            viewers: Guests::new(16),
             status: status_sender,
         };
         let appliance = Appliance::new(
@@ -146,7 +148,12 @@ impl Bench {
             asked: watch::channel(None).0,
             host: None,
         };
-        tokio::spawn(gateway::serve(listener, gateway, CancellationToken::new()));
+        tokio::spawn(gateway::serve(
+            listener,
+            Guests::new(16),
+            gateway,
+            CancellationToken::new(),
+        ));
         let life = tokio::spawn(appliance.run(shutdown.clone()));
         Bench {
             signal,

@@ -20,7 +20,6 @@ use node::Node;
 use serde::Deserialize;
 use stream::buttons::{Action, Button};
 use stream::status::{MOST_TRIM_MS, Status, Tally};
-use stream::uplink::Uplink;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::appliance::Command;
 use crate::av_sync::SyncCommand;
 use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
-use crate::listener::Limited;
+use crate::listener::{Guests, Limited};
 use crate::recordings::{self, Pin};
 use crate::web;
 
@@ -70,7 +69,7 @@ pub(crate) async fn serve(
     console: Console,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = Limited::new(listener, OPERATORS);
+    let listener = Limited::new(listener, Guests::new(OPERATORS));
     axum::serve(listener, router(console))
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
@@ -329,7 +328,8 @@ async fn metrics(State(console): State<Console>) -> Response {
         ),
     ];
     let truth = |it: bool| f64::from(u8::from(it));
-    let rows: [(&str, &str, f64); 20] = [
+    let viewers = status.viewers;
+    let rows: [(&str, &str, f64); 22] = [
         (
             "podium_av_trim_seconds",
             "Pictures shown later than captured",
@@ -375,6 +375,16 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_peers",
             "Connected IPFS peers",
             f64::from(status.node.peers),
+        ),
+        (
+            "podium_viewer_connections",
+            "Connections to the viewers' port",
+            f64::from(viewers.connections),
+        ),
+        (
+            "podium_viewer_connections_max",
+            "What is beyond is turned away",
+            f64::from(viewers.max_connections),
         ),
         (
             "podium_name_listeners",
@@ -432,7 +442,7 @@ async fn metrics(State(console): State<Console>) -> Response {
     let gauges = rows.into_iter().chain(known.into_iter().flatten());
     let text: String = gauges
         .map(|row| metric("gauge", row))
-        .chain(sent(&status.uplink).map(|row| metric("counter", row)))
+        .chain(counters(&status).map(|row| metric("counter", row)))
         .collect();
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4")];
     (kind, text).into_response()
@@ -442,9 +452,18 @@ fn metric(kind: &str, (name, help, value): (&str, &str, f64)) -> String {
     format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}\n")
 }
 
-/// What has left the box since it was started.
-fn sent(uplink: &Uplink) -> [(&'static str, &'static str, f64); 2] {
+/// What has happened since the box was started.
+fn counters(
+    Status {
+        uplink, viewers, ..
+    }: &Status,
+) -> [(&'static str, &'static str, f64); 3] {
     [
+        (
+            "podium_viewer_connections_refused_total",
+            "Connections to the viewers' port that were turned away",
+            viewers.refused as f64,
+        ),
         (
             "podium_peers_sent_bytes_total",
             "Bytes to IPFS peers over all transports, as their streams carry them",

@@ -23,15 +23,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
-use crate::listener::Limited;
+use crate::listener::{Guests, Limited};
 use crate::live::Live;
 use crate::web;
 use content::Content;
 pub(crate) use routing::IPNS_RECORD;
-
-/// Connections at a time. A browser that follows closely keeps six, and the uplink of a venue carries fewer streams than
-/// that leaves room for.
-const VIEWERS: usize = 512;
 
 pub(crate) const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
@@ -58,10 +54,11 @@ pub(crate) struct Gateway {
 /// Serves viewers until cancelled.
 pub(crate) async fn serve(
     listener: TcpListener,
+    guests: Guests,
     gateway: Gateway,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = Limited::new(listener, VIEWERS).counting(uplink::count_viewers);
+    let listener = Limited::new(listener, guests).counting(uplink::count_viewers);
     let router = match gateway.host.clone() {
         Some(host) => subdomain::serve(host, router(gateway)),
         None => router(gateway),

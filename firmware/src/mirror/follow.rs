@@ -31,6 +31,7 @@ use super::take::{self, Job, TakeError, Taken, Wish};
 use crate::clock::wall_now;
 use crate::config::Config;
 use crate::kept::Kept;
+use crate::listener::Guests;
 use crate::live::Live;
 
 /// How often deadlines are looked at.
@@ -92,6 +93,7 @@ pub(super) struct Mirror {
     heard: Option<(Source, Instant)>,
     started: Instant,
     uplink: Meter,
+    guests: Guests,
     record_asked: watch::Receiver<Option<Instant>>,
     live: watch::Sender<Live>,
     status: watch::Sender<Status>,
@@ -107,6 +109,7 @@ impl Mirror {
         http: Vec<String>,
         live: watch::Sender<Live>,
         record_asked: watch::Receiver<Option<Instant>>,
+        guests: Guests,
     ) -> Result<(Mirror, watch::Receiver<Status>)> {
         let record = node.record().borrow().clone();
         let served = record.as_ref().map(told);
@@ -143,6 +146,7 @@ impl Mirror {
             heard: None,
             started: Instant::now(),
             uplink: Meter::new(config.node.uplink_kbps),
+            guests,
             record_asked,
             live,
             status: watch::Sender::default(),

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::gateway::{self, Gateway};
-use crate::listener::raise_file_limit;
+use crate::listener::{Guests, raise_file_limit};
 use crate::live::Live;
 use crate::run::{GOODBYE, bind, cap_uplink, configure, local, log_to, node_config, refuse};
 use crate::{print, recordings};
@@ -105,7 +105,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
     log_to(None);
     let shutdown = CancellationToken::new();
     watch_signals(shutdown.clone())?;
-    raise_file_limit();
+    let guests = Guests::viewers(&config.viewer, raise_file_limit());
     let viewer = bind(config.viewer.listen, "--viewer").await?;
     let operator = bind(config.operator.listen, "--operator").await?;
     cap_uplink(&config);
@@ -117,13 +117,22 @@ async fn life(arguments: &Arguments) -> Result<()> {
     let (live, live_now) = watch::channel(Live::default());
     let (asked, record_asked) = watch::channel(None);
     let keep = arguments.keep;
-    let (mirror, status) =
-        Mirror::new(&config, node.clone(), keep, http, live, record_asked).await?;
+    let (mirror, status) = Mirror::new(
+        &config,
+        node.clone(),
+        keep,
+        http,
+        live,
+        record_asked,
+        guests.clone(),
+    )
+    .await?;
     let at = (viewer.local_addr()?, operator.local_addr()?);
     let background = CancellationToken::new();
     let servers = [
         tokio::spawn(gateway::serve(
             viewer,
+            guests,
             Gateway {
                 node: node.clone(),
                 live: live_now,

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::Status;
 use crate::console::same_origin;
-use crate::listener::Limited;
+use crate::listener::{Guests, Limited};
 use crate::recordings::{self, Pin};
 
 const OPERATORS: usize = 32;
@@ -37,7 +37,7 @@ pub(super) async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .layer(middleware::from_fn(same_origin))
         .with_state(operator);
-    axum::serve(Limited::new(listener, OPERATORS), router)
+    axum::serve(Limited::new(listener, Guests::new(OPERATORS)), router)
         .with_graceful_shutdown(cancel.cancelled_owned())
         .await
 }

@@ -94,6 +94,10 @@ pub struct Facts {
     pub worn: bool,
     /// The clock was set since boot, or the board keeps time alone.
     pub clock_sane: bool,
+    /// Viewers are turned away; see [`TurnedAway`].
+    pub turned_away: bool,
+    /// More leaves than the uplink is said to carry; see [`FullUplink`].
+    pub uplink_full: bool,
     /// Connected IPFS peers.
     pub peers: u32,
     /// Neighbours can reach the box: an interface other than loopback has a carrier and an address.
@@ -152,6 +156,8 @@ impl Facts {
             undervoltage: None,
             worn: false,
             clock_sane: true,
+            turned_away: false,
+            uplink_full: false,
             peers: 8,
             network_up: true,
         }
@@ -283,6 +289,10 @@ const RULES: &[Rule] = &[
            says: Lines("Sound only on left", "Check plug and mixer") },
     Rule { word: HealthWord::Warning, applies: |f| f.active() && f.audio_only == Some(Side::Right),
            says: Lines("Sound only on right", "Check plug and mixer") },
+    Rule { word: HealthWord::Warning, applies: |f| f.uplink_full,
+           says: Lines("Uplink is full", "Lower the bitrate") },
+    Rule { word: HealthWord::Warning, applies: |f| f.turned_away,
+           says: Lines("Too many viewers", "Use a mirror") },
     Rule { word: HealthWord::Warning, applies: |f| f.late(LATE_SEGMENTS),
            says: Lines("Stream runs late", "Wait a moment") },
     Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0 || f.encoder_lag > ENCODER_BEHIND,
@@ -478,6 +488,63 @@ impl Clip {
     }
 }
 
+/// Watches for viewers that are turned away: it holds for [`TurnedAway::HOLD`] after the last, as long as a player needs to try again.
+#[derive(Debug, Default)]
+pub struct TurnedAway {
+    refused: u64,
+    until: Option<Duration>,
+    now: Duration,
+}
+
+impl TurnedAway {
+    pub const HOLD: Duration = Duration::from_secs(30);
+
+    /// How many were turned away until `now` (both since the start).
+    pub fn push(&mut self, now: Duration, refused: u64) {
+        if refused > self.refused {
+            self.until = Some(now + Self::HOLD);
+        }
+        (self.refused, self.now) = (refused, now);
+    }
+
+    /// As of the last [`push`](TurnedAway::push).
+    pub fn now(&self) -> bool {
+        self.until.is_some_and(|until| self.now < until)
+    }
+}
+
+/// Watches for an uplink that is full: used to more than [`FullUplink::ABOVE_PERCENT`] for [`FullUplink::AFTER`], and until it was
+/// used less for as long.
+#[derive(Debug, Default)]
+pub struct FullUplink {
+    full: bool,
+    /// Since when it is otherwise.
+    since: Option<Duration>,
+}
+
+impl FullUplink {
+    /// Of the cap. Peers alone never take more than it, and a mirror that catches up takes all of it: that is no harm. Beyond it viewers
+    /// take what peers are owed, and sooner or later wait for each other.
+    pub const ABOVE_PERCENT: u32 = 105;
+    /// Longer than a crowd that fetches the same segment.
+    pub const AFTER: Duration = Duration::from_secs(10);
+
+    /// How much of the cap is used `now` (monotonic, since the start); `None` without a cap.
+    pub fn push(&mut self, now: Duration, used_percent: Option<u32>) {
+        let above = used_percent.is_some_and(|used| used > Self::ABOVE_PERCENT);
+        if above == self.full {
+            self.since = None;
+        } else if now.saturating_sub(*self.since.get_or_insert(now)) >= Self::AFTER {
+            (self.full, self.since) = (above, None);
+        }
+    }
+
+    /// As of the last [`push`](FullUplink::push).
+    pub fn now(&self) -> bool {
+        self.full
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use expect_test::{Expect, expect};
@@ -628,6 +695,8 @@ mod tests {
             (Facts { disk: unpinned(8_000_000_000), ..Facts::healthy() }, expect!["Excellent: "]),
             (Facts { disk: disk(4_000_000_000, 8_000_000_000), ..live() }, expect!["Excellent: "]),
             (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
+            (Facts { turned_away: true, ..live() }, expect!["Warning: Too many viewers | Use a mirror"]),
+            (Facts { turned_away: true, uplink_full: true, ..live() }, expect!["Warning: Uplink is full | Lower the bitrate"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(40) }, expect!["Emergency: encoder: it hangs | Wait, it tries again"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
             (Facts { state: State::Starting, ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
@@ -647,6 +716,46 @@ mod tests {
         ];
         for (facts, expected) in rows {
             check(facts.clone(), expected);
+        }
+    }
+
+    #[test]
+    fn who_is_turned_away_is_told_for_half_a_minute() {
+        let mut watch = TurnedAway::default();
+        for (now, refused, told) in [
+            (0, 0, false),
+            (10, 1, true),
+            (39, 1, true),
+            (40, 1, false),
+            (50, 7, true),
+            (60, 8, true),
+            (89, 8, true),
+            (90, 8, false),
+        ] {
+            watch.push(secs(now), refused);
+            assert_eq!(watch.now(), told, "{now} s");
+        }
+    }
+
+    #[test]
+    fn an_uplink_is_full_after_ten_seconds_and_no_longer_ten_seconds_later() {
+        let mut watch = FullUplink::default();
+        for (now, used, full) in [
+            (0, Some(300), false),
+            (9, Some(300), false),
+            // A mirror catches up.
+            (10, Some(101), false),
+            (11, Some(106), false),
+            (20, Some(200), false),
+            (21, Some(200), true),
+            (22, Some(80), true),
+            (30, Some(120), true),
+            (31, Some(80), true),
+            (41, Some(80), false),
+            (51, None, false),
+        ] {
+            watch.push(secs(now), used);
+            assert_eq!(watch.now(), full, "{now} s");
         }
     }
 

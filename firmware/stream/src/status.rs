@@ -37,6 +37,7 @@ pub struct Status {
     pub network: Network,
     pub node: Node,
     pub uplink: Uplink,
+    pub viewers: Viewers,
     /// Who holds the newest segment, and where the name is known.
     pub outside: Outside,
     pub disk: Disk,
@@ -269,6 +270,17 @@ pub struct Network {
     pub operator_url: String,
     /// Whether the operator's page is open to the network although pairing does not exist yet.
     pub operator_open: bool,
+}
+
+/// Who is connected to the viewers' port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Viewers {
+    /// Now; a browser has up to six.
+    pub connections: u32,
+    /// `[viewer] max_connections`.
+    pub max_connections: u32,
+    /// Connections that were one too many, of all or of one address, since the start.
+    pub refused: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

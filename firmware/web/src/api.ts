@@ -120,6 +120,7 @@ export interface Status {
     cap_kbps: number | null;
     used_percent: number | null;
   };
+  viewers: { connections: number; max_connections: number; refused: number };
   outside: Outside;
   disk: { free_bytes: number; stored_bytes: number; limit_bytes: number };
   segments: number;

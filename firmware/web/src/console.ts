@@ -3,7 +3,7 @@ import "./console.css";
 import { get, post, type Recording, type Status, type Sync, type Witness } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness, witnessName } from "./format";
+import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "./format";
 import { HardwareButton, HOLD_MS } from "./hold";
 
 const STATUS_MS = 300;
@@ -341,6 +341,7 @@ function render(next: Status): void {
   // The viewers' port serves what the box published, so that the links work without any other node.
   const at = (path: string) => (URL.canParse(path, network.watch_url) ? new URL(path, network.watch_url).href : null);
   write("peers", String(node.peers));
+  write("viewers", viewers(next.viewers));
   write("sent", uplink(next.uplink));
   byId("seen-row").hidden = next.outside.summary === null;
   write("seen", seenBy(next.outside.summary));

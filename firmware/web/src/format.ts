@@ -109,6 +109,12 @@ export function uplink(it: Status["uplink"]): string {
   return [...both, ...cap].join("; ");
 }
 
+/** Who is connected to the viewers' port. */
+export function viewers(it: Status["viewers"]): string {
+  const refused = it.refused === 0 ? "" : `; ${it.refused} turned away`;
+  return `${it.connections} of ${it.max_connections} connections${refused}`;
+}
+
 /** "Seen by 2 of 3, 8 s behind". */
 export function seenBy(summary: Outside["summary"]): string {
   if (summary === null) return "–";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, witness, witnessName } from "../src/format";
+import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "../src/format";
 
 test("duration", () => {
   const rows: [number, string][] = [
@@ -82,6 +82,8 @@ test("the stream from outside", () => {
   const sent = { peers_bytes: 2_500_000, viewers_bytes: 1_000_000, peers_kbps: 900, viewers_kbps: 80, cap_kbps: null, used_percent: null };
   expect(uplink(sent)).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s");
   expect(uplink({ ...sent, cap_kbps: 2000, used_percent: 52 })).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s; 52 % of 2.00 Mb/s");
+  expect(viewers({ connections: 12, max_connections: 512, refused: 0 })).toBe("12 of 512 connections");
+  expect(viewers({ connections: 512, max_connections: 512, refused: 9 })).toBe("512 of 512 connections; 9 turned away");
   expect(seenBy(null)).toBe("–");
   expect(seenBy({ seen: 2, of: 3, behind_ms: 8_200 })).toBe("Seen by 2 of 3, 8 s behind");
   expect(seenBy({ seen: 0, of: 1, behind_ms: null })).toBe("Seen by 0 of 1");

@@ -8,6 +8,7 @@ use stream::follower::Source;
 use stream::low_latency::Edge;
 use stream::media::Rendition;
 use stream::reach::NameRecord;
+use stream::status::Viewers;
 use stream::uplink::Uplink;
 
 use super::Mirror;
@@ -55,6 +56,7 @@ pub(in crate::mirror) struct Status {
     limit_bytes: u64,
     /// What leaves for peers and viewers, as a box has it.
     uplink: Uplink,
+    viewers: Viewers,
     /// Of the name, with what is served: how old it is, and who knows it from here, as a box has it.
     record: NameRecord,
     /// How the newest record came.
@@ -74,7 +76,7 @@ impl Status {
     pub(in crate::mirror) fn lines(&self) -> Vec<(&'static str, String)> {
         let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let ago = |ms: u64| format!("{} s ago", ms / 1000);
-        let (uplink, record) = (&self.uplink, &self.record);
+        let (uplink, viewers, record) = (&self.uplink, &self.viewers, &self.record);
         let box_is = match (self.gone_s, self.ended) {
             (Some(s), _) => format!("gone for {s} s"),
             (None, true) => "idle".to_owned(),
@@ -108,6 +110,13 @@ impl Status {
             (
                 "sent to viewers",
                 sent(uplink.viewers_bytes, uplink.viewers_kbps),
+            ),
+            (
+                "connections",
+                format!(
+                    "{} of {}, {} turned away",
+                    viewers.connections, viewers.max_connections, viewers.refused
+                ),
             ),
             (
                 "stored",
@@ -247,6 +256,7 @@ impl Mirror {
             stored_bytes: stats.stored_bytes,
             limit_bytes: stats.limit_bytes,
             uplink,
+            viewers: self.guests.now(),
             record: outside::record(&self.node, *self.record_asked.borrow()),
             heard: self.heard.map(|(source, at)| HeardFrom {
                 source: match source {

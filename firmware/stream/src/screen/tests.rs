@@ -85,6 +85,7 @@ fn status(page: Page, state: State) -> Status {
             root_is_vod: false,
         },
         uplink: crate::uplink::Uplink::default(),
+        viewers: crate::status::Viewers::default(),
         outside: crate::reach::Outside::default(),
         disk: Disk {
             free_bytes: 1,
