@@ -4,23 +4,36 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use stream::status::Viewers;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
 
-/// Longer than a player waits between two requests, and than a slow one needs for a segment.
+/// Longer than a slow player needs for the next bytes of a segment.
 const SILENCE: Duration = Duration::from_secs(120);
+
+/// The head of a request has to be there so long after the connection, or after the last answer: longer than a player waits between
+/// two reloads, which is at most a segment.
+const HEAD: Duration = Duration::from_secs(15);
+
+/// Of a request's head, and of what waits to be written, in memory. Hyper's own 400 KiB are 200 MiB for a crowd.
+const HEAD_BYTES: usize = 32 << 10;
 
 /// After an accept that failed, usually for want of file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -54,6 +67,47 @@ pub(crate) struct Limited {
     guests: Guests,
     lingering: Arc<Semaphore>,
     sent: fn(usize),
+}
+
+/// Serves `router` until cancelled, and then who is being answered. axum's own has no time for a request's head to come in: two
+/// machines that send a byte now and then would hold all places.
+pub(crate) async fn serve(
+    listener: Limited,
+    router: Router,
+    cancel: CancellationToken,
+) -> io::Result<()> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES);
+    let mut connections = JoinSet::new();
+    loop {
+        let connection = tokio::select! {
+            biased;
+            () = cancel.cancelled() => break,
+            connection = listener.accept() => connection,
+            Some(_) = connections.join_next() => continue,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = http.serve_connection(TokioIo::new(connection), service);
+        let cancel = cancel.clone();
+        connections.spawn(async move {
+            let mut connection = pin!(connection);
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = cancel.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = done {
+                tracing::trace!(%error, "a connection");
+            }
+        });
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+    Ok(())
 }
 
 impl Limited {
@@ -178,11 +232,8 @@ impl Drop for Guest {
     }
 }
 
-impl axum::serve::Listener for Limited {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
+impl Limited {
+    async fn accept(&self) -> Connection {
         loop {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
@@ -196,12 +247,11 @@ impl axum::serve::Listener for Limited {
                     let mut stream = TimeoutStream::new(stream);
                     stream.set_read_timeout(Some(SILENCE));
                     stream.set_write_timeout(Some(SILENCE));
-                    let connection = Connection {
+                    return Connection {
                         stream: Box::pin(stream),
                         sent: self.sent,
                         _guest: guest,
                     };
-                    return (connection, address);
                 }
                 Err(error) => {
                     tracing::debug!(%error, "cannot accept a connection");
@@ -209,10 +259,6 @@ impl axum::serve::Listener for Limited {
                 }
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
     }
 }
 
@@ -281,8 +327,10 @@ impl AsyncWrite for Connection {
 
 #[cfg(test)]
 mod tests {
-    use axum::serve::Listener as _;
+    use axum::routing::get;
     use tokio::io::AsyncReadExt as _;
+
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -291,7 +339,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let guests = Guests::new(4);
-        let mut limited = Limited::new(listener, guests.clone());
+        let limited = Limited::new(listener, guests.clone());
         let (admitted, mut all) = tokio::sync::mpsc::channel(8);
         tokio::spawn(async move {
             loop {
@@ -331,5 +379,69 @@ mod tests {
         let _again = from(1).await;
         let _last = all.recv().await.unwrap();
         assert_eq!(guests.now(), crowd(3, 2));
+    }
+
+    /// Time passes where all wait: for the network nobody does.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_does_not_come_gives_its_place_away_and_an_answer_may_take_its_time() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let guests = Guests::new(4);
+        let late = async || {
+            tokio::time::sleep(3 * HEAD).await;
+            "late"
+        };
+        let router = Router::new().route("/", get(late));
+        let cancel = CancellationToken::new();
+        let limited = Limited::new(listener, guests.clone());
+        let served = tokio::spawn(serve(limited, router, cancel.clone()));
+        const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: box\r\n\r\n";
+
+        // A byte every four seconds, of a first request and of a second.
+        for requests in 0..2 {
+            let mut stream = TcpStream::connect(at).await.unwrap();
+            for _ in 0..requests {
+                stream.write_all(REQUEST).await.unwrap();
+                let asked = Instant::now();
+                let mut answer = Vec::new();
+                while !answer.ends_with(b"late") {
+                    assert!(stream.read_buf(&mut answer).await.unwrap() > 0);
+                }
+                assert!(asked.elapsed() >= 3 * HEAD);
+            }
+            let begun = Instant::now();
+            let mut bytes = REQUEST.iter();
+            let pause = Duration::from_secs(4);
+            loop {
+                let byte = *bytes
+                    .next()
+                    .expect("it is sent away before it has sent all");
+                // Who is sent away may be told so by the next write.
+                if stream.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                match tokio::time::timeout(pause, stream.read(&mut [0; 64])).await {
+                    Ok(Ok(0) | Err(_)) => break,
+                    Ok(Ok(_)) => panic!("an answer to half a request"),
+                    Err(_) => {}
+                }
+            }
+            let kept = begun.elapsed();
+            assert!(kept >= HEAD && kept <= HEAD + pause, "{kept:?}");
+        }
+
+        // The end waits for an answer, and not for who asks nothing.
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let _idle = TcpStream::connect(at).await.unwrap();
+        stream.write_all(REQUEST).await.unwrap();
+        while guests.now().connections < 2 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        cancel.cancel();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("late"), "{answer}");
+        served.await.unwrap().unwrap();
     }
 }

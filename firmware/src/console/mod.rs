@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::appliance::Command;
 use crate::av_sync::SyncCommand;
 use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
-use crate::listener::{Guests, Limited};
+use crate::listener::{self, Guests, Limited};
 use crate::recordings::{self, Pin};
 use crate::web;
 
@@ -70,9 +70,7 @@ pub(crate) async fn serve(
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
     let listener = Limited::new(listener, Guests::new(OPERATORS));
-    axum::serve(listener, router(console))
-        .with_graceful_shutdown(cancel.cancelled_owned())
-        .await
+    listener::serve(listener, router(console), cancel).await
 }
 
 fn router(console: Console) -> Router {

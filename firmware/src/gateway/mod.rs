@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::compression::CompressionLayer;
 
-use crate::listener::{Guests, Limited};
+use crate::listener::{self, Guests, Limited};
 use crate::live::Live;
 use crate::web;
 use content::Content;
@@ -64,9 +64,7 @@ pub(crate) async fn serve(
         None => router(gateway),
     };
     let router = router.layer(from_fn(share));
-    axum::serve(listener, router)
-        .with_graceful_shutdown(cancel.cancelled_owned())
-        .await
+    listener::serve(listener, router, cancel).await
 }
 
 fn router(gateway: Gateway) -> Router {

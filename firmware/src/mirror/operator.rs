@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::Status;
 use crate::console::same_origin;
-use crate::listener::{Guests, Limited};
+use crate::listener::{self, Guests, Limited};
 use crate::recordings::{self, Pin};
 
 const OPERATORS: usize = 32;
@@ -37,9 +37,8 @@ pub(super) async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .layer(middleware::from_fn(same_origin))
         .with_state(operator);
-    axum::serve(Limited::new(listener, Guests::new(OPERATORS)), router)
-        .with_graceful_shutdown(cancel.cancelled_owned())
-        .await
+    let listener = Limited::new(listener, Guests::new(OPERATORS));
+    listener::serve(listener, router, cancel).await
 }
 
 /// A table without a script, which loads itself again.
