@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, UdpSocket};
 
-use if_addrs::Interface;
+use if_addrs::{IfAddr, Interface};
 
 /// Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to.
 const FAR: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
@@ -10,6 +10,26 @@ const FAR: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:
 /// The address by which neighbours reach this machine; absent where no cable is in.
 pub(crate) fn local_address() -> Option<IpAddr> {
     best(&if_addrs::get_if_addrs().ok()?, &routed())
+}
+
+/// Whether what is sent there does not leave by the uplink: this machine itself, and networks that it is directly connected with. Behind a
+/// tunnel others are far away.
+pub(crate) fn is_neighbour(address: IpAddr) -> bool {
+    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
+    address.is_loopback() || interfaces.iter().any(|it| is_beside(it, address))
+}
+
+fn is_beside(interface: &Interface, address: IpAddr) -> bool {
+    let same = match (&interface.addr, address) {
+        (IfAddr::V4(own), IpAddr::V4(other)) => {
+            (own.ip.to_bits() ^ other.to_bits()) & own.netmask.to_bits() == 0
+        }
+        (IfAddr::V6(own), IpAddr::V6(other)) => {
+            (own.ip.to_bits() ^ other.to_bits()) & own.netmask.to_bits() == 0
+        }
+        _ => false,
+    };
+    interface.ip() == address || same && !interface.is_p2p()
 }
 
 /// Where the default routes leave from, as the kernel chooses. Connecting a UDP socket sends nothing.
@@ -36,7 +56,7 @@ fn best(interfaces: &[Interface], routed: &[IpAddr]) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use if_addrs::{IfAddr, IfOperStatus, Ifv4Addr, Ifv6Addr};
+    use if_addrs::{IfOperStatus, Ifv4Addr, Ifv6Addr};
 
     use super::*;
 
@@ -65,6 +85,24 @@ mod tests {
             },
             is_p2p: address.starts_with("10.8."),
         }
+    }
+
+    #[test]
+    fn who_is_in_the_hall_is_not_behind_the_uplink() {
+        let check = |own: &str, address: &str, expected: bool| {
+            let beside = is_beside(&interface(own, true), address.parse().unwrap());
+            assert_eq!(beside, expected, "{address} from {own}");
+        };
+        check("192.168.1.7", "192.168.1.200", true);
+        check("192.168.1.7", "192.168.2.7", false);
+        check("192.168.1.7", "203.0.113.9", false);
+        check("192.168.1.7", "fd00::9", false);
+        check("fd00::7", "fd00::9", true);
+        check("fd00::7", "fd00:0:0:1::9", false);
+        check("10.8.0.2", "10.8.0.9", false);
+        check("10.8.0.2", "10.8.0.2", true);
+        assert!(is_neighbour([127, 0, 0, 1].into()));
+        assert!(!is_neighbour([203, 0, 113, 9].into()));
     }
 
     #[test]

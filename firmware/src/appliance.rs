@@ -716,7 +716,14 @@ impl Appliance {
         let root = self.channels.live.borrow().root;
         let sent = node::uplink::sent();
         let running = now.saturating_duration_since(self.started);
-        let uplink = self.uplink.read(running, sent.peers, sent.viewers);
+        let uplink = self.uplink.read(
+            running,
+            [
+                sent.peers,
+                sent.viewers,
+                self.channels.viewers.neighbours_bytes(),
+            ],
+        );
         self.panel.traffic(now, uplink, self.channels.viewers.now());
         let mut status = self.panel.status(
             now,

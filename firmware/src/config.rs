@@ -185,8 +185,12 @@ pub(crate) struct Node {
     pub(crate) max_incoming: u32,
     /// kbit/s that the node may send to other nodes, all of them and all transports together, 64 to 10000000. HTTP viewers go
     /// first: what they are sent is taken off, down to a tenth of this, which the node always has. They are not held back
-    /// themselves, but for `format=raw` and `car`, for which nodes ask: these have what is left. Other nodes on the local network are not told from those behind the uplink. Default none.
+    /// themselves, but for `format=raw` and `car`, for which nodes ask: these have what is left. Viewers on the box itself and on networks that it is directly connected with cost nothing of it, but for who comes by a tunnel;
+    /// other nodes there are not told from those behind the uplink. Default none.
     pub(crate) uplink_kbps: Option<u32>,
+    /// Viewers on the local network count as well: for where a proxy there, or a router that hides addresses, passes the stream on to
+    /// those behind the uplink. Default false.
+    pub(crate) uplink_counts_local: bool,
     /// Gateways to be asked for the newest segment while on air, as `https://gateway.example`, at most 16. Those of `peers` are
     /// asked as well. A gateway gets it from this box if it has to: it costs the uplink one part every ten seconds. Default none.
     pub(crate) check: Vec<String>,
@@ -214,6 +218,7 @@ impl Default for Node {
             swarm_key: None,
             max_incoming: 96,
             uplink_kbps: None,
+            uplink_counts_local: false,
             check: Vec::new(),
         }
     }

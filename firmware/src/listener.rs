@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::is_neighbour;
 use crate::config;
 
 /// Longer than a slow player needs for the next bytes of a segment.
@@ -67,6 +68,7 @@ pub(crate) struct Limited {
     guests: Guests,
     lingering: Arc<Semaphore>,
     sent: fn(usize),
+    counts_neighbours: bool,
 }
 
 /// Serves `router` until cancelled, and then who is being answered. axum's own has no time for a request's head to come in: two
@@ -118,12 +120,17 @@ impl Limited {
             guests,
             lingering: Arc::new(Semaphore::new(LINGERING)),
             sent: |_| {},
+            counts_neighbours: true,
         }
     }
 
-    /// Tells how many bytes each write has sent.
-    pub(crate) fn counting(self, sent: fn(usize)) -> Limited {
-        Limited { sent, ..self }
+    /// Tells how many bytes each write has sent by the uplink.
+    pub(crate) fn counting(self, sent: fn(usize), counts_neighbours: bool) -> Limited {
+        Limited {
+            sent,
+            counts_neighbours,
+            ..self
+        }
     }
 
     /// Waits for nobody.
@@ -159,6 +166,7 @@ struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
     refused: u64,
+    neighbours_bytes: u64,
 }
 
 impl Guests {
@@ -189,6 +197,11 @@ impl Guests {
             max_connections: self.most as u32,
             refused: counts.refused,
         }
+    }
+
+    /// Bytes that have left, but not by the uplink, since the start.
+    pub(crate) fn neighbours_bytes(&self) -> u64 {
+        self.counts().neighbours_bytes
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -238,7 +251,8 @@ impl Limited {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     // A v4 address on a v6 socket is the same machine.
-                    let Some(guest) = self.guests.admit(address.ip().to_canonical()) else {
+                    let address = address.ip().to_canonical();
+                    let Some(guest) = self.guests.admit(address) else {
                         self.turn_away(stream);
                         continue;
                     };
@@ -249,8 +263,11 @@ impl Limited {
                     stream.set_write_timeout(Some(SILENCE));
                     return Connection {
                         stream: Box::pin(stream),
-                        sent: self.sent,
-                        _guest: guest,
+                        sent: match !self.counts_neighbours && is_neighbour(address) {
+                            true => None,
+                            false => Some(self.sent),
+                        },
+                        guest,
                     };
                 }
                 Err(error) => {
@@ -266,14 +283,18 @@ impl Limited {
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: Pin<Box<TimeoutStream<TcpStream>>>,
-    sent: fn(usize),
-    _guest: Guest,
+    /// `None` for a neighbour.
+    sent: Option<fn(usize)>,
+    guest: Guest,
 }
 
 impl Connection {
     fn count(&mut self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            (self.sent)(*bytes);
+            match self.sent {
+                Some(sent) => sent(*bytes),
+                None => self.guest.guests.counts().neighbours_bytes += *bytes as u64,
+            }
             // Who is being sent something has nothing to say: hyper reads all the same, to see the end of the connection.
             let stream = self.stream.as_mut();
             stream.set_read_timeout_pinned(Some(SILENCE));

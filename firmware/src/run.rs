@@ -159,6 +159,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let status = channels.status.subscribe();
     channels.samples.mark_unchanged();
     let host = config.viewer.gateway_host.clone();
+    let counts_local = config.node.uplink_counts_local;
     recordings::announce(&config.data_dir, operator.local_addr()?);
     let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
     let appliance = Appliance::new(
@@ -181,7 +182,13 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     };
     let console = Console::new(status, commands, front.clone(), last.clone());
     let servers = [
-        tokio::spawn(gateway::serve(viewer, guests, gateway, background.clone())),
+        tokio::spawn(gateway::serve(
+            viewer,
+            guests,
+            gateway,
+            counts_local,
+            background.clone(),
+        )),
         tokio::spawn(console::serve(operator, console, background.clone())),
     ];
 

@@ -193,7 +193,7 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     assert_eq!(status["record"]["sequence"], status["sequence"], "{status}");
     assert!(status["record"]["age_ms"].is_u64(), "{status}");
     // At the least what was read of its live window.
-    let sent = status["uplink"]["viewers_bytes"].as_u64().unwrap();
+    let sent = status["uplink"]["local_bytes"].as_u64().unwrap();
     assert!(sent > car(&mirror.viewer, &last).len() as u64, "{status}");
     // The page says the same.
     let page = http::get(&format!("{}/", mirror.operator));

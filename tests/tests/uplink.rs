@@ -1,9 +1,11 @@
 //! What the box sends: held below the cap over every transport, and counted as Kubo counts what it gets.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tests::kubo::Kubo;
+use tests::network::Network;
 use tests::{Config, Podium, http, wait_for};
 
 /// The box's cap less the headers that it sets aside, in bytes a second, and what may come at once.
@@ -12,9 +14,10 @@ fn allowed(kbps: u64, time: Duration) -> f64 {
     rate * (time.as_secs_f64() + 0.1) + 16384.0
 }
 
+/// Those who ask are all on this machine.
 fn capped(kbps: u64) -> Config {
     Config {
-        extra: format!("uplink_kbps = {kbps}\n"),
+        extra: format!("uplink_kbps = {kbps}\nuplink_counts_local = true\n"),
         ..Config::default()
     }
 }
@@ -103,6 +106,43 @@ fn blocks_over_http_are_held_back_as_those_of_peers() {
         let most = allowed(KBPS, since.elapsed());
         assert!(got as f64 <= most, "{form}: {got} of {most}");
     }
+}
+
+#[test]
+fn viewers_in_the_hall_take_nothing_of_the_uplink() {
+    let Some(mut network) = Network::new(17) else {
+        return;
+    };
+    let [host, far] = ["box", "far"].map(|name| network.host(name));
+    let _link = network.link(&host, &far);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        extra: "uplink_kbps = 64\n".into(),
+        address: Some(Ipv4Addr::UNSPECIFIED),
+        ..Config::default()
+    };
+    host.enter(|| {
+        let podium = Podium::start(dir.path(), &config);
+        podium.go_live();
+        podium.wait_for_segments(2);
+        let port = podium.viewer.rsplit(':').next().unwrap();
+        let page = |address: Ipv4Addr| http::get(&format!("http://{address}:{port}/")).body.len();
+        // By each of its addresses it is itself.
+        let mut least = 0;
+        for address in [Ipv4Addr::LOCALHOST, host.address()] {
+            least += page(address) as u64;
+            wait_for("neighbours to be counted", || {
+                (sent(&podium, "local") > least).then_some(())
+            });
+        }
+        assert_eq!(sent(&podium, "viewers"), 0);
+        assert_eq!(podium.status()["uplink"]["used_percent"], 0);
+        // Who is behind a tunnel is not here, whatever the address.
+        let size = far.enter(|| page(host.address())) as u64;
+        wait_for("who is far away to be counted", || {
+            (sent(&podium, "viewers") > size).then_some(())
+        });
+    });
 }
 
 #[test]

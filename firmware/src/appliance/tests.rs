@@ -152,6 +152,7 @@ impl Bench {
             listener,
             Guests::new(16),
             gateway,
+            false,
             CancellationToken::new(),
         ));
         let life = tokio::spawn(appliance.run(shutdown.clone()));

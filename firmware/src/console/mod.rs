@@ -455,7 +455,7 @@ fn counters(
     Status {
         uplink, viewers, ..
     }: &Status,
-) -> [(&'static str, &'static str, f64); 3] {
+) -> [(&'static str, &'static str, f64); 4] {
     [
         (
             "podium_viewer_connections_refused_total",
@@ -469,8 +469,13 @@ fn counters(
         ),
         (
             "podium_viewers_sent_bytes_total",
-            "Bytes to viewers over HTTP",
+            "Bytes to viewers over HTTP, but for those on the local network",
             uplink.viewers_bytes as f64,
+        ),
+        (
+            "podium_local_viewers_sent_bytes_total",
+            "Bytes to viewers on the local network over HTTP",
+            uplink.local_bytes as f64,
         ),
     ]
 }

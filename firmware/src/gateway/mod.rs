@@ -51,14 +51,16 @@ pub(crate) struct Gateway {
     pub(crate) host: Option<String>,
 }
 
-/// Serves viewers until cancelled.
+/// Serves viewers until cancelled. `counts_neighbours`: as `[node] uplink_counts_local`.
 pub(crate) async fn serve(
     listener: TcpListener,
     guests: Guests,
     gateway: Gateway,
+    counts_neighbours: bool,
     cancel: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = Limited::new(listener, guests).counting(uplink::count_viewers);
+    let listener =
+        Limited::new(listener, guests).counting(uplink::count_viewers, counts_neighbours);
     let router = match gateway.host.clone() {
         Some(host) => subdomain::serve(host, router(gateway)),
         None => router(gateway),

@@ -139,6 +139,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
                 host: config.viewer.gateway_host.clone(),
                 asked,
             },
+            config.node.uplink_counts_local,
             background.clone(),
         )),
         tokio::spawn(operator::serve(

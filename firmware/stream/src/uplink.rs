@@ -15,24 +15,28 @@ const EVERY: Duration = Duration::from_millis(500);
 pub struct Uplink {
     /// Bytes to IPFS peers since the start, over all transports, as their streams carry them.
     pub peers_bytes: u64,
-    /// Bytes to viewers over HTTP since the start.
+    /// Bytes to viewers over HTTP since the start, but for those on the local network.
     pub viewers_bytes: u64,
+    /// Bytes to viewers on the local network since the start: the uplink does not carry them.
+    pub local_bytes: u64,
     /// kbit/s over the last five seconds.
     pub peers_kbps: u32,
     /// kbit/s over the last five seconds.
     pub viewers_kbps: u32,
+    /// kbit/s over the last five seconds.
+    pub local_kbps: u32,
     /// `[node] uplink_kbps`.
     pub cap_kbps: Option<u32>,
-    /// How much of the cap both take, headers of packets included. Above 100 viewers alone take more.
+    /// How much of the cap peers and viewers take, headers of packets included. Above 100 viewers alone take more.
     pub used_percent: Option<u32>,
 }
 
-/// Reads two counters again and again.
+/// Reads the counters again and again.
 #[derive(Debug)]
 pub struct Meter {
     cap_kbps: Option<u32>,
-    /// When, and bytes to peers and viewers until then; oldest first.
-    samples: VecDeque<(Duration, [u64; 2])>,
+    /// When, and the sums until then; oldest first.
+    samples: VecDeque<(Duration, [u64; 3])>,
 }
 
 impl Meter {
@@ -43,9 +47,8 @@ impl Meter {
         }
     }
 
-    /// `now` is since any beginning and does not go back, nor do the sums.
-    pub fn read(&mut self, now: Duration, peers_bytes: u64, viewers_bytes: u64) -> Uplink {
-        let sums = [peers_bytes, viewers_bytes];
+    /// Bytes to peers, viewers and those on the local network. `now` is since any beginning and does not go back, nor do the sums.
+    pub fn read(&mut self, now: Duration, sums: [u64; 3]) -> Uplink {
         let due = |(at, _): &(Duration, _)| now.saturating_sub(*at) >= EVERY;
         if self.samples.back().is_none_or(due) {
             self.samples.push_back((now, sums));
@@ -59,13 +62,16 @@ impl Meter {
             true => ((sums[index].saturating_sub(then[index])) as f64 / 125.0 / passed) as u32,
             false => 0,
         };
-        let (peers_kbps, viewers_kbps) = (kbps(0), kbps(1));
+        let [peers_bytes, viewers_bytes, local_bytes] = sums;
+        let [peers_kbps, viewers_kbps, local_kbps] = [kbps(0), kbps(1), kbps(2)];
         let used = f64::from(peers_kbps) + f64::from(viewers_kbps);
         Uplink {
             peers_bytes,
             viewers_bytes,
+            local_bytes,
             peers_kbps,
             viewers_kbps,
+            local_kbps,
             cap_kbps: self.cap_kbps,
             used_percent: (self.cap_kbps)
                 .map(|cap| (used * HEADERS * 100.0 / f64::from(cap)).round() as u32),
@@ -83,24 +89,26 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_the_last_seconds() {
         let mut meter = Meter::new(Some(1000));
-        let mut sums = [0, 0];
+        let mut sums = [0, 0, 0];
         let mut rates = Vec::new();
-        // A second of nothing, ten of 400 and 80 kbit/s, and nothing again.
+        // A second of nothing, ten of 400, 80 and 8000 kbit/s, and nothing again.
         for tenth in 0..200u64 {
             if (10..110).contains(&tenth) {
-                sums = [sums[0] + 5000, sums[1] + 1000];
+                sums = [sums[0] + 5000, sums[1] + 1000, sums[2] + 100_000];
             }
-            let read = meter.read(Duration::from_millis(tenth * 100), sums[0], sums[1]);
-            assert_eq!([read.peers_bytes, read.viewers_bytes], sums);
-            rates.push((read.peers_kbps, read.viewers_kbps, read.used_percent));
+            let read = meter.read(Duration::from_millis(tenth * 100), sums);
+            let read_sums = [read.peers_bytes, read.viewers_bytes, read.local_bytes];
+            assert_eq!(read_sums, sums);
+            let kbps = [read.peers_kbps, read.viewers_kbps, read.local_kbps];
+            rates.push((kbps, read.used_percent));
         }
-        assert_eq!(rates[0], (0, 0, Some(0)));
-        assert_eq!(rates[9], (0, 0, Some(0)));
-        assert_eq!(rates[100], (400, 80, Some(51)));
-        assert!((150..300).contains(&rates[135].0), "{:?}", rates[135]);
-        assert_eq!(rates[199], (0, 0, Some(0)));
+        assert_eq!(rates[0], ([0; 3], Some(0)));
+        assert_eq!(rates[9], ([0; 3], Some(0)));
+        assert_eq!(rates[100], ([400, 80, 8000], Some(51)));
+        assert!((150..300).contains(&rates[135].0[0]), "{:?}", rates[135]);
+        assert_eq!(rates[199], ([0; 3], Some(0)));
         assert!(meter.samples.len() < 13);
         let mut free = Meter::new(None);
-        assert_eq!(free.read(Duration::ZERO, 7, 9).used_percent, None);
+        assert_eq!(free.read(Duration::ZERO, [7, 9, 0]).used_percent, None);
     }
 }

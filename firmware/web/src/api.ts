@@ -115,8 +115,10 @@ export interface Status {
   uplink: {
     peers_bytes: number;
     viewers_bytes: number;
+    local_bytes: number;
     peers_kbps: number;
     viewers_kbps: number;
+    local_kbps: number;
     cap_kbps: number | null;
     used_percent: number | null;
   };

@@ -104,9 +104,13 @@ const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
 /** What leaves the box: sum and rate, and how much of the cap is used. */
 export function uplink(it: Status["uplink"]): string {
   const part = (what: string, count: number, kbps: number) => `${what} ${bytes(count)}, now ${bitrate(kbps)}`;
-  const both = [part("viewers", it.viewers_bytes, it.viewers_kbps), part("peers", it.peers_bytes, it.peers_kbps)];
+  const parts = [
+    part("viewers", it.viewers_bytes, it.viewers_kbps),
+    part("viewers here", it.local_bytes, it.local_kbps),
+    part("peers", it.peers_bytes, it.peers_kbps),
+  ];
   const cap = it.cap_kbps === null ? [] : [`${it.used_percent ?? 0} % of ${bitrate(it.cap_kbps)}`];
-  return [...both, ...cap].join("; ");
+  return [...parts, ...cap].join("; ");
 }
 
 /** Who is connected to the viewers' port. */

@@ -79,9 +79,9 @@ test("encoder and machine", () => {
 });
 
 test("the stream from outside", () => {
-  const sent = { peers_bytes: 2_500_000, viewers_bytes: 1_000_000, peers_kbps: 900, viewers_kbps: 80, cap_kbps: null, used_percent: null };
-  expect(uplink(sent)).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s");
-  expect(uplink({ ...sent, cap_kbps: 2000, used_percent: 52 })).toBe("viewers 1.0 MB, now 80 kb/s; peers 2.5 MB, now 900 kb/s; 52 % of 2.00 Mb/s");
+  const sent = { peers_bytes: 2_500_000, viewers_bytes: 1_000_000, local_bytes: 4_000_000, peers_kbps: 900, viewers_kbps: 80, local_kbps: 700, cap_kbps: null, used_percent: null };
+  expect(uplink(sent)).toBe("viewers 1.0 MB, now 80 kb/s; viewers here 4.0 MB, now 700 kb/s; peers 2.5 MB, now 900 kb/s");
+  expect(uplink({ ...sent, cap_kbps: 2000, used_percent: 52 })).toBe("viewers 1.0 MB, now 80 kb/s; viewers here 4.0 MB, now 700 kb/s; peers 2.5 MB, now 900 kb/s; 52 % of 2.00 Mb/s");
   expect(viewers({ connections: 12, max_connections: 512, refused: 0 })).toBe("12 of 512 connections");
   expect(viewers({ connections: 512, max_connections: 512, refused: 9 })).toBe("512 of 512 connections; 9 turned away");
   expect(seenBy(null)).toBe("–");

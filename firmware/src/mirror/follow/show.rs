@@ -112,6 +112,10 @@ impl Status {
                 sent(uplink.viewers_bytes, uplink.viewers_kbps),
             ),
             (
+                "sent to viewers beside it",
+                sent(uplink.local_bytes, uplink.local_kbps),
+            ),
+            (
                 "connections",
                 format!(
                     "{} of {}, {} turned away",
@@ -221,7 +225,10 @@ impl Mirror {
             self.show_live();
         }
         let sent = node::uplink::sent();
-        let uplink = (self.uplink).read(self.started.elapsed(), sent.peers, sent.viewers);
+        let uplink = (self.uplink).read(
+            self.started.elapsed(),
+            [sent.peers, sent.viewers, self.guests.neighbours_bytes()],
+        );
         let newest = self.follower.newest();
         let stats = *self.node.stats().borrow();
         self.status.send_replace(Status {
