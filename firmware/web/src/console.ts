@@ -347,11 +347,11 @@ function render(next: Status): void {
   write("seen", seenBy(next.outside.summary));
   write("record", record(next.outside.record));
   renderWitnesses(next.outside.witnesses);
-  link("ipns", node.ipns, node.ipns, next.segments > 0 ? at(`/ipns/${node.ipns}/index.m3u8`) : null);
+  link("ipns", node.ipns, node.ipns, next.segments > 0 ? at(`/ipns/${node.ipns}/`) : null);
   // While it is live the next segment brings another root, and soon this one is forgotten: the name is what is handed out.
   const kept = node.root_is_vod ? node.root : null;
   write("root-label", node.root_is_vod ? "Recording" : "Root now");
-  link("root", node.root ?? "–", node.root ?? "", kept === null ? null : at(`/ipfs/${kept}/vod.m3u8`));
+  link("root", node.root ?? "–", node.root ?? "", kept === null ? null : at(`/ipfs/${kept}/`));
   write("peer-id", node.peer_id);
   byId("peer-id").title = node.peer_id;
   link("watch-url", network.watch_url, "", at("/"));
@@ -395,7 +395,7 @@ function recordingRow(recording: Recording, watchUrl: string): HTMLLIElement {
   const started = recording.started === null ? "no date" : new Date(recording.started).toLocaleString();
   title.textContent = `${recording.name || `Recording ${recording.id}`}, ${started}`;
   if (recording.root !== null && URL.canParse(watchUrl)) {
-    title.href = new URL(`/ipfs/${recording.root}${recording.finished ? "/vod.m3u8" : "/"}`, watchUrl).href;
+    title.href = new URL(`/ipfs/${recording.root}/`, watchUrl).href;
   }
   const size = document.createElement("span");
   size.className = "number";
