@@ -148,7 +148,17 @@ async fn status(State(console): State<Console>) -> Response {
 }
 
 async fn start(State(console): State<Console>) -> Response {
-    command(&console, Command::Start).await
+    let why = refuse_start(&console.status.borrow().state);
+    match why {
+        Some(why) => (StatusCode::CONFLICT, why).into_response(),
+        None => command(&console, Command::Start).await,
+    }
+}
+
+/// A start is lost while a broadcast ends, and to remember it would put the box on air when nobody expects it.
+fn refuse_start(state: &stream::status::State) -> Option<&'static str> {
+    matches!(state, stream::status::State::Stopping)
+        .then_some("the last broadcast is still ending: start when the state is idle\n")
 }
 
 async fn stop(State(console): State<Console>) -> Response {
@@ -500,6 +510,15 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_this_machine(host, "podium-1a2b"), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_refused_while_a_broadcast_ends() {
+        use stream::status::State;
+        assert!(refuse_start(&State::Stopping).is_some());
+        for state in [State::Idle, State::Starting, State::Live] {
+            assert_eq!(refuse_start(&state), None, "{state:?}");
         }
     }
 
