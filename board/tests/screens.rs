@@ -10,8 +10,8 @@ use stream::{
     screen::{self, MeterReading, Picture, View},
     self_test::{Finding, Measurement},
     status::{
-        Audio, Disk, Input, Mode, Network, Node, Page, Signal, State, Status, Sync, Tally,
-        VideoFormat,
+        Audio, Disk, DiskFault, Input, Mode, Network, Node, Page, Signal, State, Status, Sync,
+        Tally, VideoFormat,
     },
 };
 
@@ -77,6 +77,7 @@ fn idle() -> Status {
         segments: 0,
         unstored: 0,
         outage: None,
+        disk_fault: None,
         dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
@@ -367,6 +368,26 @@ fn main_faults() {
         ..live()
     };
     check("not-recording", &unrecorded, &silent(), 0);
+
+    let facts = Facts {
+        disk_fault: Some(DiskFault::ReadOnly),
+        cut_off: true,
+        ..Facts::healthy()
+    };
+    let cut_off = Status {
+        health: health::assess(&facts),
+        ..idle()
+    };
+    check("disk-fault-cut-off", &cut_off, &talking(), 0);
+    let facts = Facts {
+        state: State::Live,
+        ..facts
+    };
+    let from_memory = Status {
+        health: health::assess(&facts),
+        ..live()
+    };
+    check("disk-fault-live", &from_memory, &talking(), 0);
 }
 
 #[test]

@@ -30,6 +30,7 @@ use crate::av_sync::{AvSync, SyncCommand};
 use crate::clock::{unix_ms, wall_now};
 use crate::config::Config;
 use crate::health::Sample;
+use crate::in_memory::InMemory;
 use crate::kept::Kept;
 use crate::listener::Guests;
 use crate::live::{Live, RecentFiles};
@@ -197,6 +198,14 @@ impl Appliance {
         // Whoever asks as soon as the box is ready is told what it has found.
         appliance.show();
         Ok(appliance)
+    }
+
+    /// Goes on without the disk on which the last life was.
+    pub(crate) fn replace_disk(&mut self, memory: &InMemory) {
+        self.mark = self.mark.clone().with_left(memory.left.clone());
+        if memory.no_disk.cut_off {
+            self.wish(Wishes::kept(&self.config));
+        }
     }
 
     /// Until shut down. What is on air is ended properly first.

@@ -14,7 +14,7 @@ use stream::status::{self, MOST_TRIM_MS};
 use crate::config::{self, Config};
 use crate::kept::Kept;
 
-const FILE: &str = "av-trim.json";
+pub(crate) const FILE: &str = "av-trim.json";
 
 /// What the operator can ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

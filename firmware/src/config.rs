@@ -61,7 +61,7 @@ const MOST_CHECKS: usize = 16;
 pub(crate) struct Config {
     /// The event's name, on the panel, the pages and the slate. Default `Podium`.
     pub(crate) name: String,
-    /// Keys, store and journal. Default `podium-data` in the working directory.
+    /// Keys, store and journal. A box that has none to begin on runs from memory. Default `podium-data` in the working directory.
     pub(crate) data_dir: PathBuf,
     pub(crate) capture: Capture,
     pub(crate) viewer: Viewer,

@@ -19,6 +19,9 @@ use crate::config::Config;
 /// Where the kernel tells of its devices.
 pub(crate) const SYSFS: &str = "/sys";
 
+/// What the box has switched off and has to switch on again, in the data directory.
+pub(crate) const SWITCHED_OFF: &str = "switched-off";
+
 /// What the configuration wants.
 pub(crate) fn wanted(config: &Config) -> Wanted {
     let capture = &config.capture;
@@ -52,7 +55,7 @@ impl Devices {
             height: config.video.height.into(),
             fps: config.video.fps,
             bridges: Bridges::default(),
-            switches: Switches::new(Path::new(SYSFS), config.data_dir.join("switched-off")),
+            switches: Switches::new(Path::new(SYSFS), config.data_dir.join(SWITCHED_OFF)),
             told: Mutex::default(),
             woken: Mutex::default(),
         }

@@ -20,6 +20,8 @@ use crate::{kept, print, run};
 
 /// Six presets of 1080p60 take less on a Raspberry Pi 4; a driver that hangs takes for ever.
 const DEADLINE: Duration = Duration::from_secs(120);
+/// What was found, in the data directory.
+pub(crate) const FILE: &str = "encoders.json";
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -32,7 +34,7 @@ struct Found {
 }
 
 fn file(config: &Config) -> PathBuf {
-    config.data_dir.join("encoders.json")
+    config.data_dir.join(FILE)
 }
 
 /// What to begin with: nothing is waited for.

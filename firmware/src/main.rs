@@ -12,6 +12,7 @@ mod encoder;
 mod fsck;
 mod gateway;
 mod health;
+mod in_memory;
 mod kept;
 mod key;
 mod listener;

@@ -10,7 +10,7 @@ use stream::publication::Numbers;
 use crate::kept;
 
 /// Written by `fsck` where what it drops or makes again knew the last numbers, by a start after viewers were shown what was
-/// never stored, and with a key that comes from another box.
+/// never stored, or from memory without a disk, and with a key that comes from another box.
 const FILE: &str = "numbers.json";
 
 /// What was kept last; nothing where that was never needed.

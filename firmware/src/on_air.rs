@@ -24,6 +24,8 @@ pub(crate) struct OnAirMark {
     file: PathBuf,
     from_memory: PathBuf,
     numbers_ahead: PathBuf,
+    /// On a disk that the box could not begin on.
+    left: Option<Box<OnAirMark>>,
 }
 
 impl OnAirMark {
@@ -32,6 +34,15 @@ impl OnAirMark {
             file: data_dir.join(FILE),
             from_memory: data_dir.join(FROM_MEMORY),
             numbers_ahead: data_dir.join(NUMBERS_AHEAD),
+            left: None,
+        }
+    }
+
+    /// Takes away that mark too: it must not put anybody on air once its disk is mended.
+    pub(crate) fn with_left(self, left: OnAirMark) -> OnAirMark {
+        OnAirMark {
+            left: Some(Box::new(left)),
+            ..self
         }
     }
 
@@ -50,6 +61,9 @@ impl OnAirMark {
         let renamed = there(std::fs::rename(&self.from_memory, &self.numbers_ahead));
         if let Err(error) = remove(&self.file).and(renamed) {
             tracing::error!(%error, file = %self.file.display(), "cannot take the mark away; delete this file");
+        }
+        if let Some(left) = &self.left {
+            left.clear();
         }
     }
 
@@ -72,6 +86,11 @@ impl OnAirMark {
     /// Whether viewers were told of what was in memory only, since the journal's last number.
     pub(crate) fn numbers_ahead(&self) -> bool {
         self.from_memory.exists() || self.numbers_ahead.exists()
+    }
+
+    /// Whether some broadcast is marked.
+    pub(crate) fn is_there(&self) -> bool {
+        self.file.exists() || self.from_memory.exists()
     }
 
     pub(crate) fn is(&self, broadcast: BroadcastId) -> bool {

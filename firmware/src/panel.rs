@@ -21,6 +21,7 @@ use stream::status::{
 use stream::uplink::Uplink;
 
 use crate::health::Sample;
+use crate::in_memory::NoDisk;
 use crate::live::Public;
 
 /// Levels come ten times a second; without any for this long there is no sound.
@@ -50,6 +51,8 @@ pub(crate) struct Identity {
     pub(crate) encoder: Choice,
     /// Frames per second, as configured.
     pub(crate) fps: u32,
+    /// Why the box runs from memory.
+    pub(crate) no_disk: Option<NoDisk>,
 }
 
 /// The broadcast's state as people read it.
@@ -122,6 +125,8 @@ pub(crate) struct Panel {
     full_uplink: FullUplink,
     viewers: Viewers,
     turned_away: TurnedAway,
+    /// See [`Facts::cut_off`]; until somebody goes live.
+    cut_off: bool,
 }
 
 impl Panel {
@@ -139,6 +144,7 @@ impl Panel {
             video_kbps: identity.video_kbps,
             sizes: SizeWatch::new(identity.segment, identity.video_kbps),
             oversize: None,
+            cut_off: (identity.no_disk.as_ref()).is_some_and(|it| it.cut_off),
             identity,
             started: now,
             sample,
@@ -362,6 +368,8 @@ impl Panel {
             recordings_may_go: store.recordings_may_go,
         };
         let outage = broadcast.outage().map(|outage| outage.cause.clone());
+        let disk_fault = (self.identity.no_disk.as_ref()).map(|it| it.fault);
+        self.cut_off &= state == State::Idle;
         let machine = self.sample.machine;
         let facts = Facts {
             state: state.clone(),
@@ -377,6 +385,8 @@ impl Panel {
             oversize: oversize.map(|oversize| oversize.cause),
             disk,
             outage: outage.clone(),
+            disk_fault,
+            cut_off: self.cut_off,
             segment_age,
             segment_duration: self.identity.segment,
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
@@ -431,16 +441,23 @@ impl Panel {
             segments: published.segments,
             unstored: published.unstored,
             outage: outage.map(|cause| cause.to_string()),
+            disk_fault,
             dropped_units: published.dropped_units,
             segment_age_ms: segment_age.map(|age| age.as_millis() as u64),
             tally: broadcast.tally(),
             mode: Mode::Stream,
             // The board knows of its own parts.
-            hardware: self.capture_notes(seen),
+            hardware: self.notes(seen),
             machine,
             page: self.page,
             state,
         }
+    }
+
+    /// What is wrong with disk and card, and what to do.
+    fn notes(&self, seen: Seen) -> Vec<String> {
+        let disk = (self.identity.no_disk.iter()).map(ToString::to_string);
+        disk.chain(self.capture_notes(seen)).collect()
     }
 
     /// What is wrong with the card and its source, or could be better, and what to do.
@@ -526,6 +543,7 @@ mod tests {
             videos: Vec::new(),
             encoder: Choice::default(),
             fps,
+            no_disk: None,
         };
         let sample = Sample {
             address: None,

@@ -28,6 +28,7 @@ use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
 use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
+use crate::in_memory::{self, NoDisk};
 use crate::listener::{Guests, raise_file_limit};
 use crate::live::Live;
 use crate::on_air::OnAirMark;
@@ -99,8 +100,9 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     log_to(draw.then(|| log.clone()));
 
     let shutdown = CancellationToken::new();
+    let (mark, marked) = watch::channel(OnAirMark::in_dir(&config.data_dir));
     let ending = Shutdown {
-        mark: OnAirMark::in_dir(&config.data_dir),
+        mark: marked,
         token: shutdown.clone(),
     };
     watch_signals(ending.clone())?;
@@ -111,12 +113,25 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     cap_uplink(&config);
     let background = CancellationToken::new();
     // First: the node signs by a clock that may just be about to be set.
+    health::Sample::take(&config.data_dir, &config.board.root);
+    let (node, recovered, memory) = match Node::open(node_config(&config)?).await {
+        Ok((node, recovered)) => {
+            in_memory::forget(&config.data_dir);
+            (node, recovered, None)
+        }
+        Err(error) => {
+            let (node, recovered, memory) = in_memory::open(&mut config, error).await?;
+            let in_memory = OnAirMark::in_dir(&config.data_dir);
+            mark.send_replace(in_memory.with_left(memory.left.clone()));
+            (node, recovered, Some(memory))
+        }
+    };
+    let no_disk = memory.as_ref().map(|memory| memory.no_disk.clone());
     let samples = health::spawn(
         config.data_dir.clone(),
         config.board.root.clone(),
         background.clone(),
     );
-    let (node, recovered) = Node::open(node_config(&config)?).await?;
     let (media_sender, media_events) = mpsc::channel(MEDIA_EVENTS);
     let media_config = media_config(&config);
     let source = config.capture.source;
@@ -126,11 +141,15 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     });
     let media = media.await??;
 
+    let at = (viewer.local_addr()?, operator.local_addr()?);
     let board = Board::new(&config.board)?;
     let front = board.front.clone();
     let now = Instant::now();
     let mut panel = Panel::new(
-        identity(&config, &node, viewer.local_addr()?, operator.local_addr()?),
+        Identity {
+            no_disk: no_disk.clone(),
+            ..identity(&config, &node, at.0, at.1)
+        },
         *samples.borrow(),
         now,
     );
@@ -161,8 +180,8 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let host = config.viewer.gateway_host.clone();
     let counts_local = config.node.uplink_counts_local;
     recordings::announce(&config.data_dir, operator.local_addr()?);
-    let ready = ready_line(&config, &node, viewer.local_addr()?, operator.local_addr()?);
-    let appliance = Appliance::new(
+    let ready = ready_line(&config, &node, at, no_disk.as_ref());
+    let mut appliance = Appliance::new(
         config,
         node.clone(),
         recovered,
@@ -172,6 +191,9 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         channels,
     )
     .await?;
+    if let Some(memory) = &memory {
+        appliance.replace_disk(memory);
+    }
 
     let last = node.clone();
     let gateway = Gateway {
@@ -203,6 +225,9 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
         let _ = tokio::time::timeout(GOODBYE, server).await;
     }
     last.shutdown().await;
+    if let Some(memory) = memory {
+        memory.end();
+    }
     result
 }
 
@@ -252,14 +277,15 @@ where
 /// What ends the box, asked for once, and what ends the process, asked for again.
 #[derive(Debug, Clone)]
 struct Shutdown {
-    mark: OnAirMark,
+    mark: watch::Receiver<OnAirMark>,
     token: CancellationToken,
 }
 
 impl Shutdown {
     /// The mark goes here, and not only where the broadcast ends: the process may be ended before that has begun.
     fn first(&self) {
-        self.mark.clear();
+        let mark = self.mark.borrow().clone();
+        mark.clear();
         self.token.cancel();
     }
 
@@ -383,6 +409,7 @@ fn identity(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAd
         encoder: encoder::at_start(config),
         fps: config.video.fps,
         videos: videos(config),
+        no_disk: None,
     }
 }
 
@@ -417,7 +444,12 @@ pub(crate) fn local(address: SocketAddr) -> SocketAddr {
 }
 
 /// For tests and scripts: where everything is, as one JSON object.
-fn ready_line(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAddr) -> String {
+fn ready_line(
+    config: &Config,
+    node: &Node,
+    (viewer, operator): (SocketAddr, SocketAddr),
+    no_disk: Option<&NoDisk>,
+) -> String {
     serde_json::json!({
         "viewer": format!("http://{}", local(viewer)),
         "operator": format!("http://{}", local(operator)),
@@ -425,6 +457,7 @@ fn ready_line(config: &Config, node: &Node, viewer: SocketAddr, operator: Socket
         "listen": node.listen(),
         "ipns": node.channel().to_string(),
         "data_dir": config.data_dir,
+        "disk_fault": no_disk.map(|it| it.fault),
     })
     .to_string()
 }

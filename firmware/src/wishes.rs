@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Config, VIDEO_KBPS};
 use crate::kept::Kept;
 
-const FILE: &str = "wishes.json";
+pub(crate) const FILE: &str = "wishes.json";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wishes {

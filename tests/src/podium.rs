@@ -58,6 +58,10 @@ impl Drop for Podium {
         let _ = self.child.kill();
         let _ = self.child.wait();
         show_log("box", &self.log);
+        if std::thread::panicking() && !self.ready["disk_fault"].is_null() {
+            // It would stay in memory.
+            let _ = std::fs::remove_dir_all(self.ready["data_dir"].as_str().unwrap_or_default());
+        }
     }
 }
 

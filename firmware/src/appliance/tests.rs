@@ -66,6 +66,7 @@ impl AtRest {
             videos: crate::run::videos(&config),
             encoder: media_encoder,
             fps: config.video.fps,
+            no_disk: None,
         };
         let sample = Sample::take(dir, dir);
         let now = Instant::now();

@@ -337,7 +337,7 @@ async fn metrics(State(console): State<Console>) -> Response {
     ];
     let truth = |it: bool| f64::from(u8::from(it));
     let viewers = status.viewers;
-    let rows: [(&str, &str, f64); 22] = [
+    let rows: [(&str, &str, f64); 23] = [
         (
             "podium_av_trim_seconds",
             "Pictures shown later than captured",
@@ -363,6 +363,11 @@ async fn metrics(State(console): State<Console>) -> Response {
             "podium_store_refuses",
             "1 while the store takes nothing and the stream goes on from memory",
             truth(status.outage.is_some()),
+        ),
+        (
+            "podium_runs_from_memory",
+            "1 where the box could not begin on its disk, and nothing is kept",
+            truth(status.disk_fault.is_some()),
         ),
         (
             "podium_dropped_units",

@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::broadcast;
 use crate::rate;
-use crate::status::{Disk, Health, HealthWord, NoCard, Signal, State};
+use crate::status::{Disk, DiskFault, Health, HealthWord, NoCard, Signal, State};
 
 /// Characters that fit in a line of the panel.
 pub const LINE_CHARS: usize = 21;
@@ -76,6 +76,10 @@ pub struct Facts {
     pub disk: Disk,
     /// Why nothing is stored of what is published.
     pub outage: Option<broadcast::Cause>,
+    /// Why the box runs from memory.
+    pub disk_fault: Option<DiskFault>,
+    /// Nor does it go on with what was on air before.
+    pub cut_off: bool,
     /// How long viewers have waited for a segment: since the last one, or since the start if there is none yet; absent off air.
     pub segment_age: Option<Duration>,
     /// Target duration of a segment.
@@ -147,6 +151,8 @@ impl Facts {
                 recordings_may_go: false,
             },
             outage: None,
+            disk_fault: None,
+            cut_off: false,
             segment_age: None,
             segment_duration: Duration::from_secs(2),
             dropped_frames: 0,
@@ -189,6 +195,16 @@ impl Facts {
 
     fn no_picture(&self) -> bool {
         self.signal != Signal::Ok && self.signal_for >= SIGNAL_GRACE
+    }
+
+    /// Without a disk nothing was to be recorded, and no room on one helps.
+    fn outage(&self) -> Option<&broadcast::Cause> {
+        let without = self.disk_fault.is_some();
+        self.outage.as_ref().filter(|_| !without)
+    }
+
+    fn has_less_than(&self, bytes: u64) -> bool {
+        self.disk_fault.is_none() && self.disk.free_bytes < bytes
     }
 
     /// What the store may still grow by.
@@ -243,17 +259,19 @@ const RULES: &[Rule] = &[
            says: Cause("Wait, it tries again") },
     Rule { word: HealthWord::Emergency, applies: |f| f.late(STUCK_SEGMENTS),
            says: Lines("Stream is stuck", "Wait, or restart it") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.cut_off && f.state == State::Idle,
+           says: Lines("Off air: disk fault", "Press GO LIVE") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && !f.network_up,
            says: Lines("No network", "Check network cable") },
 
     // Viewers have what they came for; what is not recorded is gone for ever.
-    Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::DiskFull),
+    Rule { word: HealthWord::Warning, applies: |f| f.outage() == Some(&broadcast::Cause::DiskFull),
            says: Lines("Full: not recording", "Make room on the card") },
-    Rule { word: HealthWord::Warning, applies: |f| f.outage == Some(broadcast::Cause::StoreFull),
+    Rule { word: HealthWord::Warning, applies: |f| f.outage() == Some(&broadcast::Cause::StoreFull),
            says: Lines("Full: not recording", "Unpin or bigger card") },
-    Rule { word: HealthWord::Warning, applies: |f| f.outage.is_some(),
+    Rule { word: HealthWord::Warning, applies: |f| f.outage().is_some(),
            says: Lines("Not recording: card", "cannot be written to") },
-    Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < DISK_FULL_BYTES,
+    Rule { word: HealthWord::Warning, applies: |f| f.has_less_than(DISK_FULL_BYTES),
            says: Lines("Card is full", "Put in a new card") },
     Rule { word: HealthWord::Warning, applies: |f| f.undervoltage == Some(Seen::Now),
            says: Lines("Power is too weak", "Use box's own supply") },
@@ -303,7 +321,18 @@ const RULES: &[Rule] = &[
            says: Lines("Picture is too busy", "Raise the bitrate") },
     Rule { word: HealthWord::Warning, applies: |f| f.oversize == Some(rate::Cause::Encoder),
            says: Lines("Encoder over its rate", "Lower the bitrate") },
-    Rule { word: HealthWord::Warning, applies: |f| f.disk.free_bytes < f.disk_low_bytes(),
+    // It stays for the whole event: whatever viewers feel comes first.
+    Rule { word: HealthWord::Warning, applies: |f| f.disk_fault == Some(DiskFault::ReadOnly),
+           says: Lines("Disk is read-only", "Nothing is kept") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk_fault == Some(DiskFault::Full),
+           says: Lines("Disk is full", "Nothing is kept") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk_fault == Some(DiskFault::Journal),
+           says: Lines("Journal is broken", "Nothing is kept: fsck") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk_fault == Some(DiskFault::Key),
+           says: Lines("Key cannot be read", "Nothing is kept") },
+    Rule { word: HealthWord::Warning, applies: |f| f.disk_fault.is_some(),
+           says: Lines("Disk fails", "Nothing is kept") },
+    Rule { word: HealthWord::Warning, applies: |f| f.has_less_than(f.disk_low_bytes()),
            says: Lines("Card is nearly full", "Have a new card ready") },
     Rule { word: HealthWord::Warning, applies: |f| f.worn,
            says: Lines("Card is worn out", "Have a new card ready") },
@@ -697,6 +726,15 @@ mod tests {
             (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
             (Facts { turned_away: true, ..live() }, expect!["Warning: Too many viewers | Use a mirror"]),
             (Facts { turned_away: true, uplink_full: true, ..live() }, expect!["Warning: Uplink is full | Lower the bitrate"]),
+            // Of the memory that the box runs from nobody can make room.
+            (Facts { disk_fault: Some(DiskFault::ReadOnly), disk: disk(1, 0), ..live() }, expect!["Warning: Disk is read-only | Nothing is kept"]),
+            (Facts { disk_fault: Some(DiskFault::Full), ..out(broadcast::Cause::StoreFull) }, expect!["Warning: Disk is full | Nothing is kept"]),
+            (Facts { disk_fault: Some(DiskFault::Journal), ..Facts::healthy() }, expect!["Warning: Journal is broken | Nothing is kept: fsck"]),
+            (Facts { disk_fault: Some(DiskFault::Key), ..live() }, expect!["Warning: Key cannot be read | Nothing is kept"]),
+            (Facts { disk_fault: Some(DiskFault::Fails), ..live() }, expect!["Warning: Disk fails | Nothing is kept"]),
+            (Facts { disk_fault: Some(DiskFault::Fails), black: true, ..live() }, expect!["Warning: Picture is black | Check camera, laptop"]),
+            (Facts { disk_fault: Some(DiskFault::Fails), cut_off: true, ..Facts::healthy() }, expect!["Emergency: Off air: disk fault | Press GO LIVE"]),
+            (Facts { disk_fault: Some(DiskFault::Fails), cut_off: true, ..live() }, expect!["Warning: Disk fails | Nothing is kept"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(40) }, expect!["Emergency: encoder: it hangs | Wait, it tries again"]),
             (Facts { state: retrying("encoder: it hangs"), ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
             (Facts { state: State::Starting, ..age(41) }, expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),

@@ -47,6 +47,8 @@ pub struct Status {
     pub unstored: u64,
     /// Why the store takes none at the moment.
     pub outage: Option<String>,
+    /// The box could not begin on its disk and runs from memory: nothing of this life is kept.
+    pub disk_fault: Option<DiskFault>,
     /// Pictures and AAC frames that the encoder gave damaged, empty, twice or without a time: left out since the box started.
     pub dropped_units: u64,
     /// Milliseconds since the last segment was published; absent off air.
@@ -110,6 +112,20 @@ pub enum Signal {
     Lost,
     /// Nothing has arrived yet.
     None,
+}
+
+/// What is wrong with the data directory, so that the box could not begin on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiskFault {
+    ReadOnly,
+    Full,
+    /// The journal is broken or gone.
+    Journal,
+    /// A key is broken or cannot be read.
+    Key,
+    /// The disk answers with errors.
+    Fails,
 }
 
 /// Why there is no capture card to capture from.

@@ -130,6 +130,8 @@ export interface Status {
   unstored: number;
   /** Why nothing is being stored. */
   outage: string | null;
+  /** Why the box runs from memory. */
+  disk_fault: string | null;
   dropped_units: number;
   segment_age_ms: number | null;
   tally: "off" | "blinking" | "on";

@@ -336,7 +336,7 @@ function render(next: Status): void {
   write("outage", next.outage === null ? missing : `not recording (${next.outage}), viewers get the stream from memory; ${missing}`);
   write("segment-age", next.segment_age_ms === null ? "–" : `${(next.segment_age_ms / 1000).toFixed(1)} s ago`);
   byId<HTMLMeterElement>("disk").value = disk.limit_bytes > 0 ? disk.stored_bytes / disk.limit_bytes : 0;
-  write("disk-text", `${bytes(disk.stored_bytes)} of ${bytes(disk.limit_bytes)} kept, ${bytes(disk.free_bytes)} free on the card`);
+  write("disk-text", `${bytes(disk.stored_bytes)} of ${bytes(disk.limit_bytes)} kept, ${bytes(disk.free_bytes)} free ${next.disk_fault === null ? "on the card" : "in memory"}`);
 
   // The viewers' port serves what the box published, so that the links work without any other node.
   const at = (path: string) => (URL.canParse(path, network.watch_url) ? new URL(path, network.watch_url).href : null);

@@ -96,6 +96,7 @@ fn status(page: Page, state: State) -> Status {
         segments: 0,
         unstored: 0,
         outage: None,
+        disk_fault: None,
         dropped_units: 0,
         segment_age_ms: None,
         tally: Tally::Off,
