@@ -458,6 +458,10 @@ fn hardware() {
         ..live()
     };
     check("hardware", &fine, &talking(), 0);
+    let mut odd = fine;
+    odd.input.notes =
+        vec!["sound is called 96 kHz mono, and taken as the 48 kHz stereo that it is".to_owned()];
+    check("hardware-note", &odd, &talking(), 4_000);
     let trouble = Status {
         page,
         encoder: Choice {
