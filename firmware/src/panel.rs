@@ -587,6 +587,7 @@ mod tests {
             peers: 1,
             stored_bytes: 0,
             limit_bytes: 1 << 30,
+            recordings_may_go: false,
         };
         let mut check = |address: Option<[u8; 4]>, watch: &str| {
             panel.sample(Sample {
