@@ -20,6 +20,7 @@ use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
 use stream::publication::{self, Inits, Numbers, Publication};
 use stream::reach::Outside;
+use stream::resume::{CutOff, Verdict};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
 use stream::uplink::Meter;
@@ -27,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::av_sync::{AvSync, SyncCommand};
-use crate::clock::{unix_ms, wall_now};
+use crate::clock::{at_least, unix_ms, wall_now};
 use crate::config::Config;
 use crate::health::Sample;
 use crate::in_memory::InMemory;
@@ -133,6 +134,8 @@ pub(crate) struct Appliance {
     from_memory: bool,
     /// What the hold that is going on will do: it was begun on air.
     hold_ends: bool,
+    /// What goes on, or waits to, although no sure clock has said that it is still wanted.
+    unsure: Option<CutOff>,
     run: Option<Run>,
     runs: u64,
     /// What the encoder made and nobody could use, since the start.
@@ -184,6 +187,7 @@ impl Appliance {
             openings: 0,
             from_memory: false,
             hold_ends: false,
+            unsure: None,
             run: None,
             runs: 0,
             dropped_units: 0,
@@ -276,7 +280,7 @@ impl Appliance {
             } if broadcast == self.broadcasts => self.answered(closes, result, files),
             // Of a broadcast that is over.
             Event::Answered { .. } => {}
-            Event::Command(Command::Start) => self.step(BroadcastEvent::Start),
+            Event::Command(Command::Start) => self.start(),
             Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
             Event::Command(Command::Mute(muted)) => {
                 self.wish(Wishes {
@@ -306,6 +310,7 @@ impl Appliance {
                 if sample.room() {
                     self.step(BroadcastEvent::Cleared);
                 }
+                self.judge_cut_off(sample);
             }
             Event::Tick => {
                 let gestures = self.gestures.tick(Instant::now());
@@ -322,6 +327,30 @@ impl Appliance {
                 self.step(BroadcastEvent::Stop);
             }
         }
+    }
+
+    /// The operator wants to be on air, and that needs no clock.
+    fn start(&mut self) {
+        self.unsure = None;
+        self.step(BroadcastEvent::Start);
+    }
+
+    /// Once the clock is set it says whether what goes on was still wanted.
+    fn judge_cut_off(&mut self, sample: Sample) {
+        let Some(cut) = self.unsure else {
+            return;
+        };
+        let sure = !sample.machine.clock.may_be_wrong();
+        let event = match cut.judge(Instant::now(), at_least(), sure) {
+            Verdict::Unsure => return,
+            Verdict::GoesOn => BroadcastEvent::Resume,
+            Verdict::Over => {
+                tracing::warn!("the broadcast was cut off too long ago: ending it");
+                BroadcastEvent::Stop
+            }
+        };
+        self.unsure = None;
+        self.step(event);
     }
 
     fn wish(&mut self, wishes: Wishes) {
@@ -345,11 +374,11 @@ impl Appliance {
     fn gestured(&mut self, gestures: Vec<Gesture>) {
         for gesture in gestures {
             match gesture {
-                Gesture::Tap(Button::GoLive) => self.step(BroadcastEvent::Start),
+                Gesture::Tap(Button::GoLive) => self.start(),
                 Gesture::HoldStarted(Button::GoLive) => self.hold_ends = self.broadcast.active(),
                 Gesture::Hold(Button::GoLive) if self.hold_ends => self.step(BroadcastEvent::Stop),
                 // Somebody who presses long and hard while nothing is on air wants to go live, too.
-                Gesture::Hold(Button::GoLive) => self.step(BroadcastEvent::Start),
+                Gesture::Hold(Button::GoLive) => self.start(),
                 Gesture::Tap(Button::Page) => self.panel.next_page(),
                 Gesture::Tap(Button::Mode) if self.panel.page() == Page::Sync => {
                     self.sync(match self.sync.status().press() {
@@ -514,9 +543,12 @@ impl Appliance {
         if self.publication.storing() && self.id.is_none() {
             return;
         }
-        let Some(update) = self.publication.next_update() else {
+        let Some(mut update) = self.publication.next_update() else {
             return;
         };
+        if let Some(row) = &mut update.row {
+            row.published_ms = at_least().map(unix_ms);
+        }
         let id = self.id.filter(|_| update.store);
         let (broadcast, closes) = (self.broadcasts, update.finish);
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
@@ -626,6 +658,7 @@ impl Appliance {
         if before != std::mem::discriminant(after) {
             tracing::info!(state = panel::state(&self.broadcast).word(), "state");
             if !self.broadcast.active() {
+                self.unsure = None;
                 self.wish(Wishes::none(&self.config));
             }
         }

@@ -24,6 +24,8 @@ pub(crate) struct Sample {
     pub(crate) clock_sane: bool,
     /// By which neighbours reach the box; absent without a network.
     pub(crate) address: Option<IpAddr>,
+    /// For how much longer the time is about to be set, if it is.
+    pub(crate) clock_awaited: Option<Duration>,
     pub(crate) machine: Machine,
 }
 
@@ -36,13 +38,15 @@ impl Sample {
     /// `root` has the kernel's directories.
     pub(crate) fn take(data_dir: &Path, root: &Path) -> Sample {
         let machine = board::machine::sample(root);
-        clock::await_for(machine.clock.awaited(uptime(root)));
+        let clock_awaited = machine.clock.awaited(uptime(root));
+        clock::await_for(clock_awaited);
         Sample {
             disk_free_bytes: rustix::fs::statvfs(data_dir)
                 .ok()
                 .map(|stat| stat.f_bavail * stat.f_frsize),
             clock_sane: clock::clock_sane(),
             address: local_address(),
+            clock_awaited,
             machine,
         }
     }

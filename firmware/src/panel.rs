@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant, SystemTime};
 
 use cid::Cid;
-use stream::broadcast::{Broadcast, State as BroadcastState};
+use stream::broadcast::{Broadcast, Cause, State as BroadcastState};
 use stream::encoder::Choice;
 use stream::health::{self, Clip, Facts, FullUplink, OneSided, Silence, TurnedAway};
 use stream::input::rate_advice;
@@ -391,6 +391,13 @@ impl Panel {
             segment_duration: self.identity.segment,
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
             clock_sane: self.sample.clock_sane,
+            awaits_clock: matches!(
+                broadcast.state(),
+                BroadcastState::Retrying {
+                    cause: Cause::Clock,
+                    ..
+                }
+            ),
             peers: store.peers,
             network_up: self.sample.address.is_some(),
             temperature_c: machine.temperature_c,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::{Config, Podium, http, podium, wait_for};
+use tests::{Config, Podium, hls, http, podium, wait_for};
 
 /// A hot Raspberry Pi on a weak supply.
 fn kernel(dir: &Path) -> PathBuf {
@@ -155,15 +155,22 @@ fn a_trial_of_the_encoders_answers_with_costs() {
     assert_eq!(podium(&["try-encoders", "{}"]).code, Some(2));
 }
 
-/// It has no battery behind its clock, and goes on from the time of its last shutdown until somebody says what time it is.
-#[test]
-fn nothing_is_signed_by_a_clock_that_is_about_to_be_set() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("kernel");
+/// The kernel's files of a machine without a battery behind its clock that has just been started, and the file that says that the
+/// network has told the time.
+fn without_battery(dir: &Path) -> (PathBuf, PathBuf) {
+    let root = dir.join("kernel");
     let timesync = root.join("run/systemd/timesync");
     fs::create_dir_all(&timesync).unwrap();
     fs::create_dir_all(root.join("proc")).unwrap();
     fs::write(root.join("proc/uptime"), "5.04 3.21\n").unwrap();
+    (root, timesync.join("synchronized"))
+}
+
+/// It goes on from the time of its last shutdown until somebody says what time it is.
+#[test]
+fn nothing_is_signed_by_a_clock_that_is_about_to_be_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, synchronized) = without_battery(dir.path());
     let config = Config {
         extra: board(&root),
         ..Config::default()
@@ -173,8 +180,51 @@ fn nothing_is_signed_by_a_clock_that_is_about_to_be_set() {
     podium.wait_for_segments(2);
     let record = format!("{}/routing/v1/ipns/{}", podium.viewer, podium.name());
     assert_eq!(http::get(&record).status, 404);
-    fs::write(timesync.join("synchronized"), "").unwrap();
+    fs::write(synchronized, "").unwrap();
     wait_for("a record", || {
         (http::get(&record).status == 200).then_some(())
     });
+}
+
+/// Whether ten minutes have passed since the power cut, or a night, nobody knows before the clock is set.
+#[test]
+fn what_a_power_cut_ended_goes_on_once_the_time_is_known_or_somebody_wants_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, synchronized) = without_battery(dir.path());
+    fs::write(&synchronized, "").unwrap();
+    let config = Config {
+        extra: board(&root),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    podium.go_live();
+    podium.wait_for_segments(2);
+    let cut_off = |podium: Podium| {
+        podium.signal(Signal::KILL);
+        podium.join();
+        fs::remove_file(&synchronized).unwrap();
+        let podium = Podium::start(dir.path(), &config);
+        let status = podium.status();
+        assert_eq!(status["state"]["word"], "retrying", "{status}");
+        assert_eq!(status["state"]["cause"], "the time is not known yet");
+        assert_eq!(status["health"]["action"][0], "Was on air: when?");
+        assert!(!hls::live(&podium, "video").end_list);
+        (podium, status["segments"].as_u64().unwrap())
+    };
+    let set = || fs::write(&synchronized, "").unwrap();
+
+    let (podium, segments) = cut_off(podium);
+    set();
+    podium.wait_for_state("live");
+    podium.wait_for_segments(segments + 1);
+
+    let (podium, segments) = cut_off(podium);
+    podium.tap("go_live");
+    podium.wait_for_state("live");
+    podium.wait_for_segments(segments + 1);
+    set();
+
+    let (podium, _) = cut_off(podium);
+    podium.stop();
+    assert!(hls::live(&podium, "video").end_list);
 }

@@ -1,6 +1,6 @@
 //! Taking up what the last life of the process left: a broadcast that was cut off is continued or closed.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use cid::Cid;
@@ -10,6 +10,7 @@ use stream::broadcast::Event as BroadcastEvent;
 use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
 use stream::publication::{self, File, Inits, Numbers, Publication, Row};
+use stream::resume::{CutOff, Verdict};
 
 use super::{Appliance, description, to_node};
 use crate::clock::{at_least, from_unix_ms, wall_now};
@@ -177,8 +178,12 @@ impl Appliance {
             ..
         } = broadcast;
         let (meta, rows) = self.read_journal(&broadcast).await?;
-        let resume =
-            newest && !finished && self.mark.is(id) && self.still_wanted(&meta, rows.last());
+        let marked = newest && !finished && self.mark.is(id);
+        let (verdict, cut) = match marked {
+            true => self.still_wanted(&meta, rows.last()),
+            false => (Verdict::Over, None),
+        };
+        let resume = verdict != Verdict::Over;
         let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
         let mut beside = web::player();
@@ -209,10 +214,20 @@ impl Appliance {
             self.publication = publication;
             self.since = since;
             if resume {
-                tracing::info!(%id, "going on with the broadcast that was cut off");
                 self.id = Some(id);
                 self.wish(Wishes::kept(&self.config));
-                self.step(BroadcastEvent::Resume);
+                self.unsure = cut.filter(|_| verdict == Verdict::Unsure);
+                let awaited = self.channels.samples.borrow().clock_awaited;
+                match self.unsure.and(awaited) {
+                    Some(time) => {
+                        tracing::info!(%id, ?time, "waiting for the time: is the broadcast that was cut off still wanted?");
+                        self.step(BroadcastEvent::ResumeWithin(time));
+                    }
+                    None => {
+                        tracing::info!(%id, "going on with the broadcast that was cut off");
+                        self.step(BroadcastEvent::Resume);
+                    }
+                }
             } else {
                 self.mark.clear();
             }
@@ -262,9 +277,10 @@ impl Appliance {
     /// `since`: nobody has counted them.
     fn past(&self, publication: &Publication, since: Option<SystemTime>) -> Numbers {
         let last = publication.rows().last();
-        let since = last.map_or(since, |row| row.program_date_time_ms.map(from_unix_ms));
-        let elapsed =
-            (since.zip(wall_now())).and_then(|(since, now)| now.duration_since(since).ok());
+        let since = last.map_or(since, |row| row.seen_ms().map(from_unix_ms));
+        // A clock that may be behind says too little.
+        let now = wall_now().filter(|_| self.clock_sure());
+        let elapsed = (since.zip(now)).and_then(|(since, now)| now.duration_since(since).ok());
         let segment = self.config.hls.segment();
         // Runs end with short segments, and may be many.
         let most = 2 * elapsed.unwrap_or(A_DAY).as_millis() / segment.as_millis().max(1);
@@ -277,29 +293,30 @@ impl Appliance {
     }
 
     /// Whether viewers may still be waiting for the broadcast that was cut off, and it can go on as it was.
-    fn still_wanted(&self, meta: &Meta, last: Option<&Row>) -> bool {
+    pub(super) fn still_wanted(
+        &self,
+        meta: &Meta,
+        last: Option<&Row>,
+    ) -> (Verdict, Option<CutOff>) {
         let limit = Duration::from_secs(self.config.broadcast.resume_within_s);
         if limit.is_zero() || !meta.format.goes_on_with(&self.config) {
-            return false;
+            return (Verdict::Over, None);
         }
         let seen = match last {
-            Some(row) => row.program_date_time_ms,
+            Some(row) => row.seen_ms(),
             None => meta.started_ms,
         };
-        match (seen.map(from_unix_ms), wall_now()) {
-            (Some(seen), Some(now)) => {
-                // A clock that is set later, or from a file written before, makes the age a little negative.
-                let age = now
-                    .duration_since(seen)
-                    .unwrap_or_else(|ahead| ahead.duration());
-                age <= limit
-            }
-            // A clock that is about to be set is behind if anything: what is too old by it is too old. A box that its watchdog restarts
-            // again and again would go on for ever otherwise.
-            (Some(seen), None) if at_least().is_some_and(|now| now > seen + limit) => false,
-            // Without a clock nobody can tell, and the mark says that it was wanted.
-            _ => true,
-        }
+        let Some(last) = seen.map(from_unix_ms) else {
+            // Nobody can ever tell, and the mark says that it was wanted.
+            return (Verdict::GoesOn, None);
+        };
+        let found = Instant::now();
+        let cut = CutOff { last, limit, found };
+        (cut.judge(found, at_least(), self.clock_sure()), Some(cut))
+    }
+
+    fn clock_sure(&self) -> bool {
+        !self.channels.samples.borrow().machine.clock.may_be_wrong()
     }
 }
 

@@ -378,3 +378,74 @@ async fn a_loop_that_turns_without_segments_does_not_feed_the_watchdog() {
     shutdown.cancel();
     it.appliance.run(shutdown).await.unwrap();
 }
+
+/// Without a battery and without a network at first: the box went on, and then it is told that a night has passed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_set_ends_what_has_gone_on_for_want_of_one() {
+    const NIGHT: Duration = Duration::from_secs(12 * 3600);
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    let sample = Sample::take(dir.path(), dir.path());
+    let mut set = sample;
+    let mut unset = sample;
+    (
+        unset.machine.clock.synchronised,
+        set.machine.clock.synchronised,
+    ) = (Some(false), Some(true));
+    let cut = |ago: Duration| CutOff {
+        last: SystemTime::now() - ago,
+        limit: Duration::from_secs(600),
+        found: Instant::now(),
+    };
+    let mut check = |operator: bool, ago, sample, unsure: bool, ends: bool| {
+        let appliance = &mut it.appliance;
+        appliance.handle(Event::Command(Command::Start));
+        appliance.unsure = Some(cut(ago));
+        if operator {
+            appliance.handle(Event::Command(Command::Start));
+        }
+        appliance.handle(Event::Sampled(sample));
+        let stopping = matches!(appliance.broadcast.state(), State::Stopping { .. });
+        assert_eq!((appliance.unsure.is_some(), stopping), (unsure, ends));
+    };
+    check(false, Duration::ZERO, unset, true, false);
+    check(false, Duration::ZERO, set, false, false);
+    check(true, NIGHT, set, false, false);
+    check(false, NIGHT, set, false, true);
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
+}
+
+/// Dates do not follow a clock that was set by hours while on air: by them every power cut would have lasted for hours.
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates() {
+    const HOURS_MS: u64 = 5 * 3600 * 1000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    it.commands.send(Command::Start).await.unwrap();
+    it.turn(|it| !it.publication.rows().is_empty()).await;
+    let meta: Meta = serde_json::from_slice(&it.appliance.meta).unwrap();
+    let rows = it.node.rows(it.appliance.id.unwrap()).await.unwrap();
+    let row: publication::Row = serde_json::from_slice(&rows[0]).unwrap();
+    let now = row.published_ms.expect("the journal has it");
+    let check = |published_ms, program_date_time_ms, expected| {
+        let row = publication::Row {
+            published_ms,
+            program_date_time_ms,
+            ..row.clone()
+        };
+        let (verdict, _) = it.appliance.still_wanted(&meta, Some(&row));
+        assert_eq!(verdict, expected, "{row:?}");
+    };
+    check(Some(now), Some(now - HOURS_MS), Verdict::GoesOn);
+    check(Some(now - HOURS_MS), Some(now), Verdict::Over);
+    // Of an earlier version.
+    check(None, Some(now), Verdict::GoesOn);
+    check(None, Some(now - HOURS_MS), Verdict::Over);
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
+}

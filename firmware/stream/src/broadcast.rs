@@ -5,6 +5,7 @@
 //! Starting, Live ──Failed(cause), or nothing published in time──▶ Retrying ──deadline──▶ Starting
 //! Starting, Live ──Stop──▶ Stopping(draining) ──Drained──▶ Stopping(closing) ──Finished──▶ Idle
 //! Retrying ──Stop──▶ Stopping(closing)
+//! Idle ──ResumeWithin──▶ Retrying(Clock) ──Resume, Start, deadline──▶ Starting
 //! Stopping(closing) ──Failed──▶ Stopping(pausing) ──deadline──▶ Stopping(closing), at most [`CLOSINGS`] times
 //! ```
 //! A lost signal is not a failure: the slate runs and the state stays Live. Neither is a store that takes nothing: the stream
@@ -27,6 +28,8 @@ pub enum Cause {
     DiskFull,
     /// The store has reached its limit, and nothing in it may go.
     StoreFull,
+    /// Only the time says whether a broadcast that was cut off is still wanted, and it is about to be set.
+    Clock,
 }
 
 impl fmt::Display for Cause {
@@ -37,6 +40,7 @@ impl fmt::Display for Cause {
             Cause::Stalled => f.write_str("no segment in time"),
             Cause::DiskFull => f.write_str("disk full"),
             Cause::StoreFull => f.write_str("store full"),
+            Cause::Clock => f.write_str("the time is not known yet"),
         }
     }
 }
@@ -85,6 +89,8 @@ pub enum Event {
     Start,
     /// An unfinished broadcast was found at start-up: go on with it.
     Resume,
+    /// One was found, and the clock that says whether it is still wanted will be set within this time, or not at all.
+    ResumeWithin(Duration),
     /// The operator wants to stop, or the box is shutting down.
     Stop,
     /// The store has opened the broadcast.
@@ -161,7 +167,7 @@ pub struct Broadcast {
     attempt: u32,
     /// When the first segment of the broadcast was published.
     on_air: Option<Instant>,
-    /// When the last one was, or the broadcast was begun or taken up, while segments are due.
+    /// When the last one was, or the broadcast was begun or taken up, while segments are due. Nothing while the clock is awaited.
     heard: Option<Instant>,
     outage: Option<Outage>,
     unclosed: bool,
@@ -348,6 +354,22 @@ impl Broadcast {
                 self.heard = Some(now);
                 Broadcast::start(now)
             }
+            (State::Idle, Event::ResumeWithin(time)) => {
+                self.opened = Opened::Yes;
+                self.heard = None;
+                let (cause, until) = (Cause::Clock, now + time);
+                (State::Retrying { cause, until }, vec![])
+            }
+            (
+                State::Retrying {
+                    cause: Cause::Clock,
+                    ..
+                },
+                Event::Start | Event::Resume,
+            ) => {
+                self.heard = Some(now);
+                Broadcast::start(now)
+            }
 
             (State::Starting { .. } | State::Live { .. }, Event::Published) => {
                 self.attempt = 0;
@@ -372,7 +394,10 @@ impl Broadcast {
             (State::Starting { .. } | State::Live { .. }, Event::Tick) if due => {
                 (self.retry(now, Cause::Stalled), vec![DropProgramme])
             }
-            (State::Retrying { .. }, Event::Tick) if due => Broadcast::start(now),
+            (State::Retrying { .. }, Event::Tick) if due => {
+                self.heard.get_or_insert(now);
+                Broadcast::start(now)
+            }
 
             (
                 State::Stopping {

@@ -102,6 +102,8 @@ pub struct Facts {
     pub turned_away: bool,
     /// More leaves than the uplink is said to carry; see [`FullUplink`].
     pub uplink_full: bool,
+    /// A broadcast that was cut off waits for the clock; see [`broadcast::Cause::Clock`].
+    pub awaits_clock: bool,
     /// Connected IPFS peers.
     pub peers: u32,
     /// Neighbours can reach the box: an interface other than loopback has a carrier and an address.
@@ -164,6 +166,7 @@ impl Facts {
             clock_sane: true,
             turned_away: false,
             uplink_full: false,
+            awaits_clock: false,
             peers: 8,
             network_up: true,
         }
@@ -247,6 +250,8 @@ const RULES: &[Rule] = &[
 
     Rule { word: HealthWord::Emergency, applies: |f| f.temperature_c.is_some_and(|c| c >= OVERHEATED_C),
            says: Lines("Box is overheating", "Cool it, free vents") },
+    Rule { word: HealthWord::Emergency, applies: |f| f.awaits_clock,
+           says: Lines("Was on air: when?", "GO LIVE goes on now") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_card(NoCard::Missing),
            says: Lines("No capture card", "Plug it in") },
     Rule { word: HealthWord::Emergency, applies: |f| f.active() && f.no_card(NoCard::Refused),
@@ -743,6 +748,7 @@ mod tests {
             (Facts { network_up: false, ..live() }, expect!["Emergency: No network | Check network cable"]),
             (Facts { state: State::Starting, segment_age: Some(secs(9)), ..Facts::healthy() }, expect!["Excellent: "]),
             (Facts { state: State::Stopping, ..live() }, expect!["Excellent: "]),
+            (Facts { awaits_clock: true, state: retrying("the time"), ..lost(9) }, expect!["Emergency: Was on air: when? | GO LIVE goes on now"]),
             (Facts { state: retrying("capture card is gone"), ..live() }, expect!["Emergency: capture card is gone | Wait, it tries again"]),
             (Facts { state: retrying("could not open /dev/video0: device or resource busy"), ..live() }, expect!["Emergency: could not open /dev.. | Wait, it tries again"]),
             (Facts { state: retrying("naïve\ncause"), ..live() }, expect!["Emergency: na?ve cause | Wait, it tries again"]),

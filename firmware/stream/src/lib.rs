@@ -23,6 +23,7 @@ pub mod playlist;
 pub mod publication;
 pub mod rate;
 pub mod reach;
+pub mod resume;
 pub mod screen;
 pub mod segmenter;
 pub mod self_test;

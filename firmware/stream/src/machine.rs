@@ -67,12 +67,16 @@ pub struct Clock {
 const TIME_COMES_WITHIN: Duration = Duration::from_secs(60);
 
 impl Clock {
-    /// Whether the time may be that of the last shutdown, which a machine without a battery goes on from (`fake-hwclock`), and is
-    /// about to be set, and for how much longer that is waited for; `up` is how long the machine is up, where that is known.
+    /// Whether the time may be that of the last shutdown, which a machine without a battery goes on from (`fake-hwclock`): then it
+    /// is behind.
+    pub fn may_be_wrong(&self) -> bool {
+        self.synchronised == Some(false) && self.battery != Some(true)
+    }
+
+    /// For how much longer a time that may be wrong is about to be set; `up` is how long the machine is up, where that is known.
     pub fn awaited(&self, up: Option<Duration>) -> Option<Duration> {
-        let may_come = self.synchronised == Some(false) && self.battery != Some(true);
         let left = TIME_COMES_WITHIN.checked_sub(up?)?;
-        (may_come && !left.is_zero()).then_some(left)
+        (self.may_be_wrong() && !left.is_zero()).then_some(left)
     }
 }
 

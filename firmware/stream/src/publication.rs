@@ -503,6 +503,7 @@ impl Publication {
                 .map(|track| track.init.codec.clone())
                 .collect(),
             program_date_time_ms: ready.date.milliseconds(),
+            published_ms: None,
             durations: ready.tracks.iter().map(|track| track.duration).collect(),
             sizes: (ready.tracks.iter().zip(&ready.parts))
                 .map(|(_, parts)| parts.iter().map(|part| part.bytes.len() as u64).sum())

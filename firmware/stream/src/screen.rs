@@ -184,6 +184,7 @@ fn word(state: &State) -> &'static str {
         State::Idle => "IDLE",
         State::Starting => "STARTING",
         State::Live => "LIVE",
+        State::Retrying { attempt: 0, .. } => "WAITING",
         State::Retrying { .. } => "RETRYING",
         State::Stopping => "STOPPING",
     }

@@ -70,7 +70,11 @@ pub enum State {
     Idle,
     Starting,
     Live,
-    Retrying { cause: String, attempt: u32 },
+    /// `attempt` is 0 where a broadcast that was cut off waits for the time, which says whether it is still wanted.
+    Retrying {
+        cause: String,
+        attempt: u32,
+    },
     Stopping,
 }
 

@@ -13,10 +13,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// waited for one ([`Broadcast::waiting_since`](crate::broadcast::Broadcast::waiting_since)). Off air the loop's turning is what has to
 /// go on; so it is while a broadcast ends, which has deadlines of its own.
 pub fn alive(state: &State, waiting: Option<Duration>, segment: Duration) -> bool {
+    let patient = |waiting| waiting < PATIENCE.max(segment * SEGMENTS);
     match state {
-        State::Starting | State::Live | State::Retrying { .. } => {
-            waiting.is_some_and(|waiting| waiting < PATIENCE.max(segment * SEGMENTS))
-        }
+        State::Starting | State::Live => waiting.is_some_and(patient),
+        // While the clock is awaited none is due.
+        State::Retrying { .. } => waiting.is_none_or(patient),
         State::Idle | State::Stopping => true,
     }
 }
@@ -39,7 +40,8 @@ mod tests {
             (State::Starting, Some(59), 2, true),
             (State::Starting, Some(60), 2, false),
             (retrying.clone(), Some(59), 2, true),
-            (retrying, Some(60), 2, false),
+            (retrying.clone(), Some(60), 2, false),
+            (retrying, None, 2, true),
             (State::Live, Some(0), 2, true),
             (State::Live, Some(59), 2, true),
             (State::Live, Some(60), 2, false),

@@ -156,6 +156,46 @@ fn idle_ignores_all_but_start_and_resume() {
 }
 
 #[test]
+fn a_broadcast_that_was_cut_off_waits_for_the_clock_and_no_longer_than_that() {
+    let minute = Duration::from_secs(60);
+    // Nobody says what time it is.
+    check(
+        &[
+            (0, Event::ResumeWithin(minute)),
+            (59_999, Event::Tick),
+            (60_000, Event::Tick),
+            (62_000, Event::Published),
+            (62_001, Event::ResumeWithin(minute)),
+        ],
+        expect![[r#"
+            0 ResumeWithin(60s) → Retrying until 60000 (the time is not known yet), attempt 0 · due 60000
+            59999 Tick → ignored · due 60000
+            60000 Tick → Starting since 60000 · StartProgramme · due 75000
+            62000 Published → Live since 62000, published 62000 · due 77000
+            62001 ResumeWithin(60s) → ignored · due 77000
+        "#]],
+    );
+    // The clock was set, or somebody pressed GO LIVE: it is the same broadcast that goes on.
+    for event in [Event::Resume, Event::Start] {
+        let mut broadcast = Broadcast::new(SEGMENT);
+        let now = Instant::now();
+        broadcast.step(now, Event::ResumeWithin(minute));
+        assert_eq!(broadcast.waiting_since(), None, "no segment is due");
+        let set = now + Duration::from_secs(7);
+        assert_eq!(broadcast.step(set, event), [Action::StartProgramme]);
+        assert_eq!(broadcast.waiting_since(), Some(set));
+    }
+    // It is over, by the clock or by hand.
+    check(
+        &[(0, Event::ResumeWithin(minute)), (7000, Event::Stop)],
+        expect![[r#"
+            0 ResumeWithin(60s) → Retrying until 60000 (the time is not known yet), attempt 0 · due 60000
+            7000 Stop → Stopping, Closing · Finish · due 37000
+        "#]],
+    );
+}
+
+#[test]
 fn a_resumed_broadcast_begins_no_new_one() {
     check(
         &[
@@ -655,6 +695,7 @@ fn any_event() -> impl Strategy<Value = Event> {
     prop_oneof![
         1 => Just(Event::Start),
         1 => Just(Event::Resume),
+        1 => Just(Event::ResumeWithin(STALL)),
         1 => Just(Event::Stop),
         2 => Just(Event::Opened),
         1 => Just(Event::NotOpened(Cause::Store("read-only".into()))),
@@ -687,6 +728,9 @@ impl Edges {
         if self.opening && matches!(event, Event::Opened | Event::NotOpened(_)) {
             self.opening = false;
             self.opened = *event == Event::Opened;
+        }
+        if matches!(event, Event::ResumeWithin(_)) && !self.broadcast {
+            (self.broadcast, self.opened) = (true, true);
         }
         for action in actions {
             match action {

@@ -381,7 +381,10 @@ fn damage(u: &mut Unstructured<'_>, rows: &mut Vec<Row>) -> Result<()> {
         3 => row.durations[0].ticks = u.arbitrary()?,
         4 => row.durations[1].timescale = u.arbitrary()?,
         5 => row.sizes[1] = u.arbitrary()?,
-        6 => row.program_date_time_ms = u.arbitrary()?,
+        6 => {
+            row.program_date_time_ms = u.arbitrary()?;
+            row.published_ms = u.arbitrary()?;
+        }
         7 => drop(rows.remove(at)),
         _ => {}
     }

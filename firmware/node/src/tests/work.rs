@@ -58,6 +58,7 @@ fn rows(number: u64) -> Vec<Row> {
         discontinuity: false,
         codecs: RENDITIONS.map(|it| it.name().to_owned()).into(),
         program_date_time_ms: Some(1_795_365_000_000 + media_sequence * 2000),
+        published_ms: Some(1_795_365_002_000 + media_sequence * 2000),
         durations: RENDITIONS.map(duration).into(),
         sizes: vec![750_000, 32_000],
     };

@@ -16,12 +16,20 @@ pub struct Row {
     pub codecs: Vec<String>,
     /// Wall time of the start, milliseconds since 1970.
     pub program_date_time_ms: Option<u64>,
+    /// What the wall clock read when it was given to the store, milliseconds since 1970. Dates do not follow a clock that leaps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_ms: Option<u64>,
     pub durations: Vec<MediaDuration>,
     /// Bytes.
     pub sizes: Vec<u64>,
 }
 
 impl Row {
+    /// Wall time by which viewers had it, as far as is known, milliseconds since 1970.
+    pub fn seen_ms(&self) -> Option<u64> {
+        self.published_ms.or(self.program_date_time_ms)
+    }
+
     /// Renditions of which it tells everything.
     pub(super) fn renditions(&self) -> &'static [Rendition] {
         let told = (self.codecs.len())
@@ -79,7 +87,8 @@ pub fn check_rows(first: Numbers, rows: &[Row]) -> Result<(), RowError> {
         if row.sizes.iter().any(|size| *size >= LARGEST_SEGMENT) {
             return fault("it is larger than any segment");
         }
-        if row.program_date_time_ms.is_some_and(|ms| ms > LAST_DATE_MS) {
+        let times = [row.program_date_time_ms, row.published_ms];
+        if times.iter().flatten().any(|ms| *ms > LAST_DATE_MS) {
             return fault("its date is after the year 9999");
         }
         next = Numbers {

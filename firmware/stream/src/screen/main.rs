@@ -74,7 +74,13 @@ fn paint_state<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     let (beside, font) = match (&status.state, status.on_air_ms) {
         (State::Idle, _) => ("press GO LIVE".to_owned(), font::BESIDE),
         (_, Some(ms)) => (clock(ms), font::STATE),
-        (State::Retrying { attempt, .. }, None) => (format!("try {attempt}"), font::BESIDE),
+        (
+            State::Retrying {
+                attempt: attempt @ 1..,
+                ..
+            },
+            None,
+        ) => (format!("try {attempt}"), font::BESIDE),
         (_, None) => return,
     };
     let room = WIDTH - 2 - x;
