@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use board::sim::Front;
-use stream::buttons::{Action, Button};
+use serde::Deserialize;
+use stream::buttons::Button;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -15,8 +16,18 @@ const GRIP: Duration = Duration::from_millis(1000);
 /// Presses and releases that may wait: more than two hands can do.
 const WAITING: usize = 16;
 
+/// What a finger on a page does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Move {
+    Press,
+    /// The finger is still there. One that the network brings late begins no press: what follows would be another tap.
+    Repeat,
+    Release,
+}
+
 /// Moves the board's buttons until the sender is gone.
-pub(super) fn spawn(front: Front) -> mpsc::Sender<(Button, Action)> {
+pub(super) fn spawn(front: Front) -> mpsc::Sender<(Button, Move)> {
     let (sender, mut moves) = mpsc::channel(WAITING);
     tokio::spawn(async move {
         let mut held: HashMap<Button, Instant> = HashMap::new();
@@ -34,12 +45,17 @@ pub(super) fn spawn(front: Front) -> mpsc::Sender<(Button, Action)> {
             };
             tokio::select! {
                 moved = moves.recv() => match moved {
-                    Some((button, Action::Press)) => {
+                    Some((button, Move::Press)) => {
                         if held.insert(button, Instant::now() + GRIP).is_none() {
                             front.press(button);
                         }
                     }
-                    Some((button, Action::Release)) => {
+                    Some((button, Move::Repeat)) => {
+                        if let Some(until) = held.get_mut(&button) {
+                            *until = Instant::now() + GRIP;
+                        }
+                    }
+                    Some((button, Move::Release)) => {
                         if held.remove(&button).is_some() {
                             front.release(button);
                         }
@@ -59,11 +75,12 @@ pub(super) fn spawn(front: Front) -> mpsc::Sender<(Button, Action)> {
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
+    use stream::buttons::Action;
 
     use super::*;
 
     /// What a page does, with the pauses between, and what the board's buttons then do.
-    async fn check(page: &[(u64, Action)], expected: &[(u64, Action)]) {
+    async fn check(page: &[(u64, Move)], expected: &[(u64, Action)]) {
         let board = board::sim::Sim::new();
         let began = Instant::now();
         let moves = spawn(board.front);
@@ -83,20 +100,33 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_finger_stays_only_while_the_page_says_so() {
-        use Action::{Press, Release};
-        check(&[(0, Press), (100, Release)], &[(0, Press), (100, Release)]).await;
+        let (press, release) = (Action::Press, Action::Release);
+        use Move::{Press, Release, Repeat};
+        check(&[(0, Press), (100, Release)], &[(0, press), (100, release)]).await;
         // The page died.
-        check(&[(0, Press)], &[(0, Press), (1000, Release)]).await;
+        check(&[(0, Press)], &[(0, press), (1000, release)]).await;
         // A long hold, repeated.
         check(
-            &[(0, Press), (800, Press), (800, Press), (200, Release)],
-            &[(0, Press), (1800, Release)],
+            &[(0, Press), (800, Repeat), (800, Repeat), (200, Release)],
+            &[(0, press), (1800, release)],
+        )
+        .await;
+        // The network stalls, and brings the rest of a hold all at once.
+        check(
+            &[
+                (0, Press),
+                (800, Repeat),
+                (2000, Repeat),
+                (0, Repeat),
+                (0, Release),
+            ],
+            &[(0, press), (1800, release)],
         )
         .await;
         // A release that comes late is not a second one.
         check(
             &[(0, Press), (1500, Release)],
-            &[(0, Press), (1000, Release)],
+            &[(0, press), (1000, release)],
         )
         .await;
     }

@@ -18,7 +18,7 @@ use axum::{Json, Router};
 use board::sim::Front;
 use node::Node;
 use serde::Deserialize;
-use stream::buttons::{Action, Button};
+use stream::buttons::Button;
 use stream::status::{MOST_TRIM_MS, Status, Tally};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
@@ -30,6 +30,7 @@ use crate::config::{VIDEO_KBPS, VIDEO_KBPS_ACCEPTED};
 use crate::listener::{self, Guests, Limited};
 use crate::recordings::{self, Pin};
 use crate::web;
+use fingers::Move;
 
 /// Connections at a time: a few pages, and what scrapes the metrics.
 const OPERATORS: usize = 32;
@@ -42,7 +43,7 @@ pub(crate) struct Console {
     status: watch::Receiver<Status>,
     commands: mpsc::Sender<Command>,
     front: Front,
-    fingers: mpsc::Sender<(Button, Action)>,
+    fingers: mpsc::Sender<(Button, Move)>,
     node: Node,
 }
 
@@ -257,7 +258,7 @@ async fn pin(
 #[serde(deny_unknown_fields)]
 struct ButtonEdge {
     button: Button,
-    action: Action,
+    action: Move,
 }
 
 async fn button(State(console): State<Console>, Json(edge): Json<ButtonEdge>) -> Response {

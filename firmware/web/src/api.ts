@@ -3,7 +3,7 @@
 export type StateWord = "idle" | "starting" | "live" | "retrying" | "stopping";
 export type Signal = "ok" | "lost" | "none";
 export type HealthWord = "Excellent" | "Good" | "Warning" | "Emergency" | "Dead";
-export type Button = "go_live" | "page" | "mode";
+export type Button = "page" | "mode";
 
 /** `GET /api/v1/public`, on the viewers' port. */
 export interface Public {
@@ -198,7 +198,7 @@ export async function post(path: string, body: unknown, keepalive = false): Prom
   if (!response.ok) throw new Error((await response.text()).trim() || `the box answered ${response.status}`);
 }
 
-/** Tells the box what a finger does. `keepalive` lets a release leave the page even while the page is closing. */
-export async function sendButton(button: Button, action: "press" | "release"): Promise<void> {
+/** Tells the box what a finger does; a repeat prolongs a press and begins none, however late it comes. `keepalive` lets a release leave the page even while the page is closing. */
+export async function sendButton(button: Button, action: "press" | "repeat" | "release"): Promise<void> {
   await post("/api/v1/button", { button, action }, true);
 }

@@ -4,7 +4,7 @@ import { get, post, type Recording, type Status, type Sync, type Witness } from 
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
 import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "./format";
-import { HardwareButton, HOLD_MS } from "./hold";
+import { GoLive, HardwareButton, pressable } from "./hold";
 
 const STATUS_MS = 300;
 const PANEL_MS = 250;
@@ -35,51 +35,47 @@ function onAir(): boolean {
   return status !== null && ["starting", "live", "retrying"].includes(status.state.word);
 }
 
-/** Whether the press now in progress began on air: only then does holding mean anything. */
-let holdEnds = false;
-let heldOut = false;
-let holdTimer: number | undefined;
+const goLive = new GoLive(air, want, goLiveChanged);
+pressable(byId("go-live"), goLive);
+for (const button of ["page", "mode"] as const) {
+  pressable(byId(button), new HardwareButton(button, clearRefused, refused));
+}
 
-const goLive = new HardwareButton(byId("go-live"), "go_live", goLiveChanged, refused);
-new HardwareButton(byId("page"), "page", clearRefused, refused);
-new HardwareButton(byId("mode"), "mode", clearRefused, refused);
+function air(): "on" | "off" | "waiting" | null {
+  if (status === null) return null;
+  if (waiting()) return "waiting";
+  return onAir() ? "on" : "off";
+}
+
+/** A broadcast that was cut off waits for the time. */
+function waiting(): boolean {
+  return status?.state.word === "retrying" && status.state.attempt === 0;
+}
+
+function want(what: "start" | "stop"): void {
+  post(`/api/v1/${what}`, null).catch(refused);
+}
 
 function goLiveChanged(): void {
   clearRefused();
-  window.clearTimeout(holdTimer);
-  if (goLive.pressedAtMs !== null) {
-    holdEnds = onAir();
-    heldOut = false;
-    if (holdEnds) {
-      holdTimer = window.setTimeout(() => {
-        heldOut = true;
-        renderGoLive();
-      }, HOLD_MS);
-    }
-  }
-  goLive.element.classList.toggle("holding", holdEnds && goLive.pressedAtMs !== null);
+  byId("go-live").classList.toggle("holding", goLive.holding);
   renderGoLive();
 }
 
+function hint(): string {
+  if (goLive.holding) return goLive.heldOut ? "ending" : "keep holding…";
+  if (status?.state.word === "stopping") return "ending";
+  const hints = { on: "hold to end", waiting: "tap to go on, hold to end", off: "tap to start" };
+  return hints[air() ?? "off"];
+}
+
 function renderGoLive(): void {
-  const word = status?.state.word;
-  const held = goLive.pressedAtMs !== null && holdEnds;
-  write(
-    "go-live-hint",
-    held
-      ? heldOut
-        ? "ending"
-        : "keep holding…"
-      : onAir()
-        ? "hold to end"
-        : word === "stopping"
-          ? "ending"
-          : "tap to start",
-  );
+  write("go-live-hint", hint());
   byId("stop").hidden = !onAir();
 }
 
-function refused(reason: string): void {
+function refused(error: unknown): void {
+  const reason = error instanceof Error ? error.message : String(error);
   write("refused", `The button did not reach the box: ${reason}.`);
 }
 
@@ -90,7 +86,7 @@ function clearRefused(): void {
 byId("stop").addEventListener("click", () => byId<HTMLDialogElement>("confirm").showModal());
 byId("confirm").addEventListener("close", () => {
   const dialog = byId<HTMLDialogElement>("confirm");
-  if (dialog.returnValue === "yes" && onAir()) void goLive.holdAlone();
+  if (dialog.returnValue === "yes" && onAir()) want("stop");
   dialog.returnValue = "";
 });
 
@@ -290,7 +286,7 @@ function render(next: Status): void {
   byId("open-warning").hidden = !network.operator_open;
 
   const cause = state.cause ? `: ${state.cause}` : "";
-  write("state", `${STATES[state.word]}${cause}${state.attempt ? ` (attempt ${state.attempt})` : ""}`);
+  write("state", `${waiting() ? "Waiting" : STATES[state.word]}${cause}${state.attempt ? ` (attempt ${state.attempt})` : ""}`);
   write("on-air", next.on_air_ms === null ? "–" : duration(next.on_air_ms));
   byId("tally").dataset.tally = next.tally;
   write("tally-word", TALLIES[next.tally]);

@@ -1,5 +1,4 @@
-// A hardware button on a page: what fingers and keys do becomes press and release, never twice and never one without the
-// other. Sending is ordered, because two requests on two connections can overtake each other.
+// A button on a page: what fingers and keys do becomes press and release, never twice and never one without the other.
 
 import { type Button, sendButton } from "./api";
 
@@ -12,76 +11,130 @@ const REPEAT_MS = 250;
 /** A click can be over in a millisecond; a button that bounces for less than this is not believed. */
 const SHORTEST_MS = 80;
 
-export class HardwareButton {
-  pressedAtMs: number | null = null;
-  private repeating: number | undefined;
+/** What a button does when it is pressed and let go. */
+interface Pressable {
+  press(): void;
+  /** Not `meant` where the page went away, or the finger was taken for something else. */
+  release(meant: boolean): void;
+}
+
+/** Has fingers, keys and screen readers press a button. */
+export function pressable(element: HTMLButtonElement, button: Pressable): void {
+  let pressed = false;
+  const press = () => {
+    if (pressed) return;
+    pressed = true;
+    element.classList.add("pressed");
+    button.press();
+  };
+  const release = (meant: boolean) => {
+    if (!pressed) return;
+    pressed = false;
+    element.classList.remove("pressed");
+    button.release(meant);
+  };
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button === 0) press();
+  });
+  element.addEventListener("pointerup", () => release(true));
+  for (const type of ["pointercancel", "pointerleave", "blur"] as const) {
+    element.addEventListener(type, () => release(false));
+  }
+  element.addEventListener("contextmenu", (event) => event.preventDefault());
+  element.addEventListener("keydown", (event) => {
+    if (event.key !== " " && event.key !== "Enter") return;
+    event.preventDefault();
+    if (!event.repeat) press();
+  });
+  element.addEventListener("keyup", (event) => {
+    if (event.key === " " || event.key === "Enter") release(true);
+  });
+  // Screen readers click without a finger; that is a tap.
+  element.addEventListener("click", (event) => {
+    if (event.detail !== 0 || pressed) return;
+    press();
+    release(true);
+  });
+  // A page that goes away takes its finger off the button.
+  window.addEventListener("pagehide", () => release(false));
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) release(false);
+  });
+}
+
+/** Whether the box is on air; "waiting" where it was and waits for the time. Nothing while the box has not been heard. */
+type Air = "on" | "off" | "waiting" | null;
+
+/**
+ * GO LIVE. The page tells a tap from a hold and says what is wanted: presses that a slow network brings late, and those of two
+ * operators, would add up to a broadcast that nobody wants.
+ */
+export class GoLive implements Pressable {
+  /** The press now in progress did not begin off air: only then does holding mean anything. */
+  holding = false;
+  heldOut = false;
+  private began: Air = null;
+  private timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    private readonly air: () => Air,
+    private readonly ask: (what: "start" | "stop") => void,
+    private readonly changed: () => void,
+  ) {}
+
+  press(): void {
+    this.began = this.air();
+    this.holding = this.began !== "off";
+    this.heldOut = false;
+    if (this.holding) {
+      this.timer = setTimeout(() => {
+        const air = this.air();
+        if (air !== "on" && air !== "waiting") return;
+        this.heldOut = true;
+        this.ask("stop");
+        this.changed();
+      }, HOLD_MS);
+    }
+    this.changed();
+  }
+
+  release(meant: boolean): void {
+    clearTimeout(this.timer);
+    const starts = this.began === "off" || (this.began === "waiting" && !this.heldOut);
+    if (starts && meant) this.ask("start");
+    this.holding = false;
+    this.changed();
+  }
+}
+
+/** A button of the box's front. Sending is ordered, because two requests on two connections can overtake each other. */
+export class HardwareButton implements Pressable {
+  private repeating: ReturnType<typeof setInterval> | undefined;
   private queue: Promise<void> = Promise.resolve();
 
   constructor(
-    readonly element: HTMLButtonElement,
     private readonly button: Button,
     private readonly changed: () => void,
-    private readonly refused: (reason: string) => void,
-  ) {
-    element.addEventListener("pointerdown", (event) => {
-      if (event.button === 0) this.press();
-    });
-    for (const type of ["pointerup", "pointercancel", "pointerleave", "blur"] as const) {
-      element.addEventListener(type, () => this.release());
-    }
-    element.addEventListener("contextmenu", (event) => event.preventDefault());
-    element.addEventListener("keydown", (event) => {
-      if (event.key !== " " && event.key !== "Enter") return;
-      event.preventDefault();
-      if (!event.repeat) this.press();
-    });
-    element.addEventListener("keyup", (event) => {
-      if (event.key === " " || event.key === "Enter") this.release();
-    });
-    // Screen readers click without a finger; that is a tap.
-    element.addEventListener("click", (event) => {
-      if (event.detail !== 0 || this.pressedAtMs !== null) return;
-      this.press();
-      this.release();
-    });
-    // A page that goes away takes its finger off the button.
-    window.addEventListener("pagehide", () => this.release());
-    document.addEventListener("visibilitychange", () => {
-      if (document.hidden) this.release();
-    });
-  }
+    private readonly refused: (reason: unknown) => void,
+  ) {}
 
   press(): void {
-    if (this.pressedAtMs !== null) return;
-    this.pressedAtMs = performance.now();
-    this.element.classList.add("pressed");
     this.send("press");
-    this.repeating = window.setInterval(() => this.send("press"), REPEAT_MS);
+    this.repeating = setInterval(() => this.send("repeat"), REPEAT_MS);
   }
 
   release(): void {
-    if (this.pressedAtMs === null) return;
-    this.pressedAtMs = null;
-    window.clearInterval(this.repeating);
-    this.element.classList.remove("pressed");
+    clearInterval(this.repeating);
     this.send("release");
   }
 
-  /** Holds as a finger would: the way to end a broadcast for those who cannot hold a button. */
-  async holdAlone(): Promise<void> {
-    this.press();
-    await new Promise((done) => setTimeout(done, HOLD_MS + 200));
-    this.release();
-    await this.queue;
-  }
-
-  private send(action: "press" | "release"): void {
+  private send(action: "press" | "repeat" | "release"): void {
     this.changed();
     this.queue = this.queue
       .then(async () => {
         await sendButton(this.button, action);
         if (action === "press") await new Promise((done) => setTimeout(done, SHORTEST_MS));
       })
-      .catch((error: unknown) => this.refused(error instanceof Error ? error.message : String(error)));
+      .catch(this.refused);
   }
 }
