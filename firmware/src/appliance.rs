@@ -425,7 +425,13 @@ impl Appliance {
             | media::Event::Reviving(_)
             | media::Event::Encoder(_)
             | media::Event::CaptureFailed { .. }
-            | media::Event::PicturesDropped(_) => self.panel.media(&event, Instant::now()),
+            | media::Event::PicturesDropped(_) => {
+                if let media::Event::Card(card) = &event {
+                    self.sync.found(&card.name);
+                    self.media.trim(self.sync.trim_ms());
+                }
+                self.panel.media(&event, Instant::now());
+            }
             media::Event::Sync(clocks) => self.sync.clocks(clocks),
             media::Event::Observed(observation) => self.sync.observe(&observation),
             media::Event::VideoConfig {
@@ -783,7 +789,8 @@ impl Appliance {
         );
         status.sync = self.sync.status();
         status.outside = self.channels.outside.borrow().clone();
-        status.hardware.splice(..0, self.board.faults.list());
+        let trim = self.sync.note();
+        (status.hardware).splice(..0, self.board.faults.list().into_iter().chain(trim));
         let waiting = status.segment_age_ms.map(Duration::from_millis);
         if stream::watchdog::alive(&status.state, waiting, self.config.hls.segment())
             && let Some(watchdog) = &mut self.board.watchdog

@@ -1,7 +1,8 @@
 //! Sound against picture: the self-test while it runs, and the trim that is in force.
 //!
 //! Who spoke last wins. A trim that is set on the box holds over the configured `av_offset_ms`, also after a restart, until it
-//! is reset, until somebody changes the configured value, or until another input is configured: it belongs to the card.
+//! is reset, until somebody changes the configured value, or until another input is configured. It belongs to the card: while
+//! another one is found the configuration holds, and the status says so.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,20 @@ struct Taken {
     trim_ms: i32,
     /// The configured value that it took the place of.
     configured_ms: i32,
-    /// The input that it was measured for.
+    /// The configured input that it was measured for.
     input: String,
+    /// The card that was found there, as people call it. Absent without one, and in what an earlier version wrote.
+    #[serde(default)]
+    card: Option<String>,
 }
 
 #[derive(Debug)]
 pub(crate) struct AvSync {
     configured_ms: i32,
     input: String,
-    taken_ms: Option<i32>,
+    /// The card that was found last.
+    card: Option<String>,
+    taken: Option<Taken>,
     test: Option<(SelfTest, Instant)>,
     clocks: media::Sync,
     file: Kept<Taken>,
@@ -64,7 +70,8 @@ impl AvSync {
         AvSync {
             configured_ms,
             input,
-            taken_ms: taken.map(|taken| taken.trim_ms),
+            card: None,
+            taken,
             test: None,
             clocks: media::Sync::default(),
             file,
@@ -72,7 +79,34 @@ impl AvSync {
     }
 
     pub(crate) fn trim_ms(&self) -> i32 {
-        self.taken_ms.unwrap_or(self.configured_ms)
+        self.in_force()
+            .map_or(self.configured_ms, |taken| taken.trim_ms)
+    }
+
+    /// Until a card is found it is taken for the one that was there.
+    fn in_force(&self) -> Option<&Taken> {
+        let taken = self.taken.as_ref()?;
+        let other = (taken.card.as_ref()).zip(self.card.as_ref());
+        other.is_none_or(|(of, found)| of == found).then_some(taken)
+    }
+
+    /// A card was found. What an earlier version kept is this one's.
+    pub(crate) fn found(&mut self, card: &str) {
+        self.card = Some(card.to_owned());
+        if let Some(taken) = (self.taken.as_mut()).filter(|taken| taken.card.is_none()) {
+            taken.card.clone_from(&self.card);
+            self.file.keep(Some(taken.clone()));
+        }
+    }
+
+    /// What is wrong with the trim, and what to do.
+    pub(crate) fn note(&self) -> Option<String> {
+        let of = self.taken.as_ref()?.card.as_ref()?;
+        self.in_force().is_none().then(|| {
+            format!(
+                "the A/V trim is that of another card ({of}) and is left out: run the self-test"
+            )
+        })
     }
 
     /// Begins the self-test, or begins it anew.
@@ -101,18 +135,19 @@ impl AvSync {
 
     /// Changes the trim, here and on the disk; `None` goes back to the configured one.
     pub(crate) fn set(&mut self, trim_ms: Option<i32>) {
-        self.taken_ms = trim_ms.map(|ms| ms.clamp(-MOST_TRIM_MS, MOST_TRIM_MS));
-        self.file.keep(self.taken_ms.map(|trim_ms| Taken {
-            trim_ms,
+        self.taken = trim_ms.map(|ms| Taken {
+            trim_ms: ms.clamp(-MOST_TRIM_MS, MOST_TRIM_MS),
             configured_ms: self.configured_ms,
             input: self.input.clone(),
-        }));
+            card: self.card.clone(),
+        });
+        self.file.keep(self.taken.clone());
     }
 
     pub(crate) fn status(&self) -> status::Sync {
         let sync = status::Sync {
             trim_ms: self.trim_ms(),
-            trim_taken: self.taken_ms.is_some(),
+            trim_taken: self.in_force().is_some(),
             drift_ppm: self.clocks.drift_ppm,
             error_ms: self.clocks.error_ms,
             test: None,
@@ -173,7 +208,7 @@ mod tests {
             ..Config::default()
         };
         config.capture.source = config::Source::Device;
-        config.capture.video_device = Some(device.into());
+        config.capture.video_device = Some(device.into()).filter(|_| !device.is_empty());
         config.capture.av_offset_ms = av_offset_ms;
         config
     }
@@ -203,6 +238,39 @@ mod tests {
         sync.shutdown().await;
         check(&open(40, "/dev/video0"), 40, false);
         assert!(!dir.path().join(FILE).exists());
+    }
+
+    #[tokio::test]
+    async fn a_trim_belongs_to_the_card_that_it_was_set_with() {
+        const STICK: &str = "HDMI stick MS2109 on USB 2";
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), 40, "");
+        let check = |sync: &mut AvSync, card: &str, trim_ms: i32| {
+            sync.found(card);
+            let status = sync.status();
+            let taken = trim_ms != 40;
+            assert_eq!((status.trim_ms, status.trim_taken), (trim_ms, taken));
+            assert_eq!(sync.note().is_none(), taken, "{card}: {:?}", sync.note());
+        };
+        // Of an earlier version: whose it was nobody has kept.
+        let old = r#"{"trim_ms":12,"configured_ms":40,"input":"device  "}"#;
+        std::fs::write(dir.path().join(FILE), old).unwrap();
+        let mut sync = AvSync::new(&config);
+        assert_eq!((sync.trim_ms(), sync.note()), (12, None));
+        check(&mut sync, STICK, 12);
+        check(&mut sync, "another", 40);
+        check(&mut sync, STICK, 12);
+        sync.shutdown().await;
+
+        let mut sync = AvSync::new(&config);
+        assert_eq!(sync.trim_ms(), 12, "no card was found yet");
+        check(&mut sync, "another", 40);
+        sync.set(Some(-7));
+        check(&mut sync, "another", -7);
+        check(&mut sync, STICK, 40);
+        sync.set(None);
+        assert_eq!((sync.trim_ms(), sync.note()), (40, None));
+        sync.shutdown().await;
     }
 
     #[tokio::test]
