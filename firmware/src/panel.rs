@@ -391,6 +391,7 @@ impl Panel {
             segment_duration: self.identity.segment,
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
             clock_sane: self.sample.clock_sane,
+            clock_may_be_wrong: machine.clock.may_be_wrong(),
             awaits_clock: matches!(
                 broadcast.state(),
                 BroadcastState::Retrying {

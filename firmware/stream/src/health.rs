@@ -102,6 +102,8 @@ pub struct Facts {
     pub turned_away: bool,
     /// More leaves than the uplink is said to carry; see [`FullUplink`].
     pub uplink_full: bool,
+    /// Nobody has told the time since boot, and no battery keeps it; see [`Clock::may_be_wrong`](crate::machine::Clock::may_be_wrong).
+    pub clock_may_be_wrong: bool,
     /// A broadcast that was cut off waits for the clock; see [`broadcast::Cause::Clock`].
     pub awaits_clock: bool,
     /// Connected IPFS peers.
@@ -166,6 +168,7 @@ impl Facts {
             clock_sane: true,
             turned_away: false,
             uplink_full: false,
+            clock_may_be_wrong: false,
             awaits_clock: false,
             peers: 8,
             network_up: true,
@@ -367,6 +370,9 @@ const RULES: &[Rule] = &[
            says: Lines("Oldest recording goes", "soon: pin or copy it") },
     Rule { word: HealthWord::Good, applies: |f| !f.clock_sane,
            says: Lines("Clock is not set", "") },
+    // What it signs may have expired at birth.
+    Rule { word: HealthWord::Good, applies: |f| f.clock_may_be_wrong,
+           says: Lines("Clock may be wrong", "Connect a network") },
     Rule { word: HealthWord::Good, applies: |f| f.peers == 0,
            says: Lines("No IPFS peers yet", "") },
 ];
@@ -669,7 +675,8 @@ mod tests {
             (Facts::healthy(), expect!["Excellent: "]),
             (live(), expect!["Excellent: "]),
             (Facts { peers: 0, ..live() }, expect!["Good: No IPFS peers yet"]),
-            (Facts { clock_sane: false, ..live() }, expect!["Good: Clock is not set"]),
+            (Facts { clock_sane: false, clock_may_be_wrong: true, ..live() }, expect!["Good: Clock is not set"]),
+            (Facts { clock_may_be_wrong: true, ..live() }, expect!["Good: Clock may be wrong | Connect a network"]),
             (Facts { throttled: Some(Seen::Past), ..live() }, expect!["Good: Box was slowed before"]),
             (Facts { undervoltage: Some(Seen::Past), ..live() }, expect!["Good: Power was weak before"]),
             (Facts { throttled: Some(Seen::Now), ..live() }, expect!["Warning: Box is slowed down | Give it air and power"]),
