@@ -773,6 +773,7 @@ impl Appliance {
             ],
         );
         self.panel.traffic(now, uplink, self.channels.viewers.now());
+        let outside = self.channels.outside.borrow().clone();
         let mut status = self.panel.status(
             now,
             &self.broadcast,
@@ -782,13 +783,14 @@ impl Appliance {
                 dropped_units: self.dropped_units,
                 finished: self.publication.finished(),
                 aired: self.aired,
+                another: outside.record.another_ms.map(Duration::from_millis),
             },
             stats,
             root,
             self.since,
         );
         status.sync = self.sync.status();
-        status.outside = self.channels.outside.borrow().clone();
+        status.outside = outside;
         let trim = self.sync.note();
         (status.hardware).splice(..0, self.board.faults.list().into_iter().chain(trim));
         let waiting = status.segment_age_ms.map(Duration::from_millis);

@@ -63,8 +63,14 @@ fn run(command: &Command) -> Result<Imported> {
             moved: None,
         }),
         Command::Import { replace, .. } => {
-            let Some(now) = wall_now() else {
-                bail!("the clock is not set, and numbers go on from it: set it, then import again");
+            let may_be_wrong = board::machine::sample(&config.board.root)
+                .clock
+                .may_be_wrong();
+            let Some(now) = wall_now().filter(|_| !may_be_wrong) else {
+                bail!(
+                    "the clock is not set, and numbers go on from it: connect a network, wait until `timedatectl` says that the clock is \
+                     synchronized, then import again"
+                );
             };
             let prepare = || numbers::keep(dir, numbers::unused(now));
             Ok(node::import_channel(dir, file, *replace, prepare)?)

@@ -189,6 +189,7 @@ pub(crate) fn record(node: &Node, asked: Option<Instant>) -> NameRecord {
         dht_ms: announced.dht.map(|(at, _)| ago(at)),
         dht_taken: announced.dht.map(|(_, taken)| taken),
         http_ms: asked.map(ago),
+        another_ms: announced.another.map(ago),
     }
 }
 

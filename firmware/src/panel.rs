@@ -30,6 +30,9 @@ const SOUND_LOST: Duration = Duration::from_secs(1);
 /// Lost pictures count for the health word for this long.
 const DROPS_FOR: Duration = Duration::from_secs(10);
 
+/// Another box with the same name is told of for so long after it was heard last: on air it signs every few seconds.
+const ANOTHER_FOR: Duration = Duration::from_secs(180);
+
 /// A segment that was larger than promised is shown for this long.
 const OVERSIZE_FOR: Duration = Duration::from_secs(30);
 
@@ -80,6 +83,8 @@ pub(crate) struct Published {
     pub(crate) finished: bool,
     /// How long the broadcast was on air before this process was started.
     pub(crate) aired: Duration,
+    /// When another box was heard that signs for the name, too.
+    pub(crate) another: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -392,6 +397,7 @@ impl Panel {
             dropped_frames: self.drops.iter().map(|(_, count)| count).sum(),
             clock_sane: self.sample.clock_sane,
             clock_may_be_wrong: machine.clock.may_be_wrong(),
+            another_box: published.another.is_some_and(|ago| ago < ANOTHER_FOR),
             awaits_clock: matches!(
                 broadcast.state(),
                 BroadcastState::Retrying {

@@ -228,3 +228,25 @@ fn what_a_power_cut_ended_goes_on_once_the_time_is_known_or_somebody_wants_it() 
     podium.stop();
     assert!(hls::live(&podium, "video").end_list);
 }
+
+/// The numbers of a name that moves go on from the clock: from a stale one they would be lower than those that were used.
+#[test]
+fn a_name_moves_only_to_a_machine_that_has_been_told_the_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, synchronized) = without_battery(dir.path());
+    let file = dir.path().join("stale.toml");
+    fs::write(&file, board(&root)).unwrap();
+    let [old, new, copy] = ["data", "new", "copy"].map(|name| dir.path().join(name));
+    fs::create_dir(&new).unwrap();
+    drop(Podium::start(dir.path(), &Config::default()));
+    let [config, old, new, copy] = [&file, &old, &new, &copy].map(|path| path.to_str().unwrap());
+    let done = podium(&["key", "export", copy, "--data-dir", old]);
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let import = || podium(&["key", "import", copy, "--config", config, "--data-dir", new]);
+    let refused = import();
+    assert_eq!(refused.code, Some(2));
+    assert!(refused.stderr.contains("timedatectl"), "{}", refused.stderr);
+    fs::write(&synchronized, "").unwrap();
+    let done = import();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}

@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::follow::Heard;
-use crate::names::{Name, NameRecord};
+use crate::names::{Name, NameRecord, Signer};
 
 /// A put walks the DHT and takes tens of seconds; resolvers ask it for a name, not for the live edge.
 const DHT_EVERY: Duration = Duration::from_secs(60);
@@ -39,6 +40,8 @@ pub struct Announced {
     pub listeners: usize,
     /// When the DHT answered last, and whether it has taken the record.
     pub dht: Option<(std::time::Instant, bool)>,
+    /// When a record of the name was heard last that another holder of its key has signed.
+    pub another: Option<std::time::Instant>,
 }
 
 /// What announcing needs of the host. A test seam: the tests' network hangs.
@@ -87,6 +90,7 @@ struct Announcer<N> {
     network: N,
     announced: watch::Sender<Announced>,
     name: Name,
+    signer: Arc<Signer>,
     record: watch::Receiver<Option<NameRecord>>,
     heard: BoxStream<'static, TopicEvent>,
     /// Where a mirror hears of what others publish.
@@ -111,12 +115,12 @@ struct Announcer<N> {
 /// Until the writer, which signs the records, is gone.
 pub(crate) async fn run(
     host: Host,
-    name: Name,
+    signer: Arc<Signer>,
     record: watch::Receiver<Option<NameRecord>>,
     listener: Option<mpsc::Sender<Heard>>,
     announced: watch::Sender<Announced>,
 ) {
-    Announcer::new(host, name, record, listener, announced)
+    Announcer::new(host, signer, record, listener, announced)
         .run()
         .await;
 }
@@ -124,11 +128,12 @@ pub(crate) async fn run(
 impl<N: Network> Announcer<N> {
     fn new(
         network: N,
-        name: Name,
+        signer: Arc<Signer>,
         record: watch::Receiver<Option<NameRecord>>,
         listener: Option<mpsc::Sender<Heard>>,
         announced: watch::Sender<Announced>,
     ) -> Announcer<N> {
+        let name = signer.name();
         let subscribed = network.subscribe(name.topic()).map(|heard| {
             heard.unwrap_or_else(|error| {
                 tracing::warn!(%error, "no IPNS over PubSub");
@@ -139,6 +144,7 @@ impl<N: Network> Announcer<N> {
             network,
             announced,
             name,
+            signer,
             record,
             heard: stream::once(subscribed).flatten().boxed(),
             listener,
@@ -194,11 +200,36 @@ impl<N: Network> Announcer<N> {
                     TopicEvent::Joined => {
                         self.greet_at.get_or_insert_with(|| Instant::now() + GREET_AFTER);
                     }
-                    TopicEvent::Message(bytes) => if let Some(listener) = &self.listener {
-                        // Who floods the topic floods this queue, and the next record comes with the next segment.
-                        let _ = listener.try_send(NameRecord::verify(&self.name, bytes));
-                    },
+                    TopicEvent::Message(bytes) => self.hear(bytes),
                 },
+            }
+        }
+    }
+
+    fn hear(&mut self, bytes: Bytes) {
+        let heard = NameRecord::verify(&self.name, bytes);
+        if let Some(listener) = &self.listener {
+            // Who floods the topic floods this queue, and the next record comes with the next segment.
+            let _ = listener.try_send(heard);
+            return;
+        }
+        let Ok(heard) = heard else {
+            return;
+        };
+        // Peers repeat what this box has signed. That is kept before it is told, so it is not above the last one.
+        let own = (self.record.borrow().as_ref()).is_some_and(|last| {
+            heard.sequence < last.sequence
+                || (heard.sequence, heard.root) == (last.sequence, last.root)
+        });
+        if !own && self.signer.hear(heard.sequence) {
+            let now = std::time::Instant::now();
+            let before = self.announced.borrow().another;
+            self.announced.send_modify(|it| it.another = Some(now));
+            if before.is_none() {
+                tracing::warn!(
+                    sequence = heard.sequence,
+                    "another box signs for this name, too"
+                );
             }
         }
     }

@@ -262,7 +262,7 @@ impl Node {
         let host = host
             .await
             .map_err(|error| OpenError::host(&config.dir, error))?;
-        let channel = signer.name();
+        let announcer = signer.clone();
         let opened = Self::open_on_host(&config.dir, config.allowance, &host, signer, lock).await;
         let (shared, mut recovered) = match opened {
             Ok(opened) => opened,
@@ -286,7 +286,7 @@ impl Node {
         let listener = follow.map(|follow| follow.heard);
         tokio::spawn(announce::run(
             host.clone(),
-            channel,
+            announcer,
             record,
             listener,
             announced_sender,

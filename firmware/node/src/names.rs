@@ -6,6 +6,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -118,6 +119,10 @@ impl NameRecord {
     }
 }
 
+/// 2100-01-01T00:00:00Z in milliseconds. No clock says more, so no signer of ours has used it; and after the highest number there is, of
+/// which the key's other holder may have signed one, none would be left.
+pub(crate) const HIGHEST_BELIEVED: u64 = 4_102_444_800_000;
+
 /// Wall time, or nothing while the clock has not been set.
 pub(crate) type Clock = Arc<dyn Fn() -> Option<SystemTime> + Send + Sync>;
 
@@ -127,6 +132,8 @@ pub(crate) struct Signer {
     key: Option<Keypair>,
     name: Name,
     clock: Clock,
+    /// The highest sequence that was heard of the name and is not of the last record kept here; 0 before any.
+    heard: AtomicU64,
 }
 
 impl Signer {
@@ -136,7 +143,19 @@ impl Signer {
             key: Some(key),
             name,
             clock,
+            heard: AtomicU64::new(0),
         }
+    }
+
+    /// A record of the name with this sequence has been published, and it is not the last one kept here, nor one before it: the next
+    /// is signed above it, or followers would drop that as older. Returns whether such records rise, so that somebody goes on signing
+    /// them: what is published again and stands still may be from a life that this box's disk has lost.
+    pub(crate) fn hear(&self, sequence: u64) -> bool {
+        if sequence > HIGHEST_BELIEVED {
+            return true;
+        }
+        let before = self.heard.fetch_max(sequence, Ordering::Relaxed);
+        (1..sequence).contains(&before)
     }
 
     /// Signs nothing: a mirror passes on what the name's own key has signed.
@@ -145,6 +164,7 @@ impl Signer {
             key: None,
             name,
             clock: Arc::new(|| None),
+            heard: AtomicU64::new(0),
         }
     }
 
@@ -169,8 +189,9 @@ impl Signer {
             return None;
         }
         let since_epoch = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let sequence = last.map_or(0, |last| last.sequence + 1);
-        let sequence = sequence.max(since_epoch.as_millis() as u64);
+        let sequence = (last.map_or(0, |last| last.sequence + 1))
+            .max(self.heard.load(Ordering::Relaxed) + 1)
+            .max(since_epoch.as_millis() as u64);
         // Where the clock has gone back, its successor shall not be refused before the last one.
         let expires = last.map_or(now, |last| last.expires).max(now + LIFETIME);
         let (value, eol) = (format!("/ipfs/{root}"), DateTime::<Utc>::from(expires));
@@ -265,6 +286,21 @@ mod tests {
         // The key has moved to a box that knows no record.
         let moved = signer(&key, Some(at(NOW + 1))).next(root("c"), None);
         assert!(moved.unwrap().sequence > first.sequence);
+    }
+
+    #[test]
+    fn what_others_have_signed_is_outdone_as_far_as_a_clock_can_say() {
+        let key = Keypair::generate_ed25519();
+        let it = signer(&key, Some(at(NOW)));
+        let next = || it.next(root("a"), None).unwrap().sequence;
+        assert!(!it.hear(NOW * 1000 + 7), "it may be a record of its own");
+        assert_eq!(next(), NOW * 1000 + 8);
+        assert!(!it.hear(NOW * 1000 + 7), "again");
+        assert!(!it.hear(NOW * 1000 + 3), "an earlier one");
+        assert!(it.hear(NOW * 1000 + 9), "somebody goes on signing");
+        assert_eq!(next(), NOW * 1000 + 10);
+        assert!(it.hear(u64::MAX) && it.hear(HIGHEST_BELIEVED + 1));
+        assert_eq!(next(), NOW * 1000 + 10);
     }
 
     /// A clock that goes on from the last shutdown, a week ago, is set; and one that was right goes back.

@@ -516,6 +516,47 @@ async fn the_record_goes_out_by_pubsub_and_to_the_dht() {
     node.shutdown().await;
 }
 
+/// The key was brought to a second box, whose clock is that of its last shutdown a month ago, and the first one still runs.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_boxes_with_one_name_notice_each_other_and_neither_is_locked_out() {
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, _) = Node::open(config(here.path())).await.unwrap();
+    let copy = here.path().join("copy");
+    node::export_channel(here.path(), &copy).unwrap();
+    node::import_channel(there.path(), &copy, false, || Ok(())).unwrap();
+    let stale = Config {
+        wall_clock: || Some(SystemTime::now() - Duration::from_secs(30 * 24 * 3600)),
+        peers: vec![first.listen()[0].clone()],
+        ..config(there.path())
+    };
+    let (second, _) = Node::open(stale).await.unwrap();
+    assert_eq!(first.channel(), second.channel());
+    let (of_first, of_second) = (
+        first.begin(vec![]).await.unwrap(),
+        second.begin(vec![]).await.unwrap(),
+    );
+    let sequence = |node: &Node| node.record().borrow().as_ref().unwrap().sequence;
+    let noticed = |node: &Node| node.announced().borrow().another.is_some();
+    let mut outdone = false;
+    let both = async {
+        for round in 0.. {
+            publish_one(&first, of_first, &format!("first {round}")).await;
+            let last = sequence(&first);
+            publish_one(&second, of_second, &format!("second {round}")).await;
+            outdone |= sequence(&second) > last;
+            if noticed(&first) && noticed(&second) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    let both = tokio::time::timeout(2 * TIMEOUT, both).await;
+    assert!(both.is_ok(), "{} {}", noticed(&first), noticed(&second));
+    assert!(outdone, "followers would take nothing from the second");
+    second.shutdown().await;
+    first.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_named_peer_is_kept_connected() {
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

@@ -104,6 +104,8 @@ pub struct Facts {
     pub uplink_full: bool,
     /// Nobody has told the time since boot, and no battery keeps it; see [`Clock::may_be_wrong`](crate::machine::Clock::may_be_wrong).
     pub clock_may_be_wrong: bool,
+    /// Another box signs for the name, too, and followers get now the one and now the other.
+    pub another_box: bool,
     /// A broadcast that was cut off waits for the clock; see [`broadcast::Cause::Clock`].
     pub awaits_clock: bool,
     /// Connected IPFS peers.
@@ -169,6 +171,7 @@ impl Facts {
             turned_away: false,
             uplink_full: false,
             clock_may_be_wrong: false,
+            another_box: false,
             awaits_clock: false,
             peers: 8,
             network_up: true,
@@ -287,6 +290,8 @@ const RULES: &[Rule] = &[
            says: Lines("Box gets hot", "Give it air and shade") },
     Rule { word: HealthWord::Warning, applies: |f| f.throttled == Some(Seen::Now),
            says: Lines("Box is slowed down", "Give it air and power") },
+    Rule { word: HealthWord::Warning, applies: |f| f.another_box,
+           says: Lines("Another box uses this", "name: switch one off") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Missing),
            says: Lines("No capture card", "Plug it in") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Refused),
@@ -677,6 +682,7 @@ mod tests {
             (Facts { peers: 0, ..live() }, expect!["Good: No IPFS peers yet"]),
             (Facts { clock_sane: false, clock_may_be_wrong: true, ..live() }, expect!["Good: Clock is not set"]),
             (Facts { clock_may_be_wrong: true, ..live() }, expect!["Good: Clock may be wrong | Connect a network"]),
+            (Facts { another_box: true, ..live() }, expect!["Warning: Another box uses this | name: switch one off"]),
             (Facts { throttled: Some(Seen::Past), ..live() }, expect!["Good: Box was slowed before"]),
             (Facts { undervoltage: Some(Seen::Past), ..live() }, expect!["Good: Power was weak before"]),
             (Facts { throttled: Some(Seen::Now), ..live() }, expect!["Warning: Box is slowed down | Give it air and power"]),

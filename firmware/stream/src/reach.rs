@@ -81,6 +81,8 @@ pub struct NameRecord {
     pub dht_taken: Option<bool>,
     /// When somebody last asked for it over HTTP.
     pub http_ms: Option<u64>,
+    /// When another box was heard last that has the key and signs for this name, too.
+    pub another_ms: Option<u64>,
 }
 
 /// The box as others see it.

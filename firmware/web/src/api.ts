@@ -76,6 +76,7 @@ export interface Outside {
     dht_ms: number | null;
     dht_taken: boolean | null;
     http_ms: number | null;
+    another_ms: number | null;
   };
 }
 

@@ -141,13 +141,14 @@ export function witness({ kind, address, seen, behind_ms, error }: Witness): str
 }
 
 /** How old the name's record is, and who knows of it. */
-export function record({ age_ms, listeners, dht_ms, dht_taken, http_ms }: Outside["record"]): string {
+export function record({ age_ms, listeners, dht_ms, dht_taken, http_ms, another_ms }: Outside["record"]): string {
   const ago = (ms: number) => (ms < 120_000 ? `${seconds(ms)} ago` : `${Math.round(ms / 60_000)} min ago`);
   const known = [
     age_ms === null ? "none yet" : `signed ${ago(age_ms)}`,
     listeners === 0 ? "nobody listens on PubSub" : `${listeners} listen on PubSub`,
     dht_ms === null ? null : `${dht_taken ? "taken" : "not taken"} by the DHT ${ago(dht_ms)}`,
     http_ms === null ? null : `asked for over HTTP ${ago(http_ms)}`,
+    another_ms === null ? null : `signed by another box, too, ${ago(another_ms)}`,
   ];
   return known.filter(Boolean).join(", ");
 }

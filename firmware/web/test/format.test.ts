@@ -96,7 +96,7 @@ test("the stream from outside", () => {
   expect(witnessName({ kind: "peer", name: id, agent: "kubo/0.37.0" })).toBe("…eQAJU5SA kubo/0.37.0");
   expect(witnessName({ kind: "mirror", name: id, agent: null })).toBe(`…${id.slice(-8)}`);
   expect(witnessName({ kind: "gateway", name: "https://gateway.example", agent: null })).toBe("https://gateway.example");
-  const none = { sequence: null, age_ms: null, listeners: 0, dht_ms: null, dht_taken: null, http_ms: null };
+  const none = { sequence: null, age_ms: null, listeners: 0, dht_ms: null, dht_taken: null, http_ms: null, another_ms: null };
   expect(record(none)).toBe("none yet, nobody listens on PubSub");
   expect(record({ ...none, age_ms: 1900, listeners: 2, dht_ms: 240_000, dht_taken: true, http_ms: 3000 })).toBe(
     "signed 2 s ago, 2 listen on PubSub, taken by the DHT 4 min ago, asked for over HTTP 3 s ago",

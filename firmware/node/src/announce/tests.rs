@@ -20,7 +20,7 @@ struct Fake {
     told: Asked,
     put: Asked,
     provided: Arc<Mutex<Vec<(Duration, Cid)>>>,
-    joins: Arc<Mutex<Option<mpsc::Receiver<()>>>>,
+    events: Arc<Mutex<Option<mpsc::Receiver<TopicEvent>>>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,9 +54,14 @@ impl Network for Fake {
         &self,
         _: String,
     ) -> BoxFuture<'static, Result<BoxStream<'static, TopicEvent>, HostError>> {
-        let joins = self.joins.lock().unwrap().take().expect("one subscription");
-        let heard = stream::unfold(joins, async |mut joins| {
-            joins.recv().await.map(|()| (TopicEvent::Joined, joins))
+        let events = self
+            .events
+            .lock()
+            .unwrap()
+            .take()
+            .expect("one subscription");
+        let heard = stream::unfold(events, async |mut events| {
+            events.recv().await.map(|event| (event, events))
         });
         self.answer(self.hangs == Hangs::Subscribing, heard.boxed())
     }
@@ -89,31 +94,34 @@ impl Network for Fake {
 /// An announcer whose network hangs in one way, or not at all.
 struct Scene {
     network: Fake,
+    key: Keypair,
     record: watch::Sender<Option<NameRecord>>,
-    joins: mpsc::Sender<()>,
+    events: mpsc::Sender<TopicEvent>,
     announced: watch::Receiver<Announced>,
     task: JoinHandle<()>,
 }
 
 impl Scene {
     fn new(hangs: Hangs) -> Scene {
-        let (joins, joined) = mpsc::channel(8);
+        let (events, received) = mpsc::channel(8);
         let network = Fake {
             since: Instant::now(),
             hangs,
             told: Asked::default(),
             put: Asked::default(),
             provided: Arc::default(),
-            joins: Arc::new(Mutex::new(Some(joined))),
+            events: Arc::new(Mutex::new(Some(received))),
         };
-        let name = Name::of(&Keypair::generate_ed25519());
+        let key = Keypair::generate_ed25519();
+        let signer = Arc::new(Signer::new(key.clone(), Arc::new(|| None)));
         let (record, receiver) = watch::channel(None);
         let (announced_sender, announced) = watch::channel(Announced::default());
-        let announcer = Announcer::new(network.clone(), name, receiver, None, announced_sender);
+        let announcer = Announcer::new(network.clone(), signer, receiver, None, announced_sender);
         Scene {
             network,
+            key,
             record,
-            joins,
+            events,
             announced,
             task: tokio::spawn(announcer.run()),
         }
@@ -253,10 +261,39 @@ async fn who_joins_is_told_soon_and_all_of_them_at_once() {
     sleep(Duration::from_secs(100)).await;
     assert_eq!(scene.told(), [(0, 5)]);
     for _ in 0..3 {
-        scene.joins.send(()).await.unwrap();
+        scene.events.send(TopicEvent::Joined).await.unwrap();
     }
     sleep(Duration::from_secs(100)).await;
     assert_eq!(scene.told(), [(0, 5), (100, 5)]);
     assert_eq!(scene.put(), [(0, 5)], "the DHT knows it");
+    scene.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_box_is_one_that_goes_on_signing_and_no_echo() {
+    let scene = Scene::new(Hangs::Nothing);
+    // A record of the scene's name, as a box signs it at this millisecond.
+    let signed = |ms: u64| {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(ms);
+        let other = Signer::new(scene.key.clone(), Arc::new(move || Some(now)));
+        other.next(root(ms), None).unwrap()
+    };
+    let hear = async |record: NameRecord, another: bool| {
+        let sequence = record.sequence;
+        let event = TopicEvent::Message(record.bytes);
+        scene.events.send(event).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let heard = scene.announced.borrow().another.is_some();
+        assert_eq!(heard, another, "{sequence}");
+    };
+    // Before it has signed anything: its own, from a life that is lost, or that of the box from which the key came.
+    hear(signed(100), false).await;
+    hear(signed(100), false).await;
+    // Late echoes, and one of the newest.
+    scene.sign(110);
+    for ms in [90, 105, 110] {
+        hear(signed(ms), false).await;
+    }
+    hear(signed(111), true).await;
     scene.end().await;
 }
