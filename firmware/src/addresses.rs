@@ -15,8 +15,8 @@ pub(crate) fn local_address() -> Option<IpAddr> {
 /// Whether what is sent there does not leave by the uplink: this machine itself, and networks that it is directly connected with. Behind a
 /// tunnel others are far away.
 pub(crate) fn is_neighbour(address: IpAddr) -> bool {
-    let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-    address.is_loopback() || interfaces.iter().any(|it| is_beside(it, address))
+    let beside = |interfaces: Vec<Interface>| interfaces.iter().any(|it| is_beside(it, address));
+    address.is_loopback() || if_addrs::get_if_addrs().is_ok_and(beside)
 }
 
 fn is_beside(interface: &Interface, address: IpAddr) -> bool {

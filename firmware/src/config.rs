@@ -185,8 +185,9 @@ pub(crate) struct Node {
     pub(crate) max_incoming: u32,
     /// kbit/s that the node may send to other nodes, all of them and all transports together, 64 to 10000000. HTTP viewers go
     /// first: what they are sent is taken off, down to a tenth of this, which the node always has. They are not held back
-    /// themselves, but for `format=raw` and `car`, for which nodes ask: these have what is left. Viewers on the box itself and on networks that it is directly connected with cost nothing of it, but for who comes by a tunnel;
-    /// other nodes there are not told from those behind the uplink. Default none.
+    /// themselves, but for `format=raw` and `car`, for which nodes ask: these have what is left. Viewers on the box itself and on
+    /// networks that it is directly connected with, but not by a tunnel, cost nothing of it; nodes there are not told from those behind
+    /// the uplink. Default none.
     pub(crate) uplink_kbps: Option<u32>,
     /// Viewers on the local network count as well: for where a proxy there, or a router that hides addresses, passes the stream on to
     /// those behind the uplink. Default false.

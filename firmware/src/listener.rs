@@ -1,6 +1,6 @@
 //! A listener that no crowd can use up: a bounded number of connections at a time, no more than half of them from one
-//! address, and none that stays silent for long. Who is one too many is told to come back. What is left over belongs to the store and the encoder; one idle viewer
-//! too many must not end the broadcast, and one machine must not keep all others out.
+//! address, and none that stays silent for long. Who is one too many is told to come back. What is left over belongs to the
+//! store and the encoder; one idle viewer too many must not end the broadcast, and one machine must not keep all others out.
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
@@ -47,7 +47,7 @@ const LINGER: Duration = Duration::from_secs(1);
 const LINGERING: usize = 64;
 
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\n\
-    access-control-allow-origin: *\r\ncontent-type: text/plain\r\ncontent-length: 17\r\n\r\ntoo many viewers\n";
+    access-control-allow-origin: *\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
 
 /// Takes all the file descriptors that the system allows: the default of 1024 is for programs of another time, and
 /// GStreamer 1.22 keeps five for each card that is pulled out (`forty_times_out_and_in_again`). Says how many there are.
@@ -87,8 +87,8 @@ pub(crate) async fn serve(
         let connection = tokio::select! {
             biased;
             () = cancel.cancelled() => break,
-            connection = listener.accept() => connection,
             Some(_) = connections.join_next() => continue,
+            connection = listener.accept() => connection,
         };
         let service = TowerToHyperService::new(router.clone());
         let connection = http.serve_connection(TokioIo::new(connection), service);
