@@ -78,13 +78,18 @@ pub fn aloud(text: &str) {
 ///
 /// # Panics
 /// After [`PATIENCE`], with `what`.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    patiently(probe).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// Asks `probe` until it has an answer; `None` after [`PATIENCE`].
+pub fn patiently<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let until = Instant::now() + PATIENCE;
     loop {
-        if let Some(found) = probe() {
+        let found = probe();
+        if found.is_some() || Instant::now() >= until {
             return found;
         }
-        assert!(Instant::now() < until, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

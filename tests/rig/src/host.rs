@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use stream::screen::{HEIGHT, WIDTH};
 use tempfile::TempDir;
-use tests::{PATIENCE, judge, wait_for};
+use tests::{PATIENCE, judge, patiently, wait_for};
 
 use crate::card::{Card, Incoming, Mode, Pixels, Source, Stuck};
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
@@ -409,16 +409,19 @@ impl Rig {
 
     /// Waits until a line of text stands on the glass, in the font of the panel's sentences or of its small print.
     pub fn wait_to_read(&mut self, line: &str) {
-        let until = Instant::now() + PATIENCE;
-        while !self.glass().is_some_and(|glass| reads(&glass, line)) {
-            if Instant::now() > until {
-                panic!(
-                    "waited in vain for \"{line}\" on the glass; the box says {}",
-                    self.status()
-                );
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        self.wait_for(&format!("\"{line}\" on the glass"), |rig| {
+            rig.glass()
+                .is_some_and(|glass| reads(&glass, line))
+                .then_some(())
+        });
+    }
+
+    /// Asks until there is an answer. In vain, it says what the box says.
+    fn wait_for<T>(&mut self, what: &str, mut probe: impl FnMut(&mut Rig) -> Option<T>) -> T {
+        patiently(|| probe(self)).unwrap_or_else(|| {
+            let status = self.status();
+            panic!("waited in vain for {what}; the box says {status}")
+        })
     }
 
     /// All of the last broadcast, which has ended.
@@ -606,7 +609,7 @@ impl Rig {
 
     /// Waits until something is true of the status, and returns it.
     pub fn wait_for_status(&mut self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        wait_for(what, || Some(self.status()).filter(|status| is(status)))
+        self.wait_for(what, |rig| Some(rig.status()).filter(|status| is(status)))
     }
 
     pub fn wait_for_state(&mut self, word: &str) {
