@@ -375,7 +375,13 @@ mod tests {
             let arrives = "\"tc358743 11-000f\":0 -> \"csi2\":0 fixed";
             let expected = [arrives, "\"csi2\":4 -> \"rp1-cfe-csi2_ch0\":0"];
             assert_eq!(way("/dev/video0").expect("a way"), expected);
-            assert_eq!(way("/dev/video4").expect("a way").len(), 3);
+            // A link that is on is switched off with all others, and on again.
+            let through = [
+                arrives,
+                "\"csi2\":4 -> \"pisp-fe\":0",
+                "\"pisp-fe\":2 -> \"rp1-cfe-fe_image0\":0",
+            ];
+            assert_eq!(way("/dev/video4").expect("a way"), through);
             assert_eq!(way("/dev/video9"), None);
         }
         // Against the pictures' direction; of another receiver.
