@@ -70,6 +70,8 @@ pub struct Board {
     pub faults: Faults,
     /// Where one is configured.
     pub watchdog: Option<Watchdog>,
+    /// There is nothing of it but `front`.
+    pub simulated: bool,
 }
 
 impl std::fmt::Debug for Board {
@@ -102,6 +104,7 @@ impl Board {
                 front: sim.front,
                 faults,
                 watchdog,
+                simulated: true,
             });
         }
         let (edges, pressed) = mpsc::channel(WAITING_EDGES);
@@ -120,6 +123,7 @@ impl Board {
             front: sim.front,
             faults,
             watchdog,
+            simulated: false,
         })
     }
 }

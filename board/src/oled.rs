@@ -4,6 +4,7 @@
 //! and is driven by the crate of that name; the SH1106 has 132, of which the glass shows 2 to 129, and no horizontal
 //! addressing, so each page is addressed (SH1106 datasheet, "Page Address Setting").
 
+use std::fs::{File, TryLockError};
 use std::io;
 
 use embedded_hal::i2c::I2c;
@@ -21,12 +22,24 @@ pub(crate) fn keep(config: &Config, faults: &Faults) -> io::Result<Keeper<Pictur
     let config = config.clone();
     Keeper::spawn("display", faults, move || {
         let bus = config.i2c_bus.display();
-        let i2c = I2cdev::new(&config.i2c_bus).map_err(|error| {
+        let fails = |error: io::Error| {
             io::Error::other(format!(
                 "no display: {bus}: {error}; switch I2C on, or set [board] i2c_bus"
             ))
+        };
+        // A second box on this machine would draw into the picture of the first, and put its display out when it ends.
+        let lock = File::open(&config.i2c_bus).map_err(fails)?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => {
+                io::Error::other(format!("no display: another podium has {bus}; stop it"))
+            }
+            TryLockError::Error(error) => fails(error),
         })?;
-        Ok(Oled::new(i2c, &config))
+        let i2c = I2cdev::new(&config.i2c_bus).map_err(|error| fails(error.into()))?;
+        Ok(Oled {
+            _lock: Some(lock),
+            ..Oled::new(i2c, &config)
+        })
     })
 }
 
@@ -38,6 +51,8 @@ struct Oled<I> {
     contrast: u8,
     /// For people: where it is.
     place: String,
+    /// Of the bus, for as long as it is used.
+    _lock: Option<File>,
 }
 
 enum Driver<I> {
@@ -75,6 +90,7 @@ impl<I: I2c> Oled<I> {
                 config.i2c_address,
                 config.i2c_bus.display()
             ),
+            _lock: None,
         }
     }
 

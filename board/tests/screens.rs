@@ -497,3 +497,10 @@ fn hardware() {
 fn shifted() {
     check("live-shifted", &live(), &talking(), 6 * 60_000);
 }
+
+#[test]
+fn a_box_that_starts_or_cannot() {
+    compare("starting", &screen::starting());
+    let why = "cannot listen on 0.0.0.0:80: Permission denied (os error 13); choose a port above 1023 in [viewer] listen";
+    compare("refused", &screen::refused(why));
+}

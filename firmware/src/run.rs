@@ -15,6 +15,7 @@ use board::sim::terminal::{self, LogTail, Terminal};
 use media::Media;
 use node::Node;
 use stream::media::Rendition;
+use stream::screen;
 use stream::status::{Network, VideoRendition};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -54,6 +55,9 @@ const LOG_LINES: usize = 200;
 const LOG_DEFAULT: &str =
     "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
 
+/// How long the display shows why the box cannot start.
+const REFUSAL: Duration = Duration::from_secs(10);
+
 /// Exit status of a box that could not start because of its surroundings.
 const CANNOT_START: u8 = 2;
 
@@ -62,19 +66,31 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(&format!("cannot start threads: {error}")),
     };
-    let mut started = false;
-    let result = runtime.block_on(life(arguments, &mut started));
-    terminal::restore();
+    let code = runtime.block_on(begin(arguments));
     // Threads that hang in a driver must not keep a process alive that has finished.
     runtime.shutdown_background();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if started => {
-            refuse(&format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-        Err(error) => refuse(&format!("{error:#}")),
+    code
+}
+
+async fn begin(arguments: &RunArguments) -> ExitCode {
+    let shutdown = CancellationToken::new();
+    let (mut board, mut started) = (None, false);
+    let result = life(arguments, &shutdown, &mut board, &mut started).await;
+    terminal::restore();
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    let error = format!("{error:#}");
+    let refused = refuse(&error);
+    if started {
+        return ExitCode::FAILURE;
     }
+    if let Some(mut board) = board.filter(|board| !board.simulated) {
+        let _ = board.display.show(&screen::refused(&error));
+        // Whoever has switched the box on stands before it and has no log. systemd starts it anew all the while.
+        let _ = tokio::time::timeout(REFUSAL, shutdown.cancelled()).await;
+    }
+    refused
 }
 
 /// One line that says what to do.
@@ -87,7 +103,13 @@ pub(crate) fn refuse(why: &str) -> ExitCode {
     ExitCode::from(CANNOT_START)
 }
 
-async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
+/// `board` is left there until the box has a status to show.
+async fn life(
+    arguments: &RunArguments,
+    shutdown: &CancellationToken,
+    board: &mut Option<Board>,
+    started: &mut bool,
+) -> Result<()> {
     let mut config = configure(arguments.config.as_deref(), arguments.data_dir.as_deref())?;
     if arguments.simulate {
         config.board.kind = board::Kind::Sim;
@@ -99,7 +121,6 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let draw = !arguments.plain && terminal::available();
     log_to(draw.then(|| log.clone()));
 
-    let shutdown = CancellationToken::new();
     let (mark, marked) = watch::channel(OnAirMark::in_dir(&config.data_dir));
     let ending = Shutdown {
         mark: marked,
@@ -107,6 +128,9 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     };
     watch_signals(ending.clone())?;
 
+    // First: a store that is large takes a while to open, and what fails is told on the display.
+    let display = &mut board.insert(Board::new(&config.board)?).display;
+    let _ = display.show(&screen::starting());
     let guests = Guests::viewers(&config.viewer, raise_file_limit());
     let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
@@ -142,7 +166,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     let media = media.await??;
 
     let at = (viewer.local_addr()?, operator.local_addr()?);
-    let board = Board::new(&config.board)?;
+    let board = board.take().context("the board is put up")?;
     let front = board.front.clone();
     let now = Instant::now();
     let mut panel = Panel::new(
@@ -217,7 +241,7 @@ async fn life(arguments: &RunArguments, started: &mut bool) -> Result<()> {
     *started = true;
     announce(&ready, &network)?;
     let _terminal = draw.then(|| draw_panel(front, log, ending)).flatten();
-    let result = appliance.run(shutdown).await;
+    let result = appliance.run(shutdown.clone()).await;
     tracing::info!("shutting down: the pages, then the node");
     background.cancel();
     for server in servers {

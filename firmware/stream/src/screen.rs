@@ -14,6 +14,7 @@ mod frame;
 mod hardware;
 mod main;
 mod meters;
+mod notice;
 mod sync;
 mod text;
 mod watch;
@@ -96,6 +97,22 @@ pub fn draw(status: &Status, view: &View, now: Duration) -> Picture {
         frame,
         contrast: brightness(status, view),
     }
+}
+
+/// Before the box has a status: it starts.
+pub fn starting() -> Picture {
+    noticed("Starting", "")
+}
+
+/// Why it cannot, in one line of text, of which the first hundred characters are shown.
+pub fn refused(why: &str) -> Picture {
+    noticed("Cannot start", why)
+}
+
+fn noticed(state: &str, why: &str) -> Picture {
+    let mut picture = Picture::default();
+    notice::paint(&mut picture.frame, state, why);
+    picture
 }
 
 /// All pixels lit or none, for a person who checks a display.

@@ -643,6 +643,24 @@ fn what_the_machine_says_of_itself_is_read_on_the_glass() {
 }
 
 #[test]
+fn why_a_box_cannot_start_is_read_on_the_glass_and_a_second_one_leaves_it_alone() {
+    let mut rig = Rig::boot();
+    let config = rig.configure("", "swarm_key = \"/nothing\"\n");
+    let run = ["run", "--plain", "--config", &config];
+    assert_eq!(rig.shell("\"$@\" >/dev/null 2>&1 &", &run), "");
+    rig.wait_to_read("[node] swarm_key:");
+    wait_for("the display to be put out", || {
+        rig.glass().is_none().then_some(())
+    });
+    rig.start("[capture]\nsource = \"test\"\n");
+    glass_shows_the_picture(&mut rig);
+    let refused = rig.shell("\"$@\" 2>&1; echo status $?", &run);
+    assert!(refused.contains("127.0.0.1:8080: Address"), "{refused}");
+    assert!(refused.ends_with("status 2\n"), "{refused}");
+    glass_shows_the_picture(&mut rig);
+}
+
+#[test]
 fn a_power_cut_on_air_is_survived() {
     let mut rig = on_air();
     rig.wait_for_status("three segments", |status| {

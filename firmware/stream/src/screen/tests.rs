@@ -414,3 +414,10 @@ fn words() {
         assert_eq!(typed(url), expected);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_notice_stays_inside_whatever_it_says(why in "\\PC{0,300}") {
+        notice::paint(&mut Strict::default(), "Cannot start", &why);
+    }
+}
