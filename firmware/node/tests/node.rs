@@ -537,14 +537,15 @@ async fn two_boxes_with_one_name_notice_each_other_and_neither_is_locked_out() {
     );
     let sequence = |node: &Node| node.record().borrow().as_ref().unwrap().sequence;
     let noticed = |node: &Node| node.announced().borrow().another.is_some();
-    let mut outdone = false;
     let both = async {
         for round in 0.. {
-            publish_one(&first, of_first, &format!("first {round}")).await;
-            let last = sequence(&first);
+            // Until the second has heard of the first, which then says no more.
+            if !noticed(&second) {
+                publish_one(&first, of_first, &format!("first {round}")).await;
+            }
             publish_one(&second, of_second, &format!("second {round}")).await;
-            outdone |= sequence(&second) > last;
-            if noticed(&first) && noticed(&second) {
+            let outdone = sequence(&second) > sequence(&first);
+            if outdone && noticed(&first) && noticed(&second) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
@@ -552,9 +553,84 @@ async fn two_boxes_with_one_name_notice_each_other_and_neither_is_locked_out() {
     };
     let both = tokio::time::timeout(2 * TIMEOUT, both).await;
     assert!(both.is_ok(), "{} {}", noticed(&first), noticed(&second));
-    assert!(outdone, "followers would take nothing from the second");
     second.shutdown().await;
     first.shutdown().await;
+}
+
+/// Peers go on telling what a box has signed before it was restarted.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_echo_after_a_restart_is_no_other_box() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let [here, there, peers] = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let newest = |node: &Node| node.record().borrow().clone().unwrap();
+    let (node, _) = Node::open(config(here.path())).await.unwrap();
+    let broadcast = node.begin(vec![]).await.unwrap();
+    let mut told = Vec::new();
+    for name in ["a", "b"] {
+        publish_one(&node, broadcast, name).await;
+        told.push(newest(&node));
+    }
+    node.shutdown().await;
+    // Another box with the key, which the network does not reach.
+    let copy = there.path().join("copy");
+    node::export_channel(here.path(), &copy).unwrap();
+    node::import_channel(there.path(), &copy, false, || Ok(())).unwrap();
+    let clocks: [fn() -> Option<SystemTime>; 2] = [
+        || Some(SystemTime::now() + HOUR),
+        || Some(SystemTime::now() + 2 * HOUR),
+    ];
+    let mut foreign = Vec::new();
+    for (name, clock) in ["c", "d"].into_iter().zip(clocks) {
+        let (other, _) = Node::offline(there.path(), Budgets::UNLIMITED, clock)
+            .await
+            .unwrap();
+        let broadcast = other.begin(vec![]).await.unwrap();
+        publish_one(&other, broadcast, name).await;
+        foreign.push(newest(&other));
+        other.shutdown().await;
+    }
+
+    let (node, _) = Node::open(config(here.path())).await.unwrap();
+    let (_, topic) = routing_key(&node);
+    let peer = second_host(peers.path()).await;
+    peer.connect(node.listen()[0].clone(), TIMEOUT)
+        .await
+        .unwrap();
+    let _heard = peer.subscribe(topic.clone()).await.unwrap();
+    let tell = async |record: &NameRecord| {
+        let told = async {
+            while peer.listeners(topic.clone()).await.unwrap() == 0
+                || (peer.publish(topic.clone(), record.bytes.clone()).await).is_err()
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, told).await.unwrap();
+    };
+    for record in told.iter().chain(&foreign[..1]) {
+        tell(record).await;
+    }
+    // What was told last has been heard when the next record is above it.
+    let outdone = async {
+        for round in 0.. {
+            publish_one(&node, broadcast, &format!("{round}")).await;
+            if newest(&node).sequence > foreign[0].sequence {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, outdone).await.unwrap();
+    assert!(node.announced().borrow().another.is_none());
+    tell(&foreign[1]).await;
+    let mut announced = node.announced();
+    let noticed = announced.wait_for(|it| it.another.is_some());
+    tokio::time::timeout(TIMEOUT, noticed)
+        .await
+        .expect("it goes on signing")
+        .unwrap();
+    peer.shutdown().await;
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

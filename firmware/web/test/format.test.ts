@@ -101,4 +101,5 @@ test("the stream from outside", () => {
   expect(record({ ...none, age_ms: 1900, listeners: 2, dht_ms: 240_000, dht_taken: true, http_ms: 3000 })).toBe(
     "signed 2 s ago, 2 listen on PubSub, taken by the DHT 4 min ago, asked for over HTTP 3 s ago",
   );
+  expect(record({ ...none, another_ms: 4000 })).toBe("none yet, nobody listens on PubSub, signed by another box, too, 4 s ago");
 });
