@@ -72,7 +72,7 @@ fn idle() -> Status {
             free_bytes: 21_700_000_000,
             stored_bytes: 3_400_000_000,
             limit_bytes: 8_000_000_000,
-            recordings_may_go: false,
+            bytes_until_one_goes: None,
         },
         segments: 0,
         unstored: 0,

@@ -230,7 +230,7 @@ impl Default for Node {
 pub(crate) struct Store {
     /// MiB of blocks that recordings may take, all broadcasts but the newest; the oldest finished one that is not pinned goes
     /// first. Pins beyond it are refused. 0 keeps none. Default: three quarters of what is free on the disk or recorded when the
-    /// box starts, less `live_mib`.
+    /// box starts, less `live_mib` or half of it; what is recorded already stays.
     pub(crate) recordings_mib: Option<u64>,
     /// MiB on top that recordings never take, even pinned: room for the broadcast on air, which also uses what they leave. At
     /// least twice what `[hls] window_s` needs. Default 2048.

@@ -370,7 +370,7 @@ impl Panel {
             free_bytes: self.sample.disk_free_bytes.unwrap_or(store.limit_bytes),
             stored_bytes: store.stored_bytes,
             limit_bytes: store.limit_bytes,
-            recordings_may_go: store.recordings_may_go,
+            bytes_until_one_goes: store.bytes_until_one_goes,
         };
         let outage = broadcast.outage().map(|outage| outage.cause.clone());
         let disk_fault = (self.identity.no_disk.as_ref()).map(|it| it.fault);
@@ -601,7 +601,7 @@ mod tests {
             peers: 1,
             stored_bytes: 0,
             limit_bytes: 1 << 30,
-            recordings_may_go: false,
+            bytes_until_one_goes: None,
         };
         let mut check = |address: Option<[u8; 4]>, watch: &str| {
             panel.sample(Sample {

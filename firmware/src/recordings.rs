@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use node::{Allowance, BroadcastId, Budgets, Node, OpenError, StoreError};
+use node::{BroadcastId, Node, OpenError, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{from_unix_ms, wall_now};
@@ -156,11 +156,8 @@ fn open(place: &Place) -> Result<Store> {
     }
     let runtime = tokio::runtime::Runtime::new().context("cannot start threads")?;
     // Nothing is deleted before it can be pinned.
-    let mut budgets = Budgets::UNLIMITED;
-    if let Allowance::Fixed(fixed) = config.store.allowance() {
-        budgets.pinned_bytes = fixed.pinned_bytes;
-    }
-    match runtime.block_on(Node::offline(dir, budgets, wall_now)) {
+    let allowance = config.store.allowance().without_deleting();
+    match runtime.block_on(Node::offline(dir, allowance, wall_now)) {
         Ok((node, _)) => Ok(Store::Here(runtime, node)),
         Err(OpenError::InUse { .. }) => {
             let known = std::fs::read_to_string(dir.join(ADDRESS_FILE)).ok();

@@ -193,8 +193,9 @@ pub struct Stats {
     pub stored_bytes: u64,
     /// Both budgets together, or what the disk has room for where that is less.
     pub limit_bytes: u64,
-    /// There is a finished broadcast that is not pinned, and is deleted before the limit is reached.
-    pub recordings_may_go: bool,
+    /// How much more may be stored until the oldest recording that is not pinned goes, when the next broadcast begins at the latest;
+    /// absent where there is none.
+    pub bytes_until_one_goes: Option<u64>,
 }
 
 impl Stats {
@@ -327,7 +328,7 @@ impl Node {
     /// Opens a data directory without a host: nothing is served and nobody is told. For commands while no box is running on it.
     pub async fn offline(
         dir: &Path,
-        budgets: Budgets,
+        allowance: impl Into<Allowance>,
         wall_clock: fn() -> Option<SystemTime>,
     ) -> Result<(Node, Recovered), OpenError> {
         let opened = {
@@ -346,8 +347,8 @@ impl Node {
         }
         let signer = Arc::new(signer);
         let opener = opener(dir.join(JOURNAL_FILE));
-        let budgets = budgets.into();
-        let started = start(dir, Arc::new(files), opener, budgets, signer, Some(lock));
+        let allowance = allowance.into();
+        let started = start(dir, Arc::new(files), opener, allowance, signer, Some(lock));
         let (shared, recovered) = started.await?;
         let shared = Arc::new(shared);
         Ok((Node { shared }, recovered))
@@ -637,8 +638,7 @@ async fn start(
     let free = || (store.free_bytes()).map_err(|error| OpenError::io(dir, error));
     let is_short = || Ok(free()? < RESERVE_BYTES);
     let budgets = allowance.budgets(inherited.stored_bytes.saturating_add(free()?));
-    // Over the limit, deleting comes first and makes space.
-    if inherited.stored_bytes <= budgets.limit_bytes() && is_short()? {
+    if is_short()? {
         // Better than no room: what nothing names goes before its grace is over.
         let garbage = std::mem::take(&mut inherited.garbage);
         inherited.stored_bytes -= garbage.iter().map(|(_, bytes)| bytes).sum::<u64>();
@@ -660,6 +660,7 @@ async fn start(
     let inherited = Inherited {
         record: sender,
         lock,
+        spares_recordings: matches!(allowance, Allowance::OfDisk { .. }),
         ..inherited
     };
     let (writer, stats) = Writer::new(store.clone(), journal.clone(), budgets, signer, inherited);

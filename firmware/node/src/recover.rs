@@ -160,6 +160,7 @@ pub(crate) async fn reconcile(
             newest,
             record: watch::Sender::default(),
             lock: None,
+            spares_recordings: false,
         },
     ))
 }

@@ -78,6 +78,8 @@ pub(crate) struct Writer {
     recordings_over: bool,
     /// There is one that is not pinned.
     recordings_may_go: bool,
+    /// Those that are there at the start are within their budget.
+    spares_recordings: bool,
     /// Oldest first.
     garbage: VecDeque<Batch>,
     /// Batches so far.
@@ -119,6 +121,7 @@ pub(crate) struct Inherited {
     pub(crate) newest: Option<(BroadcastId, Cid)>,
     pub(crate) record: watch::Sender<Option<NameRecord>>,
     pub(crate) lock: Option<Lock>,
+    pub(crate) spares_recordings: bool,
 }
 
 impl Writer {
@@ -135,7 +138,7 @@ impl Writer {
             peers: *store.peers().borrow(),
             stored_bytes,
             limit_bytes: budgets.limit_bytes(),
-            recordings_may_go: false,
+            bytes_until_one_goes: None,
         });
         let mut writer = Writer {
             store,
@@ -145,6 +148,7 @@ impl Writer {
             limit_bytes: budgets.limit_bytes(),
             recordings_over: false,
             recordings_may_go: false,
+            spares_recordings: inherited.spares_recordings,
             garbage: VecDeque::new(),
             batches: 0,
             garbage_since: HashMap::new(),
@@ -170,6 +174,9 @@ impl Writer {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut peers = self.store.peers();
         let mut peers_alive = true;
+        if self.spares_recordings {
+            self.spare_recordings().await;
+        }
         self.look_at_recordings().await;
         // What has filled the disk up makes way at once: without room nothing can be published at all.
         if self.check_disk(0).is_err()
@@ -199,7 +206,7 @@ impl Writer {
                 peers,
                 stored_bytes: self.stored_bytes,
                 limit_bytes: self.limit_bytes,
-                recordings_may_go: self.recordings_may_go,
+                bytes_until_one_goes: self.until_one_goes(),
             };
             self.stats
                 .send_if_modified(|old| std::mem::replace(old, stats) != stats);

@@ -28,7 +28,7 @@ pub const DISK_FULL_BYTES: u64 = 50_000_000;
 /// Below this much free space (bytes) somebody should act: 20 minutes of 3 Mb/s.
 pub const DISK_LOW_BYTES: u64 = 500_000_000;
 
-/// With less room than this in the store (bytes) the oldest recording goes soon: an hour of 3 Mb/s.
+/// When no more than this may be stored (bytes) until the oldest recording goes, it is told: an hour of 3 Mb/s.
 pub const RECORDING_GOES_BYTES: u64 = 1_500_000_000;
 
 /// The Raspberry Pi 4 and 5 begin to throttle at 80 °C and brake hard at 85 °C (raspberrypi.com, "frequency management").
@@ -154,7 +154,7 @@ impl Facts {
                 free_bytes: 16_000_000_000,
                 stored_bytes: 0,
                 limit_bytes: 8_000_000_000,
-                recordings_may_go: false,
+                bytes_until_one_goes: None,
             },
             outage: None,
             disk_fault: None,
@@ -216,20 +216,15 @@ impl Facts {
         self.disk_fault.is_none() && self.disk.free_bytes < bytes
     }
 
-    /// What the store may still grow by.
-    fn store_room_bytes(&self) -> u64 {
-        self.disk.limit_bytes.saturating_sub(self.disk.stored_bytes)
-    }
-
-    /// A disk that is merely well used is no alarm.
+    /// What the store may still grow by, so that a disk that is merely well used is no alarm.
     fn disk_low_bytes(&self) -> u64 {
-        (self.store_room_bytes()).clamp(DISK_FULL_BYTES, DISK_LOW_BYTES)
+        let room = self.disk.limit_bytes.saturating_sub(self.disk.stored_bytes);
+        room.clamp(DISK_FULL_BYTES, DISK_LOW_BYTES)
     }
 
     fn recording_goes(&self) -> bool {
-        self.active()
-            && self.disk.recordings_may_go
-            && self.store_room_bytes() < RECORDING_GOES_BYTES
+        let until = self.disk.bytes_until_one_goes;
+        self.active() && until.is_some_and(|bytes| bytes < RECORDING_GOES_BYTES)
     }
 }
 
@@ -649,9 +644,9 @@ mod tests {
             stored_bytes,
             ..Facts::healthy().disk
         };
-        let unpinned = |stored_bytes| Disk {
-            recordings_may_go: true,
-            ..disk(4_000_000_000, stored_bytes)
+        let until_one_goes = |bytes| Disk {
+            bytes_until_one_goes: bytes,
+            ..Facts::healthy().disk
         };
         let retrying = |cause: &str| State::Retrying {
             cause: cause.to_owned(),
@@ -736,11 +731,11 @@ mod tests {
             (out(broadcast::Cause::DiskFull), expect!["Warning: Full: not recording | Make room on the card"]),
             (Facts { disk: disk(40_000_000, 0), ..out(broadcast::Cause::DiskFull) }, expect!["Warning: Full: not recording | Make room on the card"]),
             (out(broadcast::Cause::StoreFull), expect!["Warning: Full: not recording | Unpin or bigger card"]),
-            (Facts { disk: unpinned(6_500_000_000), ..live() }, expect!["Excellent: "]),
-            (Facts { disk: unpinned(6_600_000_000), ..live() }, expect!["Good: Oldest recording goes | soon: pin or copy it"]),
+            (Facts { disk: until_one_goes(Some(1_500_000_000)), ..live() }, expect!["Excellent: "]),
+            (Facts { disk: until_one_goes(Some(1_499_999_999)), ..live() }, expect!["Good: Oldest recording goes | soon: pin or copy it"]),
             // Nothing is recorded, or nothing goes.
-            (Facts { disk: unpinned(8_000_000_000), ..Facts::healthy() }, expect!["Excellent: "]),
-            (Facts { disk: disk(4_000_000_000, 8_000_000_000), ..live() }, expect!["Excellent: "]),
+            (Facts { disk: until_one_goes(Some(0)), ..Facts::healthy() }, expect!["Excellent: "]),
+            (Facts { disk: until_one_goes(None), ..live() }, expect!["Excellent: "]),
             (out(broadcast::Cause::Store("read-only".into())), expect!["Warning: Not recording: card | cannot be written to"]),
             (Facts { turned_away: true, ..live() }, expect!["Warning: Too many viewers | Use a mirror"]),
             (Facts { turned_away: true, uplink_full: true, ..live() }, expect!["Warning: Uplink is full | Lower the bitrate"]),

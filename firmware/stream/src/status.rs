@@ -323,8 +323,9 @@ pub struct Disk {
     pub stored_bytes: u64,
     /// Limit of the store.
     pub limit_bytes: u64,
-    /// A recording that is not pinned goes before the limit is reached.
-    pub recordings_may_go: bool,
+    /// How much more may be stored until the oldest recording that is not pinned goes, when the next broadcast begins at the latest;
+    /// absent where there is none.
+    pub bytes_until_one_goes: Option<u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

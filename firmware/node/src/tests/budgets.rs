@@ -6,7 +6,7 @@ use super::disk::Disk;
 use super::rules::{LIMIT_BYTES, finish};
 use super::{collected, counted, open, read_all, update};
 use crate::writer::{Command, Follow, RESERVE_BYTES};
-use crate::{Allowance, BroadcastId, Budgets, Leaf, NewFile, Node, StoreError};
+use crate::{Allowance, BroadcastId, Budgets, Leaf, NewFile, Node, OpenError, StoreError};
 
 #[tokio::test(start_paused = true)]
 async fn the_oldest_finished_broadcasts_make_room() {
@@ -377,18 +377,85 @@ async fn without_budgets_three_quarters_of_the_disk_are_the_store_s_at_each_star
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_others_have_written_costs_no_recording_at_the_next_start() {
+    let disk = Disk::new();
+    disk.set_capacity(64 << 20);
+    let allowance = Allowance::OfDisk {
+        live_bytes: 16 << 20,
+    };
+    let (node, _) = open(&disk, allowance).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..80 {
+        ids.push(record(&node, i).await.unwrap());
+    }
+    node.shutdown().await;
+    // Of 64 MiB others have 20 now: three quarters of the rest, but for the live ones, are less than the recordings take.
+    disk.set_capacity(44 << 20);
+    let (node, _) = open(&disk, allowance).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    assert_eq!(kept(&node).await, ids);
+    // The next recording is no more on top.
+    record(&node, 80).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    let file = NewFile::new("a", vec![81; 300 << 10]);
+    node.publish(update(id, vec![file])).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_ne!(kept(&node).await[0], ids[0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pins_have_their_budget_where_nothing_is_deleted() {
+    let disk = Disk::new();
+    disk.set_capacity(64 << 20);
+    let allowance = Allowance::OfDisk {
+        live_bytes: 16 << 20,
+    };
+    for allowance in [
+        allowance.without_deleting(),
+        Allowance::from(Budgets::new(32 << 20, 0)).without_deleting(),
+    ] {
+        let (node, _) = open(&disk, allowance).await.unwrap();
+        let id = node.begin(vec![]).await.unwrap();
+        let file = NewFile::new("a", vec![9; (32 << 20) + 1]);
+        node.publish(update(id, vec![file])).await.unwrap();
+        assert!(node.pin(id, true).await.is_err());
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_of_which_all_is_pinned_is_not_opened() {
+    let disk = Disk::new();
+    let allowance = Allowance::OfDisk { live_bytes: 0 };
+    disk.set_capacity(128 << 20);
+    let (node, _) = open(&disk, allowance).await.unwrap();
+    // So much that it is more than three quarters of the room.
+    for i in 0..200 {
+        let id = record(&node, i).await.unwrap();
+        node.pin(id, true).await.unwrap();
+    }
+    node.shutdown().await;
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES - 1);
+    let refused = open(&disk, allowance).await.err().unwrap();
+    assert!(matches!(refused, OpenError::DiskFull { .. }), "{refused}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whether_a_recording_may_go_is_known() {
     let disk = Disk::new();
     let (node, _) = open(&disk, DEFAULTS).await.unwrap();
     let until = async |node: &Node, may_go| {
         let mut stats = node.stats();
-        let told = stats.wait_for(|stats| stats.recordings_may_go == may_go);
+        let told = stats.wait_for(|stats| stats.bytes_until_one_goes.is_some() == may_go);
         let told = tokio::time::timeout(Duration::from_secs(60), told);
         told.await.unwrap().unwrap();
     };
     until(&node, false).await;
     let id = record(&node, 0).await.unwrap();
     until(&node, true).await;
+    let stats = *node.stats().borrow();
+    let left = DEFAULTS.recordings_bytes - stats.stored_bytes;
+    assert_eq!(stats.bytes_until_one_goes, Some(left));
     node.pin(id, true).await.unwrap();
     until(&node, false).await;
     node.pin(id, false).await.unwrap();

@@ -49,9 +49,13 @@ impl Budgets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowance {
     Fixed(Budgets),
-    /// Three quarters of the disk's room when the store is opened, of which `live_bytes` are none of the recordings'. Other
-    /// programs find the rest free.
+    /// Three quarters of the disk's room when the store is opened, of which `live_bytes`, and half at most, are none of the
+    /// recordings'. Other programs find the rest free. What is recorded already when these have taken more stays.
     OfDisk {
+        live_bytes: u64,
+    },
+    /// Only the pins' budget of [`Allowance::OfDisk`]: nothing is deleted.
+    PinsOfDisk {
         live_bytes: u64,
     },
 }
@@ -63,14 +67,34 @@ impl From<Budgets> for Allowance {
 }
 
 impl Allowance {
+    /// The same for pins, and nothing is deleted.
+    pub fn without_deleting(self) -> Allowance {
+        match self {
+            Allowance::Fixed(Budgets { pinned_bytes, .. }) => Allowance::Fixed(Budgets {
+                pinned_bytes,
+                ..Budgets::UNLIMITED
+            }),
+            Allowance::OfDisk { live_bytes } | Allowance::PinsOfDisk { live_bytes } => {
+                Allowance::PinsOfDisk { live_bytes }
+            }
+        }
+    }
+
     /// `room_bytes`: what is free on the disk, and what is stored already.
     pub(crate) fn budgets(self, room_bytes: u64) -> Budgets {
         match self {
             Allowance::Fixed(budgets) => budgets,
             Allowance::OfDisk { live_bytes } => {
                 let most = room_bytes - room_bytes / 4;
-                Budgets::new(most.saturating_sub(live_bytes), live_bytes)
+                let live_bytes = live_bytes.min(most / 2);
+                Budgets::new(most - live_bytes, live_bytes)
             }
+            Allowance::PinsOfDisk { live_bytes } => Budgets {
+                pinned_bytes: Allowance::OfDisk { live_bytes }
+                    .budgets(room_bytes)
+                    .pinned_bytes,
+                ..Budgets::UNLIMITED
+            },
         }
     }
 }
@@ -81,6 +105,14 @@ impl Writer {
             Err(_) if self.limit_bytes < self.budgets.limit_bytes() => Err(StoreError::DiskFull),
             result => result,
         }
+    }
+
+    /// How much more may be stored until the oldest recording goes, which is at the latest when the next broadcast begins; absent where
+    /// none may.
+    pub(super) fn until_one_goes(&self) -> Option<u64> {
+        let limit = self.limit_bytes - self.headroom_bytes();
+        let most = limit.min(self.budgets.recordings_bytes);
+        (self.recordings_may_go).then(|| most.saturating_sub(self.stored_bytes))
     }
 
     /// Left free for updates to come.
@@ -120,6 +152,20 @@ impl Writer {
                 most_bytes: most,
             }),
             _ => Ok(()),
+        }
+    }
+
+    /// Where the budget is of the disk, recordings do not go because somebody else uses it.
+    pub(super) async fn spare_recordings(&mut self) {
+        let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
+        match self.recordings_bytes(unnamed).await {
+            Ok(bytes) => {
+                let budgets = &mut self.budgets;
+                budgets.recordings_bytes = budgets.recordings_bytes.max(bytes);
+                budgets.pinned_bytes = budgets.pinned_bytes.max(bytes);
+                self.limit_bytes = budgets.limit_bytes();
+            }
+            Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
         }
     }
 

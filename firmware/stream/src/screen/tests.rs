@@ -91,7 +91,7 @@ fn status(page: Page, state: State) -> Status {
             free_bytes: 1,
             stored_bytes: 1,
             limit_bytes: 1,
-            recordings_may_go: false,
+            bytes_until_one_goes: None,
         },
         segments: 0,
         unstored: 0,
