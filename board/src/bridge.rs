@@ -52,7 +52,11 @@ impl Bridges {
             return chip.clone();
         }
         let said = v4l2_ctl(device, &["--get-dv-timings", "--info"], &[]);
-        let chip = chip(&said?.text()).filter(|_| device == video || graph::leads(device, video));
+        let mut chip = chip(&said?.text());
+        // Who does not answer in time is asked again.
+        if chip.is_some() && device != video && !graph::leads(device, video)? {
+            chip = None;
+        }
         known.insert(asked, chip.clone());
         chip
     }

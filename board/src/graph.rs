@@ -41,7 +41,7 @@ pub fn lead(chip: &Path, video: &Path, timings: &Timings) -> Result<Option<Forma
     if chip == video {
         return Ok(None);
     }
-    let (media, way) = find(chip, video).ok_or_else(|| {
+    let (media, way) = find(chip, video)?.ok_or_else(|| {
         let (chip, video) = (chip.display(), video.display());
         format!("no way leads from {chip} to {video}: media-ctl -p shows the links")
     })?;
@@ -56,21 +56,36 @@ pub fn lead(chip: &Path, video: &Path, timings: &Timings) -> Result<Option<Forma
     Err(why)
 }
 
-/// Whether a way leads from the chip's subdevice to the video node.
-pub(crate) fn leads(chip: &Path, video: &Path) -> bool {
-    find(chip, video).is_some()
+/// Whether a way leads from the chip's subdevice to the video node; `None` where a media device that may have it did not answer.
+pub(crate) fn leads(chip: &Path, video: &Path) -> Option<bool> {
+    Some(find(chip, video).ok()?.is_some())
 }
 
 /// The media device that has both, and the way in it.
-fn find(chip: &Path, video: &Path) -> Option<(PathBuf, Vec<Link>)> {
-    let devices = fs::read_dir("/dev").ok()?.flatten();
-    devices
+fn find(chip: &Path, video: &Path) -> Result<Option<(PathBuf, Vec<Link>)>, String> {
+    let devices = fs::read_dir("/dev").into_iter().flatten().flatten();
+    let media = devices
         .filter(|entry| entry.file_name().to_string_lossy().starts_with("media"))
-        .map(|entry| entry.path())
-        .find_map(|media| {
-            let way = topology(&media).ok()?.way(chip, video)?;
-            Some((media, way))
-        })
+        .map(|entry| entry.path());
+    first_way(media.map(|it| (topology(&it), it)), chip, video)
+}
+
+/// # Errors
+/// One did not answer, and no other has a way.
+fn first_way(
+    graphs: impl IntoIterator<Item = (Result<Graph, String>, PathBuf)>,
+    chip: &Path,
+    video: &Path,
+) -> Result<Option<(PathBuf, Vec<Link>)>, String> {
+    let mut none = Ok(None);
+    for (graph, media) in graphs {
+        match graph.map(|graph| graph.way(chip, video)) {
+            Ok(Some(way)) => return Ok(Some((media, way))),
+            Ok(None) => {}
+            Err(error) => none = Err(error),
+        }
+    }
+    none
 }
 
 fn topology(media: &Path) -> Result<Graph, String> {
@@ -391,6 +406,23 @@ mod tests {
         let found = way(PI_4, "/dev/v4l-subdev0", "/dev/video0");
         assert_eq!(found.expect("a way"), expected);
         assert_eq!(way("", "/dev/v4l-subdev0", "/dev/video0"), None);
+    }
+
+    #[test]
+    fn a_media_device_that_does_not_answer_may_have_the_way() {
+        let silent = || Err("silent".to_owned());
+        let (has, other) = (|| Ok(Graph::read(PI_5)), || Ok(Graph::default()));
+        let check = |graphs: [Result<Graph, String>; 2], expected| {
+            let graphs = graphs.into_iter().map(|graph| (graph, PathBuf::new()));
+            let (chip, video) = (Path::new("/dev/v4l-subdev2"), Path::new("/dev/video0"));
+            let found = first_way(graphs, chip, video).map(|way| way.is_some());
+            assert_eq!(found.ok(), expected);
+        };
+        check([silent(), has()], Some(true));
+        check([has(), silent()], Some(true));
+        check([other(), other()], Some(false));
+        check([silent(), other()], None);
+        check([other(), silent()], None);
     }
 
     #[test]
