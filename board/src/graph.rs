@@ -136,8 +136,7 @@ fn set(
 
 /// What of a format a driver may not change.
 fn size_and_code(format: &str) -> Option<&str> {
-    // A chip may tell its rate with it: `fmt:UYVY8_1X16/1280x720@1/60`.
-    format.split([' ', '@']).next()
+    format.split(' ').next()
 }
 
 /// Sets the node's format to what arrives there.
@@ -239,7 +238,12 @@ impl Graph {
                 .and_then(|it| it.find("fmt:").map(|at| &it[at..]))
             {
                 // A rectangle may follow in further lines.
-                let format = format.trim_end_matches(']').to_owned();
+                let mut format = format.trim_end_matches(']').to_owned();
+                // A chip may tell its rate with it (`fmt:UYVY8_1X16/1280x720@1/60 field:none`), which nobody after it takes.
+                if let Some(at) = format.find('@') {
+                    let end = format[at..].find(' ').map_or(format.len(), |it| at + it);
+                    format.replace_range(at..end, "");
+                }
                 graph.formats.push((pad.clone(), format));
             }
         }
@@ -438,10 +442,11 @@ mod tests {
         }
         let sensor = "fmt:SGBRG10_1X10/1296x972 field:none colorspace:raw";
         assert_eq!(of(PI_4, "ov5647 10-0036", 0).as_deref(), Some(sensor));
-        assert_eq!(
-            size_and_code(sensor),
-            size_and_code(&sensor.replace(" ", "@1/30 "))
-        );
+        for text in ["972@1/30 field", "972@1001/30000 field"] {
+            let with_rate = PI_4.replace("972 field", text);
+            let found = of(&with_rate, "ov5647 10-0036", 0);
+            assert_eq!(found.as_deref(), Some(sensor));
+        }
         assert_ne!(size_and_code(sensor), size_and_code(chip));
     }
 }
