@@ -26,7 +26,9 @@ struct Last {
     name: String,
     /// Places of those that were there beside it, or when it was first missed. What is plugged in after that is meant.
     others: BTreeSet<PathBuf>,
-    missed: Option<Instant>,
+    missed: bool,
+    /// Since when others are there without it: a hub that is away hands nothing over.
+    waited_for: Option<Instant>,
 }
 
 /// Where a card is plugged in. Its number under /dev changes with each plug.
@@ -48,11 +50,13 @@ impl Chosen {
         if let Some(last) = &mut self.last
             && !pairs.iter().any(|pair| place(pair) == last.place)
         {
-            if last.missed.is_none() {
+            if !std::mem::replace(&mut last.missed, true) {
                 (last.others).extend(pairs.iter().map(|pair| place(pair).to_owned()));
             }
-            let missed = *last.missed.get_or_insert(now);
-            if now.saturating_duration_since(missed) >= PATIENCE {
+            if pairs.is_empty() {
+                last.waited_for = None;
+            } else if now.saturating_duration_since(*last.waited_for.get_or_insert(now)) >= PATIENCE
+            {
                 last.others.clear();
             }
         }
@@ -91,7 +95,8 @@ impl Chosen {
             place: place(&pair).to_owned(),
             name: pair.name.clone(),
             others: others.iter().map(|other| place(other).to_owned()).collect(),
-            missed: None,
+            missed: false,
+            waited_for: None,
         });
         Ok(pair)
     }
@@ -178,6 +183,24 @@ mod tests {
                 "Stick a is gone: plug it in; Stick b is taken after 20 s",
             ),
             (3, &["a", "b"], "Stick a, noted"),
+            (4, &[], "none"),
+            (
+                30,
+                &["b"],
+                "Stick a is gone: plug it in; Stick b is taken after 20 s",
+            ),
+            (40, &[], "none"),
+            (
+                69,
+                &["b"],
+                "Stick a is gone: plug it in; Stick b is taken after 20 s",
+            ),
+            (
+                88,
+                &["b"],
+                "Stick a is gone: plug it in; Stick b is taken after 20 s",
+            ),
+            (89, &["b"], "Stick b"),
         ]);
     }
 
