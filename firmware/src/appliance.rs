@@ -145,6 +145,8 @@ pub(crate) struct Appliance {
     sync: AvSync,
     uplink: Meter,
     started: Instant,
+    /// What was pressed before was pressed while the display said that the box is starting.
+    ready: Instant,
     since: Option<SystemTime>,
     /// How long this broadcast was on air in earlier lives of the process.
     aired: Duration,
@@ -175,6 +177,7 @@ impl Appliance {
             sync: AvSync::new(&config),
             uplink: Meter::new(config.node.uplink_kbps),
             started: Instant::now(),
+            ready: Instant::now(),
             config,
             node,
             media,
@@ -199,6 +202,7 @@ impl Appliance {
         };
         appliance.media.trim(appliance.sync.trim_ms());
         appliance.recover(recovered, settings).await;
+        appliance.ready = Instant::now();
         // Whoever asks as soon as the box is ready is told what it has found.
         appliance.show();
         Ok(appliance)
@@ -299,6 +303,8 @@ impl Appliance {
                 self.media.set_encoder(choice);
             }
             Event::Command(Command::Sync(command)) => self.sync(command),
+            // A hold would end the broadcast that has just been resumed.
+            Event::Button(edge) if edge.at < self.ready => {}
             Event::Button(edge) => {
                 self.panel.touched(edge.at);
                 let gestures = self.gestures.edge(edge);

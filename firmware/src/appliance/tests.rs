@@ -6,6 +6,7 @@ use std::process::{Command as Process, Stdio};
 use board::watchdog::Watchdog;
 use media::Source;
 use media::signal::{EncoderFault, Handle, Signal};
+use stream::buttons::Action as Finger;
 use stream::status::Status;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -444,6 +445,30 @@ async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates(
     // Of an earlier version.
     check(None, Some(now), Verdict::GoesOn);
     check(None, Some(now - HOURS_MS), Verdict::Over);
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pressed_while_the_box_was_starting_does_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    let appliance = &mut it.appliance;
+    appliance.start();
+    let ready = appliance.ready;
+    let mut hold = |from: Instant, until: Instant| {
+        for (action, at) in [(Finger::Press, from), (Finger::Release, until)] {
+            let button = Button::GoLive;
+            appliance.handle(Event::Button(Edge { button, action, at }));
+        }
+        matches!(appliance.broadcast.state(), State::Stopping { .. })
+    };
+    let s = Duration::from_secs;
+    assert!(!hold(ready - s(9), ready - s(4)));
+    assert!(!hold(ready - s(4), ready + s(2)), "begun before");
+    assert!(hold(ready + s(3), ready + s(5)));
 
     let shutdown = CancellationToken::new();
     shutdown.cancel();
