@@ -24,7 +24,7 @@ use stream::resume::{CutOff, Verdict};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
 use stream::status::{Page, SyncPress};
 use stream::uplink::Meter;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::av_sync::{AvSync, SyncCommand};
@@ -44,9 +44,11 @@ pub(crate) use recovery::{Meta, close};
 use storing::{store_cause, to_node};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Command {
-    Start,
+    /// Answered with whether it is taken: it is lost while a broadcast ends, and to remember it would put the box on air when nobody
+    /// expects it.
+    Start(oneshot::Sender<bool>),
     Stop,
     Mute(bool),
     /// What was found out about this machine's encoders, not by the operator.
@@ -284,7 +286,12 @@ impl Appliance {
             } if broadcast == self.broadcasts => self.answered(closes, result, files),
             // Of a broadcast that is over.
             Event::Answered { .. } => {}
-            Event::Command(Command::Start) => self.start(),
+            Event::Command(Command::Start(answer)) => {
+                let ending = matches!(self.broadcast.state(), State::Stopping { .. });
+                // Who has asked may be gone.
+                let _ = answer.send(!ending);
+                self.start();
+            }
             Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
             Event::Command(Command::Mute(muted)) => {
                 self.wish(Wishes {

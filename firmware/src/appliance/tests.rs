@@ -20,6 +20,11 @@ use crate::panel::Identity;
 /// Nothing takes longer than this.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Nobody waits for the answer.
+fn start() -> Command {
+    Command::Start(oneshot::channel().0)
+}
+
 /// A box whose loop does not turn yet.
 struct AtRest {
     appliance: Appliance,
@@ -227,7 +232,7 @@ async fn with_two_videos_an_encoder_that_fails_or_hangs_is_rebuilt_and_both_go_o
 async fn check_rebuilt(low: Option<LowVideo>, renditions: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let mut it = Bench::start(dir.path(), low).await;
-    it.command(Command::Start).await;
+    it.command(start()).await;
     it.play(3).await;
     // The operator's wishes hold through every life of the encoder.
     it.command(Command::Mute(true)).await;
@@ -335,7 +340,7 @@ async fn a_loop_that_turns_without_segments_does_not_feed_the_watchdog() {
         assert!(fed.is_ok(), "{:?} after {meals} meals", eaten());
     };
     let mut it = AtRest::new(dir.path(), None).await;
-    it.commands.send(Command::Start).await.unwrap();
+    it.commands.send(start()).await.unwrap();
     it.turn(|it| it.publication.rows().len() >= 2).await;
     let signal = it.signal.clone();
     // The encoder of this run breaks, or of the next one where this is over, and so on.
@@ -400,10 +405,10 @@ async fn a_clock_that_is_set_ends_what_has_gone_on_for_want_of_one() {
     };
     let mut check = |operator: bool, ago, sample, unsure: bool, ends: bool| {
         let appliance = &mut it.appliance;
-        appliance.handle(Event::Command(Command::Start));
+        appliance.handle(Event::Command(start()));
         appliance.unsure = Some(cut(ago));
         if operator {
-            appliance.handle(Event::Command(Command::Start));
+            appliance.handle(Event::Command(start()));
         }
         appliance.handle(Event::Sampled(sample));
         let stopping = matches!(appliance.broadcast.state(), State::Stopping { .. });
@@ -425,7 +430,7 @@ async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates(
     const HOURS_MS: u64 = 5 * 3600 * 1000;
     let dir = tempfile::tempdir().unwrap();
     let mut it = AtRest::new(dir.path(), None).await;
-    it.commands.send(Command::Start).await.unwrap();
+    it.commands.send(start()).await.unwrap();
     it.turn(|it| !it.publication.rows().is_empty()).await;
     let meta: Meta = serde_json::from_slice(&it.appliance.meta).unwrap();
     let rows = it.node.rows(it.appliance.id.unwrap()).await.unwrap();
@@ -469,6 +474,33 @@ async fn what_was_pressed_while_the_box_was_starting_does_not_count() {
     assert!(!hold(ready - s(9), ready - s(4)));
     assert!(!hold(ready - s(4), ready + s(2)), "begun before");
     assert!(hold(ready + s(3), ready + s(5)));
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_right_after_a_stop_is_told_that_it_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    let ask = async |it: &mut AtRest| {
+        let (answer, mut answered) = oneshot::channel();
+        it.commands.send(Command::Start(answer)).await.unwrap();
+        let mut taken = None;
+        it.turn(|_| {
+            taken = answered.try_recv().ok();
+            taken.is_some()
+        })
+        .await;
+        taken.unwrap()
+    };
+    assert!(ask(&mut it).await);
+    it.turn(|it| !it.publication.rows().is_empty()).await;
+    it.commands.send(Command::Stop).await.unwrap();
+    assert!(!ask(&mut it).await);
+    it.turn(|it| !it.broadcast.active()).await;
+    assert!(ask(&mut it).await);
 
     let shutdown = CancellationToken::new();
     shutdown.cancel();

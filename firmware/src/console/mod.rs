@@ -21,7 +21,7 @@ use serde::Deserialize;
 use stream::buttons::Button;
 use stream::status::{MOST_TRIM_MS, Status, Tally};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::appliance::Command;
@@ -148,18 +148,18 @@ async fn status(State(console): State<Console>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
 }
 
+/// Answered by the loop: a status may be older than a stop that was just accepted.
 async fn start(State(console): State<Console>) -> Response {
-    let why = refuse_start(&console.status.borrow().state);
-    match why {
-        Some(why) => (StatusCode::CONFLICT, why).into_response(),
-        None => command(&console, Command::Start).await,
+    let (answer, answered) = oneshot::channel();
+    let accepted = command(&console, Command::Start(answer)).await;
+    match answered.await {
+        Ok(true) => accepted,
+        Ok(false) => {
+            let why = "the last broadcast is still ending: start when the state is idle\n";
+            (StatusCode::CONFLICT, why).into_response()
+        }
+        Err(_) => shutting_down(),
     }
-}
-
-/// A start is lost while a broadcast ends, and to remember it would put the box on air when nobody expects it.
-fn refuse_start(state: &stream::status::State) -> Option<&'static str> {
-    matches!(state, stream::status::State::Stopping)
-        .then_some("the last broadcast is still ending: start when the state is idle\n")
 }
 
 async fn stop(State(console): State<Console>) -> Response {
@@ -206,12 +206,13 @@ async fn sync_trim(State(console): State<Console>, Json(wanted): Json<TrimWanted
 async fn command(console: &Console, command: Command) -> Response {
     match console.commands.send(command).await {
         Ok(()) => StatusCode::ACCEPTED.into_response(),
-        Err(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the box is shutting down\n",
-        )
-            .into_response(),
+        Err(_) => shutting_down(),
     }
+}
+
+fn shutting_down() -> Response {
+    let why = "the box is shutting down\n";
+    (StatusCode::SERVICE_UNAVAILABLE, why).into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -516,15 +517,6 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(is_this_machine(host, "podium-1a2b"), expected, "{host}");
-        }
-    }
-
-    #[test]
-    fn a_start_is_refused_while_a_broadcast_ends() {
-        use stream::status::State;
-        assert!(refuse_start(&State::Stopping).is_some());
-        for state in [State::Idle, State::Starting, State::Live] {
-            assert_eq!(refuse_start(&state), None, "{state:?}");
         }
     }
 
