@@ -166,6 +166,7 @@ struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
     refused: u64,
+    crowded: u64,
     neighbours_bytes: u64,
 }
 
@@ -196,6 +197,7 @@ impl Guests {
             connections: counts.connections as u32,
             max_connections: self.most as u32,
             refused: counts.refused,
+            crowded: counts.crowded,
         }
     }
 
@@ -212,8 +214,10 @@ impl Guests {
     fn admit(&self, address: IpAddr) -> Option<Guest> {
         let mut counts = self.counts();
         let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        if counts.connections >= self.most || of_address >= self.most / 2 {
+        let crowded = counts.connections >= self.most;
+        if crowded || of_address >= self.most / 2 {
             counts.refused += 1;
+            counts.crowded += u64::from(crowded);
             return None;
         }
         counts.connections += 1;
@@ -382,24 +386,25 @@ mod tests {
             assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
             assert!(head.contains(&format!("content-length: {}", body.len())));
         };
-        let crowd = |connections, refused| Viewers {
+        let crowd = |connections, refused, crowded| Viewers {
             connections,
             max_connections: 4,
             refused,
+            crowded,
         };
         let _one = [from(1).await, from(1).await];
         let inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
         turned_away(1).await;
-        assert_eq!(guests.now(), crowd(2, 1));
+        assert_eq!(guests.now(), crowd(2, 1, 0));
         let _others = [from(2).await, from(3).await];
         let _inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
         turned_away(4).await;
-        assert_eq!(guests.now(), crowd(4, 2));
+        assert_eq!(guests.now(), crowd(4, 2, 1));
         drop(inside);
-        assert_eq!(guests.now(), crowd(2, 2));
+        assert_eq!(guests.now(), crowd(2, 2, 1));
         let _again = from(1).await;
         let _last = all.recv().await.unwrap();
-        assert_eq!(guests.now(), crowd(3, 2));
+        assert_eq!(guests.now(), crowd(3, 2, 1));
     }
 
     /// Time passes where all wait: for the network nobody does.

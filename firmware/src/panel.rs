@@ -301,7 +301,7 @@ impl Panel {
     pub(crate) fn traffic(&mut self, now: Instant, uplink: Uplink, viewers: Viewers) {
         let at = now.saturating_duration_since(self.started);
         self.full_uplink.push(at, uplink.used_percent);
-        self.turned_away.push(at, viewers.refused);
+        self.turned_away.push(at, viewers.crowded);
         (self.uplink, self.viewers) = (uplink, viewers);
     }
 

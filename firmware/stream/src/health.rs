@@ -539,7 +539,7 @@ pub struct TurnedAway {
 impl TurnedAway {
     pub const HOLD: Duration = Duration::from_secs(30);
 
-    /// How many were turned away until `now` (both since the start).
+    /// How many were turned away until `now` (both since the start), because all places were taken.
     pub fn push(&mut self, now: Duration, refused: u64) {
         if refused > self.refused {
             self.until = Some(now + Self::HOLD);

@@ -301,6 +301,9 @@ pub struct Viewers {
     pub max_connections: u32,
     /// Connections that were one too many, of all or of one address, since the start.
     pub refused: u64,
+    /// Of these, those that came while all places were taken: not one machine's doing, as it gets half of them.
+    #[serde(skip)]
+    pub crowded: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
