@@ -186,6 +186,9 @@ export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>
   return { body, dateSeconds: Number.isNaN(date) ? null : date / 1000, sentMs, receivedMs };
 }
 
+/** What the box answers to what it does not do. */
+class Refused extends Error {}
+
 /** Asks the box to do something. Fails with its reason. */
 export async function post(path: string, body: unknown, keepalive = false): Promise<void> {
   const response = await fetch(path, {
@@ -196,7 +199,14 @@ export async function post(path: string, body: unknown, keepalive = false): Prom
     keepalive,
     signal: AbortSignal.timeout(3000),
   });
-  if (!response.ok) throw new Error((await response.text()).trim() || `the box answered ${response.status}`);
+  if (!response.ok) throw new Refused((await response.text()).trim() || `the box answered ${response.status}`);
+}
+
+/** Why a button does nothing. What the box has answered stands alone: then the button did reach it. */
+export function whyNothing(error: unknown): string {
+  const reason = error instanceof Error ? error.message : String(error);
+  if (!(error instanceof Refused)) return `The button did not reach the box: ${reason}.`;
+  return `${reason.charAt(0).toUpperCase()}${reason.slice(1)}.`;
 }
 
 /** Tells the box what a finger does; a repeat prolongs a press and begins none, however late it comes. `keepalive` lets a release leave the page even while the page is closing. */

@@ -1,6 +1,6 @@
 import "./base.css";
 import "./console.css";
-import { get, post, type Recording, type Status, type Sync, type Witness } from "./api";
+import { get, post, type Recording, type Status, type Sync, whyNothing, type Witness } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
 import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "./format";
@@ -75,8 +75,7 @@ function renderGoLive(): void {
 }
 
 function refused(error: unknown): void {
-  const reason = error instanceof Error ? error.message : String(error);
-  write("refused", `The button did not reach the box: ${reason}.`);
+  write("refused", whyNothing(error));
 }
 
 function clearRefused(): void {
