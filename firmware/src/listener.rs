@@ -465,9 +465,13 @@ mod tests {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
         cancel.cancel();
+        let cancelled = Instant::now();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("late"), "{answer}");
         served.await.unwrap().unwrap();
+        // Who is kept for another request is kept for another [`HEAD`].
+        let took = cancelled.elapsed();
+        assert!(took < 3 * HEAD + HEAD / 2, "{took:?}");
     }
 }
