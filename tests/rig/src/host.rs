@@ -251,12 +251,16 @@ impl Rig {
     }
 
     fn ask(&mut self, request: &Request) -> Reply {
-        let text = serde_json::to_string(request).expect("plain data");
-        writeln!(self.line, "{text}").expect("the machine runs");
-        match self.reply() {
+        match self.try_ask(request) {
             Reply::Failed(why) => panic!("{request:?}: {why}"),
             reply => reply,
         }
+    }
+
+    fn try_ask(&mut self, request: &Request) -> Reply {
+        let text = serde_json::to_string(request).expect("plain data");
+        writeln!(self.line, "{text}").expect("the machine runs");
+        self.reply()
     }
 
     fn file(&self, name: &str) -> String {
@@ -416,11 +420,16 @@ impl Rig {
         });
     }
 
-    /// Asks until there is an answer. In vain, it says what the box says.
+    /// Asks until there is an answer. In vain, it says what the box says, if there is one.
     fn wait_for<T>(&mut self, what: &str, mut probe: impl FnMut(&mut Rig) -> Option<T>) -> T {
         patiently(|| probe(self)).unwrap_or_else(|| {
-            let status = self.status();
-            panic!("waited in vain for {what}; the box says {status}")
+            match self.try_get("operator", "/api/v1/status") {
+                Ok((_, status)) => {
+                    let status = String::from_utf8_lossy(&status);
+                    panic!("waited in vain for {what}; the box says {status}")
+                }
+                Err(why) => panic!("waited in vain for {what}; {why}"),
+            }
         })
     }
 
@@ -562,20 +571,21 @@ impl Rig {
 
     /// A page of the box: status and body. `listener` is `viewer` or `operator`.
     pub fn get(&mut self, listener: &str, path: &str) -> (u16, Vec<u8>) {
-        let base = self.ready[listener]
-            .as_str()
-            .expect("the box is ready")
-            .to_owned();
-        match self.ask(&Request::Get {
-            url: format!("{base}{path}"),
-        }) {
+        self.try_get(listener, path)
+            .unwrap_or_else(|why| panic!("{path}: {why}"))
+    }
+
+    fn try_get(&mut self, listener: &str, path: &str) -> Result<(u16, Vec<u8>), String> {
+        let base = self.ready[listener].as_str().ok_or("no box is ready")?;
+        let url = format!("{base}{path}");
+        match self.try_ask(&Request::Get { url }) {
             Reply::Got { status, file } => {
                 let path = self.scratch.path().join(file);
                 let body = fs::read(&path).expect("the guest has written it");
                 let _ = fs::remove_file(path);
-                (status, body)
+                Ok((status, body))
             }
-            reply => panic!("{reply:?}"),
+            reply => Err(format!("{reply:?}")),
         }
     }
 
