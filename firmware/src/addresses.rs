@@ -1,11 +1,16 @@
 //! The addresses that this machine has on the networks that it is on.
 
 use std::net::{IpAddr, UdpSocket};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use if_addrs::{IfAddr, Interface};
 
 /// Addresses for documentation (RFC 5737, RFC 3849), which only a default route leads to.
 const FAR: [(&str, &str); 2] = [("0.0.0.0:0", "192.0.2.1:9"), ("[::]:0", "[2001:db8::1]:9")];
+
+/// A crowd that connects at once does not ask the kernel once each.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// The address by which neighbours reach this machine; absent where no cable is in.
 pub(crate) fn local_address() -> Option<IpAddr> {
@@ -15,8 +20,17 @@ pub(crate) fn local_address() -> Option<IpAddr> {
 /// Whether what is sent there does not leave by the uplink: this machine itself, and networks that it is directly connected with. Behind a
 /// tunnel others are far away.
 pub(crate) fn is_neighbour(address: IpAddr) -> bool {
-    let beside = |interfaces: Vec<Interface>| interfaces.iter().any(|it| is_beside(it, address));
-    address.is_loopback() || if_addrs::get_if_addrs().is_ok_and(beside)
+    static INTERFACES: Mutex<Option<(Instant, Vec<Interface>)>> = Mutex::new(None);
+
+    if address.is_loopback() {
+        return true;
+    }
+    let mut kept = INTERFACES.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.as_ref().is_none_or(|(at, _)| at.elapsed() > KEPT) {
+        *kept = (if_addrs::get_if_addrs().ok()).map(|interfaces| (Instant::now(), interfaces));
+    }
+    let mut interfaces = kept.iter().flat_map(|(_, interfaces)| interfaces);
+    interfaces.any(|it| is_beside(it, address))
 }
 
 fn is_beside(interface: &Interface, address: IpAddr) -> bool {
