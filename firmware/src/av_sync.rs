@@ -36,7 +36,8 @@ struct Taken {
     configured_ms: i32,
     /// The configured input that it was measured for.
     input: String,
-    /// The card that was found there, as people call it. Absent without one, and in what an earlier version wrote.
+    /// The card that was found there, as people call it; an earlier version wrote its USB generation, too, and one before it nothing.
+    /// Absent without one.
     #[serde(default)]
     card: Option<String>,
 }
@@ -87,12 +88,14 @@ impl AvSync {
     fn in_force(&self) -> Option<&Taken> {
         let taken = self.taken.as_ref()?;
         let other = (taken.card.as_ref()).zip(self.card.as_ref());
-        other.is_none_or(|(of, found)| of == found).then_some(taken)
+        other
+            .is_none_or(|(of, found)| model(of) == found)
+            .then_some(taken)
     }
 
     /// A card was found. What an earlier version kept is this one's.
     pub(crate) fn found(&mut self, card: &str) {
-        self.card = Some(card.to_owned());
+        self.card = Some(model(card).to_owned());
         if let Some(taken) = (self.taken.as_mut()).filter(|taken| taken.card.is_none()) {
             taken.card.clone_from(&self.card);
             self.file.keep(Some(taken.clone()));
@@ -162,6 +165,11 @@ impl AvSync {
     pub(crate) async fn shutdown(self) {
         self.file.shutdown().await;
     }
+}
+
+/// A card's name without ` on USB 3`: a loose plug may bring it back as another generation, and it is the same card.
+fn model(card: &str) -> &str {
+    card.rsplit_once(" on USB ").map_or(card, |(model, _)| model)
 }
 
 fn input(capture: &config::Capture) -> String {
@@ -260,6 +268,7 @@ mod tests {
         check(&mut sync, STICK, 12);
         check(&mut sync, "another", 40);
         check(&mut sync, STICK, 12);
+        check(&mut sync, "HDMI stick MS2109 on USB 3", 12);
         sync.shutdown().await;
 
         let mut sync = AvSync::new(&config);
@@ -270,6 +279,14 @@ mod tests {
         check(&mut sync, STICK, 40);
         sync.set(None);
         assert_eq!((sync.trim_ms(), sync.note()), (40, None));
+        sync.shutdown().await;
+
+        // Of a version that kept the generation, too.
+        let old = r#"{"trim_ms":12,"configured_ms":40,"input":"device  ","card":"Stick on USB 3"}"#;
+        std::fs::write(dir.path().join(FILE), old).unwrap();
+        let mut sync = AvSync::new(&config);
+        check(&mut sync, "Stick on USB 2", 12);
+        check(&mut sync, "another", 40);
         sync.shutdown().await;
     }
 
