@@ -169,7 +169,8 @@ impl AvSync {
 
 /// A card's name without ` on USB 3`: a loose plug may bring it back as another generation, and it is the same card.
 fn model(card: &str) -> &str {
-    card.rsplit_once(" on USB ").map_or(card, |(model, _)| model)
+    card.rsplit_once(" on USB ")
+        .map_or(card, |(model, _)| model)
 }
 
 fn input(capture: &config::Capture) -> String {
