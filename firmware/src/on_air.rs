@@ -88,9 +88,11 @@ impl OnAirMark {
         self.from_memory.exists() || self.numbers_ahead.exists()
     }
 
-    /// Whether some broadcast is marked.
+    /// Whether some broadcast is marked. On a disk that does not say, one may be.
     pub(crate) fn is_there(&self) -> bool {
-        self.file.exists() || self.from_memory.exists()
+        [&self.file, &self.from_memory]
+            .iter()
+            .any(|file| file.try_exists().unwrap_or(true))
     }
 
     pub(crate) fn is(&self, broadcast: BroadcastId) -> bool {
@@ -115,6 +117,16 @@ fn remove(file: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_nobody_can_tell_a_broadcast_may_be_marked() {
+        let dir = tempfile::tempdir().unwrap();
+        let mark = OnAirMark::in_dir(dir.path());
+        assert!(!mark.is_there());
+        // An error that is not `NotFound`, as of a disk that fails.
+        std::os::unix::fs::symlink(FILE, dir.path().join(FILE)).unwrap();
+        assert!(mark.is_there());
+    }
 
     #[test]
     fn a_stop_takes_the_mark_and_leaves_what_is_known_of_numbers() {
