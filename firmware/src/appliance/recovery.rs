@@ -307,8 +307,9 @@ impl Appliance {
             None => meta.started_ms,
         };
         let Some(last) = seen.map(from_unix_ms) else {
-            // Nobody can ever tell, and the mark says that it was wanted.
-            return (Verdict::GoesOn, None);
+            // Nobody can ever tell. The mark says that it was wanted; of one that was not stored at all nobody has waited for long.
+            let verdict = last.map_or(Verdict::Over, |_| Verdict::GoesOn);
+            return (verdict, None);
         };
         let found = Instant::now();
         let cut = CutOff { last, limit, found };

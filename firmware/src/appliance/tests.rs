@@ -450,6 +450,14 @@ async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates(
     // Of an earlier version.
     check(None, Some(now), Verdict::GoesOn);
     check(None, Some(now - HOURS_MS), Verdict::Over);
+    // Nobody knew the time.
+    check(None, None, Verdict::GoesOn);
+    let undated = Meta {
+        started_ms: None,
+        ..meta
+    };
+    let (verdict, _) = it.appliance.still_wanted(&undated, None);
+    assert_eq!(verdict, Verdict::Over, "nor was anything stored");
 
     let shutdown = CancellationToken::new();
     shutdown.cancel();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// A broadcast that was found unfinished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CutOff {
-    /// When viewers got its last segment, by the wall clock of then.
+    /// When its last segment was stored, by the wall clock of then. What viewers got from memory after that leaves no trace.
     pub last: SystemTime,
     /// Nobody waits for it for longer.
     pub limit: Duration,
