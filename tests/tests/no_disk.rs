@@ -14,7 +14,7 @@ const FRAME: f64 = 1.0 / 15.0;
 fn config() -> Config {
     Config {
         extra: "[video]\nwidth = 320\nheight = 180\nfps = 15\nbitrate_kbps = 300\nx264_preset = \"ultrafast\"\n\
-                [hls]\nsegment_ms = 1000\nwindow_s = 20\n"
+                [hls]\nsegment_ms = 1000\nwindow_s = 20\n[store]\nlive_mib = 64\n"
             .into(),
         ..Config::default()
     }
