@@ -212,7 +212,7 @@ impl Appliance {
 
     /// Goes on without the disk on which the last life was.
     pub(crate) fn replace_disk(&mut self, memory: &InMemory) {
-        self.mark = self.mark.clone().with_left(memory.left.clone());
+        self.mark = memory.mark.clone();
         if memory.no_disk.cut_off {
             self.wish(Wishes::kept(&self.config));
         }

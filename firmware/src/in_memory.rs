@@ -1,7 +1,8 @@
 //! Where the data directory cannot be begun on, the box goes on in memory: a missing part never stops the rest.
 //!
 //! Its store is then an ordinary one, on a tmpfs, in a directory that belongs to this data directory: a process that is killed finds its
-//! names, numbers and broadcast there again. It goes with an orderly end, with a start on a good disk, and with the machine. Its
+//! names, numbers and broadcast there again. It goes with an orderly end, with a start on a good disk, and with the machine. Where it
+//! was on air when it was killed it goes on before the disk is looked at. Its
 //! keys are its own: of the box's name no record may be signed whose number cannot be kept. In the data directory it changes
 //! nothing, but that a stop takes the on-air mark away.
 
@@ -14,6 +15,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context as _, Result};
 use node::{Node, OpenError, Recovered};
+use serde::{Deserialize, Serialize};
 use stream::machine::CLOCK_SANE_FROM;
 use stream::publication::Numbers;
 use stream::status::DiskFault;
@@ -22,7 +24,7 @@ use crate::clock::at_least;
 use crate::config::{Config, Store};
 use crate::on_air::OnAirMark;
 use crate::run::node_config;
-use crate::{av_sync, devices, encoder, numbers, wishes};
+use crate::{av_sync, devices, encoder, kept, numbers, wishes};
 
 /// Where distributions have a tmpfs.
 const PLACES: [&str; 2] = ["/dev/shm", "/run"];
@@ -37,8 +39,11 @@ const LEAST_BYTES: u64 = 32 << 20;
 /// switched on again.
 const TAKEN: [&str; 3] = [av_sync::FILE, encoder::FILE, devices::SWITCHED_OFF];
 
+/// Why the box runs from memory, for a life that goes on there.
+const WHY: &str = "no-disk.json";
+
 /// Why the box runs from memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NoDisk {
     pub(crate) fault: DiskFault,
     /// What is wrong, and what to do.
@@ -61,17 +66,52 @@ impl fmt::Display for NoDisk {
 #[derive(Debug)]
 pub(crate) struct InMemory {
     pub(crate) no_disk: NoDisk,
-    /// The data directory's, which cannot be begun on.
-    pub(crate) left: OnAirMark,
+    /// With that of the data directory, which cannot be begun on.
+    pub(crate) mark: OnAirMark,
     dir: PathBuf,
 }
 
 impl InMemory {
+    fn new(no_disk: NoDisk, dir: PathBuf, data_dir: &Path) -> InMemory {
+        let left = OnAirMark::in_dir(data_dir);
+        InMemory {
+            no_disk,
+            mark: OnAirMark::in_dir(&dir).with_left(left),
+            dir,
+        }
+    }
+
     /// An orderly end. That there was such a life is kept, as an empty directory.
     pub(crate) fn end(self) {
         remove(&self.dir);
         if let Err(error) = make(&self.dir) {
             tracing::warn!(%error, "the next start does not know that numbers were given");
+        }
+    }
+}
+
+/// Goes on with a life in memory that was killed on air, whatever the disk is now: its viewers are there, and the operator has
+/// pressed no button. Nothing where there is none.
+pub(crate) async fn go_on(config: &mut Config) -> Result<Option<(Node, Recovered, InMemory)>> {
+    let on_air = |dir: &Path| node::has_store(dir) && OnAirMark::in_dir(dir).is_there();
+    let Some((dir, store)) = place(config).filter(|(dir, _)| on_air(dir)) else {
+        return Ok(None);
+    };
+    let Some(no_disk) = why(&dir) else {
+        return Ok(None);
+    };
+    let in_memory = at(&dir, store, config);
+    match Node::open(node_config(&in_memory)?).await {
+        Ok((node, recovered)) => {
+            tracing::error!("{no_disk}");
+            let memory = InMemory::new(no_disk, dir, &config.data_dir);
+            *config = in_memory;
+            Ok(Some((node, recovered, memory)))
+        }
+        Err(error) if fault(&error).is_none() => Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "what was on air from memory is lost");
+            Ok(None)
         }
     }
 }
@@ -84,25 +124,26 @@ pub(crate) async fn open(
     let Some(fault) = fault(&error) else {
         return Err(error.into());
     };
-    let found = (PLACES.iter()).find_map(|place| find(Path::new(place), config));
-    let Some((dir, store)) = found else {
+    let Some((dir, store)) = place(config) else {
         tracing::error!("nor is there room in memory to go on");
         return Err(error.into());
     };
-    let left = OnAirMark::in_dir(&config.data_dir);
     let mut no_disk = NoDisk {
         fault,
         why: error.to_string(),
         cut_off: false,
     };
     tracing::error!("{no_disk}");
-    let data_dir = std::mem::replace(&mut config.data_dir, dir.clone());
-    config.store = store;
+    let in_memory = at(&dir, store, config);
+    let data_dir = std::mem::replace(config, in_memory).data_dir;
     if node::has_store(&dir) {
         match Node::open(node_config(config)?).await {
             Ok((node, recovered)) => {
                 tracing::info!("going on from what an earlier life has in memory");
-                let memory = InMemory { no_disk, left, dir };
+                // Nobody has pressed the button yet.
+                no_disk.cut_off =
+                    recovered.broadcasts.is_empty() && why(&dir).is_some_and(|it| it.cut_off);
+                let memory = InMemory::new(no_disk, dir, &data_dir);
                 return Ok((node, recovered, memory));
             }
             Err(error) if self::fault(&error).is_none() => return Err(error.into()),
@@ -113,12 +154,14 @@ pub(crate) async fn open(
         }
     }
     // Whoever has stopped a life in memory could perhaps not take the mark on the disk away.
-    no_disk.cut_off = !dir.exists() && left.is_there();
-    let made = make(&dir).and_then(|()| take_along(&data_dir, &dir, no_disk.cut_off));
+    no_disk.cut_off = !dir.exists() && OnAirMark::in_dir(&data_dir).is_there();
+    let made = make(&dir)
+        .and_then(|()| take_along(&data_dir, &dir, no_disk.cut_off))
+        .and_then(|()| kept::store(&dir.join(WHY), Some(&no_disk)));
     made.with_context(|| format!("cannot go on in {}", dir.display()))?;
     let opened = Node::open(node_config(config)?).await;
     let (node, recovered) = opened.inspect_err(|_| remove(&dir))?;
-    let memory = InMemory { no_disk, left, dir };
+    let memory = InMemory::new(no_disk, dir, &data_dir);
     Ok((node, recovered, memory))
 }
 
@@ -126,6 +169,8 @@ pub(crate) async fn open(
 pub(crate) fn forget(data_dir: &Path) {
     let dirs = PLACES.map(|place| dir_in(Path::new(place), data_dir));
     for dir in dirs.iter().filter(|dir| is_ours(dir)) {
+        // Whoever has stopped a broadcast in memory could perhaps not take it away.
+        OnAirMark::in_dir(data_dir).clear();
         if let Err(error) = numbers::keep(data_dir, above_all()) {
             tracing::warn!(%error, "numbers are lower than they were in memory");
         }
@@ -136,6 +181,25 @@ pub(crate) fn forget(data_dir: &Path) {
 /// Numbers above all that the box can have given.
 fn above_all() -> Numbers {
     numbers::unused(at_least().unwrap_or(UNIX_EPOCH + CLOCK_SANE_FROM))
+}
+
+/// Why a life began in a directory.
+fn why(dir: &Path) -> Option<NoDisk> {
+    serde_json::from_slice(&std::fs::read(dir.join(WHY)).ok()?).ok()
+}
+
+/// What is configured, in memory.
+fn at(dir: &Path, store: Store, config: &Config) -> Config {
+    Config {
+        data_dir: dir.into(),
+        store,
+        ..config.clone()
+    }
+}
+
+/// The directory in memory, and what may be stored there.
+fn place(config: &Config) -> Option<(PathBuf, Store)> {
+    (PLACES.iter()).find_map(|place| find(Path::new(place), config))
 }
 
 /// What is wrong with the disk, if that is why the node did not open. What is configured wrongly is refused: it is seen at once by

@@ -13,7 +13,7 @@ use board::Board;
 use board::sim::Front;
 use board::sim::terminal::{self, LogTail, Terminal};
 use media::Media;
-use node::Node;
+use node::{Node, Recovered};
 use stream::media::Rendition;
 use stream::screen;
 use stream::status::{Network, VideoRendition};
@@ -29,7 +29,7 @@ use crate::config::{Config, Dht, Source};
 use crate::console::{self, Console};
 use crate::devices::Devices;
 use crate::gateway::{self, Gateway};
-use crate::in_memory::{self, NoDisk};
+use crate::in_memory::{self, InMemory, NoDisk};
 use crate::listener::{Guests, raise_file_limit};
 use crate::live::Live;
 use crate::on_air::OnAirMark;
@@ -138,18 +138,10 @@ async fn life(
     let background = CancellationToken::new();
     // First: the node signs by a clock that may just be about to be set.
     health::Sample::take(&config.data_dir, &config.board.root);
-    let (node, recovered, memory) = match Node::open(node_config(&config)?).await {
-        Ok((node, recovered)) => {
-            in_memory::forget(&config.data_dir);
-            (node, recovered, None)
-        }
-        Err(error) => {
-            let (node, recovered, memory) = in_memory::open(&mut config, error).await?;
-            let in_memory = OnAirMark::in_dir(&config.data_dir);
-            mark.send_replace(in_memory.with_left(memory.left.clone()));
-            (node, recovered, Some(memory))
-        }
-    };
+    let (node, recovered, memory) = open(&mut config).await?;
+    if let Some(memory) = &memory {
+        mark.send_replace(memory.mark.clone());
+    }
     let no_disk = memory.as_ref().map(|memory| memory.no_disk.clone());
     let samples = health::spawn(
         config.data_dir.clone(),
@@ -253,6 +245,23 @@ async fn life(
         memory.end();
     }
     result
+}
+
+/// Opens the node on the disk, or in memory, where the data directory is then.
+async fn open(config: &mut Config) -> Result<(Node, Recovered, Option<InMemory>)> {
+    if let Some((node, recovered, memory)) = in_memory::go_on(config).await? {
+        return Ok((node, recovered, Some(memory)));
+    }
+    match Node::open(node_config(config)?).await {
+        Ok((node, recovered)) => {
+            in_memory::forget(&config.data_dir);
+            Ok((node, recovered, None))
+        }
+        Err(error) => {
+            let (node, recovered, memory) = in_memory::open(config, error).await?;
+            Ok((node, recovered, Some(memory)))
+        }
+    }
 }
 
 /// The config file, or the simulated box; a data directory on the command line goes before the one there.

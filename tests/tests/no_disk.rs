@@ -54,6 +54,11 @@ fn end(podium: Podium) {
     assert_eq!(podium.join().code, Some(0));
 }
 
+fn kill(podium: Podium) {
+    podium.signal(Signal::KILL);
+    podium.join();
+}
+
 /// Where it is in memory.
 fn memory(podium: &Podium) -> PathBuf {
     podium.ready["data_dir"].as_str().unwrap().into()
@@ -242,23 +247,29 @@ fn a_broadcast_that_the_disk_has_cut_off_goes_on_only_when_somebody_presses_go_l
     assert_eq!(post(&podium, "mute", &json!({ "muted": true })), 202);
     podium.wait_for_segments(3);
     let earlier = hls::live(&podium, "video").media_sequence;
-    podium.signal(Signal::KILL);
-    podium.join();
+    kill(podium);
     std::fs::rename(&journal, &away).unwrap();
     assert!(mark.exists());
 
-    let podium = Podium::start(dir.path(), &config());
-    check_said(
-        &podium,
-        "journal",
-        ["Off air: disk fault", "Press GO LIVE"],
-        dir.path(),
-    );
-    let status = podium.status();
-    assert_eq!(status["state"]["word"], "idle");
-    assert_eq!(status["health"]["word"], "Emergency");
-    assert_eq!(status["audio"]["muted"], true);
-    assert_eq!(status["sync"]["trim_ms"], 35);
+    let start = || {
+        let podium = Podium::start(dir.path(), &config());
+        check_said(
+            &podium,
+            "journal",
+            ["Off air: disk fault", "Press GO LIVE"],
+            dir.path(),
+        );
+        let status = podium.status();
+        assert_eq!(status["state"]["word"], "idle");
+        assert_eq!(status["health"]["word"], "Emergency");
+        assert_eq!(status["audio"]["muted"], true);
+        assert_eq!(status["sync"]["trim_ms"], 35);
+        podium
+    };
+    // Nobody has pressed it before the box is killed again.
+    let podium = start();
+    kill(podium);
+    let podium = start();
     podium.go_live();
     podium.wait_for_segments(3);
     let status = podium.status();
@@ -268,8 +279,7 @@ fn a_broadcast_that_the_disk_has_cut_off_goes_on_only_when_somebody_presses_go_l
     assert!(first > earlier + 100, "{first} after {earlier}");
     let (peer_in_memory, name) = (podium.ready["peer_id"].clone(), podium.name());
     assert_ne!(peer_in_memory, peer);
-    podium.signal(Signal::KILL);
-    podium.join();
+    kill(podium);
     assert!(mark.exists());
 
     let podium = Podium::start(dir.path(), &config());
@@ -284,8 +294,7 @@ fn a_broadcast_that_the_disk_has_cut_off_goes_on_only_when_somebody_presses_go_l
     podium.stop();
     wait_for("the end of the mark", || (!mark.exists()).then_some(()));
     let memory = memory(&podium);
-    podium.signal(Signal::KILL);
-    podium.join();
+    kill(podium);
     assert!(memory.exists());
 
     std::fs::rename(&away, &journal).unwrap();
@@ -296,4 +305,71 @@ fn a_broadcast_that_the_disk_has_cut_off_goes_on_only_when_somebody_presses_go_l
     assert!(vod.end_list);
     hls::check_segments(&url, &vod, FRAME);
     assert!(!memory.exists(), "the memory is given back");
+}
+
+/// The operator is not asked again, and the disk's own broadcast, which was cut off before, does not come in its place.
+#[test]
+fn what_is_on_air_from_memory_goes_on_there_after_a_crash_although_the_disk_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let (journal, away) = (data.join("journal.redb"), dir.path().join("journal.redb"));
+    let start = || Podium::start(dir.path(), &config());
+    let podium = start();
+    let peer = podium.ready["peer_id"].clone();
+    podium.go_live();
+    podium.wait_for_segments(2);
+    kill(podium);
+    std::fs::rename(&journal, &away).unwrap();
+    let podium = start();
+    podium.go_live();
+    podium.wait_for_segments(3);
+    let (name, first) = (podium.name(), hls::live(&podium, "video").media_sequence);
+    kill(podium);
+    std::fs::rename(&away, &journal).unwrap();
+
+    let podium = start();
+    assert_ne!(podium.state(), "idle");
+    assert_eq!(podium.ready["disk_fault"], "journal");
+    assert_eq!(podium.name(), name);
+    podium.wait_for_segments(5);
+    let live = hls::live(&podium, "video");
+    assert!(live.media_sequence >= first && live.media_sequence < first + 100);
+    podium.stop();
+    let number = next_number(&podium);
+    end(podium);
+
+    let podium = start();
+    assert_eq!(podium.ready["disk_fault"], Value::Null);
+    assert_eq!(podium.ready["peer_id"], peer);
+    assert_eq!(podium.state(), "idle");
+    podium.go_live();
+    assert!(hls::live(&podium, "video").media_sequence >= number);
+    podium.stop();
+    end(podium);
+}
+
+#[test]
+fn a_broadcast_that_was_stopped_in_memory_does_not_go_on_air_once_its_disk_is_writable() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::ext4(dir.path()) else {
+        return;
+    };
+    let mark = dir.path().join("data/on-air");
+    let podium = Podium::start(dir.path(), &config());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    kill(podium);
+    disk.remount("ro");
+    let podium = Podium::start(dir.path(), &config());
+    podium.go_live();
+    podium.wait_for_segments(2);
+    podium.stop();
+    kill(podium);
+    assert!(mark.exists());
+    disk.remount("rw");
+    let podium = Podium::start(dir.path(), &config());
+    assert_eq!(podium.ready["disk_fault"], Value::Null);
+    assert_eq!(podium.state(), "idle");
+    assert!(!mark.exists());
+    end(podium);
 }

@@ -1,6 +1,6 @@
 //! What the box knows about itself at one moment: the OLED, the operator's page and `/api/v1/status` show the same value.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::encoder::Choice;
 use crate::health::Side;
@@ -119,7 +119,7 @@ pub enum Signal {
 }
 
 /// What is wrong with the data directory, so that the box could not begin on it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskFault {
     ReadOnly,
