@@ -35,6 +35,7 @@ use crate::in_memory::InMemory;
 use crate::kept::Kept;
 use crate::listener::Guests;
 use crate::live::{Live, RecentFiles};
+use crate::numbers;
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
 use crate::web;
@@ -134,6 +135,8 @@ pub(crate) struct Appliance {
     mark: OnAirMark,
     /// The last segment that viewers were told of is in memory only, or was when an earlier life ended.
     from_memory: bool,
+    /// Without the disk, and so without a journal that knows the last numbers.
+    in_memory: bool,
     /// What the hold that is going on will do: it was begun on air.
     hold_ends: bool,
     /// What goes on, or waits to, although no sure clock has said that it is still wanted.
@@ -191,6 +194,7 @@ impl Appliance {
             broadcasts: 0,
             openings: 0,
             from_memory: false,
+            in_memory: false,
             hold_ends: false,
             unsure: None,
             run: None,
@@ -213,6 +217,7 @@ impl Appliance {
     /// Goes on without the disk on which the last life was.
     pub(crate) fn replace_disk(&mut self, memory: &InMemory) {
         self.mark = memory.mark.clone();
+        self.in_memory = true;
         if memory.no_disk.cut_off {
             self.wish(Wishes::kept(&self.config));
         }
@@ -231,6 +236,11 @@ impl Appliance {
         }
         self.sync.shutdown().await;
         self.keeper.shutdown().await;
+        if self.in_memory
+            && let Err(error) = numbers::keep(&self.config.data_dir, self.publication.numbers())
+        {
+            tracing::warn!(%error, "the disk may go on with lower numbers");
+        }
         tracing::info!("shutting down: capture");
         let media = self.media;
         let media = tokio::task::spawn_blocking(move || media.shutdown());
@@ -727,6 +737,13 @@ impl Appliance {
     }
 
     fn begin(&mut self) {
+        if self.in_memory
+            && self.clock_sure()
+            && let Some(now) = wall_now()
+        {
+            // At the start the clock was perhaps behind.
+            self.publication.raise_numbers(numbers::unused(now));
+        }
         let first = self.publication.numbers();
         let mut settings = settings(&self.config);
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;

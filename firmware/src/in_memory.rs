@@ -7,11 +7,11 @@
 //! nothing, but that a stop takes the on-air mark away.
 
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use node::{Node, OpenError, Recovered};
@@ -20,7 +20,7 @@ use stream::machine::CLOCK_SANE_FROM;
 use stream::publication::Numbers;
 use stream::status::DiskFault;
 
-use crate::clock::at_least;
+use crate::clock::{at_least, wall_now};
 use crate::config::{Config, Store};
 use crate::on_air::OnAirMark;
 use crate::run::node_config;
@@ -34,6 +34,9 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// With less than a minute of 3 Mbit/s and a little, nothing would come of it.
 const LEAST_BYTES: u64 = 32 << 20;
+
+/// Within so long a start without the time leaps. A longer one would only bring the disk's numbers farther before the clock.
+const A_WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// What is taken along, where it can be read. The trim is the box's most careful setting; a port that was switched off has to be
 /// switched on again.
@@ -81,11 +84,13 @@ impl InMemory {
         }
     }
 
-    /// An orderly end. That there was such a life is kept, as an empty directory.
+    /// An orderly end. That there was such a life is kept, and which numbers it has given.
     pub(crate) fn end(self) {
+        let given = numbers::kept(&self.dir);
         remove(&self.dir);
-        if let Err(error) = make(&self.dir) {
-            tracing::warn!(%error, "the next start does not know that numbers were given");
+        let kept = make(&self.dir).and_then(|()| numbers::keep(&self.dir, given));
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the next start does not know which numbers were given");
         }
     }
 }
@@ -169,16 +174,23 @@ pub(crate) async fn open(
 pub(crate) fn forget(data_dir: &Path) {
     let dirs = PLACES.map(|place| dir_in(Path::new(place), data_dir));
     for dir in dirs.iter().filter(|dir| is_ours(dir)) {
-        // Whoever has stopped a broadcast in memory could perhaps not take it away.
-        OnAirMark::in_dir(data_dir).clear();
-        if let Err(error) = numbers::keep(data_dir, above_all()) {
-            tracing::warn!(%error, "numbers are lower than they were in memory");
-        }
-        remove(dir);
+        forget_one(dir, data_dir);
     }
 }
 
-/// Numbers above all that the box can have given.
+fn forget_one(dir: &Path, data_dir: &Path) {
+    // Whoever has stopped a broadcast in memory could perhaps not take it away.
+    OnAirMark::in_dir(data_dir).clear();
+    // A life that was killed has not said how many it has given.
+    let given = numbers::a_day_after(numbers::kept(dir));
+    match numbers::keep(data_dir, above_all().max(given)) {
+        Ok(()) => remove(dir),
+        // What is known of them stays for the next start.
+        Err(error) => tracing::warn!(%error, "numbers are lower than they were in memory"),
+    }
+}
+
+/// Numbers above all that the box can have given, if its clock is not behind.
 fn above_all() -> Numbers {
     numbers::unused(at_least().unwrap_or(UNIX_EPOCH + CLOCK_SANE_FROM))
 }
@@ -316,7 +328,21 @@ fn take_along(from: &Path, to: &Path, cut_off: bool) -> std::io::Result<()> {
         }
     }
     // The journal knows the last ones and cannot be asked.
-    numbers::keep(to, above_all().max(numbers::kept(from)))
+    numbers::keep(to, unlike_others(wall_now()).max(numbers::kept(from)))
+}
+
+/// Numbers that the box has not given, as far as it can know. A clock that goes on from the last shutdown says the same at each start, and
+/// on a disk that takes nothing no shutdown moves it on.
+fn unlike_others(set: Option<SystemTime>) -> Numbers {
+    let least = above_all();
+    let leap = match set {
+        Some(_) => 0,
+        None => RandomState::new().hash_one(()) % (A_WEEK.as_secs() * numbers::A_SECOND),
+    };
+    Numbers {
+        media_sequence: least.media_sequence + leap,
+        run: least.run + leap,
+    }
 }
 
 #[cfg(test)]
@@ -416,6 +442,38 @@ mod tests {
     }
 
     #[test]
+    fn the_numbers_of_the_disk_go_on_above_those_of_a_life_in_memory() {
+        let (data, places) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let dir = dir_in(places.path(), data.path());
+        // Higher than by any clock.
+        let given = Numbers {
+            media_sequence: 1 << 40,
+            run: 1 << 40,
+        };
+        make(&dir).unwrap();
+        numbers::keep(&dir, given).unwrap();
+        let no_disk = NoDisk {
+            fault: DiskFault::Fails,
+            why: String::new(),
+            cut_off: false,
+        };
+        // What the disk does not take stays known.
+        let file = data.path().join("numbers.json");
+        std::fs::create_dir(&file).unwrap();
+        forget_one(&dir, data.path());
+        assert_eq!(numbers::kept(&dir), given);
+        std::fs::remove_dir(&file).unwrap();
+
+        let store = dir.join("ipfs");
+        std::fs::create_dir(&store).unwrap();
+        InMemory::new(no_disk, dir.clone(), data.path()).end();
+        assert!(!store.exists());
+        forget_one(&dir, data.path());
+        assert_eq!(numbers::kept(data.path()), numbers::a_day_after(given));
+        assert!(!dir.exists());
+    }
+
+    #[test]
     fn what_is_set_is_taken_along_and_numbers_leap_over_all_that_may_have_been_given() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let write = |file, text| std::fs::write(from.path().join(file), text).unwrap();
@@ -432,6 +490,10 @@ mod tests {
         std::fs::create_dir(from.path().join(wishes::FILE)).unwrap();
         take_along(from.path(), to.path(), true).unwrap();
         assert_eq!(taken(wishes::FILE).as_deref(), Some(""));
+
+        // Starts that nobody has told the time.
+        let starts = [(); 3].map(|()| unlike_others(None));
+        assert!(starts.iter().any(|it| it != &starts[0]), "{starts:?}");
 
         let leapt = numbers::kept(to.path());
         // 12 years of segments of a second.

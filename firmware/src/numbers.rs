@@ -30,16 +30,25 @@ const BEFORE_ALL: Duration = Duration::from_secs(1_577_836_800);
 
 /// Each segment lasts a second or more, and a box that does not know how many it has shown from memory leaps by two for each that there
 /// can have been, now and then.
-const NUMBERS_A_SECOND: u64 = 4;
+pub(crate) const A_SECOND: u64 = 4;
 
 /// Numbers that no other box can have used under the name that moves here: none has given more of them since there are any. That stays
 /// true of this one, and of the next to which the name moves.
 pub(crate) fn unused(now: SystemTime) -> Numbers {
     let since = now.duration_since(UNIX_EPOCH + BEFORE_ALL);
-    let least = since.map_or(0, |since| since.as_secs()) * NUMBERS_A_SECOND;
+    let least = since.map_or(0, |since| since.as_secs()) * A_SECOND;
     Numbers {
         media_sequence: least,
         run: least,
+    }
+}
+
+/// Numbers above all that a day on air gives from these on.
+pub(crate) fn a_day_after(numbers: Numbers) -> Numbers {
+    const A_DAY: u64 = 24 * 3600 * A_SECOND;
+    Numbers {
+        media_sequence: numbers.media_sequence + A_DAY,
+        run: numbers.run + A_DAY,
     }
 }
 

@@ -316,7 +316,7 @@ impl Appliance {
         (cut.judge(found, at_least(), self.clock_sure()), Some(cut))
     }
 
-    fn clock_sure(&self) -> bool {
+    pub(super) fn clock_sure(&self) -> bool {
         !self.channels.samples.borrow().machine.clock.may_be_wrong()
     }
 }

@@ -424,6 +424,24 @@ async fn a_clock_that_is_set_ends_what_has_gone_on_for_want_of_one() {
     it.appliance.run(shutdown).await.unwrap();
 }
 
+/// The start may have been before the network told the time, and then an earlier one had given the same numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_in_memory_has_numbers_by_the_clock_once_it_is_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    let least = crate::numbers::unused(SystemTime::now());
+    it.appliance.in_memory = true;
+    it.commands.send(Command::Start).await.unwrap();
+    it.turn(|it| !it.publication.rows().is_empty()).await;
+    let first = it.appliance.publication.rows()[0].media_sequence;
+    assert!(first >= least.media_sequence, "{first}");
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
+    assert!(crate::numbers::kept(dir.path()).media_sequence > first);
+}
+
 /// Dates do not follow a clock that was set by hours while on air: by them every power cut would have lasted for hours.
 #[tokio::test(flavor = "multi_thread")]
 async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates() {
