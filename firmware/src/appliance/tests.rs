@@ -431,7 +431,7 @@ async fn what_begins_in_memory_has_numbers_by_the_clock_once_it_is_set() {
     let mut it = AtRest::new(dir.path(), None).await;
     let least = crate::numbers::unused(SystemTime::now());
     it.appliance.in_memory = true;
-    it.commands.send(Command::Start).await.unwrap();
+    it.commands.send(start()).await.unwrap();
     it.turn(|it| !it.publication.rows().is_empty()).await;
     let first = it.appliance.publication.rows()[0].media_sequence;
     assert!(first >= least.media_sequence, "{first}");
