@@ -18,8 +18,8 @@ pub struct Contact {
     dialled: BTreeSet<Multiaddr>,
     claimed: Vec<Multiaddr>,
     machines: BTreeSet<IpAddr>,
-    /// The connection by which it has said last what it is.
-    identified: Option<ConnectionId>,
+    /// The connections by which it has said what it is.
+    identified: BTreeSet<ConnectionId>,
 }
 
 /// Connected peers by their ids.
@@ -61,8 +61,13 @@ impl Contact {
         self.claimed = info.listen_addrs.iter().take(CLAIMS).cloned().collect();
         self.settle(peer);
         let bitswap = info.protocols.iter().any(|it| it.as_ref() == BITSWAP);
-        let again = self.identified.replace(connection) == Some(connection);
+        let again = !self.identified.insert(connection);
         again && bitswap && !heard
+    }
+
+    /// One of several connections.
+    pub(crate) fn closed(&mut self, connection: ConnectionId) {
+        self.identified.remove(&connection);
     }
 
     fn settle(&mut self, peer: PeerId) {
@@ -153,6 +158,11 @@ mod tests {
         assert_eq!(check(&[(1, ping, true), (1, both, true)]), [false, false]);
         // Two connections at the same time, and neither has answered yet.
         assert_eq!(check(&[(1, both, false), (2, both, false)]), [false, false]);
+        // And still not the next time.
+        assert_eq!(
+            check(&[(1, both, false), (2, both, false), (1, both, false)]),
+            [false, false, true]
+        );
     }
 
     #[test]

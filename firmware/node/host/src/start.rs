@@ -144,10 +144,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                     let contact = contacts.entry(peer_id.to_string()).or_default();
                     contact.connected(*peer_id, endpoint);
                 }
-                _ => contacts.retain(|id, _| {
-                    id.parse()
-                        .is_ok_and(|id: rust_ipfs::PeerId| swarm.is_connected(&id))
-                }),
+                SwarmEvent::ConnectionClosed {
+                    peer_id,
+                    connection_id,
+                    ..
+                } => {
+                    contacts.retain(|id, _| {
+                        id.parse()
+                            .is_ok_and(|id: rust_ipfs::PeerId| swarm.is_connected(&id))
+                    });
+                    if let Some(contact) = contacts.get_mut(&peer_id.to_string()) {
+                        contact.closed(*connection_id);
+                    }
+                }
+                _ => {}
             });
             let connected: BTreeSet<String> =
                 swarm.connected_peers().map(ToString::to_string).collect();
