@@ -138,8 +138,8 @@ pub(crate) struct Viewer {
     /// lead all names below it here. Default: none, and content is below `/ipfs` and `/ipns` only.
     pub(crate) gateway_host: Option<String>,
     /// Connections at a time, 16 to 8192; a browser that follows closely has up to six. Half of them may come from one address. Who
-    /// comes beyond is told to come back later. At most half of the process's limit of open files. Default 512: more streams than the
-    /// uplink of a venue carries.
+    /// comes beyond is told to come back later, and the panel says so where all are taken: for a crowd behind one proxy or router take twice
+    /// as many. At most half of the process's limit of open files. Default 512: more streams than the uplink of a venue carries.
     pub(crate) max_connections: u32,
 }
 

@@ -98,7 +98,13 @@ impl InMemory {
 /// Goes on with a life in memory that was killed on air, whatever the disk is now: its viewers are there, and the operator has
 /// pressed no button. Nothing where there is none.
 pub(crate) async fn go_on(config: &mut Config) -> Result<Option<(Node, Recovered, InMemory)>> {
-    let on_air = |dir: &Path| node::has_store(dir) && OnAirMark::in_dir(dir).is_there();
+    let within = Duration::from_secs(config.broadcast.resume_within_s);
+    // For a broadcast that is over nobody needs to stay off a good disk.
+    let lately = |dir: &Path| {
+        let age = node::last_published(dir).map(|then| then.elapsed().unwrap_or_default());
+        age.is_ok_and(|age| age < within)
+    };
+    let on_air = |dir: &Path| OnAirMark::in_dir(dir).is_there() && lately(dir);
     let Some((dir, store)) = place(config).filter(|(dir, _)| on_air(dir)) else {
         return Ok(None);
     };
@@ -119,6 +125,17 @@ pub(crate) async fn go_on(config: &mut Config) -> Result<Option<(Node, Recovered
             Ok(None)
         }
     }
+}
+
+/// The mark of the data directory, with those of lives in memory that may be gone on with: a stop that comes before it is known where
+/// the box begins takes all away.
+pub(crate) fn marks(data_dir: &Path) -> OnAirMark {
+    let dirs = PLACES.map(|place| dir_in(Path::new(place), data_dir));
+    dirs.iter()
+        .filter(|dir| is_ours(dir))
+        .fold(OnAirMark::in_dir(data_dir), |marks, dir| {
+            OnAirMark::in_dir(dir).with_left(marks)
+        })
 }
 
 /// Opens a node in memory where the disk is why it did not open, and makes its directory the data directory.

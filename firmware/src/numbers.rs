@@ -33,7 +33,7 @@ const BEFORE_ALL: Duration = Duration::from_secs(1_577_836_800);
 pub(crate) const A_SECOND: u64 = 4;
 
 /// Numbers that no other box can have used under the name that moves here: none has given more of them since there are any. That stays
-/// true of this one, and of the next to which the name moves.
+/// true of this one, and of the next to which the name moves, but for a week and a day after it has run from memory.
 pub(crate) fn unused(now: SystemTime) -> Numbers {
     let since = now.duration_since(UNIX_EPOCH + BEFORE_ALL);
     let least = since.map_or(0, |since| since.as_secs()) * A_SECOND;

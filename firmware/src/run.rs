@@ -121,7 +121,7 @@ async fn life(
     let draw = !arguments.plain && terminal::available();
     log_to(draw.then(|| log.clone()));
 
-    let (mark, marked) = watch::channel(OnAirMark::in_dir(&config.data_dir));
+    let (mark, marked) = watch::channel(in_memory::marks(&config.data_dir));
     let ending = Shutdown {
         mark: marked,
         token: shutdown.clone(),

@@ -566,6 +566,14 @@ pub fn has_store(dir: &Path) -> bool {
     dir.join(JOURNAL_FILE).exists() || dir.join(REPO_DIR).is_dir()
 }
 
+/// When something was last published in a data directory.
+///
+/// # Errors
+/// The journal's file does not tell.
+pub fn last_published(dir: &Path) -> std::io::Result<SystemTime> {
+    std::fs::metadata(dir.join(JOURNAL_FILE))?.modified()
+}
+
 /// The files of the blocks in a data directory.
 fn files(dir: &Path) -> Result<Files, OpenError> {
     let blocks = Blocks::open(&dir.join(REPO_DIR)).map_err(|error| OpenError::io(dir, error))?;
@@ -649,7 +657,11 @@ async fn start(
             blocking(move || journal.broadcasts()).await
         };
         let broadcasts = broadcasts.map_err(|error| OpenError::journal(dir, error))?;
-        if is_short()? && !writer::can_make_room(&broadcasts, signer.follows()) {
+        let stuck = is_short()? && !writer::can_make_room(&broadcasts, signer.follows());
+        // Over the limit, what is open may be closed and go, or be trimmed. Who only looks deletes nothing, and may unpin.
+        let stays = inherited.stored_bytes <= budgets.limit_bytes()
+            || broadcasts.iter().all(|it| it.pinned);
+        if stuck && stays && budgets.limit_bytes() < u64::MAX {
             return Err(OpenError::DiskFull {
                 dir: dir.to_owned(),
             });

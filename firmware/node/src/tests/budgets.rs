@@ -438,6 +438,25 @@ async fn a_full_disk_of_which_all_is_pinned_is_not_opened() {
     disk.set_capacity(disk.block_bytes() + RESERVE_BYTES - 1);
     let refused = open(&disk, allowance).await.err().unwrap();
     assert!(matches!(refused, OpenError::DiskFull { .. }), "{refused}");
+    // `podium unpin` mends it.
+    assert!(open(&disk, allowance.without_deleting()).await.is_ok());
+}
+
+/// It is closed after that, or goes on.
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_with_a_broadcast_that_was_cut_off_is_opened() {
+    let disk = Disk::new();
+    let allowance = Allowance::OfDisk { live_bytes: 0 };
+    disk.set_capacity(128 << 20);
+    let (node, _) = open(&disk, allowance).await.unwrap();
+    let id = node.begin(vec![]).await.unwrap();
+    for i in 0..200 {
+        let file = NewFile::new(i.to_string(), vec![i; 300 << 10]);
+        node.publish(update(id, vec![file])).await.unwrap();
+    }
+    node.shutdown().await;
+    disk.set_capacity(disk.block_bytes() + RESERVE_BYTES - 1);
+    assert!(open(&disk, allowance).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
