@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// A device takes some milliseconds an answer; a bus that hangs takes seconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Status of a child that could not become the program (POSIX, `posix_spawn`).
+const NOT_FOUND: i32 = 127;
+
 /// What a program said.
 pub(crate) struct Said {
     pub(crate) success: bool,
@@ -99,6 +102,10 @@ fn finish(device: &str, mut child: Child, input: &[u8]) -> io::Result<Said> {
         }
         std::thread::sleep(Duration::from_millis(5));
     };
+    // `posix_spawn` on an emulated processor, and a shell between, say only so that there is no such program.
+    if status.code() == Some(NOT_FOUND) {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     given.transpose()?;
     let mut output = Vec::new();
     if let Some(mut stdout) = child.stdout.take() {
