@@ -91,11 +91,8 @@ pub fn tell(device: &Path, height: u32, fps: u32) -> Result<(), String> {
     if told.is_some_and(|told| told.output == ours) {
         return Ok(());
     }
-    match v4l2_ctl(device, &["--set-edid=pad=0,file=-,format=raw"], &ours) {
-        Some(Said { success: true, .. }) => Ok(()),
-        Some(said) => Err(said.text().trim().to_owned()),
-        None => Err(NoSignal::Silent.to_string()),
-    }
+    let said = v4l2_ctl(device, &["--set-edid=pad=0,file=-,format=raw"], &ours);
+    answer(said).map(drop)
 }
 
 /// What comes in now.
@@ -113,8 +110,13 @@ pub fn incoming(device: &Path) -> Result<Timings, NoSignal> {
 /// Nothing comes in, or the device streams still with other timings.
 pub fn take(device: &Path) -> Result<(), String> {
     let said = v4l2_ctl(device, &["--set-dv-bt-timings", "query"], &[]);
+    answer(said).map(drop)
+}
+
+/// What a program printed that was told something, or why it was not done.
+pub(crate) fn answer(said: Option<Said>) -> Result<String, String> {
     match said {
-        Some(Said { success: true, .. }) => Ok(()),
+        Some(said @ Said { success: true, .. }) => Ok(said.text()),
         Some(said) => Err(said.text().trim().to_owned()),
         None => Err(NoSignal::Silent.to_string()),
     }

@@ -37,7 +37,7 @@ fn place(pair: &Pair) -> &Path {
 }
 
 impl Chosen {
-    /// Takes one of what is there `now`.
+    /// Takes one of what is there `now`, which is at least one.
     ///
     /// # Errors
     /// `found`'s own, and that what was taken before is gone and others wait for it.
@@ -61,25 +61,24 @@ impl Chosen {
             }
         }
         let pairs = found?;
-        let wanted = |pair: &Pair| match &self.last {
-            None => true,
-            Some(last) => place(pair) == last.place,
-        };
-        let meant = |pair: &Pair| match &self.last {
-            None => true,
-            Some(last) => !last.others.contains(place(pair)),
-        };
-        let taken = (pairs.iter().position(wanted)).or_else(|| pairs.iter().position(meant));
-        let Some(taken) = taken else {
-            let name = self.last.as_ref().map_or("the card", |last| &last.name);
-            return Err(NotFound {
-                kind: NoCard::Missing,
-                why: format!(
-                    "{name} is gone: plug it in; {} is taken after {} s",
-                    pairs.first().map_or("another", |other| &other.name),
-                    PATIENCE.as_secs()
-                ),
-            });
+        let taken = match &self.last {
+            None => 0,
+            Some(last) => {
+                let same = pairs.iter().position(|pair| place(pair) == last.place);
+                let meant = |pair| !last.others.contains(place(pair));
+                let Some(taken) = same.or_else(|| pairs.iter().position(meant)) else {
+                    return Err(NotFound {
+                        kind: NoCard::Missing,
+                        why: format!(
+                            "{} is gone: plug it in; {} is taken after {} s",
+                            last.name,
+                            pairs[0].name,
+                            PATIENCE.as_secs()
+                        ),
+                    });
+                };
+                taken
+            }
         };
         let others = pairs.iter().enumerate().filter(|(i, _)| *i != taken);
         let others: Vec<&Pair> = others.map(|(_, other)| other).collect();

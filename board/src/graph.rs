@@ -11,15 +11,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::bridge::{self, NoSignal, Timings};
-use crate::program::{self, Said};
+use crate::bridge::{self, Timings};
+use crate::program;
 
 /// How a video node gives its pictures, in V4L2's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Format {
     /// Four characters: `UYVY`.
     pub pixels: String,
-    /// `smpte170m`; empty where the chip does not say.
+    /// `smpte170m`; absent where the chip does not say.
     pub colorspace: Option<String>,
 }
 
@@ -142,11 +142,7 @@ fn size_and_code(format: &str) -> Option<&str> {
 /// Sets the node's format to what arrives there.
 fn node(video: &Path, code: u32, timings: &Timings, format: &str) -> Result<Format, String> {
     let Timings { width, height, .. } = timings;
-    let ask = |argument: &str| match bridge::v4l2_ctl(video, &[argument], &[]) {
-        Some(said @ Said { success: true, .. }) => Ok(said.text()),
-        Some(said) => Err(said.text().trim().to_owned()),
-        None => Err(NoSignal::Silent.to_string()),
-    };
+    let ask = |argument: &str| bridge::answer(bridge::v4l2_ctl(video, &[argument], &[]));
     let listed = ask(&format!("--list-formats={code:#x}"))?;
     let pixels = listed
         .split('\'')
@@ -170,11 +166,8 @@ fn node(video: &Path, code: u32, timings: &Timings, format: &str) -> Result<Form
 fn media_ctl(media: &Path, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new("media-ctl");
     command.arg("-d").arg(media).args(arguments);
-    match program::run(&media.to_string_lossy(), command, &[], &bridge::MISSING) {
-        Some(said @ Said { success: true, .. }) => Ok(said.text()),
-        Some(said) => Err(said.text().trim().to_owned()),
-        None => Err(NoSignal::Silent.to_string()),
-    }
+    let said = program::run(&media.to_string_lossy(), command, &[], &bridge::MISSING);
+    bridge::answer(said)
 }
 
 /// As `media-ctl` calls a pad: `"csi2":4`.

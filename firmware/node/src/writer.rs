@@ -78,7 +78,7 @@ pub(crate) struct Writer {
     recordings_over: bool,
     /// There is one that is not pinned.
     recordings_may_go: bool,
-    /// Those that are there at the start are within their budget.
+    /// The budget is of the disk: those that are there at the first look are within it, lest they go because somebody else uses that.
     spares_recordings: bool,
     /// Oldest first.
     garbage: VecDeque<Batch>,
@@ -174,9 +174,6 @@ impl Writer {
     pub(crate) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut peers = self.store.peers();
         let mut peers_alive = true;
-        if self.spares_recordings {
-            self.spare_recordings().await;
-        }
         self.look_at_recordings().await;
         // What has filled the disk up makes way at once: without room nothing can be published at all.
         if self.check_disk(0).is_err()

@@ -155,29 +155,25 @@ impl Writer {
         }
     }
 
-    /// Where the budget is of the disk, recordings do not go because somebody else uses it.
-    pub(super) async fn spare_recordings(&mut self) {
-        let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
-        match self.recordings_bytes(unnamed).await {
-            Ok(bytes) => {
-                let budgets = &mut self.budgets;
-                budgets.recordings_bytes = budgets.recordings_bytes.max(bytes);
-                budgets.pinned_bytes = budgets.pinned_bytes.max(bytes);
-                self.limit_bytes = budgets.limit_bytes();
-            }
-            Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
-        }
-    }
-
     /// Sees whether recordings have to go, and whether any may.
     pub(super) async fn look_at_recordings(&mut self) {
         self.look_at_pins().await;
         // What a fetch has brought may be for the newest, and counts when it is named.
         let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
-        match self.recordings_bytes(unnamed).await {
-            Ok(bytes) => self.recordings_over = bytes > self.budgets.recordings_bytes,
-            Err(error) => tracing::warn!(%error, "cannot tell what the recordings take"),
+        let bytes = match self.recordings_bytes(unnamed).await {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell what the recordings take");
+                return;
+            }
+        };
+        let budgets = &mut self.budgets;
+        if std::mem::take(&mut self.spares_recordings) {
+            budgets.recordings_bytes = budgets.recordings_bytes.max(bytes);
+            budgets.pinned_bytes = budgets.pinned_bytes.max(bytes);
+            self.limit_bytes = budgets.limit_bytes();
         }
+        self.recordings_over = bytes > budgets.recordings_bytes;
     }
 
     /// Sees whether there is a recording that may go.
