@@ -78,40 +78,39 @@ impl Bucket {
 
     /// How many of `wanted` bytes may be sent to a peer now: they are taken. Otherwise how long to wait before asking again.
     pub fn take(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
-        self.advance(now);
         let kept = match wanted <= SMALL {
             true => 0.0,
             false => KEPT_FOR_SMALL,
         };
+        let taken = self.grant(now, wanted, kept)?;
+        self.credit -= taken as f64;
+        Ok(taken)
+    }
+
+    /// How many of `wanted` bytes may be sent now to a node that asks over HTTP. Otherwise how long to wait before asking again. Of
+    /// what belongs to nodes it is taken at once; of the rest when it is sent, since [`viewers`](Bucket::viewers) counts it then.
+    pub fn room(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
+        self.grant(now, wanted, KEPT_FOR_SMALL)
+    }
+
+    /// So many of `wanted` bytes are there for a node that leaves `kept` of them to others, or after which time to look again.
+    fn grant(&mut self, now: Duration, wanted: usize, kept: f64) -> Result<usize, Duration> {
+        self.advance(now);
         let least = (wanted as f64).min(QUANTUM);
         let room = match (self.credit - kept, self.floor) {
             (room, _) if room >= least => room,
             (_, room) if room >= least => room,
-            (credit, floor) => {
-                let credit = (least - credit) / self.rate;
+            (room, floor) => {
+                let credit = (least - room) / self.rate;
                 let floor = (least - floor) / (self.rate * FLOOR);
                 // A timer is not finer, and a wait that is a hair too short would be asked for again and again.
                 let wait = Duration::from_secs_f64(credit.min(floor));
                 return Err(wait.max(Duration::from_millis(1)));
             }
         };
-        let taken = wanted.min(room as usize);
-        self.credit -= taken as f64;
-        self.floor = (self.floor - taken as f64).max(0.0);
-        Ok(taken)
-    }
-
-    /// How many of `wanted` bytes may be sent now to a node that asks over HTTP, from room that viewers and peers leave. Otherwise how
-    /// long to wait before asking again. Nothing is taken: [`viewers`](Bucket::viewers) counts it when it is sent.
-    pub fn room(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
-        self.advance(now);
-        let room = self.credit - KEPT_FOR_SMALL;
-        let least = (wanted as f64).min(QUANTUM);
-        if room < least {
-            let wait = Duration::from_secs_f64((least - room) / self.rate);
-            return Err(wait.max(Duration::from_millis(1)));
-        }
-        Ok(wanted.min(room as usize))
+        let granted = wanted.min(room as usize);
+        self.floor = (self.floor - granted as f64).max(0.0);
+        Ok(granted)
     }
 
     /// Of what was taken so much has not been sent.
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_over_http_has_what_others_leave_and_keeps_nothing() {
+    fn a_node_over_http_has_what_viewers_leave_and_shares_the_nodes_tenth() {
         let mut bucket = bucket(1000);
         let second = |number: u64| Duration::from_secs(number);
         // Asking alone takes nothing, and who has asked may go away.
@@ -211,10 +210,12 @@ mod tests {
         }
         let most = 1_000_000 / 8 * 10 + 16_384;
         assert!((most * 9 / 10..=most).contains(&sent), "{sent} of {most}");
-        // Viewers take more than there is: a peer has its tenth, and this one waits.
+        // Viewers take more than there is: a peer has the tenth, and this one waits for the next of it.
         bucket.viewers(second(11), 1 << 20);
         assert!(bucket.take(second(12), 4096).is_ok());
         assert!(bucket.room(second(12), 4096).is_err());
+        assert!(bucket.room(second(13), 4096).is_ok());
+        assert!(bucket.take(second(13), 4096).is_err());
     }
 
     #[test]
