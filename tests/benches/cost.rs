@@ -44,7 +44,7 @@ fn main() {
         std::fs::remove_file(file).expect("it was made");
         finding
     });
-    tell(seconds, &inputs);
+    tell(seconds, &inputs, encoder_memory(seconds));
 }
 
 /// What the box gets.
@@ -279,6 +279,32 @@ fn copy(file: &Path, input: &Input) -> f64 {
     (proc::own_thread() - began) / PICTURES as f64 * RATE as f64
 }
 
+/// What x264 holds with the box's settings, bytes: resident memory of a pipeline with it, less the same one without.
+fn encoder_memory(seconds: u64) -> u64 {
+    let resident = |encoder: &str| {
+        let pipeline = format!(
+            "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=1920,height=1080,framerate={RATE}/1 {encoder} ! \
+             fakesink"
+        );
+        let mut running = Command::new("gst-launch-1.0")
+            .arg("-q")
+            .args(pipeline.split_whitespace())
+            .spawn()
+            .expect("gst-launch-1.0");
+        std::thread::sleep(SETTLE + Duration::from_secs(seconds));
+        let ended = running.try_wait().expect("a child");
+        assert!(ended.is_none(), "{pipeline}: {ended:?}");
+        let memory = proc::memory(running.id());
+        running.kill().expect("it runs");
+        running.wait().expect("it ends");
+        memory
+    };
+    let with = resident(&format!(
+        "! x264enc tune=zerolatency speed-preset=ultrafast bitrate={KBPS} key-int-max=100000 option-string=scenecut=0"
+    ));
+    with.saturating_sub(resident(""))
+}
+
 /// A row of the table, and the names of the threads that do this, or how they begin: the kernel keeps 15 letters.
 const STAGES: [(&str, &[&str]); 7] = [
     ("JPEG; raw pictures are only passed on", &["multiqueue"]),
@@ -327,7 +353,7 @@ fn of(shares: &BTreeMap<String, f64>, threads: &[&str]) -> f64 {
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-fn tell(seconds: u64, findings: &[Finding]) {
+fn tell(seconds: u64, findings: &[Finding], x264: u64) {
     println!(
         "1080p30 on {}; per cent of one core, which is 10 ms of processor time per second of stream; {seconds} s each. By the \
          processor time of the threads of the real process on air. A recording takes the card's place: what it costs to read that is \
@@ -365,12 +391,31 @@ fn tell(seconds: u64, findings: &[Finding]) {
     row("reading the recording, not counted", 100.0, &|it| {
         it.stage(RECORDING)
     });
-    let moments = ["off air", "on air, the encoder too", "with ten viewers"];
-    for (moment, name) in moments.iter().enumerate() {
-        row(&format!("resident memory {name}, MB"), 1e-6, &|it| {
-            it.memory[moment] as f64
-        });
-    }
+    // By moments: what a process holds is not told apart by its threads.
+    let x264 = |it: &Finding| {
+        if it.input.source == "encoded" {
+            0.0
+        } else {
+            x264 as f64
+        }
+    };
+    row("resident memory off air, MB", 1e-6, &|it| {
+        it.memory[0] as f64
+    });
+    row("what going on air adds, less the encoder", 1e-6, &|it| {
+        it.memory[1] as f64 - it.memory[0] as f64 - x264(it)
+    });
+    row("what ten viewers add", 1e-6, &|it| {
+        it.memory[2] as f64 - it.memory[1] as f64
+    });
+    row("all but the encoder, with ten viewers, MB", 1e-6, &|it| {
+        it.memory[2] as f64 - x264(it)
+    });
+    row(
+        "the encoder, not counted: x264 in a process of its own",
+        1e-6,
+        &x264,
+    );
     row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
     println!("The Raspberry Pi is an estimate: {PI_SOURCE}.");
     // Whatever spoils a measurement, and the threads that have no row.
