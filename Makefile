@@ -42,7 +42,7 @@ test-rig: ## the box on the kernel's own drivers, with hardware that tests plug 
 	@STEP=4/5 $(MAKE) build-test
 	@STEP=5/5 && $(SAY) "the rig's kernel; the first time takes five minutes or more"
 	@tests/rig/kernel/build >/dev/null
-	@cargo test --workspace --test box --test talk -- --test-threads=1 $(T)
+	@STEP=5/5 T='$(T)' tests/setup/rig
 
 test-aarch64: ## the board's tests for a Raspberry Pi, linked and run on an emulated processor
 	@STEP=1/2 tests/setup/deps aarch64
