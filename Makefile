@@ -14,7 +14,7 @@ S ?=
 
 SAY := . tests/setup/lib.sh && say
 # Said where nothing is built yet, lest it looks stuck.
-SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes six minutes or more, most of it the IPFS node)
+SLOW := $(if $(wildcard $(or $(CARGO_TARGET_DIR),target)/debug/podium),,; the first time takes some minutes, most of it the IPFS node)
 
 .PHONY: help run test test-rig test-aarch64 deps deps-test deps-rig web build build-test check fmt clippy docs deny bench bench-sync bench-latency bench-oracle bench-network bench-store bench-cost bench-ipfs bench-follow bench-rig fuzz clean
 

@@ -10,7 +10,7 @@ use board::{Board, Kind, cards, graph, machine, mixer, watchdog};
 use stream::health::{HOT_C, Seen};
 use stream::status::NoCard;
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::devices::{SYSFS, wanted};
 use crate::{encoder, print, run};
 
@@ -50,13 +50,18 @@ fn line(part: &'static str, verdict: Verdict, says: impl Into<String>) -> Line {
 pub(crate) fn main_command(config: Option<&Path>, hardware: bool) -> ExitCode {
     let config = match run::configure(config, None) {
         Ok(config) => config,
-        Err(error) => return run::refuse(&format!("{error:#}")),
+        Err(error) => return run::refuse(&run::told(&error)),
     };
-    let mut lines = vec![line("configuration", Fine, "can be used")];
+    let recording = recording(&config);
+    let wants_card = recording.is_none();
+    let mut lines = vec![configuration(&config)];
+    lines.extend(recording);
     if hardware {
         lines.extend(front(&config));
         lines.push(encoder(&config));
-        lines.extend(capture(&config));
+        if wants_card {
+            lines.extend(capture(&config));
+        }
         lines.extend(machine(&machine::sample(&config.board.root)));
         lines.push(dog(&config));
     }
@@ -65,6 +70,30 @@ pub(crate) fn main_command(config: Option<&Path>, hardware: bool) -> ExitCode {
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
+}
+
+/// What the file says about other nodes; all else was looked at while it was read.
+fn configuration(config: &Config) -> Line {
+    const PART: &str = "configuration";
+    let node = run::node_config(config);
+    match node.and_then(|node| node.check().map_err(Into::into)) {
+        Ok(()) => line(PART, Fine, "can be used"),
+        Err(error) => line(PART, Failed, run::told(&error)),
+    }
+}
+
+/// One that takes the card's place.
+fn recording(config: &Config) -> Option<Line> {
+    const PART: &str = "recording";
+    let encoded = config.capture.source == Source::Encoded;
+    let file = match config.capture.source {
+        Source::File | Source::Encoded => config.capture.file.as_ref()?,
+        Source::Test | Source::Device => return None,
+    };
+    Some(match media::check_recording(file, encoded) {
+        Ok(()) => line(PART, Fine, file.display().to_string()),
+        Err(error) => line(PART, Failed, error.to_string()),
+    })
 }
 
 fn text(lines: &[Line]) -> String {

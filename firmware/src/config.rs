@@ -37,6 +37,10 @@ pub(crate) enum ConfigError {
     LiveRoom { live_mib: u64, needed_mib: u64 },
 }
 
+/// What the standard library says of an address without a port.
+const NO_ADDRESS: &str = "invalid socket address syntax";
+const NO_ADDRESS_NOW: &str = "must be an IP address and a port, like \"0.0.0.0:8080\"";
+
 /// What is said of the one budget that the store once had.
 const OLD_LIMIT: &str = "unknown field `limit_mib`, expected `recordings_mib` or `live_mib`";
 const OLD_LIMIT_NOW: &str = "limit_mib is two budgets now: write recordings_mib and live_mib, which together are what it was";
@@ -294,7 +298,7 @@ pub(crate) struct LowVideo {
     pub(crate) width: u16,
     /// Pixels, even, in the shape of `[video]`.
     pub(crate) height: u16,
-    /// kbit/s, 50 to less than that of `[video]`.
+    /// kbit/s, 100 to less than that of `[video]`.
     pub(crate) bitrate_kbps: u32,
 }
 
@@ -387,7 +391,11 @@ impl Config {
                 .map_or(1, |span| text[..span.start].matches('\n').count() + 1),
             message: match error.message() {
                 OLD_LIMIT => OLD_LIMIT_NOW.to_owned(),
-                message => message.replace('\n', " "),
+                NO_ADDRESS => NO_ADDRESS_NOW.to_owned(),
+                message => (message.replace('\n', " "))
+                    .replace("expected u16", "expected a whole number, at most 65535")
+                    .replace("expected u32", "expected a whole number")
+                    .replace("expected u64", "expected a whole number"),
             },
         })?;
         config.check()?;
@@ -718,7 +726,11 @@ segment_ms = 2000
         );
         check(
             "[viewer]\nlisten = \"8080\"\n",
-            "FILE:2: invalid socket address syntax",
+            "FILE:2: must be an IP address and a port, like \"0.0.0.0:8080\"",
+        );
+        check(
+            "[video]\nwidth = \"wide\"\n",
+            "FILE:2: invalid type: string \"wide\", expected a whole number, at most 65535",
         );
         check(
             "[viewer]\nmax_connections = 9000\n",

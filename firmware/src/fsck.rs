@@ -16,7 +16,7 @@ use crate::appliance::{self, Meta};
 use crate::clock::wall_now;
 use crate::config::Config;
 use crate::numbers;
-use crate::run::{configure, refuse};
+use crate::run::{configure, refuse, told};
 use crate::web;
 
 /// As e2fsck has them: nothing wrong; wrong and put right; wrong and left.
@@ -47,7 +47,7 @@ pub(crate) fn main_command(arguments: &Arguments) -> ExitCode {
                 false => REPAIRED,
             })
         }
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => refuse(&told(&error)),
     }
 }
 

@@ -17,7 +17,7 @@ use node::{BroadcastId, Node, OpenError, StoreError};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{from_unix_ms, wall_now};
-use crate::run::{configure, refuse};
+use crate::run::{configure, refuse, told};
 
 /// Where the operator's port of the running box is.
 const ADDRESS_FILE: &str = "operator-address";
@@ -137,7 +137,7 @@ pub(crate) fn pin(pinning: &Pinning, pinned: bool) -> ExitCode {
 fn finish(result: Result<String>) -> ExitCode {
     match result {
         Ok(text) => crate::print(&text),
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => refuse(&told(&error)),
     }
 }
 

@@ -51,9 +51,10 @@ pub(crate) const GOODBYE: Duration = Duration::from_millis(500);
 /// Lines of the log that the terminal shows below the panel.
 const LOG_LINES: usize = 200;
 
-/// Quiet about the libraries: what they complain about is seldom for the operator.
+/// Quiet about the libraries: what they complain about is seldom for the operator. rust-ipfs calls each dial in vain an error, and each
+/// record that the DHT has not taken; both are on the operator's page.
 const LOG_DEFAULT: &str =
-    "warn,podium=info,board=info,media=info,node=info,rust_ipfs=error,libp2p=error";
+    "warn,podium=info,board=info,media=info,node=info,rust_ipfs=off,libp2p=error";
 
 /// How long the display shows why the box cannot start.
 const REFUSAL: Duration = Duration::from_secs(10);
@@ -74,13 +75,15 @@ pub(crate) fn run(arguments: &RunArguments) -> ExitCode {
 
 async fn begin(arguments: &RunArguments) -> ExitCode {
     let shutdown = CancellationToken::new();
+    let log = LogTail::new(LOG_LINES);
     let (mut board, mut started) = (None, false);
-    let result = life(arguments, &shutdown, &mut board, &mut started).await;
+    let result = life(arguments, &shutdown, &log, &mut board, &mut started).await;
     terminal::restore();
+    leave_log(&log);
     let Err(error) = result else {
         return ExitCode::SUCCESS;
     };
-    let error = format!("{error:#}");
+    let error = told(&error);
     let refused = refuse(&error);
     if started {
         return ExitCode::FAILURE;
@@ -91,6 +94,29 @@ async fn begin(arguments: &RunArguments) -> ExitCode {
         let _ = tokio::time::timeout(REFUSAL, shutdown.cancelled()).await;
     }
     refused
+}
+
+/// The panel took the terminal, and what was below it goes with it; here it can be scrolled.
+#[expect(
+    clippy::print_stderr,
+    reason = "the log of a terminal that was drawn on"
+)]
+fn leave_log(log: &LogTail) {
+    log.last(LOG_LINES)
+        .iter()
+        .for_each(|line| eprintln!("{line}"));
+}
+
+/// With its causes, and each of these once: most of our errors say theirs themselves.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.is_empty() {
+            true => cause,
+            false if said.contains(&cause) => said,
+            false => format!("{said}: {cause}"),
+        }
+    })
 }
 
 /// One line that says what to do.
@@ -107,6 +133,7 @@ pub(crate) fn refuse(why: &str) -> ExitCode {
 async fn life(
     arguments: &RunArguments,
     shutdown: &CancellationToken,
+    log: &LogTail,
     board: &mut Option<Board>,
     started: &mut bool,
 ) -> Result<()> {
@@ -117,7 +144,6 @@ async fn life(
             config.capture.source = Source::Test;
         }
     }
-    let log = LogTail::new(LOG_LINES);
     let draw = !arguments.plain && terminal::available();
     log_to(draw.then(|| log.clone()));
 
@@ -132,7 +158,11 @@ async fn life(
     let display = &mut board.insert(Board::new(&config.board)?).display;
     let _ = display.show(&screen::starting());
     let guests = Guests::viewers(&config.viewer, raise_file_limit());
-    let viewer = bind(config.viewer.listen, "[viewer] listen").await?;
+    let viewer = bind(config.viewer.listen, "[viewer] listen").await;
+    let viewer = viewer.map_err(|error| match node::is_in_use(&config.data_dir) {
+        Some(in_use) => in_use.into(),
+        None => error,
+    })?;
     let operator = bind(config.operator.listen, "[operator] listen").await?;
     cap_uplink(&config);
     let background = CancellationToken::new();
@@ -232,7 +262,9 @@ async fn life(
 
     *started = true;
     announce(&ready, &network)?;
-    let _terminal = draw.then(|| draw_panel(front, log, ending)).flatten();
+    let _terminal = draw
+        .then(|| draw_panel(front, log.clone(), ending))
+        .flatten();
     let result = appliance.run(shutdown.clone()).await;
     tracing::info!("shutting down: the pages, then the node");
     background.cancel();
@@ -506,7 +538,7 @@ fn announce(ready: &str, network: &Network) -> Result<()> {
             "anyone on this network can control this box: set [operator] listen to 127.0.0.1:8081"
         );
     } else {
-        tracing::info!("only this machine can operate it; pairing comes later");
+        tracing::info!("only this machine can operate it");
     }
     Ok(())
 }

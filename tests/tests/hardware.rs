@@ -130,6 +130,48 @@ fn the_check_names_what_failed_and_what_is_absent() {
     .unwrap();
     let found = check(&board(&root));
     assert_eq!(found.code, Some(0), "{}", found.stdout);
+    for (toml, part, says) in [
+        (
+            "[capture]\nsource = \"file\"\nfile = \"gone.mp4\"\n",
+            "recording",
+            "clip gone.mp4: No such file",
+        ),
+        (
+            "[capture]\nsource = \"file\"\nfile = \"podium.toml\"\n",
+            "recording",
+            "name a recording with video",
+        ),
+        (
+            "[capture]\nsource = \"encoded\"\nfile = \"podium.toml\"\n",
+            "recording",
+            "name a recording with video",
+        ),
+        (
+            "[node]\npeers = [\"mirror.example\"]\n",
+            "configuration",
+            "[node] peers: \"mirror.example\" is not a peer's address",
+        ),
+        (
+            "[node]\nlisten = [\"4001\"]\n",
+            "configuration",
+            "is not an address to listen on",
+        ),
+        (
+            "[node]\nswarm_key = \"podium.toml\"\n",
+            "configuration",
+            "the swarm key is broken",
+        ),
+    ] {
+        // Files are named from where one stands, as on any command line.
+        let toml = toml.replace("podium.toml", file.to_str().unwrap());
+        fs::write(&file, &toml).unwrap();
+        let found = podium(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(found.code, Some(1), "{toml}: {}", found.stdout);
+        let wrong = format!("failed  {part:<14} ");
+        let mut lines = found.stdout.lines();
+        let said = lines.any(|line| line.starts_with(&wrong) && line.contains(says));
+        assert!(said, "{toml}: {}", found.stdout);
+    }
     let refused = check("[video]\nx264_preset = \"placebo\"\n");
     assert_eq!(refused.code, Some(2));
     assert!(refused.stderr.contains("ultrafast"), "{}", refused.stderr);

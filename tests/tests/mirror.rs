@@ -250,6 +250,28 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
 }
 
 #[test]
+fn a_box_that_is_switched_off_on_air_leaves_when_its_followers_have_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let name = podium.name();
+    let tcp = podium.address("/tcp/");
+    let told = Mirror::start(&dir.path().join("told"), &name, &["--peer", &tcp]);
+    let asks = ["--no-pubsub", "--peer", &podium.viewer];
+    let asks = Mirror::start(&dir.path().join("asks"), &name, &asks);
+    serves_what_is_listed(&podium, &told);
+    serves_what_is_listed(&podium, &asks);
+    podium.signal(Signal::TERM);
+    assert_eq!(podium.join().code, Some(0));
+    for mirror in [&told, &asks] {
+        mirror.wait_for_gone(true);
+        assert_eq!(mirror.status()["ended"], true, "{}", mirror.status());
+        let list = mirror.get("/live/video.m3u8").text();
+        assert!(list.ends_with("#EXT-X-ENDLIST\n"), "{list}");
+    }
+}
+
+#[test]
 fn it_follows_by_asking_alone_and_keeps_only_the_window() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config {

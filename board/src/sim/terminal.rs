@@ -244,11 +244,27 @@ impl<Q: Fn()> View<Q> {
             line.render(corner.intersection(area), buffer);
         }
         help().render(keys, buffer);
-        let lines = self.log.last(log.height.into());
-        for (line, row) in lines.into_iter().zip(log.rows()) {
+        let (width, height) = (log.width.max(1).into(), log.height.into());
+        let lines: Vec<String> = self
+            .log
+            .last(height)
+            .iter()
+            .flat_map(|line| wrapped(line, width))
+            .collect();
+        let shown = lines.len().saturating_sub(height);
+        for (line, row) in lines.into_iter().skip(shown).zip(log.rows()) {
             Line::styled(line, Color::Gray).render(row, buffer);
         }
     }
+}
+
+/// The reason of an error stands at the end of its line.
+fn wrapped(line: &str, width: usize) -> Vec<String> {
+    let letters: Vec<char> = line.chars().collect();
+    letters
+        .chunks(width)
+        .map(|row| row.iter().collect())
+        .collect()
 }
 
 /// An empty screen of a known size. A fixed one, because ratatui's own resizing clears, and so asks for the cursor.
@@ -553,6 +569,12 @@ mod tests {
         ] {
             assert!(page.contains(expected), "{expected} in\n{page}");
         }
+        log.push(&format!("cannot dial {} refused", "12D3Koo".repeat(30)));
+        let page = drawn(90, 24, &view);
+        assert!(
+            page.contains(" refused"),
+            "the end of a long line in\n{page}"
+        );
         let narrow = drawn(66, 20, &view);
         assert!(narrow.contains("ON AIR"), "{narrow}");
         for (width, height) in [(1, 1), (10, 3), (66, 18), (67, 19), (300, 5)] {

@@ -198,6 +198,19 @@ enum Control {
     Observe(bool),
 }
 
+/// Whether this recording could take a card's place; `encoded` is one for [`Media::start_encoded`]. It is played to its first picture.
+pub fn check_recording(file: &Path, encoded: bool) -> Result<(), StartError> {
+    gst::init().map_err(|error| StartError::Init(error.to_string()))?;
+    if !encoded {
+        return capture::check_clip(file);
+    }
+    check(&[("qtdemux", GOOD), ("h264parse", BAD), ("aacparse", GOOD)])?;
+    encoded::check(file).map_err(|why| StartError::Clip {
+        path: file.into(),
+        why,
+    })
+}
+
 /// Inputs that wait for the conductor: half a second of video and audio together. More waiting means that it hangs,
 /// and then pictures are worth nothing.
 const CONDUCTOR_QUEUE: usize = 64;
@@ -218,7 +231,7 @@ impl Media {
         gst::init().map_err(|error| StartError::Init(error.to_string()))?;
         check_elements(&config)?;
         if let Source::File(path) = &config.source {
-            capture::check_clip(path)?;
+            check_recording(path, false)?;
         }
         let slate = slate::draw(&config).map_err(StartError::Slate)?;
         let info =
@@ -252,12 +265,7 @@ impl Media {
     /// In place of [`start`](Self::start): publishes an MP4 as it is encoded, in real time, from its beginning with each programme.
     /// H.264 without B-frames and with a keyframe wherever a segment shall begin, and AAC-LC, 48 kHz stereo.
     pub fn start_encoded(file: &Path, events: mpsc::Sender<Event>) -> Result<Media, StartError> {
-        gst::init().map_err(|error| StartError::Init(error.to_string()))?;
-        check(&[("qtdemux", GOOD), ("h264parse", BAD), ("aacparse", GOOD)])?;
-        encoded::check(file).map_err(|why| StartError::Clip {
-            path: file.into(),
-            why,
-        })?;
+        check_recording(file, true)?;
         let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {

@@ -9,7 +9,7 @@ use crate::{BroadcastId, Name};
 /// Why the node did not open. Each is one line that says what to do; nothing that was stored has been changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    #[error("another podium is running on this data directory ({}): stop it, or set another data_dir", dir.display())]
+    #[error("another podium is running on this data directory ({}): stop it first; a second box needs another data_dir", dir.display())]
     InUse { dir: PathBuf },
     #[error("{} is not a directory: set data_dir to a directory", dir.display())]
     NotADirectory { dir: PathBuf },
@@ -20,7 +20,7 @@ pub enum OpenError {
     },
     #[error("the disk of {} is full: free some space, or set another data_dir", dir.display())]
     DiskFull { dir: PathBuf },
-    #[error("cannot read the key {} ({source}): make it readable for this user", path.display())]
+    #[error("cannot read the key {} ({source}): {}", path.display(), key_todo(source))]
     KeyUnreadable {
         path: PathBuf,
         source: std::io::Error,
@@ -47,6 +47,13 @@ pub enum OpenError {
         dir: PathBuf,
         source: std::io::Error,
     },
+}
+
+fn key_todo(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::NotFound => "name a key, or a data directory, that is there",
+        _ => "make it readable for this user",
+    }
 }
 
 /// Why a key was not copied. Nothing that was there has been changed.

@@ -556,6 +556,16 @@ impl Node {
     }
 }
 
+impl Config {
+    /// Whether [`Node::open`] could use its addresses and its swarm key. Nothing is opened.
+    pub fn check(&self) -> Result<(), OpenError> {
+        for address in &self.peers {
+            peer_of(address).map_err(OpenError::Peer)?;
+        }
+        node_host::check(&self.listen, self.swarm_key.as_deref()).map_err(OpenError::Listen)
+    }
+}
+
 /// Peer id at the end of a multiaddr that can be dialled.
 pub fn peer_of(address: &str) -> Result<String, HostError> {
     node_host::peer_of(address)
@@ -722,6 +732,15 @@ impl Drop for Lock {
         // A child that is just being started has a copy of the descriptor, and would hold it on.
         let _ = self.0.unlock();
     }
+}
+
+/// Says so where another process has this data directory open.
+pub fn is_in_use(dir: &Path) -> Option<OpenError> {
+    let lock = File::options().write(true).open(dir.join(LOCK_FILE)).ok()?;
+    let taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+    taken.then(|| OpenError::InUse {
+        dir: dir.to_owned(),
+    })
 }
 
 /// Makes the directory if need be, sees that it can be written to, and keeps other processes out.

@@ -59,7 +59,7 @@ impl std::fmt::Display for Name {
 
 /// The text is no IPNS name.
 #[derive(Debug, thiserror::Error)]
-#[error("{0:?} is not an IPNS name: it begins with k51 or 12D3Koo")]
+#[error("{0:?} is not an IPNS name: copy the whole of it, from k51 or 12D3Koo to its end")]
 pub struct NameError(String);
 
 impl FromStr for Name {

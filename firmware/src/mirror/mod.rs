@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::ValueEnum;
 use node::{Name, Node};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::gateway::{self, Gateway};
 use crate::listener::{Guests, raise_file_limit};
 use crate::live::Live;
-use crate::run::{GOODBYE, bind, cap_uplink, configure, local, log_to, node_config, refuse};
+use crate::run::{GOODBYE, bind, cap_uplink, configure, local, log_to, node_config, refuse, told};
 use crate::{print, recordings};
 use follow::Mirror;
 
@@ -78,7 +78,7 @@ pub(crate) fn main_command(arguments: &Arguments) -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => refuse(&format!("{error:#}")),
+        Err(error) => refuse(&told(&error)),
     }
 }
 
@@ -96,6 +96,11 @@ fn configured(arguments: &Arguments) -> Result<(Config, Name, Vec<String>)> {
     }
     let (http, multi): (Vec<String>, Vec<String>) = (arguments.peer.iter().cloned())
         .partition(|peer| peer.starts_with("http://") || peer.starts_with("https://"));
+    for peer in &multi {
+        node::peer_of(peer).map_err(|error| {
+            anyhow::anyhow!("--peer: {error}, or the watch page's, like http://192.0.2.1:8080")
+        })?;
+    }
     config.node.peers.extend(multi);
     Ok((config, name, http))
 }
@@ -111,7 +116,7 @@ async fn life(arguments: &Arguments) -> Result<()> {
     cap_uplink(&config);
     let (sender, heard) = mpsc::channel(HEARD);
     let opened = Node::follow(node_config(&config)?, name, sender).await;
-    let (node, _) = opened.context("cannot open the mirror's store")?;
+    let (node, _) = opened?;
     recordings::announce(&config.data_dir, operator.local_addr()?);
 
     let (live, live_now) = watch::channel(Live::default());

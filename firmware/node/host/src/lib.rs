@@ -407,6 +407,11 @@ pub fn ask(question: Question) -> BoxFuture<'static, Result<Vec<Bytes>, HostErro
     Box::pin(outsider::ask(question))
 }
 
+/// Whether a [`Config`] with these addresses and this key could be opened, as far as what is written there says.
+pub fn check(listen: &[String], swarm_key: Option<&str>) -> Result<(), OpenError> {
+    start::parse(listen, swarm_key).map(drop)
+}
+
 /// Peer id at the end of a multiaddr, if it is an address that [`Host::connect`] can dial.
 pub fn peer_of(address: &str) -> Result<String, HostError> {
     Ok(dial::parse(address)?.0.to_string())

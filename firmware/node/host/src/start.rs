@@ -62,6 +62,26 @@ pub(crate) fn identify() -> IdentifyConfiguration {
     }
 }
 
+/// Where to listen, and for whom.
+pub(crate) fn parse(
+    listen: &[String],
+    swarm_key: Option<&str>,
+) -> Result<(Vec<listen::Address>, Option<PreSharedKey>), OpenError> {
+    let listen = listen::parse(listen)?;
+    let swarm_key = swarm_key.map(PreSharedKey::from_str);
+    let swarm_key = swarm_key.transpose().map_err(|e| OpenError::SwarmKey {
+        reason: e.to_string(),
+    })?;
+    if swarm_key.is_some()
+        && let Some(address) = listen.iter().find(|address| address.is_quic())
+    {
+        return Err(OpenError::PrivateQuic {
+            address: address.to_string(),
+        });
+    }
+    Ok((listen, swarm_key))
+}
+
 async fn start(config: Config) -> Result<Host, OpenError> {
     let Config {
         repo,
@@ -80,18 +100,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         reason: e.to_string(),
     })?;
     let peer_id = key.public().to_peer_id();
-    let listen = listen::parse(&listen)?;
-    let swarm_key = swarm_key.map(|key| PreSharedKey::from_str(&key));
-    let swarm_key = swarm_key.transpose().map_err(|e| OpenError::SwarmKey {
-        reason: e.to_string(),
-    })?;
-    if swarm_key.is_some()
-        && let Some(address) = listen.iter().find(|address| address.is_quic())
-    {
-        return Err(OpenError::PrivateQuic {
-            address: address.to_string(),
-        });
-    }
+    let (listen, swarm_key) = parse(&listen, swarm_key.as_deref())?;
 
     let blocks_dir = repo.join("blockstore");
     std::fs::create_dir_all(&blocks_dir).map_err(repo_error)?;
