@@ -298,7 +298,11 @@ fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
             Failed,
             "the clock was not set since the start: connect the box to the internet",
         ),
-        None => line("network time", Absent, "systemd-timesyncd does not run"),
+        None => line(
+            "network time",
+            Absent,
+            "systemd-timesyncd does not run: the box cannot tell whether another service has set the clock",
+        ),
     };
     vec![heat, power, wear, battery, network]
 }
