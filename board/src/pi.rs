@@ -21,18 +21,21 @@ pub(crate) fn start(
     edges: Sender<Edge>,
     faults: &Faults,
 ) -> io::Result<Keeper<bool>> {
+    // Before the box says that it is ready: whoever presses a button then is heard.
+    let mut pins = buttons(config, &edges);
     let (ours, reports) = (config.clone(), faults.clone());
     std::thread::Builder::new()
         .name("buttons".into())
         .spawn(move || {
             while !edges.is_closed() {
-                let buttons = buttons(&ours, &edges).map_err(|error| refused("buttons", &error));
-                reports.set("buttons", buttons.as_ref().err().map(ToString::to_string));
+                let fault = pins.as_ref().err().map(|error| refused("buttons", error));
+                reports.set("buttons", fault.map(|fault| fault.to_string()));
                 // rppal's own thread reads the pins as long as they are held.
-                while buttons.is_ok() && !edges.is_closed() {
+                while pins.is_ok() && !edges.is_closed() {
                     std::thread::sleep(RETRY);
                 }
                 std::thread::sleep(RETRY);
+                pins = buttons(&ours, &edges);
             }
         })?;
     let config = config.clone();
