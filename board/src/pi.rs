@@ -1,6 +1,6 @@
 //! Buttons and tally light by the registers of a Raspberry Pi, with the crate `rppal`, which is no longer maintained: nothing
-//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. Without a Pi nothing of this file can be executed
-//! but its being refused (`board/README.md`).
+//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. The rig executes it as on a Pi 4 and a Pi 3, with
+//! a file for the registers; what only a Pi can show is in `board/README.md`.
 
 use std::io;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use common::*;
 use rig::card::{Card, Incoming, Sound, Source, Stuck};
 use rig::guest::DISK;
 use rig::oled::Chip;
-use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP};
+use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP, MODE, PAGE};
 use rig::{Hdmi, Machine, Picture, Rig};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -572,6 +572,90 @@ fn other_wirings_of_the_front_are_served() {
     upside_down(&mut rig);
     off_air(&mut rig);
     wait_for("the tally light's end", || rig.lamp().then_some(()));
+}
+
+/// A register of `/dev/gpiomem`, by its address there (datasheets "BCM2835 ARM Peripherals", 6.1, and "BCM2711 ARM Peripherals", 5.2). In
+/// the rig that is a file, and keeps what was written last.
+fn register(rig: &mut Rig, address: usize) -> u32 {
+    let (from, word) = (address.to_string(), ["-An", "-tx4", "-N4", "-j"]);
+    let said = rig.run("od", &[&word[..], &[&from, "/dev/gpiomem"]].concat());
+    u32::from_str_radix(said.trim(), 16).unwrap_or_else(|_| panic!("{said}"))
+}
+
+fn set_register(rig: &mut Rig, address: usize, value: u32) {
+    let octal = |byte| format!("\\{byte:03o}");
+    let bytes = value.to_le_bytes().map(octal).concat();
+    let script = "printf $0 | dd of=/dev/gpiomem bs=1 seek=$1 conv=notrunc status=none";
+    let said = rig.run("sh", &["-c", script, &bytes, &address.to_string()]);
+    assert_eq!(said, "");
+}
+
+/// `kind = "pi"`: what a Pi 4 and a Pi 3 would do with these registers stays unseen. The presses come by the kernel's events.
+#[test]
+fn the_board_of_a_pi_hears_its_buttons_and_sets_its_registers() {
+    /// Functions of the lines 10 to 19 and 20 to 29, three bits each.
+    const FUNCTIONS: [usize; 2] = [0x04, 0x08];
+    /// A one makes a line high, or low.
+    const SET: usize = 0x1c;
+    const CLEAR: usize = 0x28;
+    /// Up to the Pi 3: the kind of pull, and the lines that take it over.
+    const PULL: usize = 0x94;
+    const PULL_CLOCK: usize = 0x98;
+    /// From the Pi 4 on: the pulls of the lines 16 to 31, two bits each.
+    const PULLS: usize = 0xe8;
+    const LIT: u32 = 1 << LAMP;
+    let function = |rig: &mut Rig, line: u32| {
+        let functions = register(rig, FUNCTIONS[(line / 10 - 1) as usize]);
+        functions >> (line % 10 * 3) & 0b111
+    };
+    let mut rig = Rig::boot();
+    rig.plug(&small_card());
+    let bind = "touch /run/cpuinfo && mount --bind /run/cpuinfo /proc/cpuinfo";
+    assert_eq!(rig.run("sh", &["-c", bind]), "");
+    // A Pi 4 B and a Pi 3 B.
+    for (revision, expected) in [
+        // What is not a button's stays as it was: pulls of 0b11, which mean nothing. 0b01 is up.
+        ("c03111", [0b111, u32::MAX, 0xff7f_dff7]),
+        // What the lines were told is gone from there in the end.
+        ("a02082", [0b100, 0, u32::MAX]),
+    ] {
+        let makes =
+            "printf 'Revision\\t: %s\\n' $0 >/run/cpuinfo; head -c 4096 /dev/zero >/dev/gpiomem";
+        assert_eq!(rig.run("sh", &["-c", makes, revision]), "");
+        // All lines are something else's at first.
+        for (address, value) in [
+            (FUNCTIONS[0], 0o4_444_444_444),
+            (FUNCTIONS[1], 0o4_444_444_444),
+            (PULL, 0b111),
+            (PULL_CLOCK, u32::MAX),
+            (PULLS, u32::MAX),
+        ] {
+            set_register(&mut rig, address, value);
+        }
+        rig.start_with("kind = \"pi\"\n", SMALL);
+        rig.wait_for_signal("ok");
+        wait_for("the tally light to be dark", || {
+            (register(&mut rig, CLEAR) == LIT).then_some(())
+        });
+        assert_eq!(register(&mut rig, SET), 0, "{revision}");
+        rig.tap_go_live();
+        rig.wait_for_state("live");
+        wait_for("the tally light", || {
+            (register(&mut rig, SET) == LIT).then_some(())
+        });
+        assert_eq!(faults(&mut rig), [""; 0]);
+        for (line, expected) in [(GO_LIVE, 0), (PAGE, 0), (MODE, 0), (LAMP, 1)] {
+            assert_eq!(function(&mut rig, line), expected, "{revision}: {line}");
+        }
+        let pulls = [PULL, PULL_CLOCK, PULLS].map(|address| register(&mut rig, address));
+        assert_eq!(pulls, expected, "{revision}: {pulls:x?}");
+        set_register(&mut rig, CLEAR, 0);
+        off_air(&mut rig);
+        wait_for("the tally light's end", || {
+            (register(&mut rig, CLEAR) == LIT).then_some(())
+        });
+        assert_eq!(rig.terminate(), Some(0));
+    }
 }
 
 #[test]
