@@ -713,17 +713,56 @@ fn what_the_machine_says_of_itself_is_read_on_the_glass() {
     });
     assert_eq!(status["machine"]["clock"]["battery"], true);
     assert_eq!(rig.terminate(), Some(0));
-    // As the firmware of a Raspberry Pi tells it, and an eMMC.
-    let tells = "mkdir -p $0/soc:firmware $1/mmcblk0/device && echo 50005 >$0/soc:firmware/get_throttled \
-        && echo 0x09 0x0b >$1/mmcblk0/device/life_time";
+    // As the firmware of a Raspberry Pi tells it, an eMMC, and systemd-timesyncd.
     let root = format!("{DISK}/pi");
-    let places = [
-        format!("{root}/sys/devices/platform/soc"),
-        format!("{root}/sys/class/block"),
-    ];
-    assert_eq!(rig.run("sh", &["-c", tells, &places[0], &places[1]]), "");
-    rig.start_with(&format!("root = \"{root}\"\n"), SMALL);
-    rig.wait_to_read("Power is too weak");
+    let tells = |rig: &mut Rig, file: &str, text: &str| {
+        let script = "mkdir -p $(dirname $0) && echo $1 >$0";
+        let file = format!("{root}/{file}");
+        assert_eq!(rig.run("sh", &["-c", script, &file, text]), "");
+    };
+    let power = "sys/devices/platform/soc/soc:firmware/get_throttled";
+    let wear = "sys/class/block/mmcblk0/device/life_time";
+    let board = format!("root = \"{root}\"\n");
+    tells(&mut rig, power, "50005");
+    tells(&mut rig, wear, "0x09 0x0b");
+    rig.start_with(&board, SMALL);
+    // Each is gone again when the next one stands there. That the power was weak is remembered, although the firmware forgets it.
+    for (file, text, line) in [
+        (power, "50005", "Power is too weak"),
+        (power, "50004", "Box is slowed down"),
+        (power, "0", "Card is worn out"),
+        (wear, "0x01 0x02", "Power was weak before"),
+    ] {
+        tells(&mut rig, file, text);
+        rig.wait_to_read(line);
+    }
+    assert_eq!(rig.terminate(), Some(0));
+    // Another start knows nothing of it. This clock has no battery.
+    tells(&mut rig, "run/systemd/timesync/clock", "");
+    rig.start_with(&board, SMALL);
+    rig.wait_to_read("Clock may be wrong");
+    tells(&mut rig, "run/systemd/timesync/synchronized", "");
+    rig.wait_to_read("No IPFS peers yet");
+}
+
+/// The thermal zone is the kernel's, of a battery that it plays. No card is plugged in: that is what the panel says of a box that is cool.
+#[test]
+fn a_box_that_gets_hot_says_so_until_it_is_cool_again() {
+    let mut rig = Rig::boot();
+    rig.start(SMALL);
+    for (millidegrees, line) in [
+        ("82000", "Box gets hot"),
+        ("86000", "Box is overheating"),
+        ("50000", "No capture card"),
+    ] {
+        let script = "grep -qx test_battery $0/type && echo $1 >$0/emul_temp";
+        let zone = "/sys/class/thermal/thermal_zone0";
+        assert_eq!(rig.run("sh", &["-c", script, zone, millidegrees]), "");
+        rig.wait_to_read(line);
+    }
+    assert_eq!(rig.terminate(), Some(0));
+    let config = rig.configure("", SMALL);
+    verdict(&check(&mut rig, &config), "heat", &["ok: 50 °C"]);
 }
 
 #[test]
