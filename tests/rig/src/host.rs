@@ -73,6 +73,8 @@ pub struct Machine {
     pub oled: Chip,
     /// What takes HDMI on the camera's connector.
     pub hdmi: Hdmi,
+    /// Nobody can end the watch once it has begun.
+    pub nowayout: bool,
 }
 
 /// A receiver of HDMI on the camera's connector, as the kernel's test drivers play it. `snd-aloop` is the sound card with the chip's name.
@@ -163,7 +165,12 @@ impl Rig {
 
     /// Switches a machine on with the parts that a test wants.
     pub fn boot_as(machine: Machine) -> Rig {
-        let Machine { disk, oled, hdmi } = machine;
+        let Machine {
+            disk,
+            oled,
+            hdmi,
+            nowayout,
+        } = machine;
         let scratch = tempfile::tempdir().expect("a temporary directory can be made");
         let log = fs::File::create(scratch.path().join("kernel.log")).expect("it can be written");
         let mut kernel = Command::new(kernel())
@@ -186,6 +193,7 @@ impl Rig {
                 WATCHDOG,
             ])
             .args(hdmi.options())
+            .arg(format!("softdog.nowayout={}", u8::from(nowayout)))
             .arg(format!("rig.oled={}", oled.name()))
             // The kernel hands what it does not know to its first process, as environment.
             .args(std::env::var("GST_DEBUG").map(|debug| format!("GST_DEBUG={debug}")))

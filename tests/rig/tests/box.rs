@@ -1063,6 +1063,91 @@ fn an_idle_box_is_not_bitten() {
     assert_eq!(watches(&mut rig), "inactive\n");
 }
 
+/// Stops the box's threads of which this is true in perl, of `$thread`, `$name` and the process `$box`, and those that come later; as a
+/// debugger does (ptrace(2): PTRACE_SEIZE, PTRACE_INTERRUPT). Returns the debugger, with whose end they go on.
+fn freeze(rig: &mut Rig, which: &str) -> String {
+    let perl = format!(
+        "$box = shift() + 0; while (-d qq(/proc/$box)) {{ for (glob qq(/proc/$box/task/*)) {{ \
+         ($thread) = m|(\\d+)$|; open my $file, qq($_/comm) or next; $name = <$file>; \
+         next if $stopped{{$thread}} or not {which}; for $do (0x4206, 0x4207) {{ \
+         syscall(101, $do, $thread + 0, 0, 0) == 0 or $!{{ESRCH}} or die qq($do: $!) }} $stopped{{$thread}} = 1 }} \
+         select undef, undef, undef, 0.05 }}"
+    );
+    let script = "perl -e \"$0\" $(pidof podium) >/run/stops 2>&1 & echo $!";
+    let debugger = rig.run("sh", &["-c", script, &perl]);
+    wait_for("a thread to be stopped", || {
+        let said = rig.run(
+            "sh",
+            &["-c", "cat /run/stops /proc/$(pidof podium)/task/*/stat"],
+        );
+        assert!(!said.contains(" at -e line"), "{said}");
+        said.contains(" t ").then_some(())
+    });
+    debugger.trim().to_owned()
+}
+
+/// The threads that encode the picture: x264enc works on that of the element before it.
+const ENCODERS: &str = "$name =~ /^video-feed:/";
+
+#[test]
+fn an_encoder_that_is_stuck_is_named_on_the_glass_and_rebuilt() {
+    let mut rig = on_air();
+    stream_goes_on(&mut rig);
+    // However often it is rebuilt until somebody has read it.
+    let debugger = freeze(&mut rig, ENCODERS);
+    rig.wait_to_read("encoder: video stuck");
+    rig.wait_to_read("Wait, it tries again");
+    assert_eq!(rig.run("kill", &[&debugger]), "");
+    rig.wait_for_state("live");
+    stream_goes_on(&mut rig);
+    off_air(&mut rig);
+    assert_eq!(rig.published().runs, 2, "one before, one after");
+}
+
+#[test]
+fn a_box_on_air_whose_segments_stay_away_is_bitten_and_goes_on() {
+    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
+    let mut rig = Rig::boot();
+    rig.plug(&small_card());
+    rig.start_with(WATCHED, SMALL);
+    rig.wait_for_signal("ok");
+    rig.tap_go_live();
+    rig.wait_for_state("live");
+    stream_goes_on(&mut rig);
+    freeze(&mut rig, ENCODERS);
+    // The watchdog waits for ten seconds. So long as rebuilding the encoder may still help, it is fed.
+    rig.wait_for_status("half a minute", |status| {
+        status["segment_age_ms"].as_u64() >= Some(30_000)
+    });
+    rig.wait_for_bite();
+    rig.plug(&small_card());
+    rig.start_with(WATCHED, SMALL);
+    rig.wait_for_state("live");
+    stream_goes_on(&mut rig);
+    assert_eq!(rig.terminate(), Some(0));
+}
+
+#[test]
+fn a_watchdog_that_cannot_be_ended_is_found_by_a_check_and_bites_after_the_box_s_end() {
+    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
+    let mut rig = Rig::boot_as(Machine {
+        nowayout: true,
+        ..Machine::default()
+    });
+    let config = rig.configure(WATCHED, SMALL);
+    let said = check(&mut rig, &config);
+    let cannot = "failed: cannot be ended: the machine restarts when the box is stopped; start the kernel with nowayout=0";
+    verdict(&said, "watchdog", &[cannot]);
+    assert!(said.contains("\nstatus 1\n"), "{said}");
+    rig.start_with(WATCHED, SMALL);
+    wait_for("the watch", || {
+        let state = rig.run("cat", &["/sys/class/watchdog/watchdog0/state"]);
+        (state == "active\n").then_some(())
+    });
+    assert_eq!(rig.terminate(), Some(0));
+    rig.wait_for_bite();
+}
+
 #[test]
 fn a_box_whose_loop_stands_still_is_bitten_although_the_rest_of_it_lives() {
     let mut rig = Rig::boot();
@@ -1071,11 +1156,8 @@ fn a_box_whose_loop_stands_still_is_bitten_although_the_rest_of_it_lives() {
         let state = rig.run("cat", &["/sys/class/watchdog/watchdog0/state"]);
         (state == "active\n").then_some(())
     });
-    // As a debugger stops one thread (ptrace(2): PTRACE_SEIZE, PTRACE_INTERRUPT). The loop is on the first.
-    let stops = "perl -e '$pid = shift() + 0; for (0x4206, 0x4207) { \
-        syscall(101, $_, $pid, 0, 0) == 0 or die qq($_: $!) } sleep' $(pidof podium) >/run/stops 2>&1 & \
-        for i in $(seq 100); do cat /proc/$(pidof podium)/task/*/stat | grep -q ' t ' && exit; sleep 0.1; done; cat /run/stops";
-    assert_eq!(rig.run("sh", &["-c", stops]), "");
+    // The loop is on the first thread.
+    freeze(&mut rig, "$thread == $box");
     let (status, _) = rig.get("viewer", "/");
     assert_eq!(status, 200, "viewers are still served");
     rig.wait_for_bite();
