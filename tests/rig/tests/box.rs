@@ -137,13 +137,13 @@ fn slate_and_picture_come_in_time_where_the_machine_has_time() {
         status["segments"].as_u64() >= Some(3)
     });
     let judged = once_quiet(|| {
-        let (flashes, starved) = out_and_in_again(&mut rig);
-        was_quiet(&flashes, starved).then_some(flashes)
+        let away = out_and_in_again(&mut rig);
+        was_quiet(&away.flashes, away.starved).then_some(away)
     });
     stream_goes_on(&mut rig);
     off_air(&mut rig);
-    if let Some(flashes) = judged {
-        assert_in_time(&rig.published(), &flashes);
+    if let Some(away) = judged {
+        assert_in_time(&rig.published(), &away);
     }
 }
 
