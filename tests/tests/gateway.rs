@@ -612,6 +612,12 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
             .starts_with("The broadcast until"),
         "{then}"
     );
+    // Ten minutes later it stops, and leads to where the channel goes on.
+    let found = played(&format!("{}/ipfs/{snapshot}/", podium.viewer), "gone", 2.0);
+    let told = "This address was kept for ten minutes, and is gone. Open the channel's name";
+    assert_eq!(found["gone"]["told"], told, "{found}");
+    assert_eq!(found["gone"]["asked_again"], 0, "{found}");
+    assert_eq!(found["note"], "Recording", "{found}");
     let finished = root();
     let moved = http::request(
         "GET",

@@ -1,19 +1,39 @@
 // player.html: plays the directory that it lies in, on any path or subdomain gateway, and from the file system of none.
 
 import Hls from "hls.js";
-import { choose, NOTES, type Choice } from "./directory";
+import type { Public } from "./api";
+import { choose, comesBack, GONE, NOTES, type Choice } from "./directory";
 
 const RETRY_MS = 3000;
 
 const video = document.getElementById("video") as HTMLVideoElement;
 const note = document.getElementById("note") as HTMLElement;
 
-async function has(file: string): Promise<boolean> {
+/** The status of what lies there now, or nothing where nobody answers. Not from the browser's cache, which keeps what has a CID. */
+async function status(file: string): Promise<number | null> {
   try {
-    return (await fetch(file, { method: "HEAD" })).ok;
+    return (await fetch(file, { method: "HEAD", cache: "no-store" })).status;
   } catch {
-    return false;
+    return null;
   }
+}
+
+/** Where the channel goes on, if this is a box or its mirror, which say so. */
+async function channel(): Promise<string | null> {
+  try {
+    const box = (await (await fetch("/api/v1/public")).json()) as Public;
+    return box.ipns ? `/ipns/${box.ipns}/` : null;
+  } catch {
+    return null;
+  }
+}
+
+async function tellItIsGone(): Promise<void> {
+  const href = await channel();
+  const link = document.createElement("a");
+  link.textContent = "Open the channel's name";
+  if (href !== null) link.href = href;
+  note.replaceChildren(`${GONE} `, link);
 }
 
 function begin(): void {
@@ -21,7 +41,7 @@ function begin(): void {
   video.play().catch(() => undefined);
 }
 
-function load(choice: Choice): void {
+function load(choice: Choice, position: number): void {
   note.textContent = NOTES[choice.kind];
   if (!Hls.isSupported()) {
     video.src = choice.playlist;
@@ -31,26 +51,33 @@ function load(choice: Choice): void {
   const hls = new Hls({
     // A worker would be a file of its own.
     enableWorker: false,
-    // A snapshot has no live edge to stay at: it is seen from its beginning.
-    ...(choice.kind === "snapshot" && { startPosition: 0 }),
+    // A snapshot has no live edge to stay at: it is seen from its beginning, or from where it broke off.
+    ...(choice.kind === "snapshot" && { startPosition: position }),
     backBufferLength: 60,
   });
+  let failed = false;
   hls.on(Hls.Events.MANIFEST_PARSED, begin);
-  hls.on(Hls.Events.ERROR, (_, data) => {
-    if (!data.fatal) return;
+  hls.on(Hls.Events.ERROR, async (_, data) => {
+    // Picture and sound may fail one after the other.
+    if (!data.fatal || failed) return;
+    failed = true;
+    // What is in the buffer plays to its end meanwhile.
+    hls.stopLoad();
+    if (!comesBack(choice.kind, await status("./"))) return void tellItIsGone();
     note.textContent = `${data.details}: trying again`;
+    const reached = video.currentTime;
     hls.destroy();
-    window.setTimeout(start, RETRY_MS);
+    window.setTimeout(() => void start(reached), RETRY_MS);
   });
   hls.on(Hls.Events.FRAG_BUFFERED, () => {
-    note.textContent = NOTES[choice.kind];
+    if (!failed) note.textContent = NOTES[choice.kind];
   });
   hls.loadSource(choice.playlist);
   hls.attachMedia(video);
 }
 
-async function start(): Promise<void> {
-  load(choose(location, await has("vod.m3u8")));
+async function start(position: number): Promise<void> {
+  load(choose(location, (await status("vod.m3u8")) === 200), position);
 }
 
-void start();
+void start(0);

@@ -21,3 +21,14 @@ export function choose(place: { hostname: string; pathname: string }, finished: 
   if (byCid && !byName) return { kind: "snapshot", playlist: "event.m3u8" };
   return { kind: "live", playlist: "index.m3u8" };
 }
+
+/** What a snapshot's page says when the box has let go of its root. */
+export const GONE = "This address was kept for ten minutes, and is gone.";
+
+/**
+ * Whether to try again after an error that the player cannot get over; `directory` is the status of the page's own directory, now.
+ * What lies under a name comes back, or goes on under the next broadcast; a snapshot that its box no longer has never does.
+ */
+export function comesBack(kind: Kind, directory: number | null): boolean {
+  return kind !== "snapshot" || directory !== 404;
+}

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { choose } from "../src/directory";
+import { choose, comesBack } from "../src/directory";
 
 test.each([
   ["127.0.0.1", "/ipfs/bafy/player.html", false, "event.m3u8"],
@@ -13,4 +13,19 @@ test.each([
   ["example.org", "/talks/7/player.html", false, "index.m3u8"],
 ])("%s%s, finished %s: %s", (hostname, pathname, finished, playlist) => {
   expect(choose({ hostname, pathname }, finished).playlist).toBe(playlist);
+});
+
+test.each([
+  // The box keeps a root for ten minutes after the next.
+  ["snapshot", 404, false],
+  // It has it, and something else is wrong.
+  ["snapshot", 200, true],
+  // It restarts, or has too many viewers.
+  ["snapshot", null, true],
+  ["snapshot", 503, true],
+  // A name goes on, under the same address.
+  ["live", 404, true],
+  ["recording", 404, true],
+] as const)("a %s whose directory is answered with %s comes back: %s", (kind, directory, expected) => {
+  expect(comesBack(kind, directory)).toBe(expected);
 });
