@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
+use serde_json::json;
+
 use crate::{PATIENCE, Process, http, needs, root, wait_for};
 
 /// A repository of Kubo, with a daemon if one has been started. Dropping it ends the daemon.
@@ -121,20 +123,47 @@ impl Kubo {
 
     /// Asks the daemon by its RPC API, as the command line does, without a process for each question.
     pub fn ask(&self, command: &str, arguments: &[(&str, &str)]) -> Result<Vec<u8>, String> {
-        let api = std::fs::read_to_string(self.repo.join("api")).expect("the daemon runs");
-        // `/ip4/127.0.0.1/tcp/5001`
-        let mut parts = api.trim().split('/').skip(2).step_by(2);
-        let (host, port) = (parts.next().expect("a host"), parts.next().expect("a port"));
         let query = arguments
             .iter()
             .map(|(key, value)| format!("{key}={value}"));
         let query = query.collect::<Vec<_>>().join("&");
-        let url = format!("http://{host}:{port}/api/v0/{command}?{query}");
+        let url = format!("{}/api/v0/{command}?{query}", self.api());
         let answer = http::request("POST", &url, &[]);
         match answer.status {
             200 => Ok(answer.body),
             _ => Err(String::from_utf8_lossy(&answer.body).into_owned()),
         }
+    }
+
+    fn api(&self) -> String {
+        let api = std::fs::read_to_string(self.repo.join("api")).expect("the daemon runs");
+        // `/ip4/127.0.0.1/tcp/5001`
+        let mut parts = api.trim().split('/').skip(2).step_by(2);
+        let (host, port) = (parts.next().expect("a host"), parts.next().expect("a port"));
+        format!("http://{host}:{port}")
+    }
+
+    /// Has the store of blocks counted from the daemon's start on, for [`Kubo::blocks_read`].
+    pub fn count_blocks(&self) {
+        let of = |mountpoint, prefix, child| json!({ "mountpoint": mountpoint, "type": "measure", "prefix": prefix, "child": child });
+        let blocks = json!({ "type": "flatfs", "path": "blocks", "sync": false, "shardFunc": "/repo/flatfs/shard/v1/next-to-last/2" });
+        let others = json!({ "type": "levelds", "path": "datastore", "compression": "none" });
+        let mounts = [
+            of("/blocks", "flatfs.datastore", blocks),
+            of("/", "leveldb.datastore", others),
+        ];
+        let spec = json!({ "type": "mount", "mounts": mounts });
+        self.configure("Datastore.Spec", &spec.to_string());
+    }
+
+    /// How many blocks the daemon has read from its store, or looked for there.
+    pub fn blocks_read(&self) -> u64 {
+        let metrics = http::get(&format!("{}/debug/metrics/prometheus", self.api())).text();
+        let line = metrics
+            .lines()
+            .find_map(|it| it.strip_prefix("flatfs_datastore_get_total "));
+        let count = line.expect("its store is counted").parse::<f64>();
+        count.expect("a number") as u64
     }
 
     /// The gateway's address, `http://127.0.0.1:…`.

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::kubo::Kubo;
+use tests::dag;
+use tests::kubo::{self, Kubo};
 use tests::relay::Relay;
 use tests::{Config, Mirror, Podium, hls, http, judge, private_swarm, wait_for};
 
@@ -881,17 +882,32 @@ fn recipe(begin: &str, end: &str) -> String {
     rest.split_once(end).expect("and its end").0.to_owned()
 }
 
+/// Blocks that Kubo reads for a pin beside those that are new: 30, twice.
+const FOR_EACH_PIN: u64 = 60;
+
 #[test]
 fn kubo_mirrors_by_the_recipe_of_the_readme() {
     let dir = tempfile::tempdir().unwrap();
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };
-    let podium = Podium::start(dir.path(), &Config::default());
+    // Many segments in little time.
+    let config = Config {
+        extra: "[video]\nwidth = 320\nheight = 180\nbitrate_kbps = 200\n[hls]\nsegment_ms = 1000\npart_ms = 250\n"
+            .into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
     let name = podium.name();
     kubo.shell(&recipe("```sh\n# A Kubo that listens\n", "```"), &[]);
+    kubo.count_blocks();
     kubo.start();
-    let variables = [("NAME", name.as_str()), ("BOX", &podium.address("/tcp/"))];
+    let log = dir.path().join("log");
+    let variables = [
+        ("NAME", name.as_str()),
+        ("BOX", &podium.address("/tcp/")),
+        ("LOG", kubo::text(&log)),
+    ];
     let script = recipe("```sh\n# follows and pins\n", "```");
     let pins = || {
         let pins = kubo.line(&["pin", "ls", "--type=recursive", "--quiet"]);
@@ -899,17 +915,38 @@ fn kubo_mirrors_by_the_recipe_of_the_readme() {
     };
     // A new repository may have some of its own.
     let before = pins();
-    let follows = kubo.spawn_shell(&script, &variables);
+    let follows = kubo.spawn_shell(&format!("exec >\"$LOG\"\n{script}"), &variables);
     let mut finished = before.clone();
-    for broadcast in ["the first", "the second"] {
+    let blocks = |root: &str| dag::read_car(&car(&podium.viewer, root)).unwrap().len() as u64;
+    let mut published = 0;
+    for (broadcast, segments) in [("the first", 30), ("the second", 3), ("the third", 3)] {
         podium.go_live();
-        podium.wait_for_segments(3);
+        podium.wait_for_segments(segments);
         podium.stop();
-        finished.insert(podium.cid());
+        let root = podium.cid();
+        finished.insert(root.clone());
         // All finished broadcasts whole, and no root that was replaced by a later one.
         wait_for(&format!("the pin of {broadcast}, and no other"), || {
             (pins() == finished).then_some(())
         });
+        // Every block is read once as it comes, and for each pin what changed with it: directories and playlists, not the broadcast.
+        let log = std::fs::read_to_string(&log).unwrap();
+        let pins = log
+            .lines()
+            .filter(|it| it.starts_with("pinned ") || it.starts_with("updated "));
+        let pins = pins.count() as u64;
+        published += blocks(&root);
+        let read = kubo.blocks_read();
+        let most = published + FOR_EACH_PIN * pins;
+        assert!(
+            pins > 0 && read <= most,
+            "{read} blocks read of {published} for {pins} pins"
+        );
+        if broadcast == "the second" {
+            // Who no longer wants it lifts its pin, and the next is followed all the same.
+            kubo.run(&["pin", "rm", &root]);
+            finished.remove(&root);
+        }
     }
     drop(follows);
     let theirs: Vec<_> = finished.difference(&before).collect();
