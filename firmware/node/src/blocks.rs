@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cid::Cid;
 
+use crate::steps::step;
+
 /// The directory of blocks. Clones share it.
 #[derive(Debug, Clone)]
 pub(crate) struct Blocks {
@@ -130,6 +132,7 @@ impl Blocks {
 
 /// Removes a file; one that is not there is no error.
 pub(crate) fn remove_file(path: &Path) -> Result<()> {
+    step()?;
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -147,23 +150,4 @@ fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     };
     step()?;
     file.write_all(bytes)
-}
-
-/// Before each thing that a disk can refuse: it is where a test has it break.
-fn step() -> Result<()> {
-    #[cfg(test)]
-    if broken::STEPS_LEFT.with(|left| left.replace(left.get().saturating_sub(1)) == 0) {
-        return Err(rustix::io::Errno::IO.into());
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-pub(crate) mod broken {
-    use std::cell::Cell;
-
-    thread_local! {
-        /// Steps that succeed on this thread; all after them fail.
-        pub(crate) static STEPS_LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
-    }
 }

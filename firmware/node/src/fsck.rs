@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -16,10 +18,11 @@ use crate::blocks::{Blocks, remove_file};
 use crate::journal::repair::FoundFile;
 use crate::journal::{Journal, State};
 use crate::names::NameRecord;
+use crate::steps::step;
 use crate::unixfs::{self, Node};
 use crate::{
     BroadcastId, CHANNEL_FILE, IDENTITY_FILE, JOURNAL_FILE, JournalError, OpenError, REPO_DIR,
-    StoreError, create_journal, has_store, keys, lock, opener,
+    StoreError, has_store, keys, lock, make_journal, opener, place_journal,
 };
 
 /// Something that is not as it should be.
@@ -228,14 +231,14 @@ impl Fsck<'_> {
     /// The journal, made again if it cannot be read; nothing where that was not asked for.
     fn journal(&mut self) -> Result<Option<Journal>, Failure> {
         let path = self.dir.join(JOURNAL_FILE);
-        let reason = match open(&path) {
-            Ok((journal, intact)) => {
+        let reason = match open(&path)? {
+            Opened::Journal { journal, intact } => {
                 if !intact {
                     self.found(Finding::JournalPages);
                 }
                 return Ok(Some(journal));
             }
-            Err(reason) => reason,
+            Opened::Broken(reason) => reason,
         };
         let roots = self.roots()?;
         let broadcasts = roots.len();
@@ -243,21 +246,22 @@ impl Fsck<'_> {
         if !self.repair {
             return Ok(None);
         }
-        if path.exists() {
-            std::fs::rename(&path, aside(&path))?;
-        }
-        create_journal(self.dir).map_err(Failure::Open)?;
-        let (journal, _) = open(&path).map_err(|reason| {
-            let path = path.clone();
-            Failure::Open(OpenError::JournalBroken { path, reason })
-        })?;
+        // In its place only with all that was found: the blocks of what it does not name would go as garbage.
+        let made = make_journal(self.dir).map_err(Failure::Open)?;
+        let journal = reopen(&made)?;
         // Blocks of directories that are encoded otherwise than before are new.
         for files in roots {
             let mut staged = journal.adopt(&files)?;
             self.blocks.put(&std::mem::take(&mut staged.blocks))?;
             staged.commit(None)?;
         }
-        Ok(Some(journal))
+        drop(journal);
+        if path.exists() {
+            step()?;
+            std::fs::rename(&path, aside(&path))?;
+        }
+        place_journal(self.dir, &made)?;
+        Ok(Some(reopen(&path)?))
     }
 
     /// Trees among the blocks that belong to no other: one of each broadcast, the one with the most in it, oldest first.
@@ -445,22 +449,52 @@ impl Fsck<'_> {
     }
 }
 
-/// Opens a journal and reads all of it; also says whether nothing had to be put right. redb asserts what it believes about a
-/// file: on a broken one that can be a panic.
-fn open(path: &Path) -> Result<(Journal, bool), String> {
+enum Opened {
+    Journal {
+        journal: Journal,
+        /// Nothing had to be put right.
+        intact: bool,
+    },
+    /// Why it cannot be read.
+    Broken(String),
+}
+
+/// Opens a journal and reads all of it. redb asserts what it believes about a file: on a broken one that can be a panic.
+fn open(path: &Path) -> Result<Opened, Failure> {
     if !path.exists() {
-        return Err("it is not there".to_owned());
+        return Ok(Opened::Broken("it is not there".to_owned()));
     }
-    let path = path.to_owned();
+    let opener = opener(path.to_owned());
     let opened = std::thread::spawn(move || {
-        let journal = Journal::open(opener(path))?;
+        let journal = Journal::open(opener)?;
         let intact = journal.verify()?;
         journal.broadcasts()?;
-        Ok((journal, intact))
+        Ok(Opened::Journal { journal, intact })
     });
-    match opened.join() {
-        Ok(opened) => opened.map_err(|error: JournalError| error.to_string()),
-        Err(_) => Err("its pages contradict each other".to_owned()),
+    let error = match opened.join() {
+        Ok(Ok(opened)) => return Ok(opened),
+        Ok(Err(error)) => error,
+        Err(_) => return Ok(Opened::Broken("its pages contradict each other".to_owned())),
+    };
+    let dir = path.parent().unwrap_or(Path::new("."));
+    match OpenError::journal(dir, error) {
+        OpenError::JournalBroken { reason, .. } => Ok(Opened::Broken(reason)),
+        // A disk that is full or read-only has the journal all the same, and one that breaks has it if it can be read.
+        error => match File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())) {
+            Ok(_) => Err(Failure::Open(error)),
+            Err(_) => Ok(Opened::Broken(error.to_string())),
+        },
+    }
+}
+
+/// One that was just made.
+fn reopen(path: &Path) -> Result<Journal, Failure> {
+    match open(path)? {
+        Opened::Journal { journal, .. } => Ok(journal),
+        Opened::Broken(reason) => Err(Failure::Open(OpenError::JournalBroken {
+            path: path.to_owned(),
+            reason,
+        })),
     }
 }
 

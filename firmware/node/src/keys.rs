@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use libp2p_identity::{KeyType, Keypair};
 
+use crate::blocks::remove_file;
 use crate::names::Name;
+use crate::steps::step;
 use crate::{CHANNEL_FILE, KeyError, OpenError};
 
 /// Reads the ed25519 key in libp2p's protobuf encoding, or makes it when there is no such file.
@@ -50,11 +52,13 @@ pub(crate) fn load(path: &Path) -> Result<Keypair, OpenError> {
 pub fn export_channel(dir: &Path, file: &Path) -> Result<Name, KeyError> {
     let key = load(&dir.join(CHANNEL_FILE))?;
     let mut open = std::fs::OpenOptions::new();
+    step().map_err(|source| KeyError::write(file, source))?;
     // Not by a link as within the data directory: a memory stick has none.
     let created = open.write(true).create_new(true).mode(0o600).open(file);
     let mut written = created.map_err(|source| KeyError::write(file, source))?;
-    let result = written
-        .write_all(&encoded(&key))
+    let result = step()
+        .and_then(|()| written.write_all(&encoded(&key)))
+        .and_then(|()| step())
         .and_then(|()| written.sync_all());
     if let Err(source) = result {
         // Half a key is worse than none, and it would be in the way of the next try.
@@ -108,14 +112,12 @@ fn aside(dir: &Path) -> Result<PathBuf, KeyError> {
     };
     let to = dir.join(format!("channel-{called}.key"));
     let io = |source| KeyError::write(&to, source);
-    match std::fs::hard_link(&path, &to) {
+    match step().and_then(|()| std::fs::hard_link(&path, &to)) {
         // The same key, from an earlier time.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         linked => linked.map_err(io)?,
     }
-    std::fs::File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(io)?;
+    sync(dir).map_err(io)?;
     Ok(to)
 }
 
@@ -127,32 +129,40 @@ pub(crate) fn encoded(key: &Keypair) -> Vec<u8> {
 /// The file appears complete or not at all, and an existing one is never overwritten.
 fn create(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = write_temporary(dir, name, bytes)?;
-    let linked = std::fs::hard_link(&temporary, dir.join(name));
+    let linked = step().and_then(|()| std::fs::hard_link(&temporary, dir.join(name)));
     let removed = std::fs::remove_file(&temporary);
     linked.and(removed)?;
-    std::fs::File::open(dir)?.sync_all()
+    sync(dir)
 }
 
 /// There is one at every moment: the old or the new.
 fn replace_with(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = write_temporary(dir, name, bytes)?;
+    step()?;
     std::fs::rename(&temporary, dir.join(name))?;
+    sync(dir)
+}
+
+/// What its files are called is durable then.
+fn sync(dir: &Path) -> std::io::Result<()> {
+    step()?;
     std::fs::File::open(dir)?.sync_all()
 }
 
 fn write_temporary(dir: &Path, name: &str, bytes: &[u8]) -> std::io::Result<PathBuf> {
     let temporary = dir.join(format!("{name}.tmp"));
     // Left by a process killed in the middle; the caller holds the directory's lock.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    remove_file(&temporary)?;
+    step()?;
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(bytes).and_then(|()| file.sync_all())?;
+    step()?;
+    file.write_all(bytes)?;
+    step()?;
+    file.sync_all()?;
     Ok(temporary)
 }
 
@@ -164,6 +174,66 @@ fn tighten(path: &Path) {
         tracing::warn!(path = %path.display(), "the key was readable by others; its mode is now 0600");
         if let Err(error) = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)) {
             tracing::warn!(path = %path.display(), %error, "cannot change the key's mode");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+    use crate::steps::refusing;
+
+    /// A box with a key, and a copy of another box's: where the disk refuses at any step there is one of the two at every moment, its own
+    /// old one is not lost, the copy is as it was, and the import is done when it is asked for again.
+    #[test]
+    fn a_disk_that_refuses_at_any_step_of_an_import_loses_no_key() {
+        let (own, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
+        for error in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
+            for has_one in [true, false] {
+                let mut steps = 0;
+                loop {
+                    let dir = tempfile::tempdir().unwrap();
+                    let (data, copy) = (dir.path().join("data"), dir.path().join("copy"));
+                    let path = data.join(CHANNEL_FILE);
+                    std::fs::create_dir(&data).unwrap();
+                    std::fs::write(&copy, encoded(&other)).unwrap();
+                    if has_one {
+                        std::fs::write(&path, encoded(&own)).unwrap();
+                    }
+                    let import = || import_channel(&data, &copy, true, || Ok(()));
+                    let (imported, refused) = refusing(steps, error, import);
+                    let held = || match path.exists() {
+                        true => Some(Name::of(&load(&path).unwrap())),
+                        false => None,
+                    };
+                    let now = held();
+                    let before = has_one.then(|| Name::of(&own));
+                    assert!([before, Some(Name::of(&other))].contains(&now), "{steps}");
+                    if has_one && now != before {
+                        let kept = data.join(format!("channel-{}.key", Name::of(&own)));
+                        assert_eq!(load(&kept).unwrap().public(), own.public());
+                    }
+                    assert_eq!(imported.is_err(), refused, "{error:?} at {steps}");
+                    if let Err(told) = imported {
+                        let told = told.to_string();
+                        assert!(
+                            told.contains("name a place that can be written to"),
+                            "{told}"
+                        );
+                        assert_eq!(load(&copy).unwrap().public(), other.public());
+                        import().unwrap();
+                    }
+                    assert_eq!(held(), Some(Name::of(&other)));
+                    if !refused {
+                        break;
+                    }
+                    steps += 1;
+                }
+                // It makes, fills, syncs and places the key, and syncs the directory.
+                assert!(steps >= 5, "{steps}");
+            }
         }
     }
 }

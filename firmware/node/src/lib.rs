@@ -25,12 +25,14 @@ mod path;
 mod peers;
 mod read;
 mod recover;
+mod steps;
 mod store;
 #[cfg(test)]
 mod tests;
 mod unixfs;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::ops::Range;
@@ -64,6 +66,7 @@ use blocks::Blocks;
 use journal::{CACHE_BYTES, Journal, Opener, State};
 use names::Signer;
 use peers::Peer;
+use steps::step;
 use store::{BlockStore, Files, HostStore};
 use writer::{Command, Inherited, RESERVE_BYTES, Writer};
 
@@ -445,6 +448,12 @@ impl Node {
         .await
     }
 
+    /// Paths of one broadcast's files, of those whose blocks are kept here.
+    pub async fn paths_of(&self, broadcast: BroadcastId) -> Result<BTreeSet<String>, StoreError> {
+        let journal = self.shared.journal.clone();
+        blocking(move || Ok(journal.files_of(broadcast)?.into_keys().collect())).await
+    }
+
     /// What is stored, oldest first.
     pub async fn broadcasts(&self) -> Result<Vec<Stored>, StoreError> {
         if self.shared.commands.is_closed() {
@@ -592,6 +601,10 @@ fn files(dir: &Path) -> Result<Files, OpenError> {
 
 /// Opens a journal that exists. One that is empty or gone must not be taken for a new one: its blocks would be orphans.
 fn opener(path: PathBuf) -> Opener {
+    #[cfg(test)]
+    if let Some(plan) = steps::plan() {
+        return Box::new(move || plan.clone().journal(&path));
+    }
     Box::new(move || redb::Builder::new().set_cache_size(CACHE_BYTES).open(&path))
 }
 
@@ -611,20 +624,28 @@ async fn require_empty(dir: &Path, store: &dyn BlockStore) -> Result<(), OpenErr
 
 /// Makes an empty journal, which appears complete or not at all: redb does not open a file whose making was cut off.
 fn create_journal(dir: &Path) -> Result<(), OpenError> {
-    let io = |source| OpenError::io(dir, source);
+    let made = make_journal(dir)?;
+    place_journal(dir, &made).map_err(|source| OpenError::io(dir, source))
+}
+
+/// Makes an empty journal beside the place of the box's own.
+fn make_journal(dir: &Path) -> Result<PathBuf, OpenError> {
     let temporary = dir.join(format!("{JOURNAL_FILE}.tmp"));
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
-        _ => {}
-    }
+    blocks::remove_file(&temporary).map_err(|source| OpenError::io(dir, source))?;
     let file = temporary.clone();
     let journal = Journal::open(Box::new(move || redb::Database::create(&file)));
     drop(journal.map_err(|error| OpenError::journal(dir, error))?);
-    let appeared = File::open(&temporary)
-        .and_then(|file| file.sync_all())
-        .and_then(|()| std::fs::rename(&temporary, dir.join(JOURNAL_FILE)))
-        .and_then(|()| File::open(dir)?.sync_all());
-    appeared.map_err(io)
+    Ok(temporary)
+}
+
+/// What was made there is the box's journal from then on.
+fn place_journal(dir: &Path, made: &Path) -> std::io::Result<()> {
+    step()?;
+    File::open(made)?.sync_all()?;
+    step()?;
+    std::fs::rename(made, dir.join(JOURNAL_FILE))?;
+    step()?;
+    File::open(dir)?.sync_all()
 }
 
 /// Opens the journal over a store, makes the two agree, and starts the writer.

@@ -3,7 +3,6 @@
 mod offers;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cid::Cid;
 use libp2p_identity::Keypair;
+use rustix::io::Errno;
 
 use super::crash::{self, Told, expected, paused};
 use super::disk::{Crash, Disk};
@@ -220,13 +220,9 @@ fn whatever_fails_what_was_taken_over_is_whole() {
     let from = from.unwrap();
     let whole = Disk::new();
     paused(async { life(&whole, &from, &mut Kept::default()).await.unwrap() });
-    for kind in [
-        ErrorKind::Other,
-        ErrorKind::StorageFull,
-        ErrorKind::ReadOnlyFilesystem,
-    ] {
+    for error in [Errno::IO, Errno::NOSPC, Errno::ROFS] {
         // One that fails once is gone with the process that gives up.
-        for fault in whole.faults(kind).into_iter().filter(|fault| fault.lasts) {
+        for fault in whole.faults(error).into_iter().filter(|fault| fault.lasts) {
             let disk = Disk::new();
             disk.set_fault(Some(fault));
             let mut kept = Kept::default();

@@ -10,6 +10,7 @@ use cid::Cid;
 use futures::future::{BoxFuture, FutureExt};
 use libp2p_identity::Keypair;
 use node_host::HostError;
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::journal::{Journal, Named};
@@ -53,7 +54,7 @@ pub(super) struct Disk {
 pub(super) struct Fault {
     /// The operation.
     pub(super) at: u64,
-    pub(super) kind: std::io::ErrorKind,
+    pub(super) error: Errno,
     /// Until it is taken away, or just once.
     pub(super) lasts: bool,
     /// Only the journal cannot be written from then on.
@@ -160,7 +161,7 @@ impl State {
         match fault {
             Some(fault) if fault.at == operation || fault.lasts && fault.at < operation => {
                 self.fired = true;
-                Err(fault.kind.into())
+                Err(fault.error.into())
             }
             _ => Ok(()),
         }
@@ -208,11 +209,11 @@ impl Disk {
     /// One fault for each way in which an operation can fail, for each of those that a life on this disk has done: once, or from
     /// then on, and of those on the journal also the journal's alone from then on. (What spares the blocks and fails once is the first
     /// of these, or nothing.)
-    pub(super) fn faults(&self, kind: std::io::ErrorKind) -> Vec<Fault> {
+    pub(super) fn faults(&self, error: Errno) -> Vec<Fault> {
         let state = self.state();
         let fault = |at, lasts, spares_blocks| Fault {
             at,
-            kind,
+            error,
             lasts,
             spares_blocks,
         };

@@ -1,8 +1,9 @@
 //! A disk that is full, broken or read-only at each of its writes in turn, once or until somebody helps: the process goes on,
 //! what is stored can be read all the while, and afterwards everything is as if nothing had been.
 
-use std::io::ErrorKind;
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use super::crash::{Told, begin, check, expected, paused, publish};
 use super::disk::Disk;
@@ -88,26 +89,26 @@ async fn found(node: &Node, told: &mut Told) {
 
 #[test]
 fn a_full_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::StorageFull);
+    each_fails(Errno::NOSPC);
 }
 
 #[test]
 fn a_broken_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::Other);
+    each_fails(Errno::IO);
 }
 
 #[test]
 fn a_read_only_disk_harms_nothing_that_is_stored() {
-    each_fails(ErrorKind::ReadOnlyFilesystem);
+    each_fails(Errno::ROFS);
 }
 
 /// Each operation fails, [in each way](Disk::faults).
-fn each_fails(kind: ErrorKind) {
+fn each_fails(error: Errno) {
     let mut faults = Vec::new();
     paused(async {
         let disk = Disk::new();
         let node = life(&disk, &mut Told::default()).await;
-        faults = disk.faults(kind);
+        faults = disk.faults(error);
         end(&disk, node).await;
         let (node, recovered) = open(&disk, LIMIT_BYTES).await.unwrap();
         assert_eq!(recovered.broadcasts.len(), 1, "the first made room");

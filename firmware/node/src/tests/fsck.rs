@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use cid::Cid;
+use rustix::io::Errno;
 
 use super::read_all;
+use crate::steps::refusing;
 use crate::{Budgets, Finding, Leaf, NewFile, Node, Report, Resolved, Update, fsck};
 
 const LIMIT_BYTES: u64 = 1 << 30;
@@ -130,28 +132,10 @@ async fn check(
     assert_eq!(again.broadcasts, 2, "{fault}");
 
     let node = open(it.dir.path()).await;
+    has_all_but(lost, &node, fault).await;
     let broadcasts = node.broadcasts().await.unwrap();
     for (number, broadcast) in (1..).zip(&broadcasts) {
         let root = broadcast.root.unwrap();
-        let files = read_all(&node, root).await.unwrap();
-        for index in 0..6 {
-            let segment = segment(number, index);
-            let content: Vec<u8> = segment
-                .leaves
-                .iter()
-                .flat_map(|it| it.bytes().to_vec())
-                .collect();
-            let there = files.get(&segment.path);
-            if number == 1 && lost.contains(&segment.path.as_str()) {
-                assert_eq!(there, None, "{fault}");
-            } else {
-                assert!(
-                    there.is_some_and(|it| *it == content),
-                    "{fault}: {}",
-                    segment.path
-                );
-            }
-        }
         if lost.is_empty() {
             assert_eq!(
                 root,
@@ -164,6 +148,27 @@ async fn check(
     let damaged: Vec<_> = repaired.damaged.iter().flat_map(|it| &it.lost).collect();
     assert_eq!(damaged, lost, "{fault}");
     node.shutdown().await;
+}
+
+/// All segments of both are there, but for these of the first.
+async fn has_all_but(lost: &[&str], node: &Node, fault: &str) {
+    let broadcasts = node.broadcasts().await.unwrap();
+    assert_eq!(broadcasts.len(), 2, "{fault}");
+    for (number, broadcast) in (1..).zip(&broadcasts) {
+        let files = read_all(node, broadcast.root.unwrap()).await.unwrap();
+        for index in 0..6 {
+            let segment = segment(number, index);
+            let leaves = segment.leaves.iter();
+            let content: Vec<u8> = leaves.flat_map(|it| it.bytes().to_vec()).collect();
+            let there = files.get(&segment.path);
+            if number == 1 && lost.contains(&segment.path.as_str()) {
+                assert_eq!(there, None, "{fault}");
+            } else {
+                let same = there.is_some_and(|it| *it == content);
+                assert!(same, "{fault}: {}", segment.path);
+            }
+        }
+    }
 }
 
 const SEGMENT: &[&str] = &["video/0000/1.m4s"];
@@ -327,6 +332,81 @@ async fn planted_faults_are_named_and_repaired() {
         &[],
     )
     .await;
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        let to = to.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => copy(&file.path(), &to),
+            false => drop(fs::copy(file.path(), to).unwrap()),
+        }
+    }
+}
+
+/// A repair on a disk that is full, breaks, or turns read-only, at each of its writes in turn: it says what to do about the disk, and
+/// when that is done the next one repairs what this one would have. Nothing that was good is lost.
+#[tokio::test]
+async fn a_disk_that_refuses_at_any_step_of_a_repair_loses_nothing_more() {
+    let damage = |it: &DataDir| {
+        flip(&it.block(it.leaf), 100);
+        fs::remove_file(it.block(it.directory)).unwrap();
+        fs::write(it.path("journal.redb.tmp"), "half writ").unwrap();
+        it.journal(|transaction| {
+            let mut rows = transaction.open_table(crate::journal::ROWS).unwrap();
+            rows.insert((77, 0), &b"row"[..]).unwrap();
+        });
+    };
+    let no_journal = |it: &DataDir| fs::write(it.path("journal.redb"), [7; 1 << 16]).unwrap();
+    // It syncs thousands of times, and what a power cut leaves is not asked here.
+    let memory = Path::new("/dev/shm");
+    let cases: [(&str, &dyn Fn(&DataDir), _, _); 2] = [
+        ("blocks, rows and leftovers", &damage, SEGMENT, true),
+        ("a journal that is none", &no_journal, &[], false),
+    ];
+    for (fault, plant, lost, has_journal) in cases {
+        let planted = DataDir::new().await;
+        plant(&planted);
+        let mut steps = 0;
+        loop {
+            // In turn: where the writes of a repair go does not hang on the error.
+            let (error, advice) = [
+                (Errno::NOSPC, "free some space"),
+                (Errno::IO, "check the disk"),
+                (Errno::ROFS, "make it writable"),
+            ][steps as usize % 3];
+            let dir = tempfile::tempdir_in(memory).unwrap();
+            copy(planted.dir.path(), dir.path());
+            let (done, refused) = refusing(steps, error, || fsck(dir.path(), true));
+            let fault = format!("{fault}, {error:?} after {steps} steps");
+            if let Err(told) = &done {
+                assert!(told.to_string().contains(advice), "{fault}: {told}");
+            }
+            assert!(refused || done.is_ok(), "{fault}: {done:?}");
+            fsck(dir.path(), true).unwrap();
+            let node = open(dir.path()).await;
+            has_all_but(lost, &node, &fault).await;
+            for (number, broadcast) in (1..).zip(node.broadcasts().await.unwrap()) {
+                let rows = node.rows(broadcast.id).await.unwrap();
+                let known = broadcast.meta == format!("broadcast {number}").into_bytes();
+                assert_eq!(
+                    (known, rows.len() == 6),
+                    (has_journal, has_journal),
+                    "{fault}"
+                );
+            }
+            node.shutdown().await;
+            if !refused {
+                let again = fsck(dir.path(), true).unwrap();
+                assert_eq!((again.findings, again.leftovers), (vec![], 0), "{fault}");
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 10, "{fault}: {steps} steps");
+    }
 }
 
 #[tokio::test]

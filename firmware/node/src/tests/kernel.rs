@@ -9,9 +9,11 @@ use std::slice::from_ref;
 
 use bytes::Bytes;
 use cid::Cid;
+use rustix::io::Errno;
 
 use crate::Leaf;
-use crate::blocks::{Blocks, broken};
+use crate::blocks::Blocks;
+use crate::steps::refusing;
 
 /// A file system in memory; unmounted when dropped.
 struct Mount(tempfile::TempDir);
@@ -130,21 +132,19 @@ fn a_disk_that_breaks_at_any_step_leaves_whole_blocks_and_takes_them_again() {
         let dir = tempfile::tempdir().unwrap();
         let blocks = Blocks::open(dir.path()).unwrap();
         blocks.put(from_ref(&old)).unwrap();
-        broken::STEPS_LEFT.set(steps as u64);
-        let error = blocks.put(&both).unwrap_err();
-        broken::STEPS_LEFT.set(u64::MAX);
-        let io = rustix::io::Errno::IO.raw_os_error();
-        assert_eq!(error.raw_os_error(), Some(io), "after {steps} steps");
+        let (put, _) = refusing(steps as u64, Errno::IO, || blocks.put(&both));
+        let error = put.unwrap_err().raw_os_error();
+        assert_eq!(error, Some(Errno::IO.raw_os_error()), "after {steps} steps");
         let expected = [&old, &first, &second];
         check(&blocks, &expected[..=there]);
         blocks.put(&both).unwrap();
         check(&blocks, &expected);
     }
     let dir = tempfile::tempdir().unwrap();
-    broken::STEPS_LEFT.set(7);
-    let all = Blocks::open(dir.path()).unwrap().put(&both);
-    broken::STEPS_LEFT.set(u64::MAX);
+    let blocks = Blocks::open(dir.path()).unwrap();
+    let (all, refused) = refusing(7, Errno::IO, || blocks.put(&both));
     all.expect("there are no more steps");
+    assert!(!refused);
 }
 
 /// Somebody has tidied up below it: that is a lost block, and no more.
