@@ -41,7 +41,7 @@ use crate::panel::{self, Panel};
 use crate::web;
 use crate::wishes::Wishes;
 use recovery::Format;
-pub(crate) use recovery::{Meta, close};
+pub(crate) use recovery::{Meta, close, replace_rows, without_lost};
 use storing::{store_cause, to_node};
 
 /// What the operator can ask for over HTTP. Buttons come from the board.

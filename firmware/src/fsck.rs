@@ -9,8 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use node::{BroadcastId, Budgets, Damaged, Finding, Node, Report};
-use stream::media::Rendition;
-use stream::publication::{self, Numbers, Publication, Row, rows_without, segment_path};
+use stream::publication::{self, Numbers, Publication, Row};
 
 use crate::appliance::{self, Meta};
 use crate::clock::wall_now;
@@ -109,21 +108,8 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     }
     let settings = meta.format.apply(appliance::settings(config));
     let lost: BTreeSet<&str> = damaged.lost.iter().map(String::as_str).collect();
-    let rows = rows_without(rows, |row| {
-        Rendition::ALL
-            .iter()
-            .take(row.codecs.len())
-            .any(|&rendition| {
-                let init = settings.inits.path(rendition, row.run);
-                let segment = segment_path(rendition, row.media_sequence);
-                lost.contains(init.as_str()) || lost.contains(segment.as_str())
-            })
-    });
-    let kept = rows
-        .iter()
-        .map(serde_json::to_vec)
-        .collect::<Result<_, _>>()?;
-    node.replace_rows(id, kept).await?;
+    let rows = appliance::without_lost(rows, &settings, |path| lost.contains(path));
+    appliance::replace_rows(node, id, &rows).await?;
     let mut publication = Publication::recovered(settings, meta.first, rows, false);
     publication.attach(web::player());
     appliance::close(node, id, &mut publication).await?;

@@ -47,16 +47,92 @@ pub(crate) fn store<T: Serialize>(path: &Path, value: Option<&T>) -> std::io::Re
     match value {
         Some(value) => {
             let temporary = path.with_extension("tmp");
+            step()?;
             let mut file = std::fs::File::create(&temporary)?;
+            step()?;
             file.write_all(&serde_json::to_vec(value)?)?;
+            step()?;
             file.sync_all()?;
+            step()?;
             std::fs::rename(&temporary, path)?;
         }
-        None => match std::fs::remove_file(path) {
+        None => match step().and_then(|()| std::fs::remove_file(path)) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         },
     }
     let dir = path.parent().unwrap_or(Path::new("."));
+    step()?;
     std::fs::File::open(dir)?.sync_all()
+}
+
+/// Before each thing that a disk can refuse: it is where a test has it do so.
+pub(crate) fn step() -> std::io::Result<()> {
+    #[cfg(test)]
+    if let Some((left, error)) = refusal::STEPS.take() {
+        refusal::STEPS.set(Some((left.saturating_sub(1), error)));
+        if left == 0 {
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod refusal {
+    use std::cell::Cell;
+
+    use rustix::io::Errno;
+
+    thread_local! {
+        /// Steps that succeed on this thread, and with what all after them fail.
+        pub(super) static STEPS: Cell<Option<(u64, Errno)>> = const { Cell::new(None) };
+    }
+
+    /// Full, broken, read-only.
+    pub(crate) const ERRORS: [Errno; 3] = [Errno::NOSPC, Errno::IO, Errno::ROFS];
+
+    /// Does this on a disk that takes so many steps and refuses all after them.
+    pub(crate) fn after<T>(steps: u64, error: Errno, act: impl FnOnce() -> T) -> T {
+        STEPS.set(Some((steps, error)));
+        let done = act();
+        STEPS.set(None);
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_refuses_at_any_step_leaves_the_old_value_or_the_new() {
+        let read = |path: &Path| {
+            let text = std::fs::read(path).ok()?;
+            Some(serde_json::from_slice::<u32>(&text).unwrap())
+        };
+        for error in refusal::ERRORS {
+            for (old, new) in [(Some(1), Some(2)), (None, Some(2)), (Some(1), None)] {
+                let mut steps = 0;
+                loop {
+                    let dir = tempfile::tempdir().unwrap();
+                    let path = dir.path().join("value.json");
+                    store(&path, old.as_ref()).unwrap();
+                    let stored = refusal::after(steps, error, || store(&path, new.as_ref()));
+                    let there = read(&path);
+                    assert!([old, new].contains(&there), "{there:?} after {steps}");
+                    match stored {
+                        Ok(()) => break assert_eq!(there, new),
+                        Err(told) => assert_eq!(told.raw_os_error(), Some(error.raw_os_error())),
+                    }
+                    // What is left of it is in nobody's way.
+                    store(&path, new.as_ref()).unwrap();
+                    assert_eq!(read(&path), new);
+                    steps += 1;
+                }
+                let expected = if new.is_some() { 5 } else { 2 };
+                assert_eq!(steps, expected);
+            }
+        }
+    }
 }

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 use node::BroadcastId;
 
+use crate::kept::step;
+
 const FILE: &str = "on-air";
 const FROM_MEMORY: &str = "on-air-from-memory";
 const NUMBERS_AHEAD: &str = "numbers-ahead";
@@ -48,7 +50,9 @@ impl OnAirMark {
 
     /// Marks a broadcast. Without the mark nothing is lost but the continuation after a power cut, so a failure is logged.
     pub(crate) fn set(&self, broadcast: BroadcastId) {
-        let written = std::fs::write(&self.file, broadcast.to_string())
+        let written = step()
+            .and_then(|()| std::fs::write(&self.file, broadcast.to_string()))
+            .and_then(|()| step())
             .and_then(|()| std::fs::File::open(&self.file)?.sync_all());
         if let Err(error) = written {
             tracing::warn!(%error, "cannot mark the broadcast; it will not go on by itself after a power cut");
@@ -58,7 +62,7 @@ impl OnAirMark {
     /// Nobody wants to be on air. Which numbers viewers have seen stays true.
     pub(crate) fn clear(&self) {
         // First what `set_from_memory` could give the mark's name at this moment.
-        let renamed = there(std::fs::rename(&self.from_memory, &self.numbers_ahead));
+        let renamed = rename(&self.from_memory, &self.numbers_ahead);
         if let Err(error) = remove(&self.file).and(renamed) {
             tracing::error!(%error, file = %self.file.display(), "cannot take the mark away; delete this file");
         }
@@ -71,12 +75,13 @@ impl OnAirMark {
     pub(crate) fn set_from_memory(&self, from_memory: bool) {
         let set = match from_memory {
             // Where there is no mark, the broadcast has been stopped, or was never opened.
-            true => match there(std::fs::rename(&self.file, &self.from_memory)) {
-                Ok(false) => std::fs::write(&self.numbers_ahead, ""),
+            true => match rename(&self.file, &self.from_memory) {
+                Ok(false) => step().and_then(|()| std::fs::write(&self.numbers_ahead, "")),
                 renamed => renamed.map(drop),
             },
-            false => there(std::fs::rename(&self.from_memory, &self.file))
-                .and_then(|_| remove(&self.numbers_ahead)),
+            false => {
+                rename(&self.from_memory, &self.file).and_then(|_| remove(&self.numbers_ahead))
+            }
         };
         if let Err(error) = set {
             tracing::warn!(%error, "cannot rename the mark; after a restart numbers may come again");
@@ -110,13 +115,18 @@ fn there(done: io::Result<()>) -> io::Result<bool> {
     }
 }
 
+fn rename(from: &Path, to: &Path) -> io::Result<bool> {
+    there(step().and_then(|()| std::fs::rename(from, to)))
+}
+
 fn remove(file: &Path) -> io::Result<()> {
-    there(std::fs::remove_file(file)).map(drop)
+    there(step().and_then(|()| std::fs::remove_file(file))).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kept::refusal;
 
     #[test]
     fn where_nobody_can_tell_a_broadcast_may_be_marked() {
@@ -126,6 +136,36 @@ mod tests {
         // An error that is not `NotFound`, as of a disk that fails.
         std::os::unix::fs::symlink(FILE, dir.path().join(FILE)).unwrap();
         assert!(mark.is_there());
+    }
+
+    /// A full, broken or read-only disk at any step of what a broadcast does with its mark: who is on air stays so unless it was to be
+    /// another, what viewers have seen is not forgotten, and once the disk is well a stop takes the mark away.
+    #[test]
+    fn a_disk_that_refuses_at_any_step_neither_stops_nor_starts_anybody() {
+        let id = BroadcastId::from(7);
+        type Act = fn(&OnAirMark);
+        // Its steps, whether it is still the same one on air, and whether viewers have still seen more than is stored.
+        let acts: [(Act, u64, bool, bool); 4] = [
+            (|mark| mark.set(BroadcastId::from(8)), 2, false, true),
+            (|mark| mark.set_from_memory(true), 1, true, true),
+            (|mark| mark.set_from_memory(false), 2, true, false),
+            (|mark| mark.clear(), 2, false, true),
+        ];
+        for error in refusal::ERRORS {
+            for (act, count, same, ahead) in acts {
+                for (from_memory, steps) in (0..count).flat_map(|it| [(false, it), (true, it)]) {
+                    let dir = tempfile::tempdir().unwrap();
+                    let mark = OnAirMark::in_dir(dir.path());
+                    mark.set(id);
+                    mark.set_from_memory(from_memory);
+                    refusal::after(steps, error, || act(&mark));
+                    assert!(!same || mark.is(id), "{error:?} after {steps}");
+                    assert!(!(ahead && from_memory) || mark.numbers_ahead());
+                    mark.clear();
+                    assert!(!mark.is_there());
+                }
+            }
+        }
     }
 
     #[test]

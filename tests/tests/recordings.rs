@@ -162,6 +162,43 @@ fn next_number(podium: &Podium) -> u64 {
     live.media_sequence + live.segments.len() as u64
 }
 
+/// Of the parts those of the video are the largest.
+fn damage_a_segment(dir: &Path) {
+    let parts = blocks(dir).into_iter().filter(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.windows(4).take(64).any(|name| name == b"moof")
+    });
+    let largest = parts.max_by_key(|path| std::fs::metadata(path).unwrap().len());
+    let largest = largest.unwrap();
+    let mut bytes = std::fs::read(&largest).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&largest, bytes).unwrap();
+}
+
+/// As where the power goes in the middle of it: what is lost is dropped, and what named it is not written anew yet.
+#[test]
+fn what_fsck_could_not_close_the_next_start_closes() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Podium::start(dir.path(), &config());
+    record(&it, 5);
+    let segments = play(&it);
+    let number = next_number(&it);
+    end(it);
+
+    damage_a_segment(dir.path());
+    // It keeps the numbers first, and they cannot be kept.
+    let in_the_way = dir.path().join("data/numbers.json");
+    std::fs::create_dir(&in_the_way).unwrap();
+    let repaired = command(dir.path(), &["fsck"], 1).stdout;
+    assert!(repaired.contains(".m4s has lost a block"), "{repaired}");
+    assert!(!repaired.contains("closed"), "{repaired}");
+    std::fs::remove_dir(&in_the_way).unwrap();
+    let it = Podium::start(dir.path(), &config());
+    assert_eq!(play(&it), segments - 1);
+    it.go_live();
+    assert!(hls::live(&it, "video").media_sequence >= number);
+}
+
 #[test]
 fn fsck_closes_a_broadcast_around_what_is_lost_and_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
@@ -171,16 +208,7 @@ fn fsck_closes_a_broadcast_around_what_is_lost_and_numbers_go_on() {
     let number = next_number(&it);
     end(it);
 
-    // Of the parts those of the video are the largest.
-    let parts = blocks(dir.path()).into_iter().filter(|path| {
-        let bytes = std::fs::read(path).unwrap();
-        bytes.windows(4).take(64).any(|name| name == b"moof")
-    });
-    let largest = parts.max_by_key(|path| std::fs::metadata(path).unwrap().len());
-    let largest = largest.unwrap();
-    let mut bytes = std::fs::read(&largest).unwrap();
-    bytes[20] ^= 1;
-    std::fs::write(&largest, bytes).unwrap();
+    damage_a_segment(dir.path());
     let looked = command(dir.path(), &["fsck", "--check"], 4).stdout;
     let repaired = command(dir.path(), &["fsck"], 1).stdout;
     for said in [&looked, &repaired] {

@@ -7,9 +7,12 @@ use cid::Cid;
 use node::{BroadcastId, Node, Recovered, RecoveredBroadcast};
 use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
+use stream::media::Rendition;
 use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
-use stream::publication::{self, File, Inits, Numbers, Publication, Row};
+use stream::publication::{
+    self, File, Inits, Numbers, Publication, Row, rows_without, segment_path,
+};
 use stream::resume::{CutOff, Verdict};
 
 use super::{Appliance, description, to_node};
@@ -119,6 +122,28 @@ pub(crate) async fn close(
     }
 }
 
+/// The rows of which nothing is `lost`, by its path.
+pub(crate) fn without_lost(
+    rows: Vec<Row>,
+    settings: &publication::Settings,
+    lost: impl Fn(&str) -> bool,
+) -> Vec<Row> {
+    rows_without(rows, |row| {
+        let mut renditions = Rendition::ALL.iter().take(row.codecs.len());
+        renditions.any(|&rendition| {
+            let init = settings.inits.path(rendition, row.run);
+            lost(&init) || lost(&segment_path(rendition, row.media_sequence))
+        })
+    })
+}
+
+pub(crate) async fn replace_rows(node: &Node, id: BroadcastId, rows: &[Row]) -> anyhow::Result<()> {
+    let rows = rows.iter().map(serde_json::to_vec);
+    node.replace_rows(id, rows.collect::<Result<_, _>>()?)
+        .await?;
+    Ok(())
+}
+
 impl Appliance {
     /// Closes what was cut off, and goes on with the newest if it is still wanted. A broadcast that cannot be read or closed
     /// stays as it is: it does not keep the box from starting.
@@ -177,14 +202,28 @@ impl Appliance {
             mut root,
             ..
         } = broadcast;
-        let (meta, rows) = self.read_journal(&broadcast).await?;
-        let marked = newest && !finished && self.mark.is(id);
+        let (meta, mut rows) = self.read_journal(&broadcast).await?;
+        let settings = meta.format.apply(settings);
+        let mut whole = true;
+        if !finished {
+            let there = self.node.paths_of(id).await?;
+            let last = rows.last().map(Numbers::after);
+            let count = rows.len();
+            rows = without_lost(rows, &settings, |path| !there.contains(path));
+            whole = rows.len() == count;
+            if let Some(last) = last.filter(|_| !whole) {
+                // `fsck` has dropped them, and was cut off before it closed the broadcast, or could not.
+                tracing::warn!(%id, lost = count - rows.len(), "segments are lost; closing the broadcast without them");
+                numbers::keep(&self.config.data_dir, last)?;
+                replace_rows(&self.node, id, &rows).await?;
+            }
+        }
+        let marked = newest && !finished && whole && self.mark.is(id);
         let (verdict, cut) = match marked {
             true => self.still_wanted(&meta, rows.last()),
             false => (Verdict::Over, None),
         };
         let resume = verdict != Verdict::Over;
-        let settings = meta.format.apply(settings);
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
         let mut beside = web::player();
         beside.extend(self.describe(&meta, root, closed_before).await);
