@@ -12,8 +12,8 @@ use tests::{Config, Podium, hls, http, judge, podium};
 
 /// Each has a data directory of its own; most of a life is waiting for a segment's second.
 const BOXES: u64 = 4;
-/// Lives of each, or `PODIUM_KILLS`. With the eight of `lifecycle.rs` these are a hundred.
-const LIVES: u64 = 23;
+/// Lives of each, or `PODIUM_KILLS`: a hundred of all.
+const LIVES: u64 = 25;
 
 /// Two or three broadcasts of a few seconds are more than a mebibyte.
 fn config() -> Config {
@@ -163,9 +163,19 @@ impl Told {
         if self.files.is_empty() && http::get(&format!("{base}/event.m3u8")).status == 404 {
             return;
         }
-        // A root that another has replaced goes after ten, and a recording when there is a newer broadcast.
-        let replaced = |_: &str, _: &String| {
-            newest(podium).is_some_and(|now| now.0 > id || now.0 == id && now.1 != root)
+        // A recording may go when there is a newer broadcast. A root that another has replaced stays for ten minutes, and this
+        // takes seconds: only what the box has deleted from the broadcast itself, and so from the newest root too, is not there.
+        let replaced = |list: &str, uri: &String| {
+            let within = &list[base.len()..];
+            let path = match uri.as_str() {
+                "" => within.to_owned(),
+                uri => format!("{}/{uri}", within.rsplit_once('/').expect("a path").0),
+            };
+            let gone = |root: &str| {
+                http::get(&format!("{}/ipfs/{root}{path}", podium.viewer)).status == 404
+            };
+            newest(podium)
+                .is_some_and(|(now, newest, _)| now > id || newest != root && gone(&newest))
         };
         let Some(files) = read_all(&base, "event.m3u8", &replaced) else {
             return;

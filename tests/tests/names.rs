@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt as _;
+use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use cid::Cid;
 use cid::multibase::Base;
 use serde_json::{Value, json};
@@ -115,7 +117,21 @@ fn kubo_reads_every_segment_as_it_comes() {
         assert_eq!(http::get(&format!("{}{path}", podium.viewer)).status, 404);
     }
     assert_eq!(follow::gaps(&arrivals), 0, "{arrivals:?}");
-    assert!(arrivals.iter().all(|it| it.bytes > 0), "{arrivals:?}");
+    let root = podium.root();
+    for it in &arrivals {
+        let file = |rendition| format!("{rendition}/{}.m4s", it.number);
+        let origin = ["video", "audio"].map(|rendition| podium.live(&file(rendition)).body);
+        assert_eq!(
+            it.bytes,
+            origin.iter().map(Vec::len).sum::<usize>() as u64,
+            "{it:?}"
+        );
+        let there = ["video", "audio"].map(|rendition| {
+            let path = format!("{root}/{rendition}/0000/{}.m4s", it.number);
+            follow::read(&kubo, &path).unwrap()
+        });
+        assert!(there == origin, "{it:?}");
+    }
 }
 
 #[test]
@@ -278,6 +294,11 @@ fn the_record_and_the_key_are_such_as_kubo_makes() {
         let value = found["Entry"]["Value"].as_str().unwrap();
         assert!(value.starts_with("/ipfs/bafy"), "{found}");
         assert_eq!(found["Entry"]["TTL"], 2_000_000_000_u64, "{found}");
+        // 48 hours after it was signed, which was a moment ago.
+        let end =
+            DateTime::parse_from_rfc3339(found["Entry"]["Validity"].as_str().unwrap()).unwrap();
+        let minutes = (end.to_utc() - DateTime::<Utc>::from(SystemTime::now())).num_minutes();
+        assert!((48 * 60 - 5..48 * 60).contains(&minutes), "{found}");
         found["Entry"]["Sequence"].as_u64().unwrap()
     };
     let Some(kubo) = Kubo::new(dir.path().join("kubo")) else {
@@ -402,18 +423,20 @@ fn a_name_moves_to_a_box_that_has_one() {
         let podium = Podium::start(dir, &Config::default());
         podium.go_live();
         podium.wait_for_segments(2);
+        let peer = podium.status()["node"]["peer_id"].clone();
         let (name, playlist) = (podium.name(), hls::live(&podium, "video"));
         podium.signal(rustix::process::Signal::TERM);
         podium.join();
-        (name, playlist)
+        (name, peer, playlist)
     };
     let key = |arguments: &[&str], dir: &std::path::Path| {
         let data = dir.join("data");
         tests::podium(&[&["key"], arguments, &["--data-dir", text(&data)]].concat())
     };
-    let (name, before) = publish(&broken);
-    let (own, _) = publish(&spare);
+    let (name, broken_peer, before) = publish(&broken);
+    let (own, peer, _) = publish(&spare);
     assert_ne!(own, name);
+    assert_ne!(peer, broken_peer);
     assert_eq!(key(&["export", text(&copy)], &broken).code, Some(0));
 
     let refused = key(&["import", text(&copy)], &spare);
@@ -424,8 +447,10 @@ fn a_name_moves_to_a_box_that_has_one() {
     assert!(done.stderr.contains(text(&aside)), "{}", done.stderr);
 
     // No address means two things, and no number falls.
-    let (moved, after) = publish(&spare);
+    let (moved, same, after) = publish(&spare);
     assert_eq!(moved, name);
+    // The name moves alone: whoever is told to stay connected with this box still finds it.
+    assert_eq!(same, peer);
     let (before, after) = (before.media_sequence, after.media_sequence);
     assert!(after > before + 100_000_000, "{after} after {before}");
 

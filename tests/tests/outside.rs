@@ -124,8 +124,21 @@ fn gateways_and_peers_are_asked_for_the_newest_segment() {
             "--until",
             "#witnesses li",
         ];
+        let sent = || podium.status()["uplink"]["local_bytes"].as_f64().unwrap();
+        let before = sent();
         let page = judge::node("page.mjs", &arguments);
         let text = page["text"].as_str().unwrap();
+        // `viewers here 1.2 MB, now 3.4 Mbit/s`, to its last digit.
+        let shown = text.split_once("viewers here ").unwrap().1;
+        let (value, unit) = shown.split(',').next().unwrap().split_once(' ').unwrap();
+        let unit = match unit {
+            "kB" => 1e3,
+            "MB" => 1e6,
+            _ => panic!("{text}"),
+        };
+        let shown = value.parse::<f64>().unwrap() * unit;
+        let bounds = before * 0.99..=sent() * 1.01;
+        assert!(bounds.contains(&shown), "{shown} of {bounds:?}");
         for expected in [
             "Seen by ",
             "wrong bytes",
