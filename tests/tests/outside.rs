@@ -124,12 +124,12 @@ fn gateways_and_peers_are_asked_for_the_newest_segment() {
             "--until",
             "#witnesses li",
         ];
-        let sent = || podium.status()["uplink"]["local_bytes"].as_f64().unwrap();
+        let sent = || podium.status()["uplink"]["peers_bytes"].as_f64().unwrap();
         let before = sent();
         let page = judge::node("page.mjs", &arguments);
         let text = page["text"].as_str().unwrap();
-        // `viewers here 1.2 MB, now 3.4 Mbit/s`, to its last digit.
-        let shown = text.split_once("viewers here ").unwrap().1;
+        // `peers 102 kB, now 49 kb/s`, to its last digit.
+        let shown = text.split_once("; peers ").unwrap().1;
         let (value, unit) = shown.split(',').next().unwrap().split_once(' ').unwrap();
         let unit = match unit {
             "kB" => 1e3,

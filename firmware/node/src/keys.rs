@@ -190,7 +190,13 @@ mod tests {
     #[test]
     fn a_disk_that_refuses_at_any_step_of_an_import_loses_no_key() {
         let (own, other) = (Keypair::generate_ed25519(), Keypair::generate_ed25519());
-        for error in [Errno::NOSPC, Errno::IO, Errno::ROFS] {
+        for (error, lasts) in [
+            (Errno::NOSPC, true),
+            (Errno::NOSPC, false),
+            (Errno::IO, true),
+            (Errno::IO, false),
+            (Errno::ROFS, true),
+        ] {
             for has_one in [true, false] {
                 let mut steps = 0;
                 loop {
@@ -203,7 +209,7 @@ mod tests {
                         std::fs::write(&path, encoded(&own)).unwrap();
                     }
                     let import = || import_channel(&data, &copy, true, || Ok(()));
-                    let (imported, refused) = refusing(steps, error, import);
+                    let (imported, refused) = refusing(steps, error, lasts, import);
                     let held = || match path.exists() {
                         true => Some(Name::of(&load(&path).unwrap())),
                         false => None,

@@ -15,12 +15,14 @@ pub(crate) fn step() -> Result<()> {
     plan().map_or(Ok(()), |plan| plan.step())
 }
 
-/// A disk that takes so many steps and refuses all after them.
+/// A disk that takes so many steps and refuses the next, or all after them.
 #[cfg(test)]
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
+    /// Steps to the one that is refused, which is at 1.
     left: Arc<Mutex<u64>>,
     error: rustix::io::Errno,
+    lasts: bool,
 }
 
 #[cfg(test)]
@@ -39,12 +41,14 @@ pub(crate) fn plan() -> Option<Plan> {
 pub(crate) fn refusing<T>(
     steps: u64,
     error: rustix::io::Errno,
+    lasts: bool,
     act: impl FnOnce() -> T,
 ) -> (T, bool) {
     let left = Arc::new(Mutex::new(steps + 1));
     let plan = Plan {
         left: left.clone(),
         error,
+        lasts,
     };
     PLAN.set(Some(plan));
     let done = act();
@@ -57,9 +61,11 @@ pub(crate) fn refusing<T>(
 impl Plan {
     fn step(&self) -> Result<()> {
         let mut left = self.left.lock().unwrap();
-        *left = left.saturating_sub(1);
-        match *left {
-            0 => Err(self.error.into()),
+        let before = *left;
+        *left = before.saturating_sub(1);
+        match before {
+            1 => Err(self.error.into()),
+            0 if self.lasts => Err(self.error.into()),
             _ => Ok(()),
         }
     }

@@ -132,7 +132,7 @@ fn a_disk_that_breaks_at_any_step_leaves_whole_blocks_and_takes_them_again() {
         let dir = tempfile::tempdir().unwrap();
         let blocks = Blocks::open(dir.path()).unwrap();
         blocks.put(from_ref(&old)).unwrap();
-        let (put, _) = refusing(steps as u64, Errno::IO, || blocks.put(&both));
+        let (put, _) = refusing(steps as u64, Errno::IO, true, || blocks.put(&both));
         let error = put.unwrap_err().raw_os_error();
         assert_eq!(error, Some(Errno::IO.raw_os_error()), "after {steps} steps");
         let expected = [&old, &first, &second];
@@ -142,7 +142,7 @@ fn a_disk_that_breaks_at_any_step_leaves_whole_blocks_and_takes_them_again() {
     }
     let dir = tempfile::tempdir().unwrap();
     let blocks = Blocks::open(dir.path()).unwrap();
-    let (all, refused) = refusing(7, Errno::IO, || blocks.put(&both));
+    let (all, refused) = refusing(7, Errno::IO, true, || blocks.put(&both));
     all.expect("there are no more steps");
     assert!(!refused);
 }
