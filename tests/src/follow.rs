@@ -182,7 +182,7 @@ pub fn follow(
                 let get = |path| scope.spawn(move || wait_for(path, || read(kubo, path)).len());
                 let all: Vec<_> = paths.iter().map(|path| get(path)).collect();
                 let lengths = all.into_iter().map(|it| it.join().expect("it is read"));
-                lengths.sum::<usize>() as u64 + 1
+                lengths.sum::<usize>() as u64
             });
             newest = Some(number);
             let Some(arrival) = Arrival::of(number, complete, Some(named), bytes) else {
