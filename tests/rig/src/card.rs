@@ -95,6 +95,10 @@ pub enum Sound {
     Mono96k,
 }
 
+/// Those of which the kernel leaves out the first sample each time that their sound is opened (sound/usb/quirks.c,
+/// `snd_usb_set_format_quirk`), whatever they call it.
+const STRAY: [(u16, u16); 2] = [(0x534d, 0x2109), (0x534d, 0x0021)];
+
 impl Card {
     /// A stick as they are sold: raw pictures slowly or small, compressed ones fast. `sizes` are its sizes with their rates in
     /// YUY2 and MJPEG.
@@ -121,6 +125,12 @@ impl Card {
             audio_ppm: 0.0,
             source: Source::FlashAndBeep,
         }
+    }
+
+    /// Whether its sound begins with a right sample that has no left one (`R LR LR …`), each time that it is opened, as the MS2109's does.
+    /// Nobody has looked at its clones; here they do so, too.
+    fn begins_with_a_stray_sample(&self) -> bool {
+        self.sound == Sound::Mono96k || STRAY.contains(&(self.vendor, self.product))
     }
 
     /// The table of an MS2109 (as `v4l2-ctl --list-formats-ext` shows it, less its odd sizes): raw 1080p crawls.

@@ -1,7 +1,10 @@
 //! What captures as GStreamer describes it: the source's pipeline, and which of a card's formats it takes.
 
+use std::sync::{Mutex, PoisonError};
+
 use gst::prelude::*;
 use stream::input::{self, Pixels};
+use stream::stereo::Pairs;
 
 use crate::cards::{self, Bridge};
 use crate::jpeg;
@@ -81,6 +84,7 @@ pub(super) fn settle_formats(
         tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
         let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true)
             .map_err(|error| error.message().to_owned())?;
+        pair_samples(&fix.static_pad("sink").ok_or("no sound's pad")?);
         pipeline
             .add(&fix)
             .and_then(|()| gst::Element::link_many([&sound, fix.upcast_ref(), &queue]))
@@ -93,6 +97,29 @@ pub(super) fn settle_formats(
 /// Gives sound that a card calls mono at twice its rate its true name.
 const STEREO_CALLED_MONO: &str = "capsfilter caps=audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
      caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
+
+/// Puts the samples of such sound into pairs (`stream::stereo`): buffers end between two of them, and the first may have no other.
+fn pair_samples(pad: &gst::Pad) {
+    let pairs = Mutex::new(Pairs::default());
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(buffer) = info.buffer_mut() else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let Ok(bytes) = buffer.map_readable() else {
+            return gst::PadProbeReturn::Drop;
+        };
+        let mut pairs = pairs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut paired = gst::Buffer::from_mut_slice(pairs.push(&bytes));
+        drop(bytes);
+        // All of it but its length: half a pair is ten microseconds.
+        let about = gst::BufferCopyFlags::TIMESTAMPS | gst::BufferCopyFlags::FLAGS;
+        match (paired.get_mut()).map(|paired| buffer.copy_into(paired, about, ..)) {
+            Some(Ok(())) => *buffer = paired,
+            _ => return gst::PadProbeReturn::Drop,
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
 
 /// Which of the card's formats to take, as caps: the best that it offers, or what it likes where it does not say.
 fn input_caps(config: &Config, offers: &[input::Offer], hardware_jpeg: bool) -> String {
@@ -189,21 +216,52 @@ mod tests {
         check(Some(("RGB3", "srgb")), &["RGB any"]);
     }
 
+    /// Buffers of a card, each with the time that it has, and what becomes of them.
     #[test]
-    fn sound_that_is_called_mono_gets_its_true_name() {
+    fn sound_that_is_called_mono_gets_its_true_name_and_its_pairs() {
         gst::init().unwrap();
         let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true).unwrap();
-        let pipeline = launch("audiotestsrc name=in num-buffers=1 fakesink name=out").unwrap();
+        pair_samples(&fix.static_pad("sink").unwrap());
+        let pipeline = launch(
+            "appsrc name=in format=time caps=audio/x-raw,format=S16LE,rate=96000,channels=1,layout=interleaved \
+             appsink name=out sync=false",
+        )
+        .unwrap();
         let element = |name| pipeline.by_name(name).unwrap();
         pipeline.add(&fix).unwrap();
         gst::Element::link_many([&element("in"), fix.upcast_ref(), &element("out")]).unwrap();
-        pipeline.set_state(gst::State::Paused).unwrap();
-        pipeline.state(gst::ClockTime::from_seconds(20)).0.unwrap();
-        let caps = element("out").static_pad("sink").unwrap().current_caps();
-        let caps = caps.unwrap();
-        let is = caps.structure(0).unwrap();
-        assert_eq!(is.get::<i32>("rate"), Ok(48_000));
-        assert_eq!(is.get::<i32>("channels"), Ok(2));
+        pipeline.set_state(gst::State::Playing).unwrap();
+        let source: gst_app::AppSrc = element("in").downcast().unwrap();
+        let sink: gst_app::AppSink = element("out").downcast().unwrap();
+        // Right samples are negative, and the first has no left one.
+        let mut next = 0_i16;
+        let mut expected = 1_i16;
+        for millis in [10_u64, 20, 30, 40] {
+            let samples: Vec<i16> = (0..960).map(|n| next + n).collect();
+            next += 960;
+            let signed = samples.iter().map(|&n| if n % 2 == 0 { -n } else { n });
+            let bytes: Vec<u8> = signed.flat_map(i16::to_le_bytes).collect();
+            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+            let at = gst::ClockTime::from_mseconds(millis);
+            buffer.get_mut().unwrap().set_pts(at);
+            source.push_buffer(buffer).unwrap();
+            let sample = sink.pull_sample().unwrap();
+            let is = sample.caps().unwrap().structure(0).unwrap();
+            assert_eq!(is.get::<i32>("rate"), Ok(48_000));
+            assert_eq!(is.get::<i32>("channels"), Ok(2));
+            let buffer = sample.buffer().unwrap();
+            assert_eq!(buffer.pts(), Some(at));
+            let map = buffer.map_readable().unwrap();
+            let (pairs, []) = map.as_chunks::<4>() else {
+                panic!("{} bytes", map.len());
+            };
+            assert!(pairs.len() >= 479, "{}", pairs.len());
+            for &[l0, l1, r0, r1] in pairs {
+                let pair = [[l0, l1], [r0, r1]].map(i16::from_le_bytes);
+                assert_eq!(pair, [expected, -expected - 1]);
+                expected += 2;
+            }
+        }
         pipeline.set_state(gst::State::Null).unwrap();
     }
 }

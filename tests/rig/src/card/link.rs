@@ -56,6 +56,8 @@ struct State {
     /// What the host has chosen: format, frame and interval as in the probe control.
     choice: [u8; 26],
     audio_setting: u8,
+    /// A sample that goes before the next frame: the sound is half a frame behind.
+    stray: Option<i16>,
     gain: Gain,
     gone: bool,
 }
@@ -99,6 +101,7 @@ impl Link {
                 late: Vec::new(),
                 choice: [0; 26],
                 audio_setting: 0,
+                stray: None,
                 gain: Gain {
                     muted: card.gain,
                     volume: if card.gain { GAIN[0] } else { 0 },
@@ -246,6 +249,7 @@ impl Link {
             (0x01, 11) => {
                 if interface == AUDIO_STREAMING {
                     state.audio_setting = v0;
+                    state.stray = self.card.begins_with_a_stray_sample().then_some(0);
                 }
                 Some(Vec::new())
             }
@@ -457,11 +461,15 @@ impl Link {
                 continue;
             };
             let factor = state.gain.factor();
-            let data: Vec<u8> = (frame..end)
+            let mut samples: Vec<i16> = (frame..end)
                 .flat_map(|frame| self.sound.at(frame as f64 / rate))
                 .map(|sample| (f64::from(sample) * factor) as i16)
-                .flat_map(i16::to_le_bytes)
                 .collect();
+            if let Some(stray) = state.stray.take() {
+                samples.insert(0, stray);
+                state.stray = samples.pop();
+            }
+            let data: Vec<u8> = samples.into_iter().flat_map(i16::to_le_bytes).collect();
             frame = end;
             let packets: Vec<[u32; 4]> = transfer
                 .packets

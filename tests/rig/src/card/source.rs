@@ -10,8 +10,8 @@ use super::{Mode, Pixels, Source};
 /// How long a flash and a beep last, seconds.
 const BLINK: f64 = 0.1;
 const BEEP_HZ: f64 = 1000.0;
-/// Of 32768: -8.7 dBFS.
-const BEEP_LEVEL: f64 = 12_000.0;
+/// Left and right, of 32768: -8.7 and -14.7 dBFS. They differ, so that it is heard which is which.
+const BEEP_LEVELS: [f64; 2] = [12_000.0, 6_000.0];
 
 /// Flashes and beeps of one card. Their distances differ, and not two cards have the same, so that a row of them is found again in
 /// what the box publishes.
@@ -69,8 +69,8 @@ impl Sound {
     pub(super) fn at(&self, seconds: f64) -> [i16; 2] {
         match self {
             Sound::Beeps(blinks) => {
-                let beep = || (TAU * BEEP_HZ * seconds).sin() * BEEP_LEVEL;
-                [blinks.on(seconds).map_or(0, |_| beep() as i16); 2]
+                let beep = |level| (TAU * BEEP_HZ * seconds).sin() * level;
+                BEEP_LEVELS.map(|level| blinks.on(seconds).map_or(0, |_| beep(level) as i16))
             }
             Sound::Clip(frames) => frames[(seconds * 48_000.0).round() as usize % frames.len()],
         }
