@@ -478,6 +478,7 @@ impl Appliance {
         match event {
             media::Event::Format(_)
             | media::Event::Rate(_)
+            | media::Event::Broken(_)
             | media::Event::Levels { .. }
             | media::Event::Signal(_)
             | media::Event::Picture(_)

@@ -106,6 +106,8 @@ pub(crate) struct Panel {
     timed: Option<f64>,
     /// Pictures a second that the card captures.
     measured: Option<f64>,
+    /// How many of a hundred pictures come broken.
+    broken: u32,
     /// What could be better about the card.
     advice: Vec<String>,
     /// What is odd about it and is dealt with.
@@ -142,6 +144,7 @@ impl Panel {
             card: false,
             timed: None,
             measured: None,
+            broken: 0,
             advice: Vec::new(),
             notes: Vec::new(),
             no_card: None,
@@ -231,6 +234,7 @@ impl Panel {
         match event {
             media::Event::Format(format) => self.format = Some(*format),
             media::Event::Rate(rate) => self.measured = Some(*rate),
+            media::Event::Broken(share) => self.broken = *share,
             media::Event::Signal(signal) => {
                 self.signal = (*signal, now);
                 if *signal == Signal::Ok {
@@ -248,6 +252,7 @@ impl Panel {
                 self.notes.clone_from(&card.notes);
                 self.timed = (card.bridge.as_ref()).map(|bridge| f64::from(bridge.rate) / 1000.0);
                 self.measured = None;
+                self.broken = 0;
                 self.no_card = None;
                 self.card = true;
             }
@@ -484,6 +489,10 @@ impl Panel {
             let claimed = self.timed.unwrap_or(claimed);
             rate_advice(claimed, self.measured, self.identity.fps.into())
         });
+        let broken = (format.is_some() && self.broken > 0).then(|| {
+            let share = self.broken;
+            format!("{share} of 100 pictures come broken and are left out: try another cable, or another socket, without a hub")
+        });
         // Nothing tells protection from a lens cap.
         let dark = (self.card && seen.black).then(|| {
             "black: if the source's own screen is not, switch off its copy protection (HDCP)"
@@ -493,6 +502,7 @@ impl Panel {
         notes.extend(self.no_card.iter().map(|(_, why)| why.clone()));
         notes.extend(self.reviving.clone());
         notes.extend(rate);
+        notes.extend(broken);
         notes.extend(dark);
         notes
     }
@@ -629,6 +639,27 @@ mod tests {
         // The cable is out: who scans the code now has the page when it is in again.
         let out = check(None, "http://10.1.2.3:8080/");
         assert_eq!(out[0], then[0]);
+    }
+
+    #[test]
+    fn broken_pictures_are_told_while_many_come() {
+        let mut panel = panel(30);
+        let mut check = |event: Event, expected: Option<&str>| {
+            panel.media(&event, Instant::now());
+            let notes = panel.capture_notes(Seen::default());
+            let beginnings = notes.iter().map(|note| note.split(" pictures").next());
+            assert_eq!(beginnings.flatten().next(), expected, "{event:?}");
+        };
+        check(card(None), None);
+        check(Event::Signal(Signal::Ok), None);
+        check(format(30), None);
+        check(Event::Broken(12), Some("12 of 100"));
+        check(Event::Signal(Signal::Lost), None);
+        check(Event::Signal(Signal::Ok), Some("12 of 100"));
+        check(Event::Broken(0), None);
+        check(Event::Broken(3), Some("3 of 100"));
+        // Another life of the card may have another cable.
+        check(card(None), None);
     }
 
     #[test]

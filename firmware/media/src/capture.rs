@@ -20,7 +20,7 @@ use crate::jpeg;
 use crate::matrix::{Matrix, Wanted};
 use crate::timecode;
 use crate::{Config, Event, Source, StartError};
-use probes::{Raw, count_coded, leave_out_old_sound, measure_rate, watch_format};
+use probes::{Raw, count_coded, leave_out_broken, leave_out_old_sound, measure_rate, watch_format};
 use source::{description, settle_formats};
 
 /// Between two lives of the pipeline. It does not grow: a card that is plugged in again has to be on air within a second.
@@ -361,6 +361,7 @@ impl Capture {
             set(pipeline, "sound", "device", &card.audio)?;
             settle_formats(pipeline, config, card.bridge.as_ref())?;
             measure_rate(pipeline, events)?;
+            leave_out_broken(pipeline, events)?;
             leave_out_old_sound(pipeline)?;
         }
         if let Some(decode) = pipeline.by_name("decode") {

@@ -33,3 +33,4 @@ pub mod stuck;
 pub mod timeline;
 pub mod uplink;
 pub mod watchdog;
+pub mod whole;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use gst::prelude::*;
 use stream::input::RateMeter;
 use stream::status::VideoFormat;
+use stream::whole::{Coded, Wholeness};
 use tokio::sync::mpsc;
 
 use super::Counts;
@@ -106,6 +107,42 @@ pub(super) fn measure_rate(
                 probe(buffer);
             }
             gst::PadProbeReturn::Ok
+        });
+    Ok(())
+}
+
+/// Leaves out pictures that come broken: the last one stays. A decoder would show the rest of one in grey.
+pub(super) fn leave_out_broken(
+    pipeline: &gst::Pipeline,
+    events: &mpsc::Sender<Event>,
+) -> Result<(), String> {
+    let pad = pipeline.by_name("card").and_then(|it| it.static_pad("src"));
+    let (events, wholeness) = (events.clone(), Mutex::new((Wholeness::default(), 0)));
+    let is_whole = move |pad: &gst::Pad, buffer: &gst::BufferRef| {
+        let caps = pad.current_caps();
+        let is_jpeg = caps.is_some_and(|caps| {
+            (caps.structure(0)).is_some_and(|structure| structure.name() == "image/jpeg")
+        });
+        let bytes = is_jpeg.then(|| buffer.map_readable().ok()).flatten();
+        let coded = Coded {
+            marked: buffer.flags().contains(gst::BufferFlags::CORRUPTED),
+            jpeg: bytes.as_ref().map(|bytes| bytes.as_slice()),
+        };
+        let mut wholeness = wholeness.lock().unwrap_or_else(PoisonError::into_inner);
+        let (wholeness, told) = &mut *wholeness;
+        let whole = wholeness.push(buffer.pts().unwrap_or_default().into(), coded);
+        let share = wholeness.share();
+        if *told != share && events.try_send(Event::Broken(share)).is_ok() {
+            *told = share;
+        }
+        whole
+    };
+    pad.ok_or("no card's pad")?
+        .add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+            match info.buffer().is_none_or(|buffer| is_whole(pad, buffer)) {
+                true => gst::PadProbeReturn::Ok,
+                false => gst::PadProbeReturn::Drop,
+            }
         });
     Ok(())
 }
