@@ -32,13 +32,26 @@ pub struct Card {
     pub vendor: u16,
     pub product: u16,
     pub name: String,
+    pub usb: Usb,
     pub modes: Vec<Mode>,
     pub sound: Sound,
     /// Whether the sound goes through a switch and a gain (a feature unit): such a stick wakes up muted and at its lowest.
     pub gain: bool,
     /// How much too fast the sound's clock runs against the pictures', parts per million.
     pub audio_ppm: f64,
+    /// The kernel finds its pictures so much later than its sound, seconds, if not 0: it takes its time to tell what it has.
+    pub late: f64,
     pub source: Source,
+}
+
+/// What card and socket can do together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Usb {
+    /// USB 2, and no more.
+    Two,
+    /// USB 3, but the socket or the cable is of USB 2.
+    TwoOfThree,
+    Three,
 }
 
 /// What comes in at the HDMI socket.
@@ -84,7 +97,25 @@ pub struct Mode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Pixels {
     Yuy2,
+    Nv12,
     Mjpeg,
+}
+
+/// Pictures that come broken: one of `every`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Spoilt {
+    pub every: u64,
+    pub how: Spoil,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Spoil {
+    /// Its second half is missing.
+    Truncated,
+    /// Its first half is missing.
+    Headless,
+    /// Some of its bytes are others.
+    Garbled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,10 +150,12 @@ impl Card {
             vendor: 0x534d,
             product: 0x2109,
             name: "USB Video".into(),
+            usb: Usb::Two,
             modes: raw.chain(jpeg).filter(|mode| mode.fps > 0).collect(),
             sound: Sound::Stereo48k,
             gain: false,
             audio_ppm: 0.0,
+            late: 0.0,
             source: Source::FlashAndBeep,
         }
     }
@@ -155,17 +188,35 @@ pub struct Plugged {
     link: Arc<Mutex<Arc<Link>>>,
 }
 
-/// Port of the virtual controller: the first of high speed.
-const PORT: u32 = 0;
 /// Bus 1, device 2, as USB/IP numbers the far side's devices.
 const DEVICE: u32 = 0x0001_0002;
-/// `USB_SPEED_HIGH`.
-const SPEED: u32 = 3;
 
-/// The card in its socket, as the kernel shows it.
+/// The card in its socket, as the kernel shows it, unless it is on USB 3.
 pub const SOCKET: &str = "/sys/bus/usb/devices/1-1";
-/// What switches the socket's power off.
-const SWITCH: &str = "/sys/bus/usb/devices/usb1/1-0:1.0/usb1-port1/disable";
+
+impl Usb {
+    /// Port of the virtual controller, the first of its eight for high speed and of those for super speed; the speed as the kernel numbers
+    /// them (`USB_SPEED_HIGH`, `USB_SPEED_SUPER`), and the bus of the port.
+    fn port(self) -> (u32, u32, u32) {
+        match self {
+            Usb::Two | Usb::TwoOfThree => (0, 3, 1),
+            Usb::Three => (8, 5, 2),
+        }
+    }
+
+    /// The card in its socket, as the kernel shows it.
+    pub fn socket(self) -> String {
+        let (_, _, bus) = self.port();
+        format!("/sys/bus/usb/devices/{bus}-1")
+    }
+
+    /// What switches the socket's power off.
+    fn switch(self) -> String {
+        let (_, _, bus) = self.port();
+        format!("/sys/bus/usb/devices/usb{bus}/{bus}-0:1.0/usb{bus}-port1/disable")
+    }
+}
+
 /// A card that the kernel has taken, and that is away for this long, has no power: enumerating it anew takes less.
 const AWAY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(100);
@@ -197,6 +248,11 @@ impl Plugged {
         self.link().halt();
     }
 
+    /// Some pictures come broken.
+    pub fn spoil(&self, spoilt: Option<Spoilt>) {
+        self.link().spoil(spoilt);
+    }
+
     /// Another signal comes in; `None` is one as the modes say.
     pub fn incoming(&self, incoming: Option<Incoming>) {
         self.link().incoming(incoming);
@@ -216,9 +272,10 @@ impl Plugged {
 fn attach(card: &Card) -> io::Result<Arc<Link>> {
     let (ours, kernels) = UnixStream::pair()?;
     let link = Link::start(card.clone(), ours)?;
+    let (port, speed, _) = card.usb.port();
     fs::write(
         "/sys/devices/platform/vhci_hcd.0/attach",
-        format!("{PORT} {} {DEVICE} {SPEED}", kernels.as_raw_fd()),
+        format!("{port} {} {DEVICE} {speed}", kernels.as_raw_fd()),
     )?;
     Ok(link)
 }
@@ -226,13 +283,14 @@ fn attach(card: &Card) -> io::Result<Arc<Link>> {
 /// The virtual controller has no power to switch. So where the kernel has switched the port off, which takes the card away from it for
 /// good, this pulls the card out, and puts a fresh one in when the port is on again.
 fn watch_power(card: &Card, power: &Weak<Mutex<Arc<Link>>>) {
+    let (socket, switch) = (card.usb.socket(), card.usb.switch());
     let mut seen = Instant::now();
     while let Some(link) = power.upgrade() {
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
-        if fs::exists(SOCKET).unwrap_or(true) || !link.is_configured() {
+        if fs::exists(&socket).unwrap_or(true) || !link.is_configured() {
             seen = Instant::now();
         }
-        let is_on = || fs::read_to_string(SWITCH).is_ok_and(|off| off.trim() == "0");
+        let is_on = || fs::read_to_string(&switch).is_ok_and(|off| off.trim() == "0");
         if seen.elapsed() > AWAY && is_on() {
             link.unplug();
             let Ok(fresh) = retry(|| attach(card)) else {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::bridge::Bridge;
-use crate::card::{Plugged, SOCKET};
+use crate::card::{Plugged, Usb};
 use crate::gpio::Chip;
 use crate::oled::{self, Oled};
 use crate::protocol::{Bus, GO_LIVE, LAMP, MODE, PAGE, Reply, Request};
@@ -134,9 +134,13 @@ impl Hardware {
                 // No hand is so fast that the kernel still sets up the card that was pulled out: it would take the two for one, and leave it
                 // without a configuration.
                 self.card = None;
-                retry(|| match fs::exists(SOCKET)? {
-                    true => Err(io::Error::other("the last card is still there")),
-                    false => Ok(()),
+                retry(|| {
+                    for usb in [Usb::Two, Usb::Three] {
+                        if fs::exists(usb.socket())? {
+                            return Err(io::Error::other("the last card is still there"));
+                        }
+                    }
+                    Ok(())
                 })?;
                 // The kernel frees the port a moment after that.
                 self.card = Some(retry(|| Plugged::new(card.clone()))?);
@@ -144,6 +148,7 @@ impl Hardware {
             Request::Unplug => self.card = None,
             Request::Streams(streams) => self.card()?.streams(streams),
             Request::Stick(stuck) => self.card()?.stick(stuck),
+            Request::Spoil(spoilt) => self.card()?.spoil(spoilt),
             Request::Halt => self.card()?.halt(),
             Request::Incoming(incoming) => self.card()?.incoming(incoming),
             Request::Gain => return Ok(Reply::Gain(self.card()?.gain())),

@@ -15,7 +15,7 @@ use stream::screen::{HEIGHT, WIDTH};
 use tempfile::TempDir;
 use tests::{PATIENCE, judge, patiently, wait_for};
 
-use crate::card::{Card, Incoming, Mode, Pixels, Source, Stuck};
+use crate::card::{Card, Incoming, Mode, Pixels, Source, Spoilt, Stuck};
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
 use crate::oled::Chip;
 use crate::protocol::{Bus, GO_LIVE, Gain, LAMP, MODE, Moments, PAGE, Reply, Request, Streams};
@@ -308,6 +308,11 @@ impl Rig {
         self.ask(&Request::Stick(stuck));
     }
 
+    /// Some pictures come broken, or none do.
+    pub fn spoil(&mut self, spoilt: Option<Spoilt>) {
+        self.ask(&Request::Spoil(spoilt));
+    }
+
     /// The card refuses to give pictures until its endpoint's halt is cleared.
     pub fn halt(&mut self) {
         self.ask(&Request::Halt);
@@ -342,6 +347,7 @@ impl Rig {
         let filter = format!("fps={},scale={}:{}", mode.fps, mode.width, mode.height);
         let packed: &[&str] = match mode.pixels {
             Pixels::Yuy2 => &["-pix_fmt", "yuyv422", "-f", "rawvideo"],
+            Pixels::Nv12 => &["-pix_fmt", "nv12", "-f", "rawvideo"],
             Pixels::Mjpeg => &["-pix_fmt", "yuvj422p", "-q:v", "3", "-f", "mjpeg"],
         };
         let to = |path: &Path| path.display().to_string();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::card::{Card, Incoming, Stuck};
+use crate::card::{Card, Incoming, Spoilt, Stuck};
 
 /// How the I²C bus behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,7 @@ pub enum Request {
     /// The endpoint of the pictures halts until somebody clears that.
     Halt,
     Incoming(Option<Incoming>),
+    Spoil(Option<Spoilt>),
     Gain,
     Moments,
     Bus(Bus),

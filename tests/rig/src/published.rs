@@ -69,9 +69,13 @@ impl Published {
             FLASH.. => Picture::Flash,
             _ => Picture::Bar,
         };
-        let file = self.file("video").display().to_string();
-        let pictures = judge::brightness(&file).into_iter();
+        let pictures = self.brightness().into_iter();
         pictures.map(|(at, luma)| (at, kind(luma))).collect()
+    }
+
+    /// How bright the pictures of the last run are, mean luma, and when each is shown, seconds.
+    pub fn brightness(&self) -> Vec<(f64, f64)> {
+        judge::brightness(&self.file("video").display().to_string())
     }
 
     /// When flashes begin, seconds.

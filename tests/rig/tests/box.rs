@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::*;
-use rig::card::{Card, Incoming, Sound, Source, Stuck};
+use rig::card::{Card, Incoming, Sound, Source, Spoil, Spoilt, Stuck, Usb};
 use rig::guest::DISK;
 use rig::oled::Chip;
 use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP, MODE, PAGE};
@@ -698,6 +698,120 @@ fn what_could_be_better_about_a_card_stands_in_small_print() {
     turn_to(&mut rig, "hardware");
     rig.wait_to_read("HDMI stick MS2130 on USB 2");
     rig.wait_to_read("12 pictures a second do not go");
+    rig.unplug();
+    rig.wait_for_signal("lost");
+    // One that nobody knows, and that says itself that it can do more.
+    let mut card = small_card();
+    (card.vendor, card.product, card.usb) = (0x1234, 0xabcd, Usb::TwoOfThree);
+    rig.plug(&card);
+    rig.wait_for_signal("ok");
+    rig.wait_to_read("USB Video on USB 2 could be");
+}
+
+#[test]
+fn a_card_on_usb_3_is_called_so_and_has_nothing_to_better() {
+    let mut card = small_card();
+    (card.vendor, card.product, card.usb) = (0x345f, 0x2130, Usb::Three);
+    let mut rig = on_air_with(&card);
+    let status = rig.status();
+    assert_eq!(status["input"]["source"], "HDMI stick MS2130 on USB 3");
+    assert_eq!(status["hardware"], serde_json::json!([]));
+    rig.wait_for_status("a beep", hears_the_beep);
+    let listed = rig.podium(&["devices"]);
+    assert!(
+        listed.contains("  HDMI stick MS2130 on USB 3  hw:CARD="),
+        "{listed}"
+    );
+    assert!(!listed.contains("could be on USB 3"), "{listed}");
+    stream_goes_on(&mut rig);
+    rig.unplug();
+    rig.wait_for_signal("lost");
+    rig.plug(&card);
+    rig.wait_for_signal("ok");
+    stream_goes_on(&mut rig);
+}
+
+/// A third of the card's pictures comes broken. Each of its flashes is one picture, so some are lost; sound and picture stay together.
+#[test]
+fn broken_pictures_are_left_out_and_told_where_there_are_many() {
+    let mut rig = on_air_with(&Card::stick(&[(320, 180, 0, 10)]));
+    turn_to(&mut rig, "hardware");
+    for how in [Spoil::Truncated, Spoil::Headless] {
+        rig.spoil(Some(Spoilt { every: 3, how }));
+        rig.wait_to_read("of 100 pictures come");
+        stream_goes_on(&mut rig);
+        let status = rig.status();
+        assert_eq!(status["input"]["signal"], "ok", "{status}");
+        rig.spoil(None);
+        rig.wait_to_read("all parts work");
+    }
+    let sent = rig.moments().flashes;
+    off_air(&mut rig);
+    let published = rig.published();
+    assert_eq!(published.runs, 1);
+    // Bar, flash and slate are darker or brighter than these: no picture is half grey.
+    let brightness = published.brightness();
+    let odd: Vec<_> = (brightness.iter())
+        .filter(|(_, luma)| (95.0..215.0).contains(luma))
+        .collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    if had_time(&sent) {
+        let offsets = offsets(&published, &sent);
+        report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
+        assert!(!offsets.is_empty());
+        assert!(offsets.iter().all(|off| off.abs() <= SYNC), "{offsets:?}");
+    } else {
+        not_judged();
+    }
+}
+
+/// Nobody says so of a picture that has both ends: it is shown as it is.
+#[test]
+fn pictures_that_are_garbled_do_not_stop_the_stream() {
+    let mut rig = on_air_with(&Card::stick(&[(320, 180, 0, 10)]));
+    let how = Spoil::Garbled;
+    rig.spoil(Some(Spoilt { every: 3, how }));
+    for _ in 0..3 {
+        stream_goes_on(&mut rig);
+    }
+    let status = rig.status();
+    assert_eq!(status["input"]["signal"], "ok", "{status}");
+    off_air(&mut rig);
+    assert_eq!(rig.published().runs, 1);
+}
+
+#[test]
+fn a_card_whose_picture_comes_long_after_its_sound_is_waited_for() {
+    let mut rig = on_air();
+    rig.unplug();
+    rig.wait_for_signal("lost");
+    let mut card = small_card();
+    card.late = 3.0;
+    rig.plug(&card);
+    wait_for("its sound", || {
+        let sound = rig.run("ls", &["/proc/asound"]).contains("MS2109");
+        sound.then_some(())
+    });
+    rig.wait_for_signal("ok");
+    let moments = rig.moments();
+    assert!(
+        moments.picture > moments.configured.map(|at| at + card.late),
+        "{moments:?}"
+    );
+    rig.wait_for_status("a beep", hears_the_beep);
+    stream_goes_on(&mut rig);
+    wait_for("flashes", || {
+        (rig.moments().flashes.len() >= 12).then_some(())
+    });
+    let sent = rig.moments().flashes;
+    off_air(&mut rig);
+    if had_time(&sent) {
+        let offsets = offsets(&rig.published(), &sent);
+        report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
+        assert!(offsets.iter().all(|off| off.abs() <= SYNC), "{offsets:?}");
+    } else {
+        not_judged();
+    }
 }
 
 #[test]

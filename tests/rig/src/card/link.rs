@@ -11,9 +11,9 @@ use super::descriptors::{
     self, AUDIO_CONTROL, AUDIO_PACKET, AUDIO_STREAMING, FEATURE_UNIT, GAIN, PAYLOAD,
     VIDEO_STREAMING,
 };
-use super::picture::Pictures;
+use super::picture::{self, Pictures};
 use super::source::{Blinks, Sound};
-use super::{Card, Incoming, Mode, Pixels, Stuck};
+use super::{Card, Incoming, Mode, Pixels, Spoilt, Stuck};
 use crate::protocol::{Flash, Gain, Moments, Streams};
 
 /// Commands of USB/IP.
@@ -46,10 +46,13 @@ struct State {
     socket: UnixStream,
     video: VecDeque<Transfer>,
     audio: VecDeque<Transfer>,
+    /// Control transfers that the card lets wait.
+    slow: VecDeque<Transfer>,
     streams: Streams,
     stuck: Option<Stuck>,
     halted: bool,
     incoming: Option<Incoming>,
+    spoilt: Option<Spoilt>,
     moments: Moments,
     /// When sound was due of late, and by how much it was late, seconds.
     late: Vec<(f64, f64)>,
@@ -90,6 +93,7 @@ impl Link {
                 socket,
                 video: VecDeque::new(),
                 audio: VecDeque::new(),
+                slow: VecDeque::new(),
                 streams: Streams {
                     video: true,
                     audio: true,
@@ -97,6 +101,7 @@ impl Link {
                 stuck: None,
                 halted: false,
                 incoming: None,
+                spoilt: None,
                 moments: Moments::default(),
                 late: Vec::new(),
                 choice: [0; 26],
@@ -112,7 +117,7 @@ impl Link {
             epoch: Instant::now(),
             card,
         });
-        let ends: [fn(&Link, UnixStream); 3] = [
+        let ends: [fn(&Arc<Link>, UnixStream); 3] = [
             |link, reader| {
                 let _ = link.listen(reader);
                 link.unplug();
@@ -155,6 +160,10 @@ impl Link {
         self.lock().incoming = incoming;
     }
 
+    pub(super) fn spoil(&self, spoilt: Option<Spoilt>) {
+        self.lock().spoilt = spoilt;
+    }
+
     pub(super) fn moments(&self) -> Moments {
         self.lock().moments.clone()
     }
@@ -171,7 +180,7 @@ impl Link {
         self.lock().gain
     }
 
-    fn listen(&self, mut socket: UnixStream) -> io::Result<()> {
+    fn listen(self: &Arc<Self>, mut socket: UnixStream) -> io::Result<()> {
         loop {
             let mut head = [0; 48];
             socket.read_exact(&mut head)?;
@@ -206,14 +215,19 @@ impl Link {
             match endpoint {
                 0 => {
                     let setup: [u8; 8] = head[40..].try_into().expect("48 bytes");
-                    match self.control(&mut state, setup, &data) {
-                        Some(answer) if inward => {
-                            let wanted = usize::from(u16::from_le_bytes([setup[6], setup[7]]));
-                            let answer = &answer[..answer.len().min(wanted).min(length)];
-                            state.answer(number, 0, answer.len(), answer, &[])?;
-                        }
-                        Some(_) => state.answer(number, 0, length, &[], &[])?,
-                        None => state.answer(number, STALL, 0, &[], &[])?,
+                    if let Some(wait) = self.takes_its_time(&state, setup) {
+                        state.slow.push_back(transfer);
+                        let link = self.clone();
+                        std::thread::spawn(move || {
+                            std::thread::sleep(wait);
+                            let mut state = link.lock();
+                            // Unless it was taken back.
+                            if let Some(transfer) = state.slow.pop_front() {
+                                let _ = link.answer_control(&mut state, &transfer, setup, &[]);
+                            }
+                        });
+                    } else {
+                        self.answer_control(&mut state, &transfer, setup, &data)?;
                     }
                 }
                 1 => {
@@ -231,6 +245,33 @@ impl Link {
         }
     }
 
+    /// For how long the card lets somebody wait who asks about its pictures for the first time.
+    fn takes_its_time(&self, state: &State, setup: [u8; 8]) -> Option<Duration> {
+        let asks = setup[0] == 0xa1 && u16::from(setup[4]) == VIDEO_STREAMING;
+        let ready = state.moments.configured? + self.card.late;
+        let wait = Duration::try_from_secs_f64(ready - self.source_time()).ok()?;
+        (asks && self.card.late > 0.0).then_some(wait)
+    }
+
+    fn answer_control(
+        &self,
+        state: &mut State,
+        transfer: &Transfer,
+        setup: [u8; 8],
+        data: &[u8],
+    ) -> io::Result<()> {
+        let (number, length) = (transfer.number, transfer.length);
+        match self.control(state, setup, data) {
+            Some(answer) if setup[0] & 0x80 != 0 => {
+                let wanted = usize::from(u16::from_le_bytes([setup[6], setup[7]]));
+                let answer = &answer[..answer.len().min(wanted).min(length)];
+                state.answer(number, 0, answer.len(), answer, &[])
+            }
+            Some(_) => state.answer(number, 0, length, &[], &[]),
+            None => state.answer(number, STALL, 0, &[], &[]),
+        }
+    }
+
     /// Answers a control transfer; `None` is a stall.
     fn control(&self, state: &mut State, setup: [u8; 8], data: &[u8]) -> Option<Vec<u8>> {
         let [kind, request, v0, v1, i0, i1, _, _] = setup;
@@ -241,6 +282,7 @@ impl Link {
                 2 => Some(descriptors::configuration(&self.card)),
                 3 => descriptors::string(&self.card, v0),
                 6 => Some(descriptors::qualifier()),
+                15 => descriptors::capabilities(&self.card),
                 _ => None,
             },
             (0x80, 0) => Some(vec![0, 0]),
@@ -270,6 +312,8 @@ impl Link {
             }
             // Clearing a halt, which UVC also does at the end of a stream.
             (0x00..=0x02, 1 | 3 | 5) => Some(Vec::new()),
+            // How long the links of USB 3 take.
+            (0x00, 0x30 | 0x31) => Some(Vec::new()),
             // Probe and commit.
             (0xa1, _) if interface & 0xff == VIDEO_STREAMING && matches!(v1, 1 | 2) => {
                 Some(match request {
@@ -380,13 +424,17 @@ impl Link {
             if !state.streams.video || state.stuck.is_some() || state.halted {
                 continue;
             }
+            let place = state.moments.pictures + 1;
+            let spoilt = (state.spoilt).filter(|spoilt| place.is_multiple_of(spoilt.every));
             drop(state);
             toggle ^= 1;
             let flash = self.blinks.on(due);
-            if self
-                .send(pictures.get(number, flash.is_some()), toggle, flash)
-                .is_none()
-            {
+            let picture = pictures.get(number, flash.is_some());
+            let sent = match spoilt {
+                Some(spoilt) => self.send(&picture::spoilt(picture, spoilt.how), toggle, None),
+                None => self.send(picture, toggle, flash),
+            };
+            if sent.is_none() {
                 return;
             }
         }
@@ -574,11 +622,12 @@ impl State {
 
     /// Takes a transfer back, unless it has been answered.
     fn unlink(&mut self, number: u32, transfer: u32) -> io::Result<()> {
-        let waiting = self.video.len() + self.audio.len();
-        for queue in [&mut self.video, &mut self.audio] {
+        let mut found = false;
+        for queue in [&mut self.video, &mut self.audio, &mut self.slow] {
+            let waiting = queue.len();
             queue.retain(|waiting| waiting.number != transfer);
+            found |= queue.len() < waiting;
         }
-        let found = self.video.len() + self.audio.len() < waiting;
         let status = if found { UNLINKED } else { 0 };
         let mut message = Vec::with_capacity(48);
         for word in [4, number, 0, 0, 0, status as u32] {

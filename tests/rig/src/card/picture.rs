@@ -5,7 +5,7 @@ use std::io;
 use jpeg_encoder::{ColorType, Encoder};
 
 use super::source;
-use super::{Mode, Pixels, Source};
+use super::{Mode, Pixels, Source, Spoil};
 
 /// Positions of the moving bar: pictures are made once.
 const POSITIONS: u16 = 4;
@@ -71,6 +71,7 @@ impl Pictures {
 fn render(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {
     match mode.pixels {
         Pixels::Yuy2 => yuy2(mode, luma),
+        Pixels::Nv12 => nv12(mode, luma),
         Pixels::Mjpeg => jpeg(mode, luma),
     }
 }
@@ -78,6 +79,31 @@ fn render(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {
 fn yuy2(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {
     let row: Vec<u8> = (0..mode.width).flat_map(|x| [luma(x), 128]).collect();
     row.repeat(usize::from(mode.height))
+}
+
+fn nv12(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {
+    let row: Vec<u8> = (0..mode.width).map(luma).collect();
+    let mut bytes = row.repeat(usize::from(mode.height));
+    bytes.resize(bytes.len() / 2 * 3, 128);
+    bytes
+}
+
+/// A picture as it comes over a bad cable.
+pub(super) fn spoilt(picture: &[u8], how: Spoil) -> Vec<u8> {
+    let (first, second) = picture.split_at(picture.len() / 2);
+    match how {
+        Spoil::Truncated => first.into(),
+        Spoil::Headless => second.into(),
+        Spoil::Garbled => {
+            let mut bytes = picture.to_vec();
+            // No marker begins with it.
+            bytes[first.len()..]
+                .iter_mut()
+                .take(64)
+                .for_each(|byte| *byte = 0x5a);
+            bytes
+        }
+    }
 }
 
 fn jpeg(mode: &Mode, luma: &dyn Fn(u16) -> u8) -> Vec<u8> {

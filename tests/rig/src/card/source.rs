@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use super::descriptors::frame_size;
 use super::{Mode, Pixels, Source};
 
 /// How long a flash and a beep last, seconds.
@@ -81,8 +82,8 @@ impl Sound {
 pub(super) fn pictures(file: &Path, mode: &Mode) -> io::Result<Vec<Vec<u8>>> {
     let bytes = fs::read(file)?;
     let pictures: Vec<_> = match mode.pixels {
-        Pixels::Yuy2 => {
-            let size = usize::from(mode.width) * usize::from(mode.height) * 2;
+        Pixels::Yuy2 | Pixels::Nv12 => {
+            let size = frame_size(mode) as usize;
             bytes.chunks_exact(size).map(Vec::from).collect()
         }
         Pixels::Mjpeg => split(&bytes),
