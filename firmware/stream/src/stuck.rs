@@ -5,7 +5,11 @@ use std::time::Duration;
 /// An encoder that was at work and makes nothing for so long is stuck.
 pub const STUCK: Duration = Duration::from_millis(1500);
 
-/// So long it may take to begin.
+/// So long it may take to begin: the exception to the two seconds within which a stuck encoder is noticed. One that is dropped too early
+/// begins anew, under the same load, and is dropped again: the box would never be on air. x264 does not need it (its first picture of
+/// 1080p was there within a third of a second, from the start of a process on, with nine others waiting for two cores). A driver's
+/// encoder may: it allocates all its buffers then, on a Raspberry Pi from memory that others may have to leave first, and nobody has
+/// measured that (board/README). What it costs is that the next attempt begins three seconds later.
 pub const BEGIN: Duration = Duration::from_secs(5);
 
 /// At most this much counts from one look to the next: a machine that stood still did not let the encoder work either.
