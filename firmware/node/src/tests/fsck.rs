@@ -350,7 +350,8 @@ fn copy(from: &Path, to: &Path) {
 /// when that is done the next one repairs what this one would have. Nothing that was good is lost.
 #[tokio::test]
 async fn a_disk_that_refuses_at_any_step_of_a_repair_loses_nothing_more() {
-    let damage = |it: &DataDir| {
+    type Plant = fn(&DataDir);
+    let damage: Plant = |it| {
         flip(&it.block(it.leaf), 100);
         fs::remove_file(it.block(it.directory)).unwrap();
         fs::write(it.path("journal.redb.tmp"), "half writ").unwrap();
@@ -359,12 +360,12 @@ async fn a_disk_that_refuses_at_any_step_of_a_repair_loses_nothing_more() {
             rows.insert((77, 0), &b"row"[..]).unwrap();
         });
     };
-    let no_journal = |it: &DataDir| fs::write(it.path("journal.redb"), [7; 1 << 16]).unwrap();
+    let no_journal: Plant = |it| fs::write(it.path("journal.redb"), [7; 1 << 16]).unwrap();
     // It syncs thousands of times, and what a power cut leaves is not asked here.
     let memory = Path::new("/dev/shm");
-    let cases: [(&str, &dyn Fn(&DataDir), _, _); 2] = [
-        ("blocks, rows and leftovers", &damage, SEGMENT, true),
-        ("a journal that is none", &no_journal, &[], false),
+    let cases: [(&str, Plant, &[&str], bool); 2] = [
+        ("blocks, rows and leftovers", damage, SEGMENT, true),
+        ("a journal that is none", no_journal, &[], false),
     ];
     for (fault, plant, lost, has_journal) in cases {
         let planted = DataDir::new().await;
