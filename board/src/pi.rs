@@ -35,6 +35,9 @@ pub(crate) fn start(
                     std::thread::sleep(RETRY);
                 }
                 std::thread::sleep(RETRY);
+                if edges.is_closed() {
+                    return;
+                }
                 pins = buttons(&ours, &edges);
             }
         })?;

@@ -166,8 +166,8 @@ pub(crate) struct Appliance {
     wishes: Wishes,
     keeper: Kept<Wishes>,
     shutting_down: bool,
-    /// Whether that is what ends the broadcast.
-    cut_short: bool,
+    /// When something was on air for the last time.
+    on_air_at: Option<Instant>,
 }
 
 impl Appliance {
@@ -214,7 +214,7 @@ impl Appliance {
             since: None,
             aired: Duration::ZERO,
             shutting_down: false,
-            cut_short: false,
+            on_air_at: None,
         };
         appliance.media.trim(appliance.sync.trim_ms());
         appliance.recover(recovered, settings).await;
@@ -241,11 +241,13 @@ impl Appliance {
         loop {
             let event = self.next_event(&mut frame, &shutdown).await;
             self.handle(event);
-            if self.shutting_down && !self.broadcast.active() {
-                let now = Instant::now();
-                if now >= *leave_at.get_or_insert_with(|| now + self.farewell()) {
-                    break;
-                }
+            let now = Instant::now();
+            if self.broadcast.active() {
+                self.on_air_at = Some(now);
+            } else if self.shutting_down
+                && now >= *leave_at.get_or_insert_with(|| self.leave_at(now))
+            {
+                break;
             }
         }
         self.sync.shutdown().await;
@@ -268,22 +270,24 @@ impl Appliance {
         Ok(())
     }
 
-    /// How long who follows may still take the end of the broadcast.
-    fn farewell(&self) -> Duration {
+    /// Until when who follows may still take the end of what was on air; now, where nobody does.
+    fn leave_at(&self, now: Instant) -> Instant {
+        let Some(leave_at) = self.on_air_at.map(|at| at + FAREWELL) else {
+            return now;
+        };
         let record = &self.channels.outside.borrow().record;
         let viewers = self.channels.viewers.now().connections;
-        let by_http = record
-            .http_ms
-            .is_some_and(|ago| u128::from(ago) < RECENT.as_millis());
-        if !self.cut_short || (record.listeners == 0 && viewers == 0 && !by_http) {
-            return Duration::ZERO;
+        let by_http = (record.http_ms).is_some_and(|ago| u128::from(ago) < RECENT.as_millis());
+        if leave_at <= now || (record.listeners == 0 && viewers == 0 && !by_http) {
+            return now;
         }
         tracing::info!(
             nodes = record.listeners,
             viewers,
-            "the broadcast has ended; its end is served for {FAREWELL:?} more"
+            "the end of the broadcast is served for {:.0?} more",
+            leave_at - now
         );
-        FAREWELL
+        leave_at
     }
 
     async fn next_event(
@@ -379,7 +383,6 @@ impl Appliance {
             }
             Event::Shutdown => {
                 self.shutting_down = true;
-                self.cut_short = self.broadcast.active();
                 tracing::info!("stopping");
                 self.step(BroadcastEvent::Stop);
             }

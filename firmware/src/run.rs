@@ -97,14 +97,12 @@ async fn begin(arguments: &RunArguments) -> ExitCode {
 }
 
 /// The panel took the terminal, and what was below it goes with it; here it can be scrolled.
-#[expect(
-    clippy::print_stderr,
-    reason = "the log of a terminal that was drawn on"
-)]
 fn leave_log(log: &LogTail) {
-    log.last(LOG_LINES)
-        .iter()
-        .for_each(|line| eprintln!("{line}"));
+    let mut terminal = std::io::stderr().lock();
+    for line in log.last(LOG_LINES) {
+        // It may have hung up, which is what ended us.
+        let _ = writeln!(terminal, "{line}");
+    }
 }
 
 /// With its causes, and each of these once: most of our errors say theirs themselves.
@@ -158,12 +156,11 @@ async fn life(
     let display = &mut board.insert(Board::new(&config.board)?).display;
     let _ = display.show(&screen::starting());
     let guests = Guests::viewers(&config.viewer, raise_file_limit());
+    let in_use = |error| node::is_in_use(&config.data_dir).map_or(error, Into::into);
     let viewer = bind(config.viewer.listen, "[viewer] listen").await;
-    let viewer = viewer.map_err(|error| match node::is_in_use(&config.data_dir) {
-        Some(in_use) => in_use.into(),
-        None => error,
-    })?;
-    let operator = bind(config.operator.listen, "[operator] listen").await?;
+    let viewer = viewer.map_err(in_use)?;
+    let operator = bind(config.operator.listen, "[operator] listen").await;
+    let operator = operator.map_err(in_use)?;
     cap_uplink(&config);
     let background = CancellationToken::new();
     // First: the node signs by a clock that may just be about to be set.

@@ -323,7 +323,7 @@ async fn answer(gateway: &Gateway, request: Request<'_>) -> Response {
     response
 }
 
-/// Who asks for blocks is a node, and has what viewers leave of the uplink.
+/// Who asks for blocks is a node, and has what viewers and peers leave of the uplink, a twentieth at least.
 fn held_back(body: Body) -> Body {
     let pieces = body.into_data_stream().flat_map(|piece| {
         let rest = piece.map(|bytes| (!bytes.is_empty()).then_some(bytes));

@@ -6,8 +6,11 @@ use std::time::Duration;
 /// Ethernet, IP, TCP or QUIC, and encryption take between a thirtieth and a seventeenth of what is sent in full packets.
 const HEADERS: f64 = 1.0 + 1.0 / 16.0;
 
-/// Of the cap belongs to the node whatever viewers take: a name's records, and the mirrors that take viewers away.
+/// Of the cap belongs to peers whatever viewers take: a name's records, and the mirrors that take viewers away.
 const FLOOR: f64 = 0.1;
+
+/// And to nodes that ask over HTTP, who are strangers mostly, and could take all of it from the mirrors.
+const HTTP_FLOOR: f64 = 0.05;
 
 /// So much may be sent at once after a pause.
 const BURST: Duration = Duration::from_millis(100);
@@ -25,8 +28,8 @@ const KEPT_FOR_SMALL: f64 = 4.0 * SMALL as f64;
 /// Token bucket. Time is the caller's, since any beginning, and does not go back.
 ///
 /// In any time T the node is sent at most `cap * T` and a tenth of a second's worth (or 16 KiB, where that is more) beyond.
-/// Node and viewers together stay below that as well while viewers take less than nine tenths of the cap; where they take
-/// more, the node has one tenth, and never less. For headers of packets, which nobody here sees, a sixteenth is set aside.
+/// Node and viewers together stay below that as well while viewers take less than 85 % of the cap; where they take more, peers have
+/// one tenth, and never less, and nodes that ask over HTTP half of that. For headers of packets, which nobody here sees, a sixteenth is set aside.
 /// Viewers are never held back.
 #[derive(Debug, Clone)]
 pub struct Bucket {
@@ -34,8 +37,10 @@ pub struct Bucket {
     rate: f64,
     /// Bytes that may be sent. Below zero while what viewers took is made up for.
     credit: f64,
-    /// Bytes that may be sent even so.
+    /// Bytes that may be sent to peers even so.
     floor: f64,
+    /// And to nodes over HTTP.
+    http_floor: f64,
     /// When the two were right.
     at: Duration,
 }
@@ -48,9 +53,11 @@ impl Bucket {
             rate,
             credit: 0.0,
             floor: 0.0,
+            http_floor: 0.0,
             at: Duration::ZERO,
         };
         (bucket.credit, bucket.floor) = (bucket.most_credit(), bucket.most_floor());
+        bucket.http_floor = QUANTUM;
         bucket
     }
 
@@ -67,6 +74,7 @@ impl Bucket {
         self.at = self.at.max(now);
         self.credit = (self.credit + passed * self.rate).min(self.most_credit());
         self.floor = (self.floor + passed * self.rate * FLOOR).min(self.most_floor());
+        self.http_floor = (self.http_floor + passed * self.rate * HTTP_FLOOR).min(QUANTUM);
     }
 
     /// Viewers were sent so many bytes.
@@ -78,39 +86,47 @@ impl Bucket {
 
     /// How many of `wanted` bytes may be sent to a peer now: they are taken. Otherwise how long to wait before asking again.
     pub fn take(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
+        self.advance(now);
         let kept = match wanted <= SMALL {
             true => 0.0,
             false => KEPT_FOR_SMALL,
         };
-        let taken = self.grant(now, wanted, kept)?;
+        let taken = self.grant(wanted, kept, (self.floor, FLOOR))?;
         self.credit -= taken as f64;
+        self.floor = (self.floor - taken as f64).max(0.0);
         Ok(taken)
     }
 
     /// How many of `wanted` bytes may be sent now to a node that asks over HTTP. Otherwise how long to wait before asking again. Of
-    /// what belongs to nodes it is taken at once; of the rest when it is sent, since [`viewers`](Bucket::viewers) counts it then.
+    /// the share of such nodes it is taken at once; of the rest when it is sent, since [`viewers`](Bucket::viewers) counts it then.
     pub fn room(&mut self, now: Duration, wanted: usize) -> Result<usize, Duration> {
-        self.grant(now, wanted, KEPT_FOR_SMALL)
+        self.advance(now);
+        let granted = self.grant(wanted, KEPT_FOR_SMALL, (self.http_floor, HTTP_FLOOR))?;
+        self.http_floor = (self.http_floor - granted as f64).max(0.0);
+        Ok(granted)
     }
 
-    /// So many of `wanted` bytes are there for a node that leaves `kept` of them to others, or after which time to look again.
-    fn grant(&mut self, now: Duration, wanted: usize, kept: f64) -> Result<usize, Duration> {
-        self.advance(now);
+    /// So many of `wanted` bytes are there for a node that leaves `kept` of them to others and has a floor of its own, which is `floor`
+    /// now and this share of the rate. Otherwise after which time to look again.
+    fn grant(
+        &self,
+        wanted: usize,
+        kept: f64,
+        (floor, share): (f64, f64),
+    ) -> Result<usize, Duration> {
         let least = (wanted as f64).min(QUANTUM);
-        let room = match (self.credit - kept, self.floor) {
+        let room = match (self.credit - kept, floor) {
             (room, _) if room >= least => room,
             (_, room) if room >= least => room,
             (room, floor) => {
                 let credit = (least - room) / self.rate;
-                let floor = (least - floor) / (self.rate * FLOOR);
+                let floor = (least - floor) / (self.rate * share);
                 // A timer is not finer, and a wait that is a hair too short would be asked for again and again.
                 let wait = Duration::from_secs_f64(credit.min(floor));
                 return Err(wait.max(Duration::from_millis(1)));
             }
         };
-        let granted = wanted.min(room as usize);
-        self.floor = (self.floor - granted as f64).max(0.0);
-        Ok(granted)
+        Ok(wanted.min(room as usize))
     }
 
     /// Of what was taken so much has not been sent.
@@ -193,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_over_http_has_what_viewers_leave_and_shares_the_nodes_tenth() {
+    fn a_node_over_http_has_what_others_leave_and_a_share_of_its_own() {
         let mut bucket = bucket(1000);
         let second = |number: u64| Duration::from_secs(number);
         // Asking alone takes nothing, and who has asked may go away.
@@ -210,12 +226,22 @@ mod tests {
         }
         let most = 1_000_000 / 8 * 10 + 16_384;
         assert!((most * 9 / 10..=most).contains(&sent), "{sent} of {most}");
-        // Viewers take more than there is: a peer has the tenth, and this one waits for the next of it.
-        bucket.viewers(second(11), 1 << 20);
-        assert!(bucket.take(second(12), 4096).is_ok());
-        assert!(bucket.room(second(12), 4096).is_err());
-        assert!(bucket.room(second(13), 4096).is_ok());
-        assert!(bucket.take(second(13), 4096).is_err());
+        // Viewers take more than there is: peers have their tenth all the same, and this one a share of its own.
+        let mut got = (0, 0);
+        for hundredth in 1100..2100 {
+            let now = Duration::from_millis(10 * hundredth);
+            bucket.viewers(now, 10_000);
+            if let Ok(bytes) = bucket.room(now, 1 << 20) {
+                bucket.viewers(now, bytes);
+                got.0 += bytes;
+            }
+            got.1 += bucket.take(now, 1 << 20).unwrap_or(0);
+        }
+        let kbps = (got.0 * 8 / 10_000, got.1 * 8 / 10_000);
+        assert!(
+            (40..=60).contains(&kbps.0) && (90..=105).contains(&kbps.1),
+            "{kbps:?}"
+        );
     }
 
     #[test]
