@@ -698,6 +698,76 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     same(&podium, &mirror, &last);
 }
 
+/// What viewers see is not shown to them again, however long the box is away.
+#[test]
+fn pages_hold_the_last_picture_while_the_box_is_away_and_go_on_by_themselves() {
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    let (address, peer) = tcp(&podium);
+    let relay = Relay::to(address);
+    let through = multiaddress(relay.address(), &peer);
+    podium.go_live();
+    let mirror = Mirror::start(
+        &dir.path().join("mirror"),
+        &podium.name(),
+        &["--peer", &through],
+    );
+    // There is something before what a page begins with.
+    mirror.wait_for_segment(8);
+    let screenshot = tests::artifact("away.png").display().to_string();
+    let mut pages = judge::Session::start("away.mjs", &[&mirror.viewer, &screenshot]);
+    pages.next();
+
+    podium.signal(Signal::KILL);
+    podium.join();
+    mirror.wait_for_gone(true);
+    pages.go_on();
+    let ms = |value: &Value| value.as_f64().unwrap();
+    let holds = |page: &Value| {
+        // A picture, and no more of it.
+        assert_eq!(page["ready"], 2, "{page}");
+        assert_eq!(page["state"], "away", "{page}");
+        let text = page["text"].as_str().unwrap();
+        assert!(text.contains("The box is away."), "{page}");
+        assert_eq!(page["page_errors"], serde_json::json!([]), "{page}");
+    };
+    let held = pages.next();
+    let last = ms(&held["before"]["last"]);
+    for page in [&held["before"], &held["after"]] {
+        assert!(ms(&page["back"]) < 300.0, "{page}");
+        holds(page);
+        assert!((ms(&page["last"]) - last).abs() < 300.0, "{page}");
+        assert_eq!(page["start"], true, "{page}");
+        // The number is that of the last picture.
+        let behind = (ms(&page["clock"]) - ms(&page["now"])) / 1e3;
+        assert!((ms(&page["latency"]) - behind).abs() < 2.0, "{page}");
+    }
+    pages.go_on();
+    let ipfs = pages.next();
+    assert!(ms(&ipfs["back"]) < 300.0, "{ipfs}");
+    holds(&ipfs);
+    pages.go_on();
+    let end = pages.next();
+    holds(&end);
+    assert!(ms(&end["begun"]) < ms(&held["after"]["first"]), "{end}");
+    assert!((ms(&end["last"]) - last).abs() < 300.0, "{end}");
+
+    let podium = Podium::start(dir.path(), &Config::default());
+    relay.mend(tcp(&podium).0);
+    podium.wait_for_state("live");
+    mirror.wait_for_gone(false);
+    pages.go_on();
+    let on = pages.next();
+    assert!(ms(&on["before"]["back"]) < 300.0, "{on}");
+    for page in ["before", "after"] {
+        assert!(ms(&on[page]["last"]) > last, "{on}");
+        assert_eq!(on[page]["state"], "live", "{on}");
+    }
+}
+
 /// Everything that the mirror's playlists name is there.
 fn same_live_alone(mirror: &Mirror) {
     let playlist = hls::media_playlist(&mirror.get("/live/video.m3u8").body);

@@ -27,6 +27,8 @@ export interface Public {
 export interface Mirroring {
   /** Nothing comes from the box. */
   gone: boolean;
+  /** For how long something newer has been known than what is served. */
+  behind_ms: number;
   /** What the box published earlier is still coming. */
   catching_up: boolean;
 }

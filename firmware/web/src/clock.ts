@@ -30,7 +30,8 @@ export class BoxClock {
  *
  * `programDateTimeMs` of the picture on show, against the box's clock, is the truth. Without it, or when it contradicts what
  * the playlist says (a clock without a battery), the sum of the two known spans stands in: capture to published, as the box
- * estimates it, and published to shown, as the player measures it.
+ * estimates it, and published to shown, as the player measures it. What is published may itself be old: `behindMs` by what a
+ * mirror knows to be newer, and `null` where nothing comes in, so that only the date of the picture tells.
  */
 export function latency(inputs: {
   nowMs: number;
@@ -38,12 +39,14 @@ export function latency(inputs: {
   programDateTimeMs: number | null;
   edgeSeconds: number | null;
   boxSideMs: number | null;
+  behindMs: number | null;
 }): number | null {
-  const { nowMs, offsetMs, programDateTimeMs, edgeSeconds, boxSideMs } = inputs;
+  const { nowMs, offsetMs, programDateTimeMs, edgeSeconds, boxSideMs, behindMs } = inputs;
+  const stale = behindMs === null ? Infinity : behindMs / 1000;
   if (programDateTimeMs !== null && offsetMs !== null) {
     const seconds = (nowMs + offsetMs - programDateTimeMs) / 1000;
     const edge = edgeSeconds ?? 0;
-    if (seconds >= edge - 1 && seconds <= edge + 60) return Math.max(0, seconds);
+    if (seconds >= edge - 1 && seconds <= edge + stale + 60) return Math.max(0, seconds);
   }
-  return edgeSeconds === null ? null : edgeSeconds + (boxSideMs ?? 0) / 1000;
+  return edgeSeconds === null || behindMs === null ? null : edgeSeconds + stale + (boxSideMs ?? 0) / 1000;
 }

@@ -11,10 +11,11 @@ export function duration(ms: number): string {
   return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${seconds}` : `${minutes}:${seconds}`;
 }
 
-/** Delay behind the camera: tenths up to ten seconds, whole seconds above. */
+/** Delay behind the camera: tenths up to ten seconds, whole seconds above, minutes and hours from two minutes on. */
 export function delay(seconds: number | null): string {
   if (seconds === null || !Number.isFinite(seconds)) return "–";
   const value = Math.max(0, seconds);
+  if (value >= 119.5) return duration(Math.round(value) * 1000);
   return value < 9.95 ? `${value.toFixed(1)} s` : `${Math.round(value)} s`;
 }
 

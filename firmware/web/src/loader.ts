@@ -9,8 +9,8 @@ const OUTDATED = 503;
 
 type PlaylistLoader = new (config: HlsConfig) => Loader<PlaylistLoaderContext>;
 
-/** A playlist loader that hands hls.js nothing older than what it had. */
-export function guardedLoader(guard: PlaylistGuard): PlaylistLoader {
+/** A playlist loader that hands hls.js nothing older than what it had, as `edit` makes it. */
+export function guardedLoader(guard: PlaylistGuard, edit: (text: string) => string): PlaylistLoader {
   const Base = Hls.DefaultConfig.loader as unknown as PlaylistLoader;
   return class extends Base {
     constructor(config: HlsConfig) {
@@ -26,7 +26,7 @@ export function guardedLoader(guard: PlaylistGuard): PlaylistLoader {
             if (data === null) {
               callbacks.onError({ code: OUTDATED, text: "refused a playlist that goes back" }, answered, networkDetails, stats);
             } else {
-              callbacks.onSuccess({ ...response, data }, stats, answered, networkDetails);
+              callbacks.onSuccess({ ...response, data: edit(data) }, stats, answered, networkDetails);
             }
           },
         });

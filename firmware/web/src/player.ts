@@ -1,10 +1,10 @@
 // One <video> and whatever feeds it: hls.js where Media Source Extensions exist, else the browser's own HLS.
 
-import Hls, { type LoadPolicy } from "hls.js";
+import Hls, { type Fragment, type LoadPolicy } from "hls.js";
 import workerUrl from "hls.js/dist/hls.worker.js?url";
 import { guardedLoader } from "./loader";
-import { PlaylistGuard } from "./playlist";
-import type { Source } from "./viewer";
+import { extentOf, firstUri, PlaylistGuard, startingAt } from "./playlist";
+import type { From, Source } from "./viewer";
 
 export type PlayerEvent = "progress" | "paused" | "stalled" | "ended" | "failed" | "unsupported";
 
@@ -31,12 +31,43 @@ const PATIENT: LoadPolicy = {
 const REACH_SECONDS = 1;
 /** A seek by less is not a wish to see something again. */
 const BACK_SECONDS = 0.5;
+/** A picture that stops so shortly before a segment's end has shown it: sound and picture do not end together. */
+const END_SECONDS = 0.3;
 /** Between two jumps to the live edge: where one does not help, a viewer prefers a picture that runs to one that jumps. */
 const JUMP_PAUSE_MS = 20_000;
+/** Who has not answered by then has nothing to give. */
+const PLAYLIST_MS = 4000;
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";
 
 /** Height of the picture, or the sound alone; `null` leaves the height to what the link carries. */
 export type Quality = number | "sound" | null;
+
+/** A playlist's text; `null` where there is none, whatever the reason. */
+async function playlist(url: string): Promise<string | null> {
+  try {
+    const response = await fetch(url, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(PLAYLIST_MS) });
+    return response.ok ? await response.text() : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Address of the video's playlist. */
+async function mediaPlaylist(url: string): Promise<string | null> {
+  const uri = firstUri((await playlist(url)) ?? "");
+  return uri === null ? null : new URL(uri, new URL(url, location.href)).href;
+}
+
+/** Whether what a multivariant playlist names first is there. It may be long, so it is not fetched. */
+export async function isThere(url: string): Promise<boolean> {
+  const media = await mediaPlaylist(url);
+  if (media === null) return false;
+  try {
+    return (await fetch(media, { method: "HEAD", credentials: "omit", signal: AbortSignal.timeout(PLAYLIST_MS) })).ok;
+  } catch {
+    return false;
+  }
+}
 
 export class Player {
   hls: Hls | null = null;
@@ -56,6 +87,12 @@ export class Player {
   private heights: number[] = [];
   private soundUrl: string | null = null;
   private soundOnly = false;
+  /** Number of the first segment that was not seen to its end, of this broadcast; `null` before the first one. */
+  private unseen: number | null = null;
+  /** The same of what is on show, which may be from the start. */
+  private showing: number | null = null;
+  /** The segment on show. */
+  private fragment: Fragment | null = null;
 
   constructor(
     readonly video: HTMLVideoElement,
@@ -66,6 +103,7 @@ export class Player {
       this.clearStall();
       this.position = video.currentTime;
       this.keepUp();
+      this.note();
       on("progress");
     });
     video.addEventListener("seeking", () => {
@@ -90,7 +128,7 @@ export class Player {
 
   private loaded = false;
 
-  load(source: Source, url: string, broadcast: string): void {
+  load(source: Source, url: string, broadcast: string, from: From): void {
     this.unload();
     this.loaded = true;
     this.behind = false;
@@ -99,8 +137,10 @@ export class Player {
     if (this.guarded !== broadcast) {
       this.guard = new PlaylistGuard();
       this.guarded = broadcast;
+      this.unseen = null;
     }
-    if (Hls.isSupported()) this.loadWithHls(source, url);
+    if (from === "start") this.showing = null;
+    if (Hls.isSupported()) this.loadWithHls(source, url, from);
     else if (this.video.canPlayType(NATIVE_TYPE) !== "") {
       this.video.src = url;
       this.play();
@@ -111,10 +151,12 @@ export class Player {
   }
 
   unload(): void {
+    this.note();
     this.loaded = false;
     this.clearStall();
     this.hls?.destroy();
     this.hls = null;
+    this.fragment = null;
     this.heights = [];
     this.soundUrl = null;
     if (this.video.hasAttribute("src")) {
@@ -195,14 +237,35 @@ export class Player {
     return start === undefined || Number.isNaN(start) ? null : start + this.video.currentTime * 1000;
   }
 
-  private loadWithHls(source: Source, url: string): void {
+  /** Takes down what has been seen: what comes next is told by numbers, which are the same in every source. */
+  private note(): void {
+    const { fragment, video } = this;
+    if (fragment === null || typeof fragment.sn !== "number") return;
+    this.showing = fragment.sn + (video.currentTime > fragment.end - END_SECONDS ? 1 : 0);
+    this.unseen = Math.max(this.unseen ?? 0, this.showing);
+  }
+
+  /** Whether a source has a segment that was not seen, of what is on show or of all that was. `null` where it has no playlist. */
+  async hasNews(url: string, of: "showing" | "all"): Promise<boolean | null> {
+    // A picture that stands has moved since it was last heard of.
+    this.note();
+    const media = await mediaPlaylist(url);
+    const text = media === null ? null : await playlist(media);
+    const extent = text === null ? null : extentOf(text);
+    return extent === null ? null : extent.end > ((of === "all" ? this.unseen : this.showing) ?? extent.mediaSequence);
+  }
+
+  private loadWithHls(source: Source, url: string, from: From): void {
+    const number = from !== "seen" ? null : source === "start" ? this.showing : this.unseen;
+    const edit = (text: string) => (number === null ? text : startingAt(text, number, source === "start"));
     const hls = new Hls({
       workerPath: workerUrl,
-      pLoader: guardedLoader(this.guard),
+      pLoader: guardedLoader(this.guard, edit),
       lowLatencyMode: source === "box",
       liveDurationInfinity: true,
-      // Five reloads without news mean that the source is dead, so that the other one gets its chance.
-      liveMaxUnchangedPlaylistRefresh: 5,
+      // A playlist that stands still is no fault of the player: who has something new is found out beside it.
+      liveMaxUnchangedPlaylistRefresh: Infinity,
+      ...(source === "start" && number === null && { startPosition: 0 }),
       // A stall makes hls.js stay further behind for good. A second, its default, is as much as the parts have won.
       ...(source === "box" && { liveSyncOnStallIncrease: 0.25 }),
       // Catches up after a start or a hiccup on a busy machine: a second and a half in fifteen seconds, hardly heard.
@@ -216,7 +279,7 @@ export class Player {
     this.hls = hls;
     // Ten segments behind is no longer live: go back to the edge instead of drifting (viewers of others reach a minute). Set
     // here, because hls.js wants to see its companion beside it, and with that it ignores the origin's PART-HOLD-BACK.
-    hls.config.liveMaxLatencyDurationCount = 10;
+    hls.config.liveMaxLatencyDurationCount = source === "start" ? Infinity : 10;
     this.url = url;
     this.soundOnly = false;
     hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => {
@@ -227,6 +290,10 @@ export class Player {
         if (this.wanted !== null) this.quality = this.wanted;
       }
       this.play();
+    });
+    hls.on(Hls.Events.FRAG_CHANGED, (_, data) => {
+      this.fragment = data.frag;
+      this.note();
     });
     hls.on(Hls.Events.ERROR, (_, data) => {
       if (!data.fatal) return;

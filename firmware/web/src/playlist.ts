@@ -24,6 +24,34 @@ export function extentOf(text: string): Extent | null {
   return { mediaSequence, end: mediaSequence + segments };
 }
 
+/** The address that a multivariant playlist names first; `null` where it names none. */
+export function firstUri(text: string): string | null {
+  if (!text.startsWith("#EXTM3U")) return null;
+  return text.split("\n").find((line) => line !== "" && !line.startsWith("#")) ?? null;
+}
+
+/** With more than this that is new, what is live is worth more than what was missed. */
+const MISSED_SEGMENTS = 3;
+
+/**
+ * A media playlist that begins with segment `number`, if it has it and not much more after it; else itself. EXT-X-START is
+ * what players begin at that know the playlist for the first time.
+ */
+export function startingAt(text: string, number: number, whateverMissed = false): string {
+  const extent = extentOf(text);
+  if (extent === null || number <= extent.mediaSequence || number > extent.end || text.includes("#EXT-X-SKIP:")) return text;
+  if (!whateverMissed && extent.end - number > MISSED_SEGMENTS) return text;
+  let offset = 0;
+  let before = number - extent.mediaSequence;
+  for (const line of text.split("\n")) {
+    if (before === 0) break;
+    if (!line.startsWith("#EXTINF:")) continue;
+    offset += Number.parseFloat(line.slice(8));
+    before -= 1;
+  }
+  return text.replace("\n", `\n#EXT-X-START:TIME-OFFSET=${offset.toFixed(5)},PRECISE=YES\n`);
+}
+
 /** Remembers how far each playlist of one broadcast has come. */
 export class PlaylistGuard {
   private readonly newest = new Map<string, { extent: Extent; text: string }>();

@@ -19,7 +19,7 @@ import { get, type Public } from "./api";
 import { BoxClock, latency } from "./clock";
 import { delay } from "./format";
 import { actionOf, pathOf } from "./keys";
-import { Player, type Quality } from "./player";
+import { isThere, Player, type Quality } from "./player";
 import {
   type Event as ViewerEvent,
   hasRecording,
@@ -28,7 +28,9 @@ import {
   type Phase,
   phase,
   type Source,
+  stands,
   step,
+  urlOf,
   type Viewer,
   words,
 } from "./viewer";
@@ -79,6 +81,7 @@ const MARKUP = `
   <p class="banner" hidden></p>
   <p class="sound-only" hidden>Sound only</p>
   <button id="watch-live" class="pill again" type="button" hidden>Live again: watch now</button>
+  <button id="watch-start" class="pill from-start" type="button" hidden>Watch from the start</button>
   <button id="sound" class="pill sound" type="button" hidden>
     <svg viewBox="0 0 24 24" aria-hidden="true"><path d="M4 9v6h4l5 4V5L8 9zm12.5 0 5 6m0-6-5 6"/></svg>
     Tap for sound
@@ -102,6 +105,7 @@ const TITLES: Record<Phase, string> = {
   live: "",
   lost: "",
   reconnecting: "Reconnecting",
+  away: "The box is away",
   ended: "The broadcast has ended",
   recording: "",
   unsupported: "Cannot play here",
@@ -135,13 +139,15 @@ export class Stage {
   }
 
   get latency(): number | null {
-    if (this.viewer.source === null || this.viewer.source === "recording") return null;
+    const { source, box } = this.viewer;
+    if (source !== "box" && source !== "ipfs") return null;
     return latency({
       nowMs: Date.now(),
       offsetMs: this.clock.offsetMs,
       programDateTimeMs: this.player.programDateTimeMs,
       edgeSeconds: this.player.edgeSeconds,
-      boxSideMs: this.viewer.box?.latency_ms ?? null,
+      boxSideMs: box?.latency_ms ?? null,
+      behindMs: box?.mirror?.gone ? null : (box?.mirror?.behind_ms ?? 0),
     });
   }
 
@@ -181,12 +187,29 @@ export class Stage {
     for (const action of actions) {
       if (action.type === "load") {
         this.moved = false;
-        this.player.load(action.source, action.url, action.broadcast);
+        this.player.load(action.source, action.url, action.broadcast, action.from);
+      } else if (action.type === "look") {
+        void this.look();
       } else {
         this.player.unload();
       }
     }
     this.render();
+  }
+
+  /** Looks who has something that this viewer has not seen. */
+  private async look(): Promise<void> {
+    const { box, source, hasStart } = this.viewer;
+    if (box === null) return;
+    const { player } = this;
+    const named = box.ipns !== "";
+    const [origin, copy, start] = await Promise.all([
+      player.hasNews(urlOf("box", box), "all"),
+      named ? player.hasNews(urlOf("ipfs", box), source === "start" ? "showing" : "all") : null,
+      // What is there stays there as long as the broadcast goes on.
+      named && !hasStart ? isThere(urlOf("start", box)) : hasStart,
+    ]);
+    this.dispatch({ type: "news", news: { box: origin === true, ipfs: copy === true, start: start ? copy === true : null } });
   }
 
   private wire(): void {
@@ -212,6 +235,7 @@ export class Stage {
     });
     this.find(".card .play").addEventListener("click", () => this.player.play());
     this.find(".card .recording").addEventListener("click", () => this.dispatch({ type: "watch-recording" }));
+    this.find(".from-start").addEventListener("click", () => this.dispatch({ type: "watch-start" }));
     this.find(".again").addEventListener("click", () => this.dispatch({ type: "watch-live" }));
     // media-chrome would seek to the very end, where nothing is loaded yet; hls.js knows the place to be.
     this.root.addEventListener(
@@ -280,6 +304,9 @@ export class Stage {
     dataset.phase = now;
     dataset.source = viewer.source ?? "none";
     dataset.playback = viewer.playback;
+    // A picture that stands is more than a card that says so.
+    const held = viewer.source !== null && !moving && stands(viewer) && this.moved && player.video.readyState >= 2;
+    const interrupted = now === "reconnecting" || now === "away";
 
     this.find(".lamp").textContent = word;
     const behind = this.latency;
@@ -288,16 +315,20 @@ export class Stage {
     shown.textContent = `${delay(behind)} behind`;
 
     const banner = this.find<HTMLElement>(".banner");
-    banner.hidden = !moving || (now !== "lost" && now !== "reconnecting");
+    banner.hidden = !(moving || held) || (now !== "lost" && !interrupted);
     banner.textContent = sentence;
+
+    this.find<HTMLElement>(".from-start").hidden = moving || !interrupted || !viewer.hasStart || viewer.source === "start" || viewer.source === "recording";
 
     this.find<HTMLElement>(".sound").hidden = !moving || blocked || !player.video.muted || this.soundTaken;
 
-    this.find<HTMLElement>(".again").hidden = !(viewer.source === "recording" && viewer.box?.live === true);
+    const liveAgain = viewer.source === "start" ? viewer.box?.state === "live" : viewer.source === "recording" && viewer.box?.live === true;
+    this.find<HTMLElement>(".again").hidden = !liveAgain;
 
     this.renderQualities();
 
-    const seen = moving || (viewer.source === "recording" && viewer.playback === "ended");
+    const ended = (viewer.source === "recording" || viewer.source === "start") && viewer.playback === "ended";
+    const seen = moving || held || ended;
     this.find<HTMLElement>(".card").hidden = seen && !blocked;
     this.find(".card h2").textContent = blocked ? "Ready" : TITLES[now];
     this.find(".card p").textContent = blocked ? "Your browser waits for you to start the picture." : sentence;

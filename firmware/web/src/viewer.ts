@@ -2,13 +2,16 @@
 // do; `phase` says in one word what the viewer sees.
 //
 //   nothing loaded --box live--> live source --ENDLIST--> ended --viewer's wish--> recording
-//   live source --fatal error or ten seconds without progress--> the other live source, then back and forth with a pause
+//   live source --fatal error or ten seconds without progress--> what has something new: the other live source, then back and
+//     forth with a pause. Where none has, the last picture stays: nobody is shown the same seconds again.
+//   stalled --viewer's wish--> start: the broadcast from its beginning, as far as there is something
 //   anything --a new broadcast begins--> live source (a recording is left only when the viewer says so)
 
 import type { Public } from "./api";
 
 export type LiveSource = "box" | "ipfs";
-export type Source = LiveSource | "recording";
+/** `start` is what is published of a broadcast that goes on, from its beginning. */
+export type Source = LiveSource | "start" | "recording";
 export type Playback = "idle" | "loading" | "playing" | "paused" | "stalled" | "ended";
 
 export type Phase =
@@ -18,6 +21,7 @@ export type Phase =
   | "live"
   | "lost"
   | "reconnecting"
+  | "away"
   | "ended"
   | "recording"
   | "unsupported";
@@ -36,8 +40,16 @@ export interface Viewer {
   failures: number;
   /** When the picture was last seen to move, or loading began. */
   progressAtMs: number;
-  /** When to load again after a failure. */
+  /** When to load the recording again after a failure. */
   retryAtMs: number | null;
+  /** The player has given up on what is loaded; what was buffered may still play. */
+  broken: boolean;
+  /** When to look again whether a source has something new; `null` while that is being looked up. */
+  lookAtMs: number | null;
+  /** Since when the source that is loaded has had something that the player does not show. */
+  newsAtMs: number | null;
+  /** Whether the broadcast can be seen from its beginning, as far as was looked. */
+  hasStart: boolean;
   /** `since` of the broadcast that is, or was last, loaded; empty once the box has been off air after it. */
   broadcast: string | null;
   /** A broadcast was on and is over. */
@@ -51,15 +63,34 @@ export type Event =
   | { type: "prefer"; source: LiveSource }
   | { type: "watch-recording" }
   | { type: "watch-live" }
+  | { type: "watch-start" }
+  | { type: "news"; news: News }
   | { type: "progress" | "paused" | "stalled" | "ended" | "failed" | "unsupported" }
   | { type: "tick" };
 
-export type Action = { type: "load"; source: Source; url: string; broadcast: string } | { type: "unload" };
+/** Which source has something that this viewer has not seen. */
+export interface News {
+  box: boolean;
+  ipfs: boolean;
+  /** After what is on show from the start; `null` where the broadcast cannot be seen from there. */
+  start: boolean | null;
+}
+
+/** Where a source begins: where live viewers are, but `seen` never before what was seen last, or at its beginning. */
+export type From = "edge" | "seen" | "start";
+
+export type Action =
+  | { type: "load"; source: Source; url: string; broadcast: string; from: From }
+  | { type: "unload" }
+  /** Find out who has something new, and say so with `news`. */
+  | { type: "look" };
 
 /** Polls missed before the page says that the box is gone: one lost packet is not news. */
 export const MISSED_LIMIT = 3;
 /** A loaded source that shows no progress for so long has failed, whatever the player believes. */
 export const PATIENCE_MS = 10_000;
+/** A picture that stands for so long makes the page look for something new, and again after each such pause. */
+export const LOOK_MS = 2500;
 
 export function initial(): Viewer {
   return {
@@ -71,6 +102,10 @@ export function initial(): Viewer {
     failures: 0,
     progressAtMs: 0,
     retryAtMs: null,
+    broken: false,
+    lookAtMs: 0,
+    newsAtMs: null,
+    hasStart: false,
     broadcast: null,
     finished: false,
     unsupported: false,
@@ -83,6 +118,9 @@ export function urlOf(source: Source, box: Public): string {
       return "/live/index.m3u8";
     case "ipfs":
       return `/ipns/${box.ipns}/index.m3u8`;
+    case "start":
+      // By the name, which goes on, and not by a root, which does not.
+      return `/ipns/${box.ipns}/event.m3u8`;
     case "recording":
       return `/ipfs/${box.root}/vod.m3u8`;
   }
@@ -90,14 +128,18 @@ export function urlOf(source: Source, box: Public): string {
 
 /** Whether there is a recording to offer. */
 export function hasRecording(viewer: Viewer): boolean {
-  return viewer.box !== null && viewer.box.root !== null && viewer.box.root_is_vod;
+  return viewer.missed < MISSED_LIMIT && viewer.box !== null && viewer.box.root !== null && viewer.box.root_is_vod;
 }
 
 function offAir(box: Public): boolean {
   return !box.live && box.state === "idle";
 }
 
-function load(viewer: Viewer, now: number, source: Source): [Viewer, Action[]] {
+function isLive(source: Source | null): source is LiveSource {
+  return source === "box" || source === "ipfs";
+}
+
+function load(viewer: Viewer, now: number, source: Source, from: From): [Viewer, Action[]] {
   const box = viewer.box;
   if (box === null || viewer.unsupported) return [viewer, []];
   const next: Viewer = {
@@ -106,10 +148,13 @@ function load(viewer: Viewer, now: number, source: Source): [Viewer, Action[]] {
     playback: "loading",
     progressAtMs: now,
     retryAtMs: null,
+    broken: false,
+    lookAtMs: 0,
+    newsAtMs: null,
     broadcast: box.since,
     finished: source === "recording" ? viewer.finished : false,
   };
-  return [next, [{ type: "load", source, url: urlOf(source, box), broadcast: box.since ?? "" }]];
+  return [next, [{ type: "load", source, url: urlOf(source, box), broadcast: box.since ?? "", from }]];
 }
 
 function finish(viewer: Viewer): [Viewer, Action[]] {
@@ -123,16 +168,54 @@ function sourceAfter(viewer: Viewer, failures: number): LiveSource {
   return failures % 2 === 1 ? other : viewer.preferred;
 }
 
+/** So that a room of viewers does not hammer a box that is in trouble. */
+function pause(failures: number): number {
+  return Math.min(8000, 500 * 2 ** failures);
+}
+
 function failed(viewer: Viewer, now: number): [Viewer, Action[]] {
-  if (viewer.source === null || viewer.retryAtMs !== null) return [viewer, []];
-  const live = viewer.source !== "recording";
-  if (live && viewer.box !== null && viewer.missed === 0 && offAir(viewer.box)) return finish(viewer);
+  if (viewer.source === null || viewer.retryAtMs !== null || viewer.broken) return [viewer, []];
+  const recording = viewer.source === "recording";
+  if (!recording && viewer.box !== null && viewer.missed === 0 && offAir(viewer.box)) return finish(viewer);
   const failures = viewer.failures + 1;
   const next: Viewer = { ...viewer, failures, playback: "stalled" };
-  // The other source is tried at once; after that a pause grows to eight seconds, so that a room of viewers does not
-  // hammer a box that is in trouble.
-  if (live && failures === 1) return load(next, now, sourceAfter(next, failures));
-  return [{ ...next, retryAtMs: now + Math.min(8000, 500 * 2 ** failures) }, []];
+  if (recording) return [{ ...next, retryAtMs: now + pause(failures) }, []];
+  // The first time at once, then with a pause that grows to eight seconds.
+  if (failures > 1) return [{ ...next, broken: true, lookAtMs: now + pause(failures) }, []];
+  return look({ ...next, broken: true });
+}
+
+function look(viewer: Viewer): [Viewer, Action[]] {
+  return viewer.lookAtMs === null ? [viewer, []] : [{ ...viewer, lookAtMs: null }, [{ type: "look" }]];
+}
+
+/** The picture does not move, and that is not the viewer's wish. */
+export function stands(viewer: Viewer): boolean {
+  return viewer.broken || viewer.playback === "loading" || viewer.playback === "stalled";
+}
+
+/** What to do while the picture stands, now that it is known who has something new. */
+function heard(viewer: Viewer, now: number, news: News): [Viewer, Action[]] {
+  // Asked for another source than the one that is loaded by now.
+  if (viewer.lookAtMs !== null) return [viewer, []];
+  const { source, preferred } = viewer;
+  const next: Viewer = { ...viewer, hasStart: news.start !== null, lookAtMs: now + LOOK_MS, newsAtMs: null };
+  if (source === null || source === "recording" || !stands(viewer)) return [next, []];
+  const has = (it: Source) => it !== "recording" && news[it] === true;
+  // The viewer wants the other one, and there is a reason to change.
+  if (isLive(source) && source !== preferred && viewer.failures === 0 && has(preferred)) return load(next, now, preferred, "seen");
+  if (!viewer.broken) {
+    // The player goes on by itself where it can.
+    next.newsAtMs = has(source) ? (viewer.newsAtMs ?? now) : null;
+    const since = Math.max(viewer.progressAtMs, next.newsAtMs ?? 0);
+    if (now - since <= PATIENCE_MS) return [next, []];
+  }
+  const failures = viewer.failures + (viewer.broken ? 0 : 1);
+  const first = isLive(source) ? sourceAfter(viewer, failures) : "start";
+  const candidates: Source[] = first === "start" ? ["start"] : [first, first === "box" ? "ipfs" : "box"];
+  const found = candidates.find(has);
+  if (found !== undefined) return load({ ...next, failures }, now, found, "seen");
+  return [{ ...next, lookAtMs: now + Math.max(LOOK_MS, viewer.broken ? pause(failures) : 0) }, []];
 }
 
 export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action[]] {
@@ -145,7 +228,7 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
         const fresh = next.source !== null && next.broadcast !== null && box.since !== null && box.since !== next.broadcast;
         // The box is live for a moment longer than its playlist: what has ended is not worth loading again.
         const over = next.source === null && next.finished && box.since === next.broadcast;
-        if (fresh || (next.source === null && !over)) return load({ ...next, failures: 0 }, now, next.preferred);
+        if (fresh || (next.source === null && !over)) return load({ ...next, failures: 0, hasStart: false }, now, next.preferred, "edge");
         return [{ ...next, broadcast: next.broadcast ?? box.since }, []];
       }
       const moving = next.playback === "playing" || next.playback === "paused";
@@ -156,23 +239,29 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       return [{ ...viewer, missed: viewer.missed + 1 }, []];
     case "prefer": {
       const next: Viewer = { ...viewer, preferred: event.source, failures: 0 };
-      if (next.source === null || next.source === "recording" || next.source === event.source) return [next, []];
-      return load(next, now, event.source);
+      if (!isLive(next.source) || next.source === event.source) return [next, []];
+      // What stands here stands there, too, as far as is known: a change must not cost the picture.
+      if (next.playback === "stalled") return look(next);
+      return load(next, now, event.source, "edge");
     }
     case "watch-recording":
-      return hasRecording(viewer) ? load({ ...viewer, failures: 0 }, now, "recording") : [viewer, []];
+      return hasRecording(viewer) ? load({ ...viewer, failures: 0 }, now, "recording", "start") : [viewer, []];
     case "watch-live":
-      return viewer.box?.live ? load({ ...viewer, failures: 0 }, now, viewer.preferred) : [viewer, []];
+      return viewer.box?.live ? load({ ...viewer, failures: 0 }, now, viewer.preferred, "seen") : [viewer, []];
+    case "watch-start":
+      return viewer.hasStart && viewer.source !== null ? load({ ...viewer, failures: 0 }, now, "start", "start") : [viewer, []];
+    case "news":
+      return heard(viewer, now, event.news);
     case "progress":
-      if (viewer.source === null || viewer.retryAtMs !== null) return [viewer, []];
-      return [{ ...viewer, playback: "playing", failures: 0, progressAtMs: now }, []];
+      if (viewer.source === null || viewer.retryAtMs !== null || viewer.broken) return [viewer, []];
+      return [{ ...viewer, playback: "playing", failures: 0, progressAtMs: now, newsAtMs: null }, []];
     case "paused":
       return viewer.source === null || viewer.playback === "ended" ? [viewer, []] : [{ ...viewer, playback: "paused" }, []];
     case "stalled":
       return viewer.playback === "playing" ? [{ ...viewer, playback: "stalled" }, []] : [viewer, []];
     case "ended":
       if (viewer.source === null) return [viewer, []];
-      if (viewer.source === "recording") return [{ ...viewer, playback: "ended" }, []];
+      if (!isLive(viewer.source)) return [{ ...viewer, playback: "ended" }, []];
       return finish(viewer);
     case "failed":
       return failed(viewer, now);
@@ -180,33 +269,41 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       return [{ ...viewer, unsupported: true, source: null, playback: "idle" }, []];
     case "tick": {
       if (viewer.source === null) return [viewer, []];
-      if (viewer.retryAtMs !== null) {
-        if (now < viewer.retryAtMs) return [viewer, []];
-        const source = viewer.source === "recording" ? "recording" : sourceAfter(viewer, viewer.failures);
-        return load(viewer, now, source);
-      }
-      const waiting = viewer.playback === "loading" || viewer.playback === "stalled" || viewer.playback === "playing";
-      return waiting && now - viewer.progressAtMs > PATIENCE_MS ? failed(viewer, now) : [viewer, []];
+      if (viewer.retryAtMs !== null) return now < viewer.retryAtMs ? [viewer, []] : load(viewer, now, "recording", "start");
+      const silent = now - viewer.progressAtMs;
+      const waiting = viewer.playback === "playing" || stands(viewer);
+      if (viewer.source === "recording") return waiting && silent > PATIENCE_MS ? failed(viewer, now) : [viewer, []];
+      if (viewer.playback === "playing" && !viewer.broken) return silent > PATIENCE_MS ? [{ ...viewer, playback: "stalled" }, []] : [viewer, []];
+      const due = viewer.lookAtMs !== null && now >= viewer.lookAtMs;
+      return stands(viewer) && silent > LOOK_MS && due ? look(viewer) : [viewer, []];
     }
   }
+}
+
+/** The mirror is there, and what it follows is not. */
+function boxIsAway(viewer: Viewer): boolean {
+  return viewer.missed < MISSED_LIMIT && viewer.box?.live === true && viewer.box.mirror?.gone === true;
 }
 
 export function phase(viewer: Viewer): Phase {
   const { box, source, playback } = viewer;
   if (viewer.unsupported) return "unsupported";
   const gone = viewer.missed >= MISSED_LIMIT;
-  if (source === "recording") {
+  const interrupted = boxIsAway(viewer) ? "away" : "reconnecting";
+  if (source === "recording" || (source === "start" && !viewer.broken && playback !== "stalled")) {
     return viewer.failures > 0 || playback === "stalled" ? "reconnecting" : "recording";
   }
   if (source !== null && (playback === "playing" || playback === "paused")) {
-    if (box?.state === "retrying") return "reconnecting";
+    if (box?.state === "retrying") return interrupted;
     return box?.signal === "lost" ? "lost" : "live";
   }
+  // What a viewer was told to be over stays over, also where the box is switched off then.
+  if (gone && source === null && viewer.finished) return "ended";
   if (gone) return box === null ? "connecting" : "reconnecting";
-  if (source !== null) return viewer.failures > 0 || playback === "stalled" ? "reconnecting" : "starting";
+  if (source !== null) return viewer.failures > 0 || playback === "stalled" ? interrupted : "starting";
   if (box === null) return "connecting";
   if (box.state === "starting") return "starting";
-  if (box.state === "retrying") return "reconnecting";
+  if (box.state === "retrying") return interrupted;
   return viewer.finished ? "ended" : "waiting";
 }
 
@@ -228,10 +325,14 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
     case "lost":
       return { word: "Source lost", sentence: "The camera's signal is lost. The broadcast goes on and the picture will return." };
     case "reconnecting":
-      return viewer.missed < MISSED_LIMIT && viewer.box?.mirror?.gone
-        ? { word: "Box is away", sentence: "This mirror shows what it has. It goes on by itself when the box is back." }
-        : { word: "Reconnecting", sentence: "The stream was interrupted. Reconnecting by itself." };
+      return { word: "Reconnecting", sentence: "The stream was interrupted. It goes on by itself." };
+    case "away":
+      return { word: "Box is away", sentence: "The box is away. The picture goes on by itself when it is back." };
     case "ended":
+      if (viewer.missed >= MISSED_LIMIT) {
+        const who = viewer.box?.mirror ? "This mirror" : "The box";
+        return { word: "Ended", sentence: `${who} does not answer any more. The recording is offered here when it does.` };
+      }
       return {
         word: "Ended",
         sentence: hasRecording(viewer)
@@ -241,7 +342,9 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
             : "The recording is being prepared.",
       };
     case "recording":
-      return { word: "Recording", sentence: "You are watching the recording." };
+      return viewer.source === "start"
+        ? { word: "From the start", sentence: "You are watching the broadcast from its start." }
+        : { word: "Recording", sentence: "You are watching the recording." };
     case "unsupported":
       return { word: "Cannot play", sentence: "This browser cannot play the stream. A current Chrome, Edge, Firefox or Safari can." };
   }

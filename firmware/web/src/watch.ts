@@ -46,11 +46,11 @@ if (navigator.share) {
   });
 }
 
-const SOURCES = { box: "This box", ipfs: "IPFS", recording: "IPFS (recording)" };
-
 stage.onChange(() => {
   const viewer = stage.view;
   const { box, source } = viewer;
+  const here = box?.mirror ? "This mirror" : "This box";
+  const sources = { box: here, ipfs: "IPFS", start: "IPFS", recording: "IPFS (recording)" };
   const now = phase(viewer);
   const { word, sentence } = words(viewer);
   document.body.dataset.phase = now;
@@ -60,23 +60,31 @@ stage.onChange(() => {
   if (document.title !== title) document.title = title;
   write(byId("state-word"), word);
   write(byId("sentence"), sentence);
-  write(byId("source"), source === null ? "–" : SOURCES[source]);
+  write(byId("source"), source === null ? "–" : sources[source]);
+  write(byId("here"), here);
+  write(byId("loopback-others"), box?.mirror ? "the address of this computer in its network" : "the one on the box's screen");
 
   const live = source === "box" || source === "ipfs";
-  const chosen = live ? source : viewer.preferred;
+  // Where nothing moves the choice stands, and is followed when it has something new.
+  const still = live && viewer.playback === "stalled";
+  const chosen = live && !still ? source : viewer.preferred;
   for (const radio of radios) {
     const wanted = radio.value === chosen;
     if (radio.checked !== wanted) radio.checked = wanted;
   }
   write(
     byId("source-note"),
-    source === "recording"
-      ? "The recording comes from IPFS. Your choice is for the next broadcast."
-      : live && source !== viewer.preferred
-        ? `${SOURCES[viewer.preferred]} did not deliver, so that ${source === "ipfs" ? "the IPFS copy" : "this box"} plays now.`
-        : chosen === "ipfs"
-          ? "The copy published on IPFS. It comes some seconds later."
-          : "Straight from the box, with the shortest delay.",
+    source === "recording" || source === "start"
+      ? `${source === "start" ? "What was published before" : "The recording"} comes from IPFS. Your choice is for what is live.`
+      : still && source !== viewer.preferred
+        ? `${sources[viewer.preferred]} has nothing newer. It plays from there when something comes.`
+        : live && source !== viewer.preferred
+          ? `${sources[viewer.preferred]} did not deliver, so that ${source === "ipfs" ? "the IPFS copy" : here.toLowerCase()} plays now.`
+          : chosen === "ipfs"
+            ? "The copy published on IPFS. It comes some seconds later."
+            : box?.mirror
+              ? "From this mirror, some seconds after the box."
+              : "Straight from the box, with the shortest delay.",
   );
   const ipns = byId<HTMLInputElement>("ipns");
   const name = box?.ipns ? `ipns://${box.ipns}` : "–";

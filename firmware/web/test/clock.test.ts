@@ -22,8 +22,8 @@ test("a clock that is set voids what was known", () => {
 
 test("latency", () => {
   const now = 1_700_000_000_000;
-  const row = { nowMs: now, offsetMs: 0, programDateTimeMs: now - 3200, edgeSeconds: 2, boxSideMs: 900 };
-  const rows: [Partial<typeof row> | Record<string, null>, number | null][] = [
+  const row = { nowMs: now, offsetMs: 0, programDateTimeMs: now - 3200, edgeSeconds: 2, boxSideMs: 900, behindMs: 0 };
+  const rows: [Partial<Record<Exclude<keyof typeof row, "nowMs">, number | null>>, number | null][] = [
     [{}, 3.2],
     [{ offsetMs: 500 }, 3.7],
     // Clocks that disagree with the playlist are not believed.
@@ -33,6 +33,13 @@ test("latency", () => {
     [{ offsetMs: null }, 2.9],
     [{ offsetMs: null, boxSideMs: null }, 2],
     [{ programDateTimeMs: null, edgeSeconds: null }, null],
+    // A mirror that knows of something newer shows what is older by that.
+    [{ programDateTimeMs: now - 77_000, behindMs: 70_000 }, 77],
+    [{ programDateTimeMs: null, behindMs: 70_000 }, 72.9],
+    // Where nothing comes in, only the date tells how old the last picture is.
+    [{ programDateTimeMs: now - 3_600_000, behindMs: null }, 3600],
+    [{ programDateTimeMs: null, behindMs: null }, null],
+    [{ programDateTimeMs: now + 60_000, behindMs: null }, null],
     // Safari's own player tells the date and no edge.
     [{ edgeSeconds: null }, 3.2],
   ];

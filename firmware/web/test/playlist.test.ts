@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { extentOf, PlaylistGuard } from "../src/playlist";
+import { extentOf, firstUri, PlaylistGuard, startingAt } from "../src/playlist";
 
 function playlist(mediaSequence: number, segments: number, extra = ""): string {
   const head = `#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:${mediaSequence}\n${extra}`;
@@ -48,4 +48,31 @@ test("a delta update is no stand-in", () => {
   const guard = new PlaylistGuard();
   guard.pass("/live/video.m3u8", playlist(10, 2, "#EXT-X-SKIP:SKIPPED-SEGMENTS=4\n"));
   expect(guard.pass("/live/video.m3u8", playlist(9, 6))).toBeNull();
+});
+
+test("a source begins where another was left, unless much more is new", () => {
+  const at = (text: string, number: number, whateverMissed = false) => /TIME-OFFSET=([\d.]+)/.exec(startingAt(text, number, whateverMissed))?.[1] ?? null;
+  const rows: [string, number, string | null][] = [
+    [playlist(10, 6), 15, "10.00000"],
+    [playlist(10, 6), 13, "6.00000"],
+    // As far behind as a viewer begins anyway, or not in it.
+    [playlist(10, 6), 12, null],
+    [playlist(10, 6), 9, null],
+    [playlist(10, 6), 17, null],
+    // The very end: nothing is new.
+    [playlist(10, 6), 16, "12.00000"],
+    [playlist(10, 2, "#EXT-X-SKIP:SKIPPED-SEGMENTS=4\n"), 15, null],
+    [MULTIVARIANT, 3, null],
+  ];
+  for (const [text, number, offset] of rows) expect(at(text, number)).toBe(offset);
+  expect(at(playlist(10, 6), 11, true)).toBe("2.00000");
+  // Nothing else changes.
+  const lines = startingAt(playlist(10, 6), 15).split("\n");
+  expect(lines.filter((line) => !line.startsWith("#EXT-X-START")).join("\n")).toBe(playlist(10, 6));
+});
+
+test("what a multivariant playlist names first", () => {
+  expect(firstUri(MULTIVARIANT)).toBe("video.m3u8");
+  expect(firstUri("#EXTM3U\n")).toBeNull();
+  expect(firstUri("no such page")).toBeNull();
 });

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Public } from "../src/api";
-import { type Action, type Event, initial, PATIENCE_MS, phase, step, type Viewer, words } from "../src/viewer";
+import { type Action, type Event, initial, LOOK_MS, type News, PATIENCE_MS, phase, step, type Viewer, words } from "../src/viewer";
 
 const IDLE: Public = {
   name: "Podium",
@@ -37,7 +37,10 @@ function run(events: (Event | [number, Event])[]): { viewer: Viewer; actions: Ac
   return { viewer, actions, trace };
 }
 
-const urls = (actions: Action[]) => actions.map((action) => (action.type === "load" ? action.url : "unload"));
+const urls = (actions: Action[]) => actions.flatMap((action) => (action.type === "load" ? [action.url] : action.type === "unload" ? ["unload"] : []));
+
+const NOTHING: News = { box: false, ipfs: false, start: null };
+const news = (of: Partial<News>): Event => ({ type: "news", news: { ...NOTHING, ...of } });
 
 test("waits, and begins by itself", () => {
   const { actions, trace } = run([
@@ -88,33 +91,30 @@ test("without a sane clock a broadcast ends once and the next one begins", () =>
 test("a new broadcast takes over from the old one", () => {
   const { actions } = run([answer(LIVE), { type: "progress" }, answer(NEXT)]);
   expect(actions).toEqual([
-    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: LIVE.since },
-    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: NEXT.since },
+    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: LIVE.since, from: "edge" },
+    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: NEXT.since, from: "edge" },
   ]);
 });
 
 test("falls back to IPFS at once, then alternates with a growing pause", () => {
+  const both = news({ box: true, ipfs: true });
   const { actions, trace, viewer } = run([
     [0, answer(LIVE)],
     [100, { type: "failed" }],
+    [150, both],
     [200, { type: "failed" }],
     [300, { type: "tick" }],
-    [2200, { type: "tick" }],
-    [2300, { type: "failed" }],
-    [6400, { type: "tick" }],
+    [2800, { type: "tick" }],
+    [2850, both],
+    [2900, { type: "failed" }],
+    [6800, { type: "tick" }],
+    [6900, { type: "tick" }],
+    [6950, both],
     [7000, { type: "progress" }],
   ]);
-  expect(urls(actions)).toEqual(["/live/index.m3u8", "/ipns/k51/index.m3u8", "/live/index.m3u8", "/ipns/k51/index.m3u8"]);
-  expect(trace).toEqual([
-    "starting",
-    "reconnecting",
-    "reconnecting",
-    "reconnecting",
-    "reconnecting",
-    "reconnecting",
-    "reconnecting",
-    "live",
-  ]);
+  const done = actions.map((action) => (action.type === "load" ? `${action.source} from ${action.from}` : action.type));
+  expect(done).toEqual(["box from edge", "look", "ipfs from seen", "look", "box from seen", "look", "ipfs from seen"]);
+  expect(trace).toEqual(["starting", ...Array(10).fill("reconnecting"), "live"]);
   expect(viewer.failures).toBe(0);
   expect(viewer.preferred).toBe("box");
 });
@@ -124,6 +124,7 @@ test("the viewer's choice is kept, and is what is tried first", () => {
     { type: "prefer", source: "ipfs" },
     answer(LIVE),
     { type: "failed" },
+    news({ box: true }),
     { type: "progress" },
     { type: "prefer", source: "ipfs" },
   ]);
@@ -131,11 +132,95 @@ test("the viewer's choice is kept, and is what is tried first", () => {
 });
 
 test("a source without progress has failed, whatever the player believes; a pause is no failure", () => {
-  const stuck = run([[0, answer(LIVE)], [1, { type: "progress" }], [PATIENCE_MS, { type: "tick" }], [PATIENCE_MS + 2, { type: "tick" }]]);
+  const both = news({ box: true, ipfs: true });
+  const stuck = run([
+    [0, answer(LIVE)],
+    [1000, { type: "progress" }],
+    [1000 + PATIENCE_MS + 1, { type: "tick" }],
+    [1000 + PATIENCE_MS + 2, { type: "tick" }],
+    [1000 + PATIENCE_MS + 3, both],
+    // It has had time since it is known to have something.
+    [1002 + 2 * PATIENCE_MS, { type: "tick" }],
+    [1003 + 2 * PATIENCE_MS, both],
+    [5000 + 2 * PATIENCE_MS, { type: "tick" }],
+    [5001 + 2 * PATIENCE_MS, both],
+  ]);
   expect(urls(stuck.actions)).toEqual(["/live/index.m3u8", "/ipns/k51/index.m3u8"]);
   const paused = run([[0, answer(LIVE)], [1, { type: "progress" }], [2, { type: "paused" }], [99_999, { type: "tick" }]]);
   expect(urls(paused.actions)).toEqual(["/live/index.m3u8"]);
   expect(paused.trace.at(-1)).toBe("live");
+});
+
+const AWAY: Public = { ...LIVE, signal: null, state: "retrying", mirror: { gone: true, behind_ms: 0, catching_up: false } };
+
+/** The picture stands, and nobody has anything new for `seconds`. */
+function standing(seconds: number): [number, Event][] {
+  const ticks: [number, Event][] = Array.from({ length: 2 * seconds }, (_, i) => [3000 + i * 500, i % 2 === 0 ? { type: "tick" } : news({ start: false })]);
+  return [[0, answer(LIVE)], [1000, { type: "progress" }], [2900, { type: "stalled" }], [2950, answer(AWAY)], ...ticks];
+}
+
+test("where nothing is new the last picture stays, and goes on by itself", () => {
+  const { actions, trace, viewer } = run([...standing(600), [603_500, { type: "progress" }], [603_600, answer(LIVE)]]);
+  expect(urls(actions)).toEqual(["/live/index.m3u8"]);
+  expect(trace.slice(-4)).toEqual(["away", "away", "away", "live"]);
+  expect(viewer.hasStart).toBe(true);
+  // It looks, and not in each tick.
+  const looks = actions.filter((action) => action.type === "look").length;
+  expect(looks).toBeGreaterThan(100);
+  expect(looks).toBeLessThan(1 + 600_000 / LOOK_MS);
+});
+
+test("a player that gave up is loaded again when there is something new, behind what was seen", () => {
+  const { actions } = run([
+    [0, answer(LIVE)],
+    [1000, { type: "progress" }],
+    [2000, { type: "failed" }],
+    [2100, news({})],
+    // What was still buffered plays on.
+    [2200, { type: "progress" }],
+    [4700, { type: "tick" }],
+    [4800, news({})],
+    [9000, { type: "tick" }],
+    [9100, news({ box: true })],
+  ]);
+  const loads = actions.filter((action) => action.type === "load");
+  expect(loads.map((action) => [action.source, action.from])).toEqual([["box", "edge"], ["box", "seen"]]);
+});
+
+test("the other source is not opened for what was seen already", () => {
+  const asked = [...standing(20), [24_000, { type: "prefer", source: "ipfs" }], [24_100, news({ start: false })]] satisfies [number, Event][];
+  expect(urls(run(asked).actions)).toEqual(["/live/index.m3u8"]);
+  const { actions } = run([...asked, [27_000, { type: "tick" }], [27_100, news({ ipfs: true, start: false })]]);
+  expect(actions.at(-1)).toMatchObject({ source: "ipfs", from: "seen" });
+});
+
+test("what stands can be seen from the start, and is left for what is live", () => {
+  const none = run([...standing(1), [5000, { type: "watch-start" }]]);
+  expect(urls(none.actions)).toEqual(["/live/index.m3u8"]);
+  const start: [number, Event][] = [...standing(20), [30_000, { type: "watch-start" }], [30_100, { type: "progress" }]];
+  const watching = run(start);
+  expect(watching.actions.at(-1)).toMatchObject({ source: "start", url: "/ipns/k51/event.m3u8", from: "start" });
+  expect(watching.trace.at(-1)).toBe("recording");
+  expect(words(watching.viewer).word).toBe("From the start");
+  // At its end the same holds.
+  const end = run([...start, [40_000, { type: "stalled" }], [60_000, { type: "tick" }], [60_100, news({ start: false })]]);
+  expect(end.trace.at(-1)).toBe("away");
+  expect(end.viewer.source).toBe("start");
+  expect(end.actions.at(-1)).toEqual({ type: "look" });
+  const live = run([...start, [31_000, answer(LIVE)], [32_000, { type: "watch-live" }]]);
+  expect(live.actions.at(-1)).toMatchObject({ source: "box", from: "seen" });
+  // Another broadcast has the name then.
+  const next = run([...start, [31_000, answer(NEXT)]]);
+  expect(next.actions.at(-1)).toMatchObject({ source: "box", from: "edge", broadcast: NEXT.since });
+});
+
+test("what has ended stays ended, though the box is switched off", () => {
+  const silence: Event = { type: "silence" };
+  const end: Event[] = [answer(LIVE), { type: "progress" }, { type: "ended" }, silence, silence, silence, silence];
+  const { viewer, trace } = run(end);
+  expect(trace.slice(2)).toEqual(Array(5).fill("ended"));
+  expect(words(viewer).sentence).toContain("does not answer");
+  expect(words(run([...end, answer(OVER)]).viewer).sentence).toBe("The recording is ready.");
 });
 
 test("a failure after the box has gone off air is the end", () => {
@@ -163,13 +248,12 @@ test("a browser that cannot play is told so and left alone", () => {
 });
 
 test("a mirror says that its box is away, and that the recording is still coming", () => {
-  const mirror = { gone: true, catching_up: true };
   const sentence = (events: Event[]) => words(run(events).viewer).sentence;
-  const away = answer({ ...LIVE, signal: null, state: "retrying", mirror });
-  expect(sentence([answer(LIVE), { type: "progress" }, away])).toContain("when the box is back");
+  const away = [answer(LIVE), { type: "progress" }, answer(AWAY)] satisfies Event[];
+  expect(sentence(away)).toContain("The box is away");
   // The mirror itself is gone.
   const silence: Event = { type: "silence" };
-  expect(sentence([answer(LIVE), { type: "progress" }, away, silence, silence, silence])).toContain("Reconnecting");
-  const over = { ...OVER, signal: null, root_is_vod: false, mirror: { gone: false, catching_up: true } };
+  expect(sentence([...away, silence, silence, silence, { type: "stalled" }])).toContain("interrupted");
+  const over = { ...OVER, signal: null, root_is_vod: false, mirror: { gone: false, behind_ms: 0, catching_up: true } };
   expect(sentence([answer(LIVE), { type: "progress" }, { type: "ended" }, answer(over)])).toBe("This mirror is fetching the recording.");
 });
