@@ -121,6 +121,8 @@ fn status() -> Status {
         audio: Audio {
             peak_dbfs: [-90.0; 2],
             rms_dbfs: [-90.0; 2],
+            level_dbfs: [-90.0; 2],
+            hold_dbfs: [-90.0; 2],
             silent: false,
             only: None,
             clipping: false,

@@ -42,6 +42,8 @@ fn idle() -> Status {
         audio: Audio {
             peak_dbfs: [-9.0, -14.0],
             rms_dbfs: [-20.0, -24.0],
+            level_dbfs: [-16.0, -21.0],
+            hold_dbfs: [-9.0, -14.0],
             silent: false,
             only: None,
             clipping: false,

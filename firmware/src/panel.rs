@@ -11,7 +11,7 @@ use stream::health::{self, Clip, Facts, FullUplink, OneSided, Silence, TurnedAwa
 use stream::input::rate_advice;
 use stream::picture::{LumaGrid, PictureWatch, Seen};
 use stream::publication::Row;
-use stream::rate::{Oversize, SizeWatch};
+use stream::rate::{self, Oversize, SizeWatch};
 use stream::reach::Outside;
 use stream::screen::{self, Meters, Picture, View};
 use stream::status::{
@@ -164,6 +164,8 @@ impl Panel {
             audio: Audio {
                 peak_dbfs: [FLOOR_DBFS; 2],
                 rms_dbfs: [FLOOR_DBFS; 2],
+                level_dbfs: [FLOOR_DBFS; 2],
+                hold_dbfs: [FLOOR_DBFS; 2],
                 silent: false,
                 only: None,
                 clipping: false,
@@ -295,6 +297,9 @@ impl Panel {
         self.audio = Audio {
             peak_dbfs: peak,
             rms_dbfs: rms,
+            // They move between two of these.
+            level_dbfs: [FLOOR_DBFS; 2],
+            hold_dbfs: [FLOOR_DBFS; 2],
             silent: self.silence.push(at, rms),
             only: self.one_sided.push(at, rms),
             clipping: self.clip.push(at, peak),
@@ -321,13 +326,22 @@ impl Panel {
             .sizes
             .check(row.sizes[0], row.durations[0].duration(), busy)
         {
-            let (percent, cause) = (oversize.percent, oversize.cause);
-            tracing::warn!(
-                segment = row.media_sequence,
-                percent,
-                ?cause,
-                "a segment is larger than promised"
-            );
+            let (segment, percent, cause) = (row.media_sequence, oversize.percent, oversize.cause);
+            if cause == rate::Cause::Lowered {
+                // The operator has asked for it, and it passes.
+                tracing::info!(
+                    segment,
+                    percent,
+                    "a segment from before the bitrate was lowered"
+                );
+            } else {
+                tracing::warn!(
+                    segment,
+                    percent,
+                    ?cause,
+                    "a segment is larger than promised"
+                );
+            }
             self.oversize = Some((now, oversize));
         }
         self.latency = row
@@ -357,6 +371,7 @@ impl Panel {
             self.levels(now, [FLOOR_DBFS; 2], [FLOOR_DBFS; 2]);
         }
         self.drops.retain(|(at, _)| since_then(*at) < DROPS_FOR);
+        let meters = self.meters.read(since_then(self.started));
         self.oversize
             .take_if(|(at, _)| now.saturating_duration_since(*at) >= OVERSIZE_FOR);
         let oversize = self.oversize.map(|(_, oversize)| oversize);
@@ -435,7 +450,12 @@ impl Panel {
                 luma: self.seen.map(|seen| seen.luma as u8),
                 notes: self.notes.clone(),
             },
-            audio: self.audio,
+            // The bars have gone on falling since.
+            audio: Audio {
+                level_dbfs: meters.map(|meter| meter.level_dbfs),
+                hold_dbfs: meters.map(|meter| meter.hold_dbfs),
+                ..self.audio
+            },
             // The loop knows.
             sync: Sync::default(),
             bitrate_kbps: on_air.and(self.published).map(|(_, kbps)| kbps),
@@ -553,6 +573,13 @@ mod tests {
 
     use super::*;
 
+    const STATS: node::Stats = node::Stats {
+        peers: 1,
+        stored_bytes: 0,
+        limit_bytes: 1 << 30,
+        bytes_until_one_goes: None,
+    };
+
     fn panel(fps: u32) -> Panel {
         let dir = tempfile::tempdir().unwrap();
         let identity = Identity {
@@ -607,19 +634,13 @@ mod tests {
     fn the_codes_lead_to_the_address_that_the_box_has_now() {
         let mut panel = panel(30);
         let now = Instant::now();
-        let stats = node::Stats {
-            peers: 1,
-            stored_bytes: 0,
-            limit_bytes: 1 << 30,
-            bytes_until_one_goes: None,
-        };
         let mut check = |address: Option<[u8; 4]>, watch: &str| {
             panel.sample(Sample {
                 address: address.map(IpAddr::from),
                 disk_free_bytes: None,
                 ..panel.sample
             });
-            let mut status = panel.idle_status(now, stats);
+            let mut status = panel.idle_status(now, STATS);
             assert_eq!(status.network.watch_url, watch);
             assert_eq!(status.network.operator_url, "http://127.0.0.1:8081/");
             let said = status.health.action.first().map(String::as_str);
@@ -639,6 +660,35 @@ mod tests {
         // The cable is out: who scans the code now has the page when it is in again.
         let out = check(None, "http://10.1.2.3:8080/");
         assert_eq!(out[0], then[0]);
+    }
+
+    /// The test picture beeps once a second: who looks in between is told of it, too.
+    #[test]
+    fn the_status_has_the_meters_that_the_panel_draws() {
+        let mut panel = panel(30);
+        let started = panel.started;
+        let mut at = |ms: u64, peak: Option<f32>| {
+            let now = started + Duration::from_millis(ms);
+            if let Some(peak) = peak {
+                let (peak, rms) = ([peak, FLOOR_DBFS], [peak - 3.0, FLOOR_DBFS]);
+                panel.media(&Event::Levels { peak, rms }, now);
+            }
+            let audio = panel.idle_status(now, STATS).audio;
+            let read = panel.meters.read(now.saturating_duration_since(started));
+            assert_eq!(audio.level_dbfs, read.map(|meter| meter.level_dbfs));
+            assert_eq!(audio.hold_dbfs, read.map(|meter| meter.hold_dbfs));
+            assert_eq!(audio.hold_dbfs[1], FLOOR_DBFS);
+            audio.hold_dbfs[0].round()
+        };
+        assert_eq!(at(0, None), FLOOR_DBFS);
+        assert_eq!(at(1000, Some(-6.0)), -6.0);
+        for beep in 1..5 {
+            for tenth in 1..10 {
+                assert_eq!(at(beep * 1000 + tenth * 100, Some(FLOOR_DBFS)), -6.0);
+            }
+            assert_eq!(at(beep * 1000 + 1000, Some(-6.0)), -6.0);
+        }
+        assert_eq!(at(15_000, Some(FLOOR_DBFS)), FLOOR_DBFS);
     }
 
     #[test]

@@ -238,10 +238,12 @@ struct Rule {
 enum Says {
     /// What is wrong, and what to do. An empty second line leaves room for the address.
     Lines(&'static str, &'static str),
+    /// The same in one sentence that goes on in the second line.
+    Sentence(&'static str, &'static str),
     /// The state's own cause, and what to do.
     Cause(&'static str),
 }
-use Says::{Cause, Lines};
+use Says::{Cause, Lines, Sentence};
 
 /// Worst first; within a word, what to do first comes first.
 #[rustfmt::skip]
@@ -276,7 +278,7 @@ const RULES: &[Rule] = &[
     Rule { word: HealthWord::Warning, applies: |f| f.outage() == Some(&broadcast::Cause::StoreFull),
            says: Lines("Full: not recording", "Unpin or bigger card") },
     Rule { word: HealthWord::Warning, applies: |f| f.outage().is_some(),
-           says: Lines("Not recording: card", "cannot be written to") },
+           says: Sentence("Not recording: card", "cannot be written to") },
     Rule { word: HealthWord::Warning, applies: |f| f.has_less_than(DISK_FULL_BYTES),
            says: Lines("Card is full", "Put in a new card") },
     Rule { word: HealthWord::Warning, applies: |f| f.undervoltage == Some(Seen::Now),
@@ -286,7 +288,7 @@ const RULES: &[Rule] = &[
     Rule { word: HealthWord::Warning, applies: |f| f.throttled == Some(Seen::Now),
            says: Lines("Box is slowed down", "Give it air and power") },
     Rule { word: HealthWord::Warning, applies: |f| f.another_box,
-           says: Lines("Another box uses this", "name: switch one off") },
+           says: Sentence("Another box uses this", "name: switch one off") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Missing),
            says: Lines("No capture card", "Plug it in") },
     Rule { word: HealthWord::Warning, applies: |f| f.no_card(NoCard::Refused),
@@ -367,7 +369,7 @@ const RULES: &[Rule] = &[
     Rule { word: HealthWord::Good, applies: |f| f.throttled == Some(Seen::Past),
            says: Lines("Box was slowed before", "") },
     Rule { word: HealthWord::Good, applies: Facts::recording_goes,
-           says: Lines("Oldest recording goes", "soon: pin or copy it") },
+           says: Sentence("Oldest recording goes", "soon: pin or copy it") },
     Rule { word: HealthWord::Good, applies: |f| !f.clock_sane,
            says: Lines("Clock is not set", "") },
     // What it signs may have expired at birth.
@@ -383,10 +385,16 @@ pub fn assess(facts: &Facts) -> Health {
         return Health {
             word: HealthWord::Excellent,
             action: Vec::new(),
+            text: String::new(),
         };
     };
+    let between = if matches!(rule.says, Sentence(..)) {
+        " "
+    } else {
+        ". "
+    };
     let lines = match rule.says {
-        Lines(what, action) => [what.to_owned(), action.to_owned()],
+        Lines(what, action) | Sentence(what, action) => [what.to_owned(), action.to_owned()],
         Cause(action) => {
             let cause = match &facts.state {
                 State::Retrying { cause, .. } => cause.as_str(),
@@ -395,9 +403,11 @@ pub fn assess(facts: &Facts) -> Health {
             [line(cause), action.to_owned()]
         }
     };
+    let action: Vec<String> = lines.into_iter().filter(|line| !line.is_empty()).collect();
     Health {
         word: rule.word,
-        action: lines.into_iter().filter(|line| !line.is_empty()).collect(),
+        text: action.join(between),
+        action,
     }
 }
 
@@ -603,7 +613,7 @@ mod tests {
         }
         for rule in RULES {
             let lines = match rule.says {
-                Lines(what, action) => [what, action],
+                Lines(what, action) | Sentence(what, action) => [what, action],
                 Cause(action) => ["", action],
             };
             for line in lines {
@@ -613,6 +623,73 @@ mod tests {
                     line.len()
                 );
             }
+        }
+    }
+
+    #[test]
+    fn two_lines_are_two_sentences_or_one() {
+        let text = |facts: &Facts| assess(facts).text;
+        let live = live();
+        let recording_goes = Disk {
+            bytes_until_one_goes: Some(0),
+            ..live.disk
+        };
+        for (facts, expected) in [
+            (
+                Facts {
+                    another_box: true,
+                    ..live.clone()
+                },
+                "Another box uses this name: switch one off",
+            ),
+            (
+                Facts {
+                    disk: recording_goes,
+                    ..live.clone()
+                },
+                "Oldest recording goes soon: pin or copy it",
+            ),
+            (
+                Facts {
+                    outage: Some(broadcast::Cause::Store("read-only".into())),
+                    ..live.clone()
+                },
+                "Not recording: card cannot be written to",
+            ),
+            (
+                Facts {
+                    clipping: true,
+                    ..live.clone()
+                },
+                "Sound is too loud. Turn the mixer down",
+            ),
+            (
+                Facts {
+                    muted: true,
+                    state: State::Idle,
+                    ..live.clone()
+                },
+                "Sound is muted",
+            ),
+            (
+                Facts {
+                    state: State::Retrying {
+                        cause: "it hangs".into(),
+                        attempt: 1,
+                    },
+                    ..live.clone()
+                },
+                "it hangs. Wait, it tries again",
+            ),
+            (
+                Facts {
+                    state: State::Idle,
+                    ..live.clone()
+                },
+                "",
+            ),
+        ] {
+            assert_eq!(text(&facts), expected);
         }
     }
 

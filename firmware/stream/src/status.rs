@@ -174,6 +174,10 @@ pub struct Audio {
     pub peak_dbfs: [f32; 2],
     /// dBFS, at most 0.0; [`FLOOR_DBFS`] is silence.
     pub rms_dbfs: [f32; 2],
+    /// The meters' bars at this moment, as on the panel: they fall slowly. dBFS, [`FLOOR_DBFS`] is silence.
+    pub level_dbfs: [f32; 2],
+    /// Their marks of the highest peak, which stay for a moment. dBFS, [`FLOOR_DBFS`] is silence.
+    pub hold_dbfs: [f32; 2],
     /// Both channels were below -60 dBFS (rms) for ten seconds.
     pub silent: bool,
     /// For half a minute there was sound on this side alone; see [`OneSided`](crate::health::OneSided).
@@ -271,6 +275,8 @@ pub struct Health {
     pub word: HealthWord,
     /// What is wrong and what to do: at most two lines of at most 21 ASCII characters, empty when nothing is to be done.
     pub action: Vec<String>,
+    /// The same where there is room for it: one sentence, or two with a full stop between them.
+    pub text: String,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

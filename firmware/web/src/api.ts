@@ -100,6 +100,9 @@ export interface Status {
   audio: {
     peak_dbfs: [number, number];
     rms_dbfs: [number, number];
+    /** The meters as on the panel: bars, and marks of the highest peak. */
+    level_dbfs: [number, number];
+    hold_dbfs: [number, number];
     silent: boolean;
     only: "left" | "right" | null;
     clipping: boolean;
@@ -112,7 +115,7 @@ export interface Status {
   oversize: { percent: number; cause: "long" | "lowered" | "busy" | "encoder" } | null;
   /** Best first. */
   videos: { name: string; width: number; height: number; bitrate_kbps: number }[];
-  health: { word: HealthWord; action: string[] };
+  health: { word: HealthWord; action: string[]; text: string };
   network: { watch_url: string; operator_url: string; operator_open: boolean };
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
   uplink: {

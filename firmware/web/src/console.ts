@@ -244,9 +244,10 @@ function link(id: string, text: string, title: string, href: string | null): voi
   else if (anchor.getAttribute("href") !== href) anchor.href = href;
 }
 
-function meter(channel: "left" | "right", rms: number, peak: number): void {
+/** The bar and the mark of its highest peak, as on the panel. */
+function meter(channel: "left" | "right", bar: number, peak: number): void {
   const share = (dbfs: number) => Math.min(1, Math.max(0, 1 - dbfs / QUIETEST_DBFS));
-  byId(`${channel}-rms`).style.clipPath = `inset(0 ${100 - share(rms) * 100}% 0 0)`;
+  byId(`${channel}-bar`).style.clipPath = `inset(0 ${100 - share(bar) * 100}% 0 0)`;
   byId(`${channel}-peak`).style.left = `${share(peak) * 100}%`;
 }
 
@@ -291,7 +292,7 @@ function render(next: Status): void {
   write("tally-word", TALLIES[next.tally]);
   byId("health").dataset.health = health.word;
   write("health-word", health.word);
-  const action = health.action.join(". ");
+  const action = health.text;
   byId("action").hidden = action === "";
   byId("action").dataset.health = health.word;
   write("action", action);
@@ -300,11 +301,11 @@ function render(next: Status): void {
   renderGoLive();
   renderSync(next.sync, network.watch_url);
 
-  const [left, right] = audio.rms_dbfs;
+  const [left, right] = audio.hold_dbfs;
   write("left", level(left));
   write("right", level(right));
-  meter("left", left, audio.peak_dbfs[0]);
-  meter("right", right, audio.peak_dbfs[1]);
+  meter("left", audio.level_dbfs[0], left);
+  meter("right", audio.level_dbfs[1], right);
   write("sound-note", audio.clipping ? "Too loud: turn the source down." : audio.silent ? "Silent for ten seconds: check the microphone." : audio.only ? `Sound only on the ${audio.only}: check the plug and the mixer.` : "");
   write("bitrate", bitrate(next.bitrate_kbps));
   renderWishes(next);
@@ -369,7 +370,7 @@ async function refreshStatus(): Promise<void> {
       status = body;
       answeredAtMs = performance.now();
       render(body);
-      levels.push(answeredAtMs, body.audio.rms_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
+      levels.push(answeredAtMs, body.audio.hold_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
       bitrates.push(answeredAtMs, [body.bitrate_kbps]);
       errors.push(answeredAtMs, [body.sync.error_ms]);
     } catch {

@@ -58,6 +58,8 @@ fn status(page: Page, state: State) -> Status {
         audio: Audio {
             peak_dbfs: [FLOOR_DBFS; 2],
             rms_dbfs: [FLOOR_DBFS; 2],
+            level_dbfs: [FLOOR_DBFS; 2],
+            hold_dbfs: [FLOOR_DBFS; 2],
             silent: false,
             only: None,
             clipping: false,
@@ -71,6 +73,7 @@ fn status(page: Page, state: State) -> Status {
         health: Health {
             word: HealthWord::Excellent,
             action: Vec::new(),
+            text: String::new(),
         },
         network: Network {
             watch_url: "http://192.168.1.7:8080/".to_owned(),
@@ -132,7 +135,11 @@ fn any_state() -> impl Strategy<Value = State> {
 fn any_health() -> impl Strategy<Value = Health> {
     use HealthWord::{Dead, Emergency, Excellent, Good, Warning};
     let word = prop::sample::select(vec![Excellent, Good, Warning, Emergency, Dead]);
-    (word, prop::collection::vec(text(), 0..4)).prop_map(|(word, action)| Health { word, action })
+    (word, prop::collection::vec(text(), 0..4)).prop_map(|(word, action)| Health {
+        word,
+        action,
+        text: String::new(),
+    })
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
