@@ -116,6 +116,12 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     Ok(())
 }
 
+/// `1 block`, `2 blocks`.
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 fn text(report: &Report, closed: &[BroadcastId], check: bool) -> String {
     let mut lines: Vec<String> = (report.findings.iter()).map(ToString::to_string).collect();
     lines.extend(
@@ -135,11 +141,35 @@ fn text(report: &Report, closed: &[BroadcastId], check: bool) -> String {
     let faults = report.findings.len();
     let verdict = match (faults, check) {
         (0, _) => "nothing is wrong".to_owned(),
-        (_, true) => format!("{faults} faults, and nothing was changed"),
-        (_, false) => format!("{faults} faults"),
+        (_, true) => format!("{}, and nothing was changed", count(faults, "fault")),
+        (_, false) => count(faults, "fault"),
     };
-    lines.push(format!(
-        "{broadcasts} broadcasts, {blocks} blocks, {mib} MiB read: {verdict}"
-    ));
+    let broadcasts = count(broadcasts, "broadcast");
+    let blocks = count(blocks, "block");
+    lines.push(format!("{broadcasts}, {blocks}, {mib} MiB read: {verdict}"));
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_not_told_as_many() {
+        for (number, expected) in [
+            (0, "0 broadcasts, 0 blocks, 1 MiB read: nothing is wrong\n"),
+            (1, "1 broadcast, 1 block, 1 MiB read: nothing is wrong\n"),
+            (2, "2 broadcasts, 2 blocks, 1 MiB read: nothing is wrong\n"),
+        ] {
+            let report = Report {
+                findings: Vec::new(),
+                leftovers: 0,
+                damaged: Vec::new(),
+                broadcasts: number,
+                blocks: number,
+                bytes: 1,
+            };
+            assert_eq!(text(&report, &[], true), expected);
+        }
+    }
 }
