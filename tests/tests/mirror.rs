@@ -209,6 +209,9 @@ fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
     ] {
         assert!(page.contains(line), "{page}");
     }
+    let icon = http::get(&format!("{}/icon.svg", mirror.operator));
+    assert_eq!(icon.header("content-type"), Some("image/svg+xml"));
+    assert!(page.contains("href=/icon.svg"), "{page}");
 
     podium.signal(Signal::KILL);
     podium.join();

@@ -74,7 +74,6 @@ struct HeardFrom {
 impl Status {
     /// What the operator reads on the page, and what it is.
     pub(in crate::mirror) fn lines(&self) -> Vec<(&'static str, String)> {
-        let mib = |bytes: u64| format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20));
         let ago = |ms: u64| format!("{} s ago", ms / 1000);
         let (uplink, viewers, record) = (&self.uplink, &self.viewers, &self.record);
         let box_is = match (self.gone_s, self.ended) {
@@ -97,7 +96,7 @@ impl Status {
                 .map(|ms| format!("asked for over HTTP {}", ago(ms))),
         ];
         let known: Vec<String> = known.into_iter().flatten().collect();
-        let sent = |bytes, kbps| format!("{}, now {kbps} kbit/s", mib(bytes));
+        let sent = |bytes, kbps| format!("{}, now {kbps} kbit/s", size(bytes));
         let last = self.last_segment.map(|last| last.to_string());
         let mut lines = vec![
             ("the box", box_is),
@@ -124,7 +123,7 @@ impl Status {
             ),
             (
                 "stored",
-                format!("{} of {}", mib(self.stored_bytes), mib(self.limit_bytes)),
+                format!("{} of {}", size(self.stored_bytes), size(self.limit_bytes)),
             ),
             ("refused", (self.refused + self.refused_records).to_string()),
         ];
@@ -142,6 +141,16 @@ impl Status {
         );
         lines
     }
+}
+
+/// Powers of 1000, as on the label of a disk: `7.3 MB`, `55.8 GB`.
+fn size(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB"];
+    let fits = |power: &usize| bytes < 1000_u64.pow(*power as u32 + 1);
+    let power = (0..units.len()).find(fits).unwrap_or(units.len() - 1);
+    let decimals = usize::from(power > 0);
+    let value = bytes as f64 / 1000_f64.powi(power as i32);
+    format!("{value:.decimals$} {}", units[power])
 }
 
 impl Mirror {
@@ -274,5 +283,22 @@ impl Mirror {
                 ms: at.elapsed().as_millis() as u64,
             }),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn sizes_are_as_on_the_label_of_a_disk() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (7_340_032, "7.3 MB"),
+            (55_766_155_264, "55.8 GB"),
+            (3_000_000_000_000_000, "3000.0 TB"),
+        ] {
+            assert_eq!(super::size(bytes), expected);
+        }
     }
 }
