@@ -50,7 +50,7 @@ await report(async () => {
       const { played } = video
       let time = 0
       for (let i = 0; i < played.length; i++) time += played.end(i) - played.start(i)
-      return { time, ended: video.ended, width: video.videoWidth, error: video.error?.message ?? null, note: document.getElementById('note').textContent }
+      return { time, ended: video.ended, width: video.videoWidth, error: video.error?.message ?? null, title: document.title, note: document.getElementById('note').textContent }
     })
     return { url, browser, ...seen, gone, ...record }
   } finally {

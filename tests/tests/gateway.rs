@@ -634,7 +634,11 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
         format!("http://{finished}.ipfs.localhost:{port}/"),
         format!("http://{name}.ipns.localhost:{port}/"),
     ] {
-        assert_eq!(play(&url, 2)["note"], "Recording", "{url}");
+        let played = play(&url, 2);
+        assert_eq!(played["note"], "Recording", "{url}");
+        // With its date, as the reader writes it.
+        let title = played["title"].as_str().unwrap();
+        assert!(title.starts_with("Whole-box test, "), "{url}: {title}");
     }
 
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {

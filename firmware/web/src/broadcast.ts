@@ -2,6 +2,7 @@
 
 import Hls from "hls.js";
 import type { Public } from "./api";
+import { parsed, titleOf } from "./description";
 import { choose, comesBack, GONE, NOTES, type Choice } from "./directory";
 
 const RETRY_MS = 3000;
@@ -18,7 +19,7 @@ async function status(file: string): Promise<number | null> {
   }
 }
 
-/** Where the channel goes on, if this is a box or its mirror, which say so. */
+/** Where the channel goes on, if this is a path of a box or its mirror, which say so. */
 async function channel(): Promise<string | null> {
   try {
     const box = (await (await fetch("/api/v1/public")).json()) as Public;
@@ -30,10 +31,22 @@ async function channel(): Promise<string | null> {
 
 async function tellItIsGone(): Promise<void> {
   const href = await channel();
+  note.textContent = GONE;
+  if (href === null) return;
   const link = document.createElement("a");
   link.textContent = "Open the channel's name";
-  if (href !== null) link.href = href;
-  note.replaceChildren(`${GONE} `, link);
+  link.href = href;
+  note.append(" ", link);
+}
+
+/** A directory without a description plays all the same. */
+async function describe(): Promise<void> {
+  const json: unknown = await fetch("broadcast.json").then((answer) => answer.json()).catch(() => null);
+  const description = parsed(json);
+  const title = description === null ? "" : titleOf(description);
+  if (title === "") return;
+  document.title = title;
+  (document.getElementById("title") as HTMLElement).textContent = title;
 }
 
 function begin(): void {
@@ -80,4 +93,5 @@ async function start(position: number): Promise<void> {
   load(choose(location, (await status("vod.m3u8")) === 200), position);
 }
 
+void describe();
 void start(0);

@@ -97,7 +97,7 @@ export function machine({ temperature_c, undervoltage, throttled, storage, clock
     clock.synchronised === null ? null : clock.synchronised ? "clock from the network" : "clock not from the network",
     clock.battery === false ? "clock battery empty" : null,
   ];
-  return known.filter(Boolean).join(", ") || "says nothing of itself";
+  return known.filter(Boolean).join(", ") || "has no sensors that could be read";
 }
 
 const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
@@ -114,10 +114,10 @@ export function uplink(it: Status["uplink"]): string {
   return [...parts, ...cap].join("; ");
 }
 
-/** Who is connected to the viewers' port. */
+/** What is open on the viewers' port: a player opens several, so this is no number of people. */
 export function viewers(it: Status["viewers"]): string {
   const refused = it.refused === 0 ? "" : `; ${it.refused} turned away`;
-  return `${it.connections} of ${it.max_connections} connections${refused}`;
+  return `${it.connections} ${it.connections === 1 ? "connection" : "connections"} (a browser opens up to six), at most ${it.max_connections}${refused}`;
 }
 
 /** "Seen by 2 of 3, 8 s behind". */

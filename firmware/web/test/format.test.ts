@@ -73,7 +73,7 @@ test("encoder and machine", () => {
     storage: { worn_percent: null, spare: null },
     clock: { battery: null, synchronised: null },
   };
-  expect(machine(silent)).toBe("says nothing of itself");
+  expect(machine(silent)).toBe("has no sensors that could be read");
   const said = { ...silent, temperature_c: 61.4, undervoltage: "past" as const, throttled: "never" as const, clock: { battery: false, synchronised: true } };
   expect(machine(said)).toBe("61 °C, power too weak before, clock from the network, clock battery empty");
 });
@@ -82,8 +82,8 @@ test("the stream from outside", () => {
   const sent = { peers_bytes: 2_500_000, viewers_bytes: 1_000_000, local_bytes: 4_000_000, peers_kbps: 900, viewers_kbps: 80, local_kbps: 700, cap_kbps: null, used_percent: null };
   expect(uplink(sent)).toBe("viewers 1.0 MB, now 80 kb/s; viewers here 4.0 MB, now 700 kb/s; peers 2.5 MB, now 900 kb/s");
   expect(uplink({ ...sent, cap_kbps: 2000, used_percent: 52 })).toBe("viewers 1.0 MB, now 80 kb/s; viewers here 4.0 MB, now 700 kb/s; peers 2.5 MB, now 900 kb/s; 52 % of 2.00 Mb/s");
-  expect(viewers({ connections: 12, max_connections: 512, refused: 0 })).toBe("12 of 512 connections");
-  expect(viewers({ connections: 512, max_connections: 512, refused: 9 })).toBe("512 of 512 connections; 9 turned away");
+  expect(viewers({ connections: 12, max_connections: 512, refused: 0 })).toBe("12 connections (a browser opens up to six), at most 512");
+  expect(viewers({ connections: 512, max_connections: 512, refused: 9 })).toBe("512 connections (a browser opens up to six), at most 512; 9 turned away");
   expect(seenBy(null)).toBe("–");
   expect(seenBy({ seen: 2, of: 3, behind_ms: 8_200 })).toBe("Seen by 2 of 3, 8 s behind");
   expect(seenBy({ seen: 0, of: 1, behind_ms: null })).toBe("Seen by 0 of 1");
