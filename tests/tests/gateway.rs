@@ -585,6 +585,7 @@ fn played(url: &str, wanted: &str, least: f64) -> Value {
 
 #[test]
 fn a_broadcast_plays_where_its_cid_is_opened() {
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -35,13 +34,6 @@ fn save_picture(podium: &Podium, name: &str) {
     let picture = http::get(&format!("{}/api/v1/panel.png", podium.operator));
     assert_eq!(picture.header("content-type"), Some("image/png"));
     std::fs::write(artifact(name), picture.body).unwrap();
-}
-
-/// One at a time of the tests that judge each picture: two players on two cores hold up the box, which then leaves pictures out as it
-/// should, and players and lints see that.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[test]
@@ -230,7 +222,7 @@ fn a_broadcast_that_was_cut_off_with_two_videos_is_closed_by_a_box_with_one() {
 
 #[test]
 fn chromium_changes_between_two_videos_without_a_stall() {
-    let _turn = turn();
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }
@@ -254,7 +246,7 @@ fn chromium_changes_between_two_videos_without_a_stall() {
 /// A judge that finds nothing in anything would be no judge.
 #[test]
 fn media_doctor_finds_what_is_wrong() {
-    let _turn = turn();
+    let _turn = crate::turn();
     let found = judge::doctor_playlist("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:9.0,\na.m4s\n");
     assert!(
         found
@@ -274,7 +266,7 @@ fn media_doctor_finds_what_is_wrong() {
 /// hlsdemux2, mp4box.js and media-doctor: a player, a parser of boxes and a lint, by three parties.
 #[test]
 fn players_parsers_and_lints_find_nothing() {
-    let _turn = turn();
+    let _turn = crate::turn();
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &recording());
     podium.go_live();
@@ -360,7 +352,7 @@ fn players_parsers_and_lints_find_nothing() {
 
 #[test]
 fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
-    let _turn = turn();
+    let _turn = crate::turn();
     if !judge::have("ffmpeg") {
         return;
     }
@@ -379,7 +371,7 @@ fn ffmpeg_decodes_a_recording_that_goes_live_without_a_warning() {
 
 #[test]
 fn chromium_shows_and_plays_it_from_this_box_alone() {
-    let _turn = turn();
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }
@@ -450,7 +442,7 @@ fn chromium_shows_and_plays_it_from_this_box_alone() {
 /// The long form is `make bench-latency`. Here nothing depends on how fast the machine is.
 #[test]
 fn chromium_follows_the_parts_and_the_picture_says_how_late_it_is() {
-    let _turn = turn();
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }
@@ -543,7 +535,7 @@ fn the_playlist_with_parts_is_as_good_for_a_plain_player_and_ipfs_has_none() {
 
 #[test]
 fn chromium_plays_it_out_of_ipfs() {
-    let _turn = turn();
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }

@@ -134,6 +134,7 @@ fn same_live(podium: &Podium, mirror: &Mirror) {
 
 #[test]
 fn it_follows_by_pubsub_and_serves_on_when_the_box_is_gone() {
+    let _turn = crate::turn();
     let dir = tempfile::tempdir().unwrap();
     let podium = Podium::start(dir.path(), &Config::default());
     let name = podium.name();
@@ -704,6 +705,7 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
 /// What viewers see is not shown to them again, however long the box is away.
 #[test]
 fn pages_hold_the_last_picture_while_the_box_is_away_and_go_on_by_themselves() {
+    let _turn = crate::turn();
     if !judge::have_chromium() {
         return;
     }

@@ -48,6 +48,7 @@ fn wait_for_outage(podium: &Podium, because: &str) {
 
 #[test]
 fn a_disk_that_is_full_costs_the_recording_a_gap_and_viewers_nothing() {
+    let _turn = crate::turn();
     let dir = tempfile::tempdir().unwrap();
     let Some(disk) = Disk::in_memory(dir.path(), "200m") else {
         return;

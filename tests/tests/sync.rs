@@ -98,6 +98,7 @@ fn distances(video: &str, audio: &str) -> Vec<f64> {
 
 #[test]
 fn what_the_self_test_measures_is_mended_by_a_press_and_kept() {
+    let _turn = crate::turn();
     if !judge::have("ffmpeg") {
         return;
     }
@@ -214,6 +215,7 @@ const SCREEN: f64 = 1000.0 / 30.0;
 
 #[test]
 fn the_sync_page_flashes_when_it_beeps() {
+    let _turn = crate::turn();
     if !judge::have("ffmpeg") || !judge::have_chromium() {
         return;
     }
