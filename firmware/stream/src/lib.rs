@@ -28,7 +28,6 @@ pub mod screen;
 pub mod segmenter;
 pub mod self_test;
 pub mod status;
-pub mod stereo;
 pub mod stuck;
 pub mod timeline;
 pub mod uplink;

@@ -4,7 +4,6 @@ use std::sync::{Mutex, PoisonError};
 
 use gst::prelude::*;
 use stream::input::{self, Pixels};
-use stream::stereo::Pairs;
 
 use crate::cards::{self, Bridge};
 use crate::jpeg;
@@ -98,7 +97,42 @@ pub(super) fn settle_formats(
 const STEREO_CALLED_MONO: &str = "capsfilter caps=audio/x-raw,format=S16LE,rate=96000,channels=1 ! capssetter join=false \
      caps=\"audio/x-raw,format=S16LE,layout=interleaved,rate=48000,channels=2,channel-mask=(bitmask)3\"";
 
-/// Puts the samples of such sound into pairs (`stream::stereo`): buffers end between two of them, and the first may have no other.
+/// Bytes of such sound: of a sample, and of a pair, left first.
+const SAMPLE: usize = 2;
+const PAIR: usize = 2 * SAMPLE;
+
+/// Puts the samples of one life of such sound into pairs: its first is left out, and what is half a pair waits for the next buffer.
+///
+/// An MS2109 begins with a right sample that has no left one: `R LR LR …` (ToadKing/mono-to-stereo, issue 2). Linux leaves it out for
+/// the two chips that it knows by their numbers (sound/usb/quirks.c, `stream_offset_adj`), and those say stereo by the time that they
+/// come here. What still says mono is most likely the same chip whose EEPROM has other numbers, so the same is the best guess, though
+/// issue 4 there tells of cards whose sides are swapped by it. The sound does not tell: sides a sample apart are also two microphones at
+/// 7 mm from each other.
+///
+/// What is lost on the way keeps the sides, so nothing begins anew at a DISCONT, which does not come for all of it anyhow: alsasrc takes up
+/// an overrun without a word. Lost are whole segments, of 10 ms by alsasrc's default and so of 960 samples, or in the kernel all up to a
+/// packet's beginning, and packets are pairs moved by one sample (board/README.md says how that is checked).
+#[derive(Debug, Default)]
+struct Pairs {
+    begun: bool,
+    /// What came and is no whole pair yet.
+    rest: Vec<u8>,
+}
+
+impl Pairs {
+    fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
+        self.rest.extend_from_slice(bytes);
+        if !self.begun && self.rest.len() >= SAMPLE {
+            self.begun = true;
+            self.rest.drain(..SAMPLE);
+        }
+        let whole = self.rest.len() / PAIR * PAIR;
+        let rest = self.rest.split_off(whole);
+        std::mem::replace(&mut self.rest, rest)
+    }
+}
+
+/// Has [`Pairs`] put what comes through a pad in order.
 fn pair_samples(pad: &gst::Pad) {
     let pairs = Mutex::new(Pairs::default());
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
@@ -233,17 +267,26 @@ mod tests {
         pipeline.set_state(gst::State::Playing).unwrap();
         let source: gst_app::AppSrc = element("in").downcast().unwrap();
         let sink: gst_app::AppSink = element("out").downcast().unwrap();
-        // Right samples are negative, and the first has no left one.
-        let mut next = 0_i16;
-        let mut expected = 1_i16;
-        for millis in [10_u64, 20, 30, 40] {
-            let samples: Vec<i16> = (0..960).map(|n| next + n).collect();
-            next += 960;
-            let signed = samples.iter().map(|&n| if n % 2 == 0 { -n } else { n });
-            let bytes: Vec<u8> = signed.flat_map(i16::to_le_bytes).collect();
-            let mut buffer = gst::Buffer::from_mut_slice(bytes);
+        // Right samples are negative, and the first has no left one. Each is its number, and after the third buffer a segment is lost.
+        let segment = |millis: u64| {
+            let first = 960 * (millis / 10) as i16 - 960;
+            (first..first + 960)
+                .map(|n| if n % 2 == 0 { -n } else { n })
+                .flat_map(i16::to_le_bytes)
+                .collect::<Vec<u8>>()
+        };
+        let mut given: Vec<i16> = Vec::new();
+        let came = [10, 20, 30, 50, 60];
+        for millis in came {
+            let mut buffer = gst::Buffer::from_mut_slice(segment(millis));
             let at = gst::ClockTime::from_mseconds(millis);
             buffer.get_mut().unwrap().set_pts(at);
+            if millis == 50 {
+                buffer
+                    .get_mut()
+                    .unwrap()
+                    .set_flags(gst::BufferFlags::DISCONT);
+            }
             source.push_buffer(buffer).unwrap();
             let sample = sink.pull_sample().unwrap();
             let is = sample.caps().unwrap().structure(0).unwrap();
@@ -252,16 +295,36 @@ mod tests {
             let buffer = sample.buffer().unwrap();
             assert_eq!(buffer.pts(), Some(at));
             let map = buffer.map_readable().unwrap();
-            let (pairs, []) = map.as_chunks::<4>() else {
+            let (pairs, []) = map.as_chunks::<PAIR>() else {
                 panic!("{} bytes", map.len());
             };
             assert!(pairs.len() >= 479, "{}", pairs.len());
-            for &[l0, l1, r0, r1] in pairs {
-                let pair = [[l0, l1], [r0, r1]].map(i16::from_le_bytes);
-                assert_eq!(pair, [expected, -expected - 1]);
-                expected += 2;
-            }
+            let samples = pairs.as_flattened().as_chunks::<SAMPLE>().0;
+            given.extend(samples.iter().map(|&sample| i16::from_le_bytes(sample)));
         }
+        // All but the first, and the last, which has no right one yet, in their order: left, right, left, right.
+        let all: Vec<u8> = came.into_iter().flat_map(segment).collect();
+        let all = all.as_chunks::<SAMPLE>().0;
+        let all: Vec<i16> = all.iter().map(|&it| i16::from_le_bytes(it)).collect();
+        assert_eq!(given, all[1..all.len() - 1]);
+        assert!((given.chunks(2)).all(|pair| pair[0] > 0 && pair[1] < 0));
         pipeline.set_state(gst::State::Null).unwrap();
+    }
+
+    #[test]
+    fn pairs_are_whole_wherever_buffers_end() {
+        // The stray sample, and pairs that say their number and their side.
+        let pairs: Vec<u8> = (0..=u8::MAX).flat_map(|n| [n, b'l', n, b'r']).collect();
+        let came = [&[b'?'; SAMPLE], &pairs[..]].concat();
+        for size in [1, 2, 3, 4, 5, 7, 962, came.len()] {
+            let mut taken = Pairs::default();
+            let mut given = Vec::new();
+            for bytes in came.chunks(size) {
+                let out = taken.push(bytes);
+                assert_eq!(out.len() % PAIR, 0, "{size}");
+                given.extend(out);
+            }
+            assert_eq!(given, pairs, "{size}");
+        }
     }
 }
