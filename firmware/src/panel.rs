@@ -249,12 +249,15 @@ impl Panel {
             }
             media::Event::Picture(grid) => self.picture(now, grid.clone()),
             media::Event::Card(card) => {
+                // Opened anew it has the same cable, until its new life tells. Another card may have another.
+                if self.identity.source != card.name {
+                    self.broken = 0;
+                }
                 self.identity.source.clone_from(&card.name);
                 self.advice.clone_from(&card.advice);
                 self.notes.clone_from(&card.notes);
                 self.timed = (card.bridge.as_ref()).map(|bridge| f64::from(bridge.rate) / 1000.0);
                 self.measured = None;
-                self.broken = 0;
                 self.no_card = None;
                 self.card = true;
             }
@@ -511,7 +514,7 @@ impl Panel {
         });
         let broken = (format.is_some() && self.broken > 0).then(|| {
             let share = self.broken;
-            format!("{share} of 100 pictures come broken and are left out: try another cable, or another socket, without a hub")
+            format!("{share} of 100 pictures come broken: try another cable, or another socket, without a hub")
         });
         // Nothing tells protection from a lens cap.
         let dark = (self.card && seen.black).then(|| {
@@ -708,8 +711,15 @@ mod tests {
         check(Event::Signal(Signal::Ok), Some("12 of 100"));
         check(Event::Broken(0), None);
         check(Event::Broken(3), Some("3 of 100"));
-        // Another life of the card may have another cable.
-        check(card(None), None);
+        // The card opened anew, as the revival of a bad one does again and again, tells nothing else before it has seen enough.
+        check(card(None), Some("3 of 100"));
+        check(Event::Broken(0), None);
+        check(Event::Broken(30), Some("30 of 100"));
+        let Event::Card(other) = card(None) else {
+            unreachable!()
+        };
+        let name = "Another".into();
+        check(Event::Card(Card { name, ..other }), None);
     }
 
     #[test]

@@ -89,7 +89,8 @@ pub enum Event {
     Format(VideoFormat),
     /// How many pictures a second the card captures, by its own timestamps: once that is known, and when it has changed.
     Rate(f64),
-    /// How many of a hundred pictures come broken and are left out, when that has changed; 0 where it is not worth a word.
+    /// How many of a hundred pictures come broken, when that has changed, and of each life of a card as soon as it is known; 0 where it
+    /// is not worth a word.
     Broken(u32),
     /// Levels of 100 ms, left and right, dBFS.
     Levels {

@@ -111,13 +111,13 @@ pub(super) fn measure_rate(
     Ok(())
 }
 
-/// Leaves out pictures that come broken: the last one stays. A decoder would show the rest of one in grey.
+/// Leaves out pictures that come broken while most are whole: the last one stays. A decoder would show the rest of one in grey.
 pub(super) fn leave_out_broken(
     pipeline: &gst::Pipeline,
     events: &mpsc::Sender<Event>,
 ) -> Result<(), String> {
     let pad = pipeline.by_name("card").and_then(|it| it.static_pad("src"));
-    let (events, wholeness) = (events.clone(), Mutex::new((Wholeness::default(), 0)));
+    let (events, wholeness) = (events.clone(), Mutex::new((Wholeness::default(), None)));
     let is_whole = move |pad: &gst::Pad, buffer: &gst::BufferRef| {
         let caps = pad.current_caps();
         let is_jpeg = caps.is_some_and(|caps| {
@@ -131,9 +131,11 @@ pub(super) fn leave_out_broken(
         let mut wholeness = wholeness.lock().unwrap_or_else(PoisonError::into_inner);
         let (wholeness, told) = &mut *wholeness;
         let whole = wholeness.push(buffer.pts().unwrap_or_default().into(), coded);
-        let share = wholeness.share();
-        if *told != share && events.try_send(Event::Broken(share)).is_ok() {
-            *told = share;
+        if let Some(share) = wholeness.share()
+            && *told != Some(share)
+            && events.try_send(Event::Broken(share)).is_ok()
+        {
+            *told = Some(share);
         }
         whole
     };
