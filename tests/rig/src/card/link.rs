@@ -216,13 +216,15 @@ impl Link {
                 0 => {
                     let setup: [u8; 8] = head[40..].try_into().expect("48 bytes");
                     if let Some(wait) = self.takes_its_time(&state, setup) {
+                        let number = transfer.number;
                         state.slow.push_back(transfer);
                         let link = self.clone();
                         std::thread::spawn(move || {
                             std::thread::sleep(wait);
                             let mut state = link.lock();
-                            // Unless it was taken back.
-                            if let Some(transfer) = state.slow.pop_front() {
+                            // Unless it was taken back. Another one may wait by now.
+                            let place = state.slow.iter().position(|slow| slow.number == number);
+                            if let Some(transfer) = place.and_then(|it| state.slow.remove(it)) {
                                 let _ = link.answer_control(&mut state, &transfer, setup, &[]);
                             }
                         });
