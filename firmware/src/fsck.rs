@@ -15,6 +15,7 @@ use crate::appliance::{self, Meta};
 use crate::clock::wall_now;
 use crate::config::Config;
 use crate::numbers;
+use crate::on_air::OnAirMark;
 use crate::run::{configure, refuse, told};
 use crate::web;
 
@@ -109,7 +110,8 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     let settings = meta.format.apply(appliance::settings(config));
     let lost: BTreeSet<&str> = damaged.lost.iter().map(String::as_str).collect();
     let rows = appliance::without_lost(rows, &settings, |path| lost.contains(path));
-    appliance::replace_rows(node, id, &rows).await?;
+    let mark = OnAirMark::in_dir(&config.data_dir);
+    appliance::replace_rows(node, &mark, id, &rows).await?;
     let mut publication = Publication::recovered(settings, meta.first, rows, false);
     publication.attach(web::player());
     appliance::close(node, id, &mut publication).await?;

@@ -19,6 +19,7 @@ use super::{Appliance, description, to_node};
 use crate::clock::{at_least, from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::numbers;
+use crate::on_air::OnAirMark;
 use crate::web;
 use crate::wishes::Wishes;
 
@@ -137,7 +138,17 @@ pub(crate) fn without_lost(
     })
 }
 
-pub(crate) async fn replace_rows(node: &Node, id: BroadcastId, rows: &[Row]) -> anyhow::Result<()> {
+/// The rows of a broadcast that has lost something and is to be closed. Its mark goes first: whoever finds these rows finds nothing
+/// wrong with them, and after a power cut the box would go on with a broadcast whose playlists still name what is lost.
+pub(crate) async fn replace_rows(
+    node: &Node,
+    mark: &OnAirMark,
+    id: BroadcastId,
+    rows: &[Row],
+) -> anyhow::Result<()> {
+    if mark.is(id) {
+        mark.clear();
+    }
     let rows = rows.iter().map(serde_json::to_vec);
     node.replace_rows(id, rows.collect::<Result<_, _>>()?)
         .await?;
@@ -215,7 +226,7 @@ impl Appliance {
                 // `fsck` has dropped them, and was cut off before it closed the broadcast, or could not.
                 tracing::warn!(%id, lost = count - rows.len(), "segments are lost; closing the broadcast without them");
                 numbers::keep(&self.config.data_dir, last)?;
-                replace_rows(&self.node, id, &rows).await?;
+                replace_rows(&self.node, &self.mark, id, &rows).await?;
             }
         }
         let marked = newest && !finished && whole && self.mark.is(id);

@@ -113,6 +113,14 @@ impl AtRest {
         }
     }
 
+    /// As where the power goes.
+    async fn cut_off(self) {
+        let media = self.appliance.media;
+        let media = tokio::task::spawn_blocking(move || media.shutdown());
+        media.await.unwrap();
+        self.node.shutdown().await;
+    }
+
     /// Turns the loop by hand, as it turns itself, until the test has seen enough; it looks before each event.
     async fn turn(&mut self, mut enough: impl FnMut(&Appliance) -> bool) {
         let never = CancellationToken::new();
@@ -480,6 +488,34 @@ async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates(
     let shutdown = CancellationToken::new();
     shutdown.cancel();
     it.appliance.run(shutdown).await.unwrap();
+}
+
+/// The power goes a second time, after the rows that name what is lost were dropped and before the broadcast was closed: what is left
+/// of the rows is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_that_has_lost_something_does_not_go_on_after_a_second_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    it.commands.send(start()).await.unwrap();
+    it.turn(|it| it.publication.rows().len() >= 2 && it.id.is_some_and(|id| it.mark.is(id)))
+        .await;
+    let id = it.appliance.id.unwrap();
+    it.cut_off().await;
+
+    let it = AtRest::new(dir.path(), None).await;
+    assert!(it.appliance.broadcast.active(), "nothing is lost yet");
+    let (rows, mark) = (it.appliance.publication.rows(), &it.appliance.mark);
+    replace_rows(&it.node, mark, id, &rows[..rows.len() - 1])
+        .await
+        .unwrap();
+    it.cut_off().await;
+
+    let it = AtRest::new(dir.path(), None).await;
+    assert!(!it.appliance.broadcast.active());
+    let broadcasts = it.node.broadcasts().await.unwrap();
+    assert_eq!(broadcasts.len(), 1);
+    assert!(broadcasts[0].finished);
+    it.cut_off().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
