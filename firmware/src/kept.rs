@@ -69,10 +69,15 @@ pub(crate) fn store<T: Serialize>(path: &Path, value: Option<&T>) -> std::io::Re
 /// Before each thing that a disk can refuse: it is where a test has it do so.
 pub(crate) fn step() -> std::io::Result<()> {
     #[cfg(test)]
-    if let Some((left, error)) = refusal::STEPS.take() {
-        refusal::STEPS.set(Some((left.saturating_sub(1), error)));
-        if left == 0 {
-            return Err(error.into());
+    if let Some(disk) = refusal::DISK.take() {
+        let (left, refuses) = (disk.steps.saturating_sub(1), disk.steps == 0);
+        let goes_on = disk.lasts || !refuses;
+        refusal::DISK.set(goes_on.then_some(refusal::Disk {
+            steps: left,
+            ..disk
+        }));
+        if refuses {
+            return Err(disk.error.into());
         }
     }
     Ok(())
@@ -85,19 +90,40 @@ pub(crate) mod refusal {
     use rustix::io::Errno;
 
     thread_local! {
-        /// Steps that succeed on this thread, and with what all after them fail.
-        pub(super) static STEPS: Cell<Option<(u64, Errno)>> = const { Cell::new(None) };
+        /// This thread's, until it has refused all that it will.
+        pub(super) static DISK: Cell<Option<Disk>> = const { Cell::new(None) };
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Disk {
+        /// That succeed before it refuses one.
+        pub(crate) steps: u64,
+        pub(crate) error: Errno,
+        /// Whether it refuses all after that one, too.
+        pub(crate) lasts: bool,
     }
 
     /// Full, broken, read-only.
-    pub(crate) const ERRORS: [Errno; 3] = [Errno::NOSPC, Errno::IO, Errno::ROFS];
+    const ERRORS: [Errno; 3] = [Errno::NOSPC, Errno::IO, Errno::ROFS];
 
-    /// Does this on a disk that takes so many steps and refuses all after them.
-    pub(crate) fn after<T>(steps: u64, error: Errno, act: impl FnOnce() -> T) -> T {
-        STEPS.set(Some((steps, error)));
-        let done = act();
-        STEPS.set(None);
-        done
+    /// Disks that refuse after so many steps, once or for good.
+    pub(crate) fn after(steps: u64) -> impl Iterator<Item = Disk> {
+        let ways = ERRORS.into_iter().flat_map(|it| [(it, true), (it, false)]);
+        ways.map(move |(error, lasts)| Disk {
+            steps,
+            error,
+            lasts,
+        })
+    }
+
+    impl Disk {
+        /// Does this on such a disk.
+        pub(crate) fn with<T>(self, act: impl FnOnce() -> T) -> T {
+            DISK.set(Some(self));
+            let done = act();
+            DISK.set(None);
+            done
+        }
     }
 }
 
@@ -111,27 +137,22 @@ mod tests {
             let text = std::fs::read(path).ok()?;
             Some(serde_json::from_slice::<u32>(&text).unwrap())
         };
-        for error in refusal::ERRORS {
-            for (old, new) in [(Some(1), Some(2)), (None, Some(2)), (Some(1), None)] {
-                let mut steps = 0;
-                loop {
-                    let dir = tempfile::tempdir().unwrap();
-                    let path = dir.path().join("value.json");
-                    store(&path, old.as_ref()).unwrap();
-                    let stored = refusal::after(steps, error, || store(&path, new.as_ref()));
-                    let there = read(&path);
-                    assert!([old, new].contains(&there), "{there:?} after {steps}");
-                    match stored {
-                        Ok(()) => break assert_eq!(there, new),
-                        Err(told) => assert_eq!(told.raw_os_error(), Some(error.raw_os_error())),
-                    }
-                    // What is left of it is in nobody's way.
-                    store(&path, new.as_ref()).unwrap();
-                    assert_eq!(read(&path), new);
-                    steps += 1;
-                }
-                let expected = if new.is_some() { 5 } else { 2 };
-                assert_eq!(steps, expected);
+        for (old, new) in [(Some(1), Some(2)), (None, Some(2)), (Some(1), None)] {
+            let all = if new.is_some() { 5 } else { 2 };
+            for disk in (0..=all).flat_map(refusal::after) {
+                let dir = tempfile::tempdir().unwrap();
+                let path = dir.path().join("value.json");
+                store(&path, old.as_ref()).unwrap();
+                let stored = disk.with(|| store(&path, new.as_ref()));
+                let there = read(&path);
+                assert!([old, new].contains(&there), "{there:?}: {disk:?}");
+                let told = stored.err().map(|told| told.raw_os_error().unwrap());
+                let refuses = (disk.steps < all).then_some(disk.error.raw_os_error());
+                assert_eq!(told, refuses, "{disk:?}");
+                assert!(told.is_some() || there == new, "{disk:?}");
+                // What is left of it is in nobody's way.
+                store(&path, new.as_ref()).unwrap();
+                assert_eq!(read(&path), new);
             }
         }
     }

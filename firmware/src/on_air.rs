@@ -10,7 +10,8 @@
 //! room, nor does an empty file; on a disk that is read-only or dead neither can be done, and then numbers may come again after a
 //! restart.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use node::BroadcastId;
@@ -48,23 +49,38 @@ impl OnAirMark {
         }
     }
 
-    /// Marks a broadcast. Without the mark nothing is lost but the continuation after a power cut, so a failure is logged.
+    /// Marks a broadcast. Without the mark nothing is lost but the continuation after a power cut, so a failure is logged. What a full
+    /// disk may leave is an empty file: somebody wants to be on air, and no broadcast goes on by it.
     pub(crate) fn set(&self, broadcast: BroadcastId) {
         let written = step()
-            .and_then(|()| std::fs::write(&self.file, broadcast.to_string()))
-            .and_then(|()| step())
-            .and_then(|()| std::fs::File::open(&self.file)?.sync_all());
+            .and_then(|()| File::create(&self.file))
+            .and_then(|mut file| {
+                step()?;
+                file.write_all(broadcast.to_string().as_bytes())?;
+                step()?;
+                file.sync_all()
+            });
         if let Err(error) = written {
             tracing::warn!(%error, "cannot mark the broadcast; it will not go on by itself after a power cut");
         }
     }
 
-    /// Nobody wants to be on air. Which numbers viewers have seen stays true.
+    /// Nobody wants to be on air, also after a power cut in the next moment. Which numbers viewers have seen stays true.
     pub(crate) fn clear(&self) {
         // First what `set_from_memory` could give the mark's name at this moment.
         let renamed = rename(&self.from_memory, &self.numbers_ahead);
-        if let Err(error) = remove(&self.file).and(renamed) {
-            tracing::error!(%error, file = %self.file.display(), "cannot take the mark away; delete this file");
+        let removed = remove(&self.file);
+        let synced = match (&renamed, &removed) {
+            (Ok(false), Ok(false)) => Ok(()),
+            _ => step().and_then(|()| sync_dir(&self.file)),
+        };
+        for (done, file) in [
+            (renamed.map(drop), &self.from_memory),
+            (removed.and(synced), &self.file),
+        ] {
+            if let Err(error) = done {
+                tracing::error!(%error, file = %file.display(), "cannot take the mark away; delete this file");
+            }
         }
         if let Some(left) = &self.left {
             left.clear();
@@ -79,9 +95,9 @@ impl OnAirMark {
                 Ok(false) => step().and_then(|()| std::fs::write(&self.numbers_ahead, "")),
                 renamed => renamed.map(drop),
             },
-            false => {
-                rename(&self.from_memory, &self.file).and_then(|_| remove(&self.numbers_ahead))
-            }
+            false => rename(&self.from_memory, &self.file)
+                .and_then(|_| remove(&self.numbers_ahead))
+                .map(drop),
         };
         if let Err(error) = set {
             tracing::warn!(%error, "cannot rename the mark; after a restart numbers may come again");
@@ -119,8 +135,13 @@ fn rename(from: &Path, to: &Path) -> io::Result<bool> {
     there(step().and_then(|()| std::fs::rename(from, to)))
 }
 
-fn remove(file: &Path) -> io::Result<()> {
-    there(step().and_then(|()| std::fs::remove_file(file))).map(drop)
+fn remove(file: &Path) -> io::Result<bool> {
+    there(step().and_then(|()| std::fs::remove_file(file)))
+}
+
+/// Makes it durable that a file is no longer there.
+fn sync_dir(file: &Path) -> io::Result<()> {
+    File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]
@@ -153,19 +174,40 @@ mod tests {
         ];
         // None has as many.
         const STEPS: u64 = 4;
-        for error in refusal::ERRORS {
+        let ways = (0..STEPS).flat_map(refusal::after);
+        for (disk, from_memory) in ways.flat_map(|disk| [(disk, false), (disk, true)]) {
             for (act, same, ahead) in acts {
-                for (from_memory, steps) in (0..STEPS).flat_map(|it| [(false, it), (true, it)]) {
-                    let dir = tempfile::tempdir().unwrap();
-                    let mark = OnAirMark::in_dir(dir.path());
-                    mark.set(id);
-                    mark.set_from_memory(from_memory);
-                    refusal::after(steps, error, || act(&mark));
-                    assert!(!same || mark.is(id), "{error:?} after {steps}");
-                    assert!(!(ahead && from_memory) || mark.numbers_ahead());
-                    mark.clear();
-                    assert!(!mark.is_there());
-                }
+                let dir = tempfile::tempdir().unwrap();
+                let mark = OnAirMark::in_dir(dir.path());
+                mark.set(id);
+                mark.set_from_memory(from_memory);
+                disk.with(|| act(&mark));
+                assert!(!same || mark.is(id), "{disk:?}");
+                assert!(!(ahead && from_memory) || mark.numbers_ahead(), "{disk:?}");
+                mark.clear();
+                assert!(!mark.is_there(), "{disk:?}");
+            }
+        }
+    }
+
+    /// The place that a mark has on a full disk may have no room for what it says.
+    #[test]
+    fn a_mark_that_was_cut_short_is_no_broadcasts_and_still_somebodys() {
+        let ids = [7, 8].map(BroadcastId::from);
+        let marked = |disk: refusal::Disk| {
+            let dir = tempfile::tempdir().unwrap();
+            let mark = OnAirMark::in_dir(dir.path());
+            mark.set(ids[0]);
+            disk.with(|| mark.set(ids[1]));
+            assert!(mark.is_there(), "{disk:?}");
+            ids.map(|id| mark.is(id))
+        };
+        // Not made, made and empty, written and not durable, done.
+        for (steps, expected) in
+            (0..).zip([[true, false], [false, false], [false, true], [false, true]])
+        {
+            for disk in refusal::after(steps) {
+                assert_eq!(marked(disk), expected, "{disk:?}");
             }
         }
     }
