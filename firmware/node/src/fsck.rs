@@ -12,18 +12,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use cid::Cid;
+use rustix::io::Errno;
 
 use crate::blocks::{Blocks, remove_file};
 use crate::journal::repair::FoundFile;
 use crate::journal::{Journal, State};
 use crate::names::NameRecord;
-use crate::steps::step;
+use crate::steps::{forgiven, step};
 use crate::unixfs::{self, Node};
 use crate::{
     BroadcastId, CHANNEL_FILE, IDENTITY_FILE, JOURNAL_FILE, JournalError, OpenError, REPO_DIR,
     StoreError, has_store, keys, lock, make_journal, opener, place_journal,
 };
+
+/// What a disk may refuse at the end of a repair.
+pub(crate) const CLOSING: &str = "closing the journal";
 
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +192,11 @@ impl Fsck<'_> {
         }
         self.records(&journal)?;
         let bad = self.verify_blocks(&journal)?;
-        self.broadcasts(&journal, &bad)
+        self.broadcasts(&journal, &bad)?;
+        // All that was put right is durable by now. What redb writes at its end spares the next opening a repair of its own, and it does
+        // not say whether it could.
+        forgiven(CLOSING, || drop(journal));
+        Ok(())
     }
 
     fn found(&mut self, finding: Finding) {
@@ -358,12 +367,18 @@ impl Fsck<'_> {
         Ok(below)
     }
 
+    /// A block that is there: one that the disk cannot read is lost.
+    fn read(&self, cid: &Cid) -> Result<Option<Bytes>, Failure> {
+        match self.blocks.get(cid) {
+            Err(error) if is_lost(&error) => Ok(None),
+            read => Ok(read?),
+        }
+    }
+
     /// A block that is there and whole.
     fn node(&self, cid: &Cid) -> Result<Option<Node>, Failure> {
-        let bytes = self
-            .blocks
-            .get(cid)?
-            .filter(|bytes| unixfs::verifies(cid, bytes));
+        let bytes = self.read(cid)?;
+        let bytes = bytes.filter(|bytes| unixfs::verifies(cid, bytes));
         Ok(bytes.and_then(|bytes| unixfs::decode(cid, bytes).ok()))
     }
 
@@ -386,7 +401,7 @@ impl Fsck<'_> {
         let mut useless = Vec::new();
         // Garbage that is whole leaves by itself: somebody may still be walking it, or want it again.
         for cid in self.lengths.keys().filter(|cid| !named.contains_key(cid)) {
-            let bytes = self.blocks.get(cid).unwrap_or_default();
+            let bytes = self.read(cid)?;
             if !bytes.is_some_and(|bytes| unixfs::verifies(cid, &bytes)) {
                 useless.push(*cid);
             }
@@ -394,8 +409,7 @@ impl Fsck<'_> {
         self.report.leftovers += useless.len();
         let mut bad = HashSet::new();
         for cid in named.into_keys() {
-            // A disk that cannot read a block has lost it.
-            match self.blocks.get(&cid).unwrap_or_default() {
+            match self.read(&cid)? {
                 Some(bytes) if unixfs::verifies(&cid, &bytes) => {
                     self.report.blocks += 1;
                     self.report.bytes += bytes.len() as u64;
@@ -461,7 +475,7 @@ enum Opened {
 
 /// Opens a journal and reads all of it. redb asserts what it believes about a file: on a broken one that can be a panic.
 fn open(path: &Path) -> Result<Opened, Failure> {
-    if !path.exists() {
+    if let Ok(false) = path.try_exists() {
         return Ok(Opened::Broken("it is not there".to_owned()));
     }
     let opener = opener(path.to_owned());
@@ -479,12 +493,26 @@ fn open(path: &Path) -> Result<Opened, Failure> {
     let dir = path.parent().unwrap_or(Path::new("."));
     match OpenError::journal(dir, error) {
         OpenError::JournalBroken { reason, .. } => Ok(Opened::Broken(reason)),
-        // A disk that is full or read-only has the journal all the same, and one that breaks has it if it can be read.
-        error => match File::open(path).and_then(|mut file| io::copy(&mut file, &mut io::sink())) {
-            Ok(_) => Err(Failure::Open(error)),
-            Err(_) => Ok(Opened::Broken(error.to_string())),
+        // A disk that is full or read-only has the journal all the same, one that breaks has it if it can be read, and who may not
+        // read it, or has too many files open, knows nothing of it.
+        error => match read_through(path) {
+            Err(unreadable) if is_lost(&unreadable) => Ok(Opened::Broken(error.to_string())),
+            _ => Err(Failure::Open(error)),
         },
     }
+}
+
+fn read_through(path: &Path) -> io::Result<()> {
+    step()?;
+    io::copy(&mut File::open(path)?, &mut io::sink())?;
+    Ok(())
+}
+
+/// Whether a read failed because the disk no longer has what was there, as ext4 tells it of a file's content and of what it knows
+/// of the file. All else may be readable the next time.
+fn is_lost(error: &io::Error) -> bool {
+    let lost = [Errno::IO, Errno::UCLEAN, Errno::BADMSG];
+    Errno::from_io_error(error).is_some_and(|errno| lost.contains(&errno))
 }
 
 /// One that was just made.

@@ -144,7 +144,7 @@ fn a_disk_that_breaks_at_any_step_leaves_whole_blocks_and_takes_them_again() {
     let blocks = Blocks::open(dir.path()).unwrap();
     let (all, refused) = refusing(7, Errno::IO, true, || blocks.put(&both));
     all.expect("there are no more steps");
-    assert!(!refused);
+    assert_eq!(refused, crate::steps::Refused::None);
 }
 
 /// Somebody has tidied up below it: that is a lost block, and no more.
