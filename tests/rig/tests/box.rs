@@ -745,7 +745,14 @@ fn broken_pictures_are_left_out_and_told_where_there_are_many() {
         rig.spoil(None);
         rig.wait_to_read("all parts work");
     }
-    let sent = rig.moments().flashes;
+    let spoilt = rig.moments().flashes.len();
+    // Nobody asks meanwhile: each answer is work for the rig's one processor.
+    rig.run("sleep", &["20"]);
+    let mut sent = rig.moments().flashes;
+    // A flash may have begun with a picture that was left out.
+    sent[..spoilt]
+        .iter_mut()
+        .for_each(|flash| flash.taken = None);
     off_air(&mut rig);
     let published = rig.published();
     assert_eq!(published.runs, 1);
@@ -755,7 +762,7 @@ fn broken_pictures_are_left_out_and_told_where_there_are_many() {
         .filter(|(_, luma)| (95.0..215.0).contains(luma))
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
-    if had_time(&sent) {
+    if had_time(&sent[spoilt..]) {
         let offsets = offsets(&published, &sent);
         report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
         assert!(!offsets.is_empty());
