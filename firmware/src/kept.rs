@@ -61,9 +61,13 @@ pub(crate) fn store<T: Serialize>(path: &Path, value: Option<&T>) -> std::io::Re
             _ => {}
         },
     }
-    let dir = path.parent().unwrap_or(Path::new("."));
+    sync_dir(path)
+}
+
+/// Makes it durable that a file is there, or no longer.
+pub(crate) fn sync_dir(file: &Path) -> std::io::Result<()> {
     step()?;
-    std::fs::File::open(dir)?.sync_all()
+    std::fs::File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Before each thing that a disk can refuse: it is where a test has it do so.

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use node::BroadcastId;
 
-use crate::kept::step;
+use crate::kept::{step, sync_dir};
 
 const FILE: &str = "on-air";
 const FROM_MEMORY: &str = "on-air-from-memory";
@@ -72,7 +72,7 @@ impl OnAirMark {
         let removed = remove(&self.file);
         let synced = match (&renamed, &removed) {
             (Ok(false), Ok(false)) => Ok(()),
-            _ => step().and_then(|()| sync_dir(&self.file)),
+            _ => sync_dir(&self.file),
         };
         for (done, file) in [
             (renamed.map(drop), &self.from_memory),
@@ -137,11 +137,6 @@ fn rename(from: &Path, to: &Path) -> io::Result<bool> {
 
 fn remove(file: &Path) -> io::Result<bool> {
     there(step().and_then(|()| std::fs::remove_file(file)))
-}
-
-/// Makes it durable that a file is no longer there.
-fn sync_dir(file: &Path) -> io::Result<()> {
-    File::open(file.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 #[cfg(test)]

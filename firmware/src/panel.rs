@@ -694,15 +694,19 @@ mod tests {
         assert_eq!(at(15_000, Some(FLOOR_DBFS)), FLOOR_DBFS);
     }
 
+    /// After this event the first note about the card's pictures begins so.
+    #[track_caller]
+    fn tells(panel: &mut Panel, event: Event, expected: Option<&str>) {
+        panel.media(&event, Instant::now());
+        let notes = panel.capture_notes(Seen::default());
+        let beginnings = notes.iter().map(|note| note.split(" pictures").next());
+        assert_eq!(beginnings.flatten().next(), expected, "{event:?}");
+    }
+
     #[test]
     fn broken_pictures_are_told_while_many_come() {
         let mut panel = panel(30);
-        let mut check = |event: Event, expected: Option<&str>| {
-            panel.media(&event, Instant::now());
-            let notes = panel.capture_notes(Seen::default());
-            let beginnings = notes.iter().map(|note| note.split(" pictures").next());
-            assert_eq!(beginnings.flatten().next(), expected, "{event:?}");
-        };
+        let mut check = |event, expected| tells(&mut panel, event, expected);
         check(card(None), None);
         check(Event::Signal(Signal::Ok), None);
         check(format(30), None);
@@ -725,12 +729,7 @@ mod tests {
     #[test]
     fn a_wrong_rate_is_told_while_its_pictures_come() {
         let mut panel = panel(30);
-        let mut check = |event: Event, expected: Option<&str>| {
-            panel.media(&event, Instant::now());
-            let notes = panel.capture_notes(Seen::default());
-            let beginnings = notes.iter().map(|note| note.split(" pictures").next());
-            assert_eq!(beginnings.flatten().next(), expected, "{event:?}");
-        };
+        let mut check = |event, expected| tells(&mut panel, event, expected);
         let slow = Some("the source gives 24");
         check(card(None), None);
         check(Event::Signal(Signal::Ok), None);

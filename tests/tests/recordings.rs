@@ -175,17 +175,21 @@ fn damage_a_segment(dir: &Path) {
     std::fs::write(&largest, bytes).unwrap();
 }
 
+/// A broadcast of a box that has ended, and of which a segment is damaged then: how many segments it had, and the number of the next.
+fn record_and_damage(dir: &Path) -> (usize, u64) {
+    let it = Podium::start(dir, &config());
+    record(&it, 5);
+    let recorded = (play(&it), next_number(&it));
+    end(it);
+    damage_a_segment(dir);
+    recorded
+}
+
 /// As where the power goes in the middle of it: what is lost is dropped, and what named it is not written anew yet.
 #[test]
 fn what_fsck_could_not_close_the_next_start_closes() {
     let dir = tempfile::tempdir().unwrap();
-    let it = Podium::start(dir.path(), &config());
-    record(&it, 5);
-    let segments = play(&it);
-    let number = next_number(&it);
-    end(it);
-
-    damage_a_segment(dir.path());
+    let (segments, number) = record_and_damage(dir.path());
     // It keeps the numbers first, and they cannot be kept.
     let in_the_way = dir.path().join("data/numbers.json");
     std::fs::create_dir(&in_the_way).unwrap();
@@ -202,13 +206,7 @@ fn what_fsck_could_not_close_the_next_start_closes() {
 #[test]
 fn fsck_closes_a_broadcast_around_what_is_lost_and_numbers_go_on() {
     let dir = tempfile::tempdir().unwrap();
-    let it = Podium::start(dir.path(), &config());
-    record(&it, 5);
-    let segments = play(&it);
-    let number = next_number(&it);
-    end(it);
-
-    damage_a_segment(dir.path());
+    let (segments, number) = record_and_damage(dir.path());
     let looked = command(dir.path(), &["fsck", "--check"], 4).stdout;
     let repaired = command(dir.path(), &["fsck"], 1).stdout;
     for said in [&looked, &repaired] {

@@ -9,7 +9,7 @@ use rig::card::{Card, Incoming, Sound, Source, Spoil, Spoilt, Stuck, Usb};
 use rig::guest::DISK;
 use rig::oled::Chip;
 use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP, MODE, PAGE};
-use rig::{Hdmi, Machine, Picture, Rig};
+use rig::{Hdmi, Machine, Picture, Published, Rig};
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::{judge, wait_for};
@@ -168,6 +168,17 @@ fn had_time(sent: &[Flash]) -> bool {
         ));
     }
     had_time
+}
+
+/// That each flash and its beep came out together, where the machine had time for most flashes from the one with this number on.
+fn assert_together(published: &Published, sent: &[Flash], from: usize) {
+    if !had_time(&sent[from..]) {
+        return not_judged();
+    }
+    let offsets = offsets(published, sent);
+    report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
+    assert!(!offsets.is_empty());
+    assert!(offsets.iter().all(|off| off.abs() <= SYNC), "{offsets:?}");
 }
 
 /// Likewise. In so short a time only a greater clock error is seen: not followed, it would be 20 ms at the end.
@@ -762,14 +773,7 @@ fn broken_pictures_are_left_out_and_told_where_there_are_many() {
         .filter(|(_, luma)| (95.0..215.0).contains(luma))
         .collect();
     assert!(odd.is_empty(), "{odd:?}");
-    if had_time(&sent[spoilt..]) {
-        let offsets = offsets(&published, &sent);
-        report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
-        assert!(!offsets.is_empty());
-        assert!(offsets.iter().all(|off| off.abs() <= SYNC), "{offsets:?}");
-    } else {
-        not_judged();
-    }
+    assert_together(&published, &sent, spoilt);
 }
 
 /// Nobody says so of a picture that has both ends: it is shown as it is.
@@ -812,13 +816,7 @@ fn a_card_whose_picture_comes_long_after_its_sound_is_waited_for() {
     });
     let sent = rig.moments().flashes;
     off_air(&mut rig);
-    if had_time(&sent) {
-        let offsets = offsets(&rig.published(), &sent);
-        report(&format!("{} certain pairs: {offsets:.1?}", offsets.len()));
-        assert!(offsets.iter().all(|off| off.abs() <= SYNC), "{offsets:?}");
-    } else {
-        not_judged();
-    }
+    assert_together(&rig.published(), &sent, 0);
 }
 
 #[test]
@@ -1046,25 +1044,45 @@ fn the_watchdog_bites_who_does_not_feed_it_and_nobody_else() {
     assert_eq!(rig.run("ls", &["/dev/watchdog"]), "/dev/watchdog\n");
 }
 
-#[test]
-fn a_box_that_stands_still_is_bitten_and_goes_on() {
-    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
+const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
+
+/// What the watchdog does: `active` while somebody feeds it.
+fn watches(rig: &mut Rig) -> String {
+    rig.run("cat", &["/sys/class/watchdog/watchdog0/state"])
+}
+
+fn wait_until_watched(rig: &mut Rig) {
+    wait_for("the watch", || (watches(rig) == "active\n").then_some(()));
+}
+
+/// GO LIVE is pressed, and the watchdog waits for what comes of it.
+fn on_air_and_watched() -> Rig {
     let mut rig = Rig::boot();
     rig.plug(&small_card());
     rig.start_with(WATCHED, SMALL);
     rig.wait_for_signal("ok");
     rig.tap_go_live();
-    // For longer than the watchdog waits: it does not bite who lives.
-    rig.wait_for_status("sixteen seconds", |status| {
-        status["segments"].as_u64() >= Some(8)
-    });
-    rig.signal_box(Signal::STOP);
+    rig
+}
+
+fn is_bitten_and_goes_on(mut rig: Rig) {
     rig.wait_for_bite();
     rig.plug(&small_card());
     rig.start_with(WATCHED, SMALL);
     rig.wait_for_state("live");
     stream_goes_on(&mut rig);
     assert_eq!(rig.terminate(), Some(0));
+}
+
+#[test]
+fn a_box_that_stands_still_is_bitten_and_goes_on() {
+    let mut rig = on_air_and_watched();
+    // For longer than the watchdog waits: it does not bite who lives.
+    rig.wait_for_status("sixteen seconds", |status| {
+        status["segments"].as_u64() >= Some(8)
+    });
+    rig.signal_box(Signal::STOP);
+    is_bitten_and_goes_on(rig);
 }
 
 /// What `podium check --hardware` says, with its exit status at the end.
@@ -1086,7 +1104,7 @@ fn verdict(said: &str, part: &str, expected: &[&str]) {
 #[test]
 fn every_part_is_checked_with_a_stick() {
     let mut rig = Rig::boot();
-    let config = rig.configure("watchdog = \"/dev/watchdog\"\n", SMALL);
+    let config = rig.configure(WATCHED, SMALL);
     let said = check(&mut rig, &config);
     let absent = "absent: no capture card: plug one in";
     verdict(&said, "capture card", &[absent]);
@@ -1172,11 +1190,8 @@ fn what_is_wrong_with_the_front_is_found_by_a_check() {
 #[test]
 fn an_idle_box_is_not_bitten() {
     let mut rig = Rig::boot();
-    rig.start_with("watchdog = \"/dev/watchdog\"\n", SMALL);
-    let watches = |rig: &mut Rig| rig.run("cat", &["/sys/class/watchdog/watchdog0/state"]);
-    wait_for("the watch", || {
-        (watches(&mut rig) == "active\n").then_some(())
-    });
+    rig.start_with(WATCHED, SMALL);
+    wait_until_watched(&mut rig);
     // Longer than it waits. A bite is an answer that no test here expects.
     rig.run("sleep", &["13"]);
     assert_eq!(watches(&mut rig), "active\n");
@@ -1227,12 +1242,7 @@ fn an_encoder_that_is_stuck_is_named_on_the_glass_and_rebuilt() {
 
 #[test]
 fn a_box_on_air_whose_segments_stay_away_is_bitten_and_goes_on() {
-    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
-    let mut rig = Rig::boot();
-    rig.plug(&small_card());
-    rig.start_with(WATCHED, SMALL);
-    rig.wait_for_signal("ok");
-    rig.tap_go_live();
+    let mut rig = on_air_and_watched();
     rig.wait_for_state("live");
     stream_goes_on(&mut rig);
     freeze(&mut rig, ENCODERS);
@@ -1240,17 +1250,11 @@ fn a_box_on_air_whose_segments_stay_away_is_bitten_and_goes_on() {
     rig.wait_for_status("half a minute", |status| {
         status["segment_age_ms"].as_u64() >= Some(30_000)
     });
-    rig.wait_for_bite();
-    rig.plug(&small_card());
-    rig.start_with(WATCHED, SMALL);
-    rig.wait_for_state("live");
-    stream_goes_on(&mut rig);
-    assert_eq!(rig.terminate(), Some(0));
+    is_bitten_and_goes_on(rig);
 }
 
 #[test]
 fn a_watchdog_that_cannot_be_ended_is_found_by_a_check_and_bites_after_the_box_s_end() {
-    const WATCHED: &str = "watchdog = \"/dev/watchdog\"\n";
     let mut rig = Rig::boot_as(Machine {
         nowayout: true,
         ..Machine::default()
@@ -1261,10 +1265,7 @@ fn a_watchdog_that_cannot_be_ended_is_found_by_a_check_and_bites_after_the_box_s
     verdict(&said, "watchdog", &[cannot]);
     assert!(said.contains("\nstatus 1\n"), "{said}");
     rig.start_with(WATCHED, SMALL);
-    wait_for("the watch", || {
-        let state = rig.run("cat", &["/sys/class/watchdog/watchdog0/state"]);
-        (state == "active\n").then_some(())
-    });
+    wait_until_watched(&mut rig);
     assert_eq!(rig.terminate(), Some(0));
     rig.wait_for_bite();
 }
@@ -1272,11 +1273,8 @@ fn a_watchdog_that_cannot_be_ended_is_found_by_a_check_and_bites_after_the_box_s
 #[test]
 fn a_box_whose_loop_stands_still_is_bitten_although_the_rest_of_it_lives() {
     let mut rig = Rig::boot();
-    rig.start_with("watchdog = \"/dev/watchdog\"\n", SMALL);
-    wait_for("the watch", || {
-        let state = rig.run("cat", &["/sys/class/watchdog/watchdog0/state"]);
-        (state == "active\n").then_some(())
-    });
+    rig.start_with(WATCHED, SMALL);
+    wait_until_watched(&mut rig);
     // The loop is on the first thread.
     freeze(&mut rig, "$thread == $box");
     let (status, _) = rig.get("viewer", "/");
