@@ -10,6 +10,7 @@ use node::{Allowance, Budgets};
 use serde::Deserialize;
 use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
+use toml::de::{DeTable, ValueDeserializer};
 
 /// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -402,6 +403,22 @@ impl Config {
         Ok(config)
     }
 
+    /// The board of a file that is refused, as far as that can be read: what is wrong with the file is told on its display. `None` where
+    /// there is no such file, or no hardware named in it.
+    pub(crate) fn board_of(path: &Path) -> Option<board::Config> {
+        let text = std::fs::read_to_string(path).ok()?;
+        // From its line on: what is broken before it may swallow that.
+        let mut headers = text.match_indices("[board]");
+        let (at, _) = headers.find(|(at, _)| *at == 0 || text[..*at].ends_with('\n'))?;
+        let (mut file, _) = DeTable::parse_recoverable(&text[at..]);
+        let board = file.get_mut().remove("board")?;
+        let kind = board.get_ref().get("kind")?.clone();
+        let kind = board::Kind::deserialize(ValueDeserializer::from(kind)).ok()?;
+        let board = board::Config::deserialize(ValueDeserializer::from(board));
+        let board = board.unwrap_or_default();
+        (kind != board::Kind::Sim).then_some(board::Config { kind, ..board })
+    }
+
     /// MiB of two windows: viewers may ask for what has left the playlist for as long as it was in it.
     fn live_mib_needed(&self) -> u64 {
         let low = self.video.low.map_or(0, |low| low.bitrate_kbps);
@@ -651,6 +668,32 @@ mod tests {
                 assert!(!said.contains('\n'), "{said:?}");
             }
         }
+    }
+
+    #[test]
+    fn the_board_of_a_broken_file_is_found_as_far_as_it_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("podium.toml");
+        let check = |toml: &str, expected: Option<(board::Kind, &Path)>| {
+            std::fs::write(&path, toml).unwrap();
+            let board = Config::board_of(&path);
+            let found = board.as_ref().map(|it| (it.kind, it.i2c_bus.as_path()));
+            assert_eq!(found, expected, "for {toml:?}");
+        };
+        let (linux, bus) = (board::Kind::Linux, Path::new("/dev/i2c-1"));
+        let other = "[board]\nkind = \"linux\"\ni2c_bus = \"/dev/i2c-7\"\n";
+        let whole = Some((linux, Path::new("/dev/i2c-7")));
+        check(&format!("name = \"hall\nnonsense\n{other}"), whole);
+        check(&format!("# not [board]\n{other}"), whole);
+        check(&format!("{other}[viewer]\nlisten = 8080\n"), whole);
+        check(&format!("{other}[viewer\nlisten = = 1\n"), whole);
+        check("[board]\nkind = \"linux\"\npins = 3\n", Some((linux, bus)));
+        check("[board]\nkind = \"linus\"\n", None);
+        check("[board]\nkind = \"sim\"\n", None);
+        check("board = 3", None);
+        check("", None);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Config::board_of(&path), None);
     }
 
     fn check(toml: &str, expected: &str) {

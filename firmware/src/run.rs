@@ -88,7 +88,12 @@ async fn begin(arguments: &RunArguments) -> ExitCode {
     if started {
         return ExitCode::FAILURE;
     }
-    if let Some(mut board) = board.filter(|board| !board.simulated) {
+    let file = arguments.config.as_deref().filter(|_| !arguments.simulate);
+    let of_broken_file = || Board::new(&Config::board_of(file?)?).ok();
+    if let Some(mut board) = board
+        .or_else(of_broken_file)
+        .filter(|board| !board.simulated)
+    {
         let _ = board.display.show(&screen::refused(&error));
         // Whoever has switched the box on stands before it and has no log. systemd starts it anew all the while.
         let _ = tokio::time::timeout(REFUSAL, shutdown.cancelled()).await;

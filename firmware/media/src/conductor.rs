@@ -61,6 +61,8 @@ pub(crate) struct Conductor {
     events: mpsc::Sender<Event>,
     programme: Option<(Programme, Timeline)>,
     mute: Mute,
+    /// The last programme was stuck before all its encoders had made a picture.
+    barren: bool,
     /// Of the programme's encoders.
     stuck: [StuckWatch; Rendition::ALL.len()],
     ticked: Instant,
@@ -108,7 +110,8 @@ impl Conductor {
             matrix: Matrix::default(),
             wanted,
             mute: Mute::default(),
-            stuck: Default::default(),
+            barren: false,
+            stuck: [StuckWatch::new(false); Rendition::ALL.len()],
             ticked: Instant::now(),
             control,
             events,
@@ -187,8 +190,11 @@ impl Conductor {
             Input::Control(Control::Encoder(choice)) => self.choose(choice),
             Input::Control(Control::Gone { run }) => {
                 let gone = (self.programme).take_if(|(programme, _)| programme.run == run);
-                if let Some((programme, _)) = gone {
-                    self.judge(&programme);
+                // A hardware that fails before it has given anything will do so the next time, too.
+                if let Some((programme, _)) = gone
+                    && programme.barren()
+                {
+                    self.leave(programme.kind);
                 }
                 self.ending.take_if(|programme| programme.run == run);
             }
@@ -219,7 +225,7 @@ impl Conductor {
     fn start(&mut self, now: Instant, run: u64) {
         self.ending = None;
         self.programme = None;
-        self.stuck = Default::default();
+        self.stuck = [StuckWatch::new(self.barren); Rendition::ALL.len()];
         self.trim.jump();
         let control = self.control.clone();
         let gone = move || {
@@ -244,9 +250,7 @@ impl Conductor {
                 self.programme = Some((programme, Timeline::new(now, settings)));
             }
             Err(why) => {
-                if self.config.encoder.encoder == Encoder::V4l2h264enc {
-                    self.choose(FALLBACK);
-                }
+                self.leave(self.config.encoder.encoder);
                 self.failed(run, why);
             }
         }
@@ -257,9 +261,8 @@ impl Conductor {
         self.news = Some(choice);
     }
 
-    /// Looks at an encoder that failed: a hardware that has given nothing at all will not do so the next time either.
-    fn judge(&mut self, programme: &Programme) {
-        if programme.kind == Encoder::V4l2h264enc && programme.barren() {
+    fn leave(&mut self, encoder: Encoder) {
+        if encoder == Encoder::V4l2h264enc {
             self.choose(FALLBACK);
         }
     }
@@ -354,10 +357,19 @@ impl Conductor {
         };
         let found = (programme.progress())
             .find(|(rendition, progress)| self.stuck[*rendition as usize].look(passed, *progress));
+        let barren = programme.barren();
+        if found.is_none() {
+            self.barren &= barren;
+            return;
+        }
         if let Some((encoder, _)) = found
             && let Some((programme, _)) = self.programme.take()
         {
-            self.judge(&programme);
+            // It had more time than the one before.
+            if self.barren && barren {
+                self.leave(programme.kind);
+            }
+            self.barren = barren;
             let why = format!("{} stuck", encoder.name());
             self.failed(programme.run, why);
         }

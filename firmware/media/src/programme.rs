@@ -289,10 +289,10 @@ impl Programme {
         (self.encoders.iter()).map(|encoder| (encoder.rendition, encoder.progress()))
     }
 
-    /// Whether the video's encoder has made nothing yet.
+    /// Whether an encoder of the picture has made nothing yet.
     pub(crate) fn barren(&self) -> bool {
         (self.progress())
-            .any(|(rendition, progress)| rendition == Rendition::Video && progress.made == 0)
+            .any(|(rendition, progress)| rendition != Rendition::Audio && progress.made == 0)
     }
 
     pub(crate) fn end(&self) {

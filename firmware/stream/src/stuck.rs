@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-/// An encoder that was at work and makes nothing for so long is stuck.
+/// An encoder that is given something and makes nothing for so long is stuck.
 pub const STUCK: Duration = Duration::from_millis(1500);
 
-/// So long it may take to begin: the exception to the two seconds within which a stuck encoder is noticed. One that is dropped too early
-/// begins anew, under the same load, and is dropped again: the box would never be on air. x264 does not need it (its first picture of
-/// 1080p was there within a third of a second, from the start of a process on, with nine others waiting for two cores). A driver's
-/// encoder may: it allocates all its buffers then, on a Raspberry Pi from memory that others may have to leave first, and nobody has
-/// measured that (board/README). What it costs is that the next attempt begins three seconds later.
-pub const BEGIN: Duration = Duration::from_secs(5);
+/// So long it may take to begin where the one before it made nothing at all. One that is slow to begin would be dropped under the same
+/// load again and again, and the box never be on air. x264 does not need it (its first picture of 1080p was there within a third of a
+/// second, from the start of a process on, with nine others waiting for two cores). A driver's encoder may: it allocates all its buffers
+/// then, on a Raspberry Pi from memory that others may have to leave first, and nobody has measured that (board/README).
+pub const BEGIN_AGAIN: Duration = Duration::from_millis(4500);
 
 /// At most this much counts from one look to the next: a machine that stood still did not let the encoder work either.
 const LOOK: Duration = Duration::from_millis(25);
@@ -26,14 +25,24 @@ pub struct Progress {
     pub held: bool,
 }
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct StuckWatch {
+    begin: Duration,
     /// When something was made last.
     last: Progress,
     idle: Duration,
 }
 
 impl StuckWatch {
+    /// Of an encoder that begins; `barren` if the one before it made nothing at all.
+    pub fn new(barren: bool) -> StuckWatch {
+        StuckWatch {
+            begin: if barren { BEGIN_AGAIN } else { STUCK },
+            last: Progress::default(),
+            idle: Duration::ZERO,
+        }
+    }
+
     /// Looks again after `passed`; whether it is stuck.
     pub fn look(&mut self, passed: Duration, now: Progress) -> bool {
         if now.held || now.made != self.last.made || now.given == self.last.given {
@@ -42,7 +51,7 @@ impl StuckWatch {
             return false;
         }
         self.idle += passed.min(LOOK);
-        self.idle >= if now.made == 0 { BEGIN } else { STUCK }
+        self.idle >= if now.made == 0 { self.begin } else { STUCK }
     }
 }
 
@@ -54,7 +63,7 @@ mod tests {
 
     /// After how many looks the encoder counts as stuck, of at most a thousand.
     fn stuck(passed: Duration, progress: impl Fn(u64) -> Progress) -> Option<u64> {
-        let mut watch = StuckWatch::default();
+        let mut watch = StuckWatch::new(false);
         (0..1000).find(|&i| watch.look(passed, progress(i)))
     }
 
@@ -67,8 +76,11 @@ mod tests {
         assert_eq!(stuck(TICK, |i| progress(i, i / 2, false)), None);
         // After 100 buffers it stops: noticed within two seconds.
         assert_eq!(stuck(TICK, |i| progress(i, i.min(100), false)), Some(250));
-        // One that never begins.
-        assert_eq!(stuck(TICK, |i| progress(i, 0, false)), Some(500));
+        // One that never begins, and the one after it.
+        assert_eq!(stuck(TICK, |i| progress(i, 0, false)), Some(150));
+        let mut again = StuckWatch::new(true);
+        let found = (0..1000).find(|&i| again.look(TICK, progress(i, 0, false)));
+        assert_eq!(found, Some(450));
         // Nothing is given, so nothing can be made.
         assert_eq!(stuck(TICK, |_| progress(7, 5, false)), None);
         // It is the loop that is slow.

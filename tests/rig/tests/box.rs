@@ -887,13 +887,22 @@ fn a_box_that_gets_hot_says_so_until_it_is_cool_again() {
 #[test]
 fn why_a_box_cannot_start_is_read_on_the_glass_and_a_second_one_leaves_it_alone() {
     let mut rig = Rig::boot();
-    let config = rig.configure("", "swarm_key = \"/nothing\"\n");
-    let run = ["run", "--plain", "--config", &config];
-    assert_eq!(rig.shell("\"$@\" >/dev/null 2>&1 &", &run), "");
-    rig.wait_to_read("[node] swarm_key:");
-    wait_for("the display to be put out", || {
-        rig.glass().is_none().then_some(())
-    });
+    let mut run_until_refused = |node: &str, why: &str| {
+        let config = rig.configure("", node);
+        let run = ["run", "--plain", "--config", &config].map(str::to_owned);
+        let arguments = run.each_ref().map(String::as_str);
+        assert_eq!(rig.shell("\"$@\" >/dev/null 2>&1 &", &arguments), "");
+        rig.wait_to_read(why);
+        wait_for("the display to be put out", || {
+            rig.glass().is_none().then_some(())
+        });
+        run
+    };
+    // A file that cannot be read is told where its board can.
+    run_until_refused("swarm_kee = 1\n", "swarm_kee");
+    run_until_refused("max_peers = = 1\n", ":");
+    let run = run_until_refused("swarm_key = \"/nothing\"\n", "[node] swarm_key:");
+    let run = run.each_ref().map(String::as_str);
     rig.start("[capture]\nsource = \"test\"\n");
     glass_shows_the_picture(&mut rig);
     let refused = rig.shell("\"$@\" 2>&1; echo status $?", &run);

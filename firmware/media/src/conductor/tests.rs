@@ -126,15 +126,28 @@ fn an_encoder_that_hangs_costs_two_seconds_of_the_programme_at_most() {
 }
 
 #[test]
-fn an_encoder_that_begins_has_five_seconds() {
+fn an_encoder_that_never_begins_is_noticed_as_fast_and_the_next_one_has_more_time() {
     let mut bench = Bench::start();
-    let hangs = Some((1, EncoderFault::Hangs));
-    bench.signal.set(|signal| signal.encoder = hangs);
-    let took = bench.until_dropped();
-    bench.signal.set(|signal| signal.encoder = None);
-    let begin = stream::stuck::BEGIN;
+    let mut dropped = |run| {
+        bench.conductor.start(bench.begun + bench.elapsed(), run);
+        let hangs = Some((run, EncoderFault::Hangs));
+        bench.signal.set(|signal| signal.encoder = hangs);
+        let took = bench.until_dropped();
+        bench.signal.set(|signal| signal.encoder = None);
+        took
+    };
+    let (first, second) = (dropped(2), dropped(3));
+    assert!(first <= Duration::from_secs(2), "{first:?}");
+    let again = stream::stuck::BEGIN_AGAIN;
     assert!(
-        (begin..begin + Duration::from_secs(1)).contains(&took),
-        "{took:?}"
+        (again..again + Duration::from_millis(500)).contains(&second),
+        "{second:?}"
     );
+    // One that works makes that forgotten.
+    bench.conductor.start(bench.begun + bench.elapsed(), 4);
+    while bench.conductor.barren {
+        bench.tick();
+        std::thread::yield_now();
+    }
+    assert!(bench.conductor.programme.is_some(), "it worked");
 }

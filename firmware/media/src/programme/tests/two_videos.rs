@@ -109,7 +109,7 @@ fn an_encoder_that_hangs_is_named_and_not_the_one_that_waits_for_it() {
                 }
             }
             block(&programme, hangs);
-            let mut watches = [StuckWatch::default(); Rendition::ALL.len()];
+            let mut watches = [StuckWatch::new(false); Rendition::ALL.len()];
             let mut looked = Instant::now();
             let stuck = (3..).find_map(|n| {
                 push(&mut programme, &picture, n);
