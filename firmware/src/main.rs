@@ -66,9 +66,11 @@ enum Command {
     /// List what is recorded, oldest first: in the order in which it is deleted when room is needed.
     List(recordings::Place),
     /// Keep a recording from being deleted to make room.
-    Pin(recordings::Pinning),
+    Pin(recordings::Chosen),
     /// Let a recording be deleted when room is needed.
-    Unpin(recordings::Pinning),
+    Unpin(recordings::Chosen),
+    /// Delete a recording: not the newest one, which the name leads to, and none that is pinned. Others may have copies.
+    Delete(recordings::Chosen),
     /// Verify every block, the recordings and the journal while no box is running, and repair them. Exit status 0: nothing was
     /// wrong, 1: all is repaired, 4: something is left, 2: it could not look.
     Fsck(fsck::Arguments),
@@ -111,8 +113,9 @@ fn main() -> ExitCode {
         Command::Check { config, hardware } => check::main_command(config.as_deref(), hardware),
         Command::TryEncoders { trial } => encoder::main_command(&trial),
         Command::List(place) => recordings::list(&place),
-        Command::Pin(pinning) => recordings::pin(&pinning, true),
-        Command::Unpin(pinning) => recordings::pin(&pinning, false),
+        Command::Pin(chosen) => recordings::pin(&chosen, true),
+        Command::Unpin(chosen) => recordings::pin(&chosen, false),
+        Command::Delete(chosen) => recordings::delete(&chosen),
         Command::Fsck(arguments) => fsck::main_command(&arguments),
         Command::Devices => print(&devices::list()),
         Command::CheckHls { url, seconds, json } => match oracle::main_command(&url, seconds, json)

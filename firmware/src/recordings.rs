@@ -1,4 +1,4 @@
-//! `podium list|pin|unpin`, and the same over HTTP: what is recorded, and what must never be deleted to make room.
+//! `podium list|pin|unpin|delete`, and the same over HTTP: what is recorded, what must never be deleted to make room, and what must go.
 //!
 //! One process owns the journal. While the box runs that is the box, and the commands ask it over its operator's port; while it
 //! does not, they take the data directory's lock and open the journal themselves.
@@ -22,6 +22,9 @@ use crate::run::{configure, refuse, told};
 /// Where the operator's port of the running box is.
 const ADDRESS_FILE: &str = "operator-address";
 
+const DELETED: &str =
+    "deleted here; mirrors and others who have fetched it may keep it: ask them, too\n";
+
 /// The box answers in milliseconds, but pinning waits for the disk.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -36,7 +39,7 @@ pub(crate) struct Place {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct Pinning {
+pub(crate) struct Chosen {
     /// Number of the recording, as `podium list` has it.
     id: u64,
     #[command(flatten)]
@@ -102,22 +105,32 @@ pub(crate) async fn answer(node: &Node) -> Response {
 
 /// Pins or unpins; durable when it is answered.
 pub(crate) async fn answer_pin(node: &Node, id: u64, Pin { pinned }: Pin) -> Response {
-    match node.pin(id.into(), pinned).await {
-        Ok(()) => StatusCode::NO_CONTENT.into_response(),
-        Err(error @ StoreError::UnknownBroadcast(_)) => {
-            (StatusCode::NOT_FOUND, format!("{error}\n")).into_response()
+    done(node.pin(id.into(), pinned).await)
+}
+
+/// Deletes; in no list any more when it is answered.
+pub(crate) async fn answer_delete(node: &Node, id: u64) -> Response {
+    done(node.delete_by_hand(id.into()).await)
+}
+
+fn done(result: Result<(), StoreError>) -> Response {
+    let Err(error) = result else {
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let status = match error {
+        StoreError::UnknownBroadcast(_) => StatusCode::NOT_FOUND,
+        StoreError::PinsFull { .. } | StoreError::Newest(_) | StoreError::Pinned(_) => {
+            StatusCode::CONFLICT
         }
-        Err(error @ StoreError::PinsFull { .. }) => {
-            (StatusCode::CONFLICT, format!("{error}\n")).into_response()
-        }
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
-    }
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, format!("{error}\n")).into_response()
 }
 
 /// Says where the operator's port is, for commands on this machine.
 pub(crate) fn announce(data_dir: &Path, operator: SocketAddr) {
     if let Err(error) = std::fs::write(data_dir.join(ADDRESS_FILE), operator.to_string()) {
-        tracing::warn!(%error, "podium list, pin and unpin will not find this box");
+        tracing::warn!(%error, "podium list, pin, unpin and delete will not find this box");
     }
 }
 
@@ -129,9 +142,14 @@ pub(crate) fn list(place: &Place) -> ExitCode {
     )
 }
 
-pub(crate) fn pin(pinning: &Pinning, pinned: bool) -> ExitCode {
-    let result = open(&pinning.place).and_then(|store| store.pin(pinning.id, pinned));
+pub(crate) fn pin(chosen: &Chosen, pinned: bool) -> ExitCode {
+    let result = open(&chosen.place).and_then(|store| store.pin(chosen.id, pinned));
     finish(result.map(|()| String::new()))
+}
+
+pub(crate) fn delete(chosen: &Chosen) -> ExitCode {
+    let result = open(&chosen.place).and_then(|store| store.delete(chosen.id));
+    finish(result.map(|()| DELETED.to_owned()))
 }
 
 fn finish(result: Result<String>) -> ExitCode {
@@ -190,12 +208,7 @@ impl Store {
         match self {
             Store::Box(address) => {
                 let url = format!("http://{address}/api/v1/recordings/{id}/pin");
-                let answer = agent().post(url).send_json(Pin { pinned });
-                let mut answer = answer.map_err(|error| unanswered(address, &error))?;
-                if !answer.status().is_success() {
-                    bail!("{}", answer.body_mut().read_to_string()?.trim());
-                }
-                Ok(())
+                taken(address, agent().post(url).send_json(Pin { pinned }))
             }
             Store::Here(runtime, node) => runtime.block_on(async {
                 let result = node.pin(BroadcastId::from(id), pinned).await;
@@ -204,6 +217,35 @@ impl Store {
             }),
         }
     }
+
+    fn delete(self, id: u64) -> Result<()> {
+        match self {
+            Store::Box(address) => {
+                let url = format!("http://{address}/api/v1/recordings/{id}/delete");
+                taken(address, agent().post(url).send_empty())
+            }
+            Store::Here(runtime, node) => runtime.block_on(async {
+                let mut result = node.delete_by_hand(BroadcastId::from(id)).await;
+                if result.is_ok() {
+                    result = node.deleted().await;
+                }
+                node.shutdown().await;
+                Ok(result?)
+            }),
+        }
+    }
+}
+
+/// What the box says of a request that it can refuse.
+fn taken(
+    address: SocketAddr,
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<()> {
+    let mut answer = answer.map_err(|error| unanswered(address, &error))?;
+    if !answer.status().is_success() {
+        bail!("{}", answer.body_mut().read_to_string()?.trim());
+    }
+    Ok(())
 }
 
 fn agent() -> ureq::Agent {

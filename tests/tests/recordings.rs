@@ -101,6 +101,52 @@ fn recordings_are_listed_and_pinned_whether_it_runs_or_not() {
     assert_eq!(pinned, [json!(false), json!(true)]);
 }
 
+/// A speaker who takes the permission back is not told to wait until the disk is full.
+#[test]
+fn a_recording_is_deleted_on_demand_whether_it_runs_or_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let it = Podium::start(dir.path(), &config());
+    for _ in 0..3 {
+        record(&it, 2);
+    }
+    let roots: Vec<String> = (recordings(&it).iter())
+        .map(|it| it["root"].as_str().unwrap().to_owned())
+        .collect();
+    let newest = command(dir.path(), &["delete", "3"], 2);
+    assert!(
+        newest
+            .stderr
+            .contains("it can go once another one has begun"),
+        "{newest:?}"
+    );
+    command(dir.path(), &["pin", "1"], 0);
+    let pinned = command(dir.path(), &["delete", "1"], 2);
+    assert!(pinned.stderr.contains("unpin it first"), "{pinned:?}");
+    command(dir.path(), &["unpin", "1"], 0);
+
+    let deleted = command(dir.path(), &["delete", "1"], 0);
+    assert!(deleted.stdout.contains("mirrors"), "{deleted:?}");
+    assert_eq!(recordings(&it).len(), 2);
+    let status = |root: &str| http::get(&format!("{}/ipfs/{root}/vod.m3u8", it.viewer)).status;
+    wait_for("it to be gone", || (status(&roots[0]) == 404).then_some(()));
+    assert_eq!(status(&roots[1]), 200);
+    let url = format!("{}/api/v1/recordings/1/delete", it.operator);
+    assert_eq!(http::post(&url, &[], &json!({})).status, 404);
+    end(it);
+
+    command(dir.path(), &["delete", "2"], 0);
+    let listed = command(dir.path(), &["list"], 0).stdout;
+    assert!(
+        listed.lines().count() == 1 && listed.contains(&roots[2]),
+        "{listed}"
+    );
+    let fsck = command(dir.path(), &["fsck"], 0).stdout;
+    assert!(
+        fsck.contains("1 broadcast") && fsck.contains("nothing is wrong"),
+        "{fsck}"
+    );
+}
+
 #[test]
 fn recordings_keep_to_their_budget_and_so_do_pins() {
     let dir = tempfile::tempdir().unwrap();

@@ -24,9 +24,6 @@ const DHT_TIMEOUT: Duration = Duration::from_secs(55);
 /// Until then somebody may have connected.
 const DHT_WITHOUT_PEERS: Duration = Duration::from_secs(5);
 
-/// Roots that are provided in a life: libp2p-kad takes 1024 keys and gives none back. While live that is one a minute: 16 hours.
-const MOST_PROVIDED: usize = 1000;
-
 /// Telling is a few messages within this process.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -108,8 +105,6 @@ struct Announcer<N> {
     put: Option<BoxFuture<'static, Result<(), HostError>>>,
     /// The root of the record that was put last, on its way.
     provide: Option<BoxFuture<'static, ()>>,
-    /// How many so far, and the last of them.
-    provided: (usize, Option<Cid>),
 }
 
 /// Until the writer, which signs the records, is gone.
@@ -155,7 +150,6 @@ impl<N: Network> Announcer<N> {
             dht_owed: false,
             put: None,
             provide: None,
-            provided: (0, None),
         }
     }
 
@@ -280,18 +274,6 @@ impl<N: Network> Announcer<N> {
 
     /// Whoever has the name from the DHT asks it next who has the root.
     fn provide(&mut self, root: Cid) {
-        let (count, last) = &mut self.provided;
-        if *last != Some(root) {
-            (*count, *last) = (*count + 1, Some(root));
-            if *count == MOST_PROVIDED + 1 {
-                tracing::warn!(
-                    "the DHT is told the name, but no more who has its content, until the next start"
-                );
-            }
-        }
-        if *count > MOST_PROVIDED {
-            return;
-        }
         let provide = timeout(DHT_TIMEOUT, self.network.provide(root)).map(|provided| {
             let provided = provided.unwrap_or(Err(HostError::Timeout(DHT_TIMEOUT)));
             if let Err(error) = provided {

@@ -12,6 +12,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cid::Cid;
 
+use crate::cids::Lengths;
+
 use crate::steps::step;
 
 /// The directory of blocks. Clones share it.
@@ -26,7 +28,7 @@ pub(crate) struct Blocks {
 #[derive(Debug, Default)]
 pub(crate) struct Listing {
     /// Bytes of each block's file.
-    pub(crate) blocks: Vec<(Cid, u64)>,
+    pub(crate) blocks: Lengths,
     /// Unfinished files: a killed process leaves at most one for each block that was being written.
     pub(crate) temporary: Vec<PathBuf>,
 }
@@ -115,10 +117,11 @@ impl Blocks {
                 if let Some(cid) = cid.and_then(|stem| stem.parse().ok())
                     && self.path(&cid) == path
                 {
-                    listing.blocks.push((cid, file.metadata()?.len()));
+                    listing.blocks.push(cid, file.metadata()?.len());
                 }
             }
         }
+        listing.blocks.sort();
         Ok(listing)
     }
 

@@ -155,6 +155,12 @@ pub enum StoreError {
     PinsFull { pinned_bytes: u64, most_bytes: u64 },
     #[error("the disk is full: free some space")]
     DiskFull,
+    #[error(
+        "{0} is the newest broadcast, which the name and the pages lead to: it can go once another one has begun"
+    )]
+    Newest(BroadcastId),
+    #[error("broadcast {0} is pinned: unpin it first")]
+    Pinned(BroadcastId),
     #[error("there is no broadcast {0}")]
     UnknownBroadcast(BroadcastId),
     #[error("broadcast {0} is finished: begin another")]

@@ -17,6 +17,7 @@ use cid::Cid;
 use rustix::io::Errno;
 
 use crate::blocks::{Blocks, remove_file};
+use crate::cids::Lengths;
 use crate::journal::repair::FoundFile;
 use crate::journal::{Journal, State};
 use crate::names::NameRecord;
@@ -134,7 +135,7 @@ pub fn fsck(dir: &Path, repair: bool) -> Result<Report, OpenError> {
         dir,
         blocks,
         repair,
-        lengths: HashMap::new(),
+        lengths: Lengths::default(),
         report: Report::default(),
     };
     match fsck.run() {
@@ -175,7 +176,7 @@ struct Fsck<'a> {
     blocks: Blocks,
     repair: bool,
     /// Bytes of every block that is there.
-    lengths: HashMap<Cid, u64>,
+    lengths: Lengths,
     report: Report,
 }
 
@@ -205,7 +206,7 @@ impl Fsck<'_> {
 
     fn list(&mut self) -> Result<(), Failure> {
         let listing = self.blocks.list()?;
-        self.lengths = listing.blocks.into_iter().collect();
+        self.lengths = listing.blocks;
         let mut temporary = listing.temporary;
         for file in std::fs::read_dir(self.dir)? {
             let path = file?.path();
@@ -277,10 +278,10 @@ impl Fsck<'_> {
     fn roots(&self) -> Result<Vec<Vec<FoundFile>>, Failure> {
         let mut directories = HashMap::new();
         let mut below = HashSet::new();
-        for cid in self.lengths.keys() {
-            if let Some(Node::Directory(entries)) = self.node(cid)? {
+        for (cid, _) in self.lengths.iter() {
+            if let Some(Node::Directory(entries)) = self.node(&cid)? {
                 below.extend(entries.iter().map(|(_, cid, _)| *cid));
-                directories.insert(*cid, entries.iter().map(|(_, _, size)| size).sum::<u64>());
+                directories.insert(cid, entries.iter().map(|(_, _, size)| size).sum::<u64>());
             }
         }
         directories.retain(|cid, _| !below.contains(cid));
@@ -337,7 +338,7 @@ impl Fsck<'_> {
                     }
                 };
                 let mut blocks = std::iter::once(&cid).chain(&leaves);
-                if blocks.all(|cid| self.lengths.contains_key(cid)) {
+                if blocks.all(|cid| self.lengths.of(cid).is_some()) {
                     files.push(FoundFile {
                         path,
                         cid,
@@ -400,21 +401,22 @@ impl Fsck<'_> {
         let named = journal.named_blocks()?;
         let mut useless = Vec::new();
         // Garbage that is whole leaves by itself: somebody may still be walking it, or want it again.
-        for cid in self.lengths.keys().filter(|cid| !named.contains_key(cid)) {
-            let bytes = self.read(cid)?;
-            if !bytes.is_some_and(|bytes| unixfs::verifies(cid, &bytes)) {
-                useless.push(*cid);
+        let listed = self.lengths.iter().map(|(cid, _)| cid);
+        for cid in listed.filter(|cid| !named.contains(cid)) {
+            let bytes = self.read(&cid)?;
+            if !bytes.is_some_and(|bytes| unixfs::verifies(&cid, &bytes)) {
+                useless.push(cid);
             }
         }
         self.report.leftovers += useless.len();
         let mut bad = HashSet::new();
-        for cid in named.into_keys() {
+        for cid in named.iter() {
             match self.read(&cid)? {
                 Some(bytes) if unixfs::verifies(&cid, &bytes) => {
                     self.report.blocks += 1;
                     self.report.bytes += bytes.len() as u64;
                 }
-                None if !self.lengths.contains_key(&cid) => {
+                None if self.lengths.of(&cid).is_none() => {
                     bad.insert(cid);
                     self.found(Finding::MissingBlock { cid });
                 }

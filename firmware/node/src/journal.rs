@@ -27,12 +27,14 @@ pub(crate) mod repair;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use cid::Cid;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
+use crate::cids::{CidKey, CidSet, cid, key};
 use crate::names::{Name, NameRecord};
 use crate::{BroadcastId, JournalError, StoreError, Update, path};
 use tree::{Change, Counted, Tree};
@@ -42,8 +44,6 @@ const FORMAT: u64 = 3;
 /// redb's default is 1 GiB, a whole Raspberry Pi; the working set is a few directories and their blocks' rows.
 pub(crate) const CACHE_BYTES: usize = 8 << 20;
 
-/// CIDv1 with sha2-256 is 36 bytes, and we make no other.
-pub(crate) type CidKey = [u8; 36];
 type BroadcastRow<'a> = (&'a [u8], Option<CidKey>, u8);
 /// Broadcast, directory, name.
 type EntryKey = (u64, &'static str, &'static str);
@@ -432,15 +432,34 @@ impl Journal {
         Ok(Staged::new(transaction, counted, root))
     }
 
-    /// Blocks that are named, with their references. It is as long as the store.
-    pub(crate) fn named_blocks(&self) -> Result<HashMap<Cid, u64>> {
+    /// Blocks that are named. It is as long as the store.
+    pub(crate) fn named_blocks(&self) -> Result<CidSet> {
+        let mut named = Vec::new();
+        self.for_each_name(|key| {
+            named.push(*key);
+            ControlFlow::Continue(())
+        })?;
+        Ok(CidSet::new(named))
+    }
+
+    /// Whether a block is named. Reads the whole journal.
+    pub(crate) fn names(&self, block: &Cid) -> Result<bool> {
+        let wanted = key(block);
+        let mut found = false;
+        self.for_each_name(|key| {
+            found = *key == wanted;
+            match found {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn for_each_name(&self, visit: impl FnMut(&CidKey) -> ControlFlow<()>) -> Result<()> {
         let transaction = self.database()?.begin_read()?;
         let broadcasts = transaction.open_table(BROADCASTS)?;
-        let counted = references(&broadcasts, &transaction.open_table(ENTRIES)?)?;
-        let named = counted.into_iter();
-        Ok(named
-            .map(|(key, references)| (cid(&key), references))
-            .collect())
+        for_each_name(&broadcasts, &transaction.open_table(ENTRIES)?, visit)
     }
 
     /// Calls `visit` with every file: broadcast, path, its blocks, the first of which is its own, and the bytes of all together.
@@ -576,15 +595,17 @@ fn append_row(transaction: &WriteTransaction, broadcast: BroadcastId, row: &[u8]
     Ok(())
 }
 
-/// The places in entries and broadcasts that name each block.
-fn references(
+/// Calls `visit` with each place in entries and broadcasts that names a block, until it breaks.
+fn for_each_name(
     broadcasts: &impl ReadableTable<u64, BroadcastRow<'static>>,
     entries: &impl ReadableTable<EntryKey, EntryRow<'static>>,
-) -> Result<HashMap<CidKey, u64>> {
-    let mut counted: HashMap<CidKey, u64> = HashMap::new();
+    mut visit: impl FnMut(&CidKey) -> ControlFlow<()>,
+) -> Result<()> {
     for row in broadcasts.iter()? {
-        if let Some(root) = row?.1.value().1 {
-            *counted.entry(root).or_default() += 1;
+        if let Some(root) = row?.1.value().1
+            && visit(&root).is_break()
+        {
+            return Ok(());
         }
     }
     for row in entries.iter()? {
@@ -594,10 +615,12 @@ fn references(
             continue;
         }
         for key in std::iter::once(&node).chain(leaves.as_chunks().0) {
-            *counted.entry(*key).or_default() += 1;
+            if visit(key).is_break() {
+                return Ok(());
+            }
         }
     }
-    Ok(counted)
+    Ok(())
 }
 
 /// The keys of all entries of a broadcast.
@@ -607,13 +630,4 @@ fn of(broadcast: BroadcastId) -> std::ops::Range<EntryKey> {
 
 fn leaf_cids(leaves: &[u8]) -> impl Iterator<Item = Cid> {
     leaves.as_chunks().0.iter().map(cid)
-}
-
-fn key(cid: &Cid) -> CidKey {
-    let bytes = cid.to_bytes().try_into();
-    bytes.expect("our CIDs are version 1 with sha2-256")
-}
-
-fn cid(key: &CidKey) -> Cid {
-    Cid::read_bytes(&key[..]).expect("the journal holds only CIDs that it was given")
 }

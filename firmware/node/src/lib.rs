@@ -14,6 +14,7 @@
 mod announce;
 mod blocks;
 mod car;
+mod cids;
 mod error;
 mod fetch;
 mod follow;
@@ -53,7 +54,7 @@ pub use follow::Heard;
 pub use fsck::{Damaged, Finding, Report, fsck};
 pub use journal::adopt::Place;
 pub use keys::{Imported, export_channel, import_channel};
-pub use names::{LIFETIME, Name, NameError, NameRecord, RecordError, TTL};
+pub use names::{LIFETIME, MAX_RECORD, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{
     Contact, Contacts, DhtMode, HostError, Limits, OpenError as ListenError, uplink,
 };
@@ -262,6 +263,7 @@ impl Node {
             dht: config.dht,
             swarm_key: config.swarm_key.clone(),
             limits: config.limits,
+            accepts: names::is_record,
         });
         let host = host
             .await
@@ -487,6 +489,28 @@ impl Node {
             reply,
         })
         .await?
+    }
+
+    /// Deletes a broadcast that is not pinned, and not the newest. It is in no list when this returns, and survives no crash;
+    /// its blocks leave one after the other.
+    pub async fn delete_by_hand(&self, broadcast: BroadcastId) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Delete { broadcast, reply })
+            .await?
+    }
+
+    /// Waits until nothing is being deleted.
+    pub async fn deleted(&self) -> Result<(), StoreError> {
+        let mut stats = self.stats();
+        loop {
+            let journal = self.shared.journal.clone();
+            let listed = blocking(move || Ok::<_, StoreError>(journal.broadcasts()?));
+            let broadcasts = listed.await?;
+            if broadcasts.iter().all(|it| it.state != State::Deleting) {
+                return Ok(());
+            }
+            // Each piece that leaves is counted.
+            stats.changed().await.map_err(|_| StoreError::Closed)?;
+        }
     }
 
     pub fn stats(&self) -> watch::Receiver<Stats> {

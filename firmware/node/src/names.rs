@@ -26,6 +26,9 @@ pub const LIFETIME: Duration = Duration::from_secs(48 * 3600);
 /// A record is signed again when half of its life is over.
 const SIGN_AGAIN: Duration = Duration::from_secs(24 * 3600);
 
+/// Bytes of a record at most (IPNS Record and Protocol, section 4.3).
+pub const MAX_RECORD: usize = 10 << 10;
+
 /// Multicodec `libp2p-key`.
 const LIBP2P_KEY: u64 = 0x72;
 
@@ -47,6 +50,20 @@ impl Name {
     pub(crate) fn topic(&self) -> String {
         format!("/record/{}", Base::Base64Url.encode(self.routing_key()))
     }
+}
+
+/// Whether a message of IPNS over PubSub is a record of its topic's name.
+pub(crate) fn is_record(topic: &str, message: &[u8]) -> bool {
+    let name = || {
+        let key = Base::Base64Url
+            .decode(topic.strip_prefix("/record/")?)
+            .ok()?;
+        PeerId::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
+    };
+    message.len() <= MAX_RECORD
+        && name().is_some_and(|name| {
+            NameRecord::verify(&Name(name), Bytes::copy_from_slice(message)).is_ok()
+        })
 }
 
 impl std::fmt::Display for Name {

@@ -1,11 +1,12 @@
 //! What opening finds: the journal against the blocks that are there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cid::Cid;
 use tokio::sync::watch;
 
+use crate::cids::Lengths;
 use crate::journal::{Journal, State};
 use crate::store::BlockStore;
 use crate::writer::Inherited;
@@ -52,20 +53,19 @@ pub struct MissingFile {
 pub(crate) async fn reconcile(
     store: &dyn BlockStore,
     journal: &Arc<Journal>,
-    listed: Vec<(Cid, u64)>,
+    listed: Lengths,
 ) -> Result<(Recovered, Inherited), StoreError> {
     let mut recovered = Recovered::default();
 
     let found = in_journal(journal, move |journal| {
-        let listed: HashMap<Cid, u64> = listed.into_iter().collect();
         let named = journal.named_blocks()?;
         let garbage: Vec<(Cid, u64)> = (listed.iter())
-            .filter(|(cid, _)| !named.contains_key(cid))
-            .map(|(cid, length)| (*cid, *length))
+            .filter(|(cid, _)| !named.contains(cid))
             .collect();
-        let stored_bytes: u64 = listed.values().sum();
-        let lost = named.into_keys().filter(|cid| !listed.contains_key(cid));
+        let stored_bytes: u64 = listed.iter().map(|(_, length)| length).sum();
+        let lost = named.iter().filter(|cid| listed.of(cid).is_none());
         let lost: Vec<Cid> = lost.collect();
+        drop(named);
         let mut missing: HashSet<Cid> = lost.iter().copied().collect();
         // Of what a failed disk has left in doubt.
         let wrong = journal.recount(true)?;
@@ -74,7 +74,7 @@ pub(crate) async fn reconcile(
         }
         // Cut off: as good as not there.
         journal.for_each_file(|_, _, blocks, bytes| {
-            let lengths = blocks.iter().map(|block| listed.get(block));
+            let lengths = blocks.iter().map(|block| listed.of(block));
             if lengths.sum::<Option<u64>>().is_some_and(|sum| sum != bytes) {
                 missing.insert(blocks[0]);
             }

@@ -17,6 +17,7 @@ use node_host::{Host, HostError};
 use tokio::sync::watch;
 
 use crate::blocks::Blocks;
+use crate::cids::Lengths;
 use crate::journal::Named;
 
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
@@ -39,7 +40,7 @@ pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     /// Removes nameless blocks. One that is not there is no error.
     fn remove(&self, cids: Vec<Cid>) -> BoxFuture<'static, Result<(), HostError>>;
     /// Every block with its length in bytes.
-    fn list(&self) -> BoxFuture<'static, Result<Vec<(Cid, u64)>, HostError>>;
+    fn list(&self) -> BoxFuture<'static, Result<Lengths, HostError>>;
     fn peers(&self) -> watch::Receiver<u32>;
     /// Bytes that can still be written to the file system beneath.
     fn free_bytes(&self) -> std::io::Result<u64>;
@@ -193,7 +194,7 @@ impl BlockStore for Files {
         })
     }
 
-    fn list(&self) -> BoxFuture<'static, Result<Vec<(Cid, u64)>, HostError>> {
+    fn list(&self) -> BoxFuture<'static, Result<Lengths, HostError>> {
         self.blocking(move |files| Ok(files.list()?.blocks))
     }
 
@@ -271,7 +272,7 @@ impl BlockStore for HostStore {
         self.files.remove(cids)
     }
 
-    fn list(&self) -> BoxFuture<'static, Result<Vec<(Cid, u64)>, HostError>> {
+    fn list(&self) -> BoxFuture<'static, Result<Lengths, HostError>> {
         self.files.list()
     }
 

@@ -61,6 +61,11 @@ pub(crate) enum Command {
         pinned: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// By hand.
+    Delete {
+        broadcast: BroadcastId,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
     Follow(Follow),
     Shutdown {
         reply: oneshot::Sender<()>,
@@ -189,6 +194,7 @@ impl Writer {
                     Some(Command::Begin { meta, reply }) => drop(reply.send(self.begin(meta).await)),
                     Some(Command::Publish { update, reply }) => drop(reply.send(self.publish(update).await)),
                     Some(Command::Pin { broadcast, pinned, reply }) => drop(reply.send(self.pin(broadcast, pinned).await)),
+                    Some(Command::Delete { broadcast, reply }) => drop(reply.send(self.delete_by_hand(broadcast).await)),
                     Some(Command::Follow(command)) => self.follow(command).await,
                     Some(Command::Shutdown { reply }) => break Some(reply),
                     None => break None,
@@ -349,10 +355,10 @@ impl Writer {
         let first = |turned: &[(Cid, u64)]| turned.first().map(|(cid, _)| *cid);
         let (named, garbage) = (first(&turn.named), first(&turn.garbage));
         let committed = self.in_journal(move |journal| {
-            let blocks = journal.named_blocks()?;
-            Ok(match named {
-                Some(named) => blocks.contains_key(&named),
-                None => garbage.is_none_or(|garbage| !blocks.contains_key(&garbage)),
+            Ok(match (named, garbage) {
+                (Some(named), _) => journal.names(&named)?,
+                (None, Some(garbage)) => !journal.names(&garbage)?,
+                (None, None) => true,
             })
         });
         let committed = committed.await?;

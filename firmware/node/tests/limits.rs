@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use cid::Cid;
+use futures::StreamExt as _;
 use node::{Budgets, Config, DhtMode, Leaf, Limits, MAX_LEAF, NewFile, Node, Place, Update, Want};
-use node_host::Host;
+use node_host::{Host, TopicEvent};
 
 mod link;
 use link::{Flow, Link, host};
@@ -20,6 +21,69 @@ async fn is_connected_with(host: &Host, peers: &[&Host]) {
     let reached = connected.wait_for(|connected| *connected == expected);
     let reached = tokio::time::timeout(2 * TIMEOUT, reached).await;
     drop(reached.expect("the peers that it should have").unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gossip_that_is_no_good_is_not_passed_on_and_who_sends_it_is_not_heard_any_more() {
+    const TOPIC: &str = "/record/a";
+    let dir = tempfile::tempdir().unwrap();
+    let mut hosts = Vec::new();
+    for name in ["middle", "end", "hostile", "honest"] {
+        hosts.push(host(&dir.path().join(name), Limits::default()).await);
+    }
+    let [middle, end, hostile, honest] = &hosts[..] else {
+        unreachable!("four");
+    };
+    let listen = |host: &Host| host.subscribe(TOPIC.to_owned());
+    let (mut at_middle, mut at_end) = (listen(middle).await.unwrap(), listen(end).await.unwrap());
+    let _hears = (
+        listen(hostile).await.unwrap(),
+        listen(honest).await.unwrap(),
+    );
+    let address = middle.listening().borrow()[0].clone();
+    for peer in [end, hostile, honest] {
+        peer.connect(address.clone(), TIMEOUT).await.unwrap();
+    }
+    // Nobody is told anything before both sides know who listens.
+    let listening = async {
+        while middle.listeners(TOPIC.to_owned()).await.unwrap() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        for peer in [end, hostile, honest] {
+            while peer.listeners(TOPIC.to_owned()).await.unwrap() < 1 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    tokio::time::timeout(TIMEOUT, listening).await.unwrap();
+    let tell = |host: &Host, message: String| host.publish(TOPIC.to_owned(), message.into());
+    for number in 0..8 {
+        tell(hostile, format!("bad {number}")).await.unwrap();
+    }
+    let heard = |event: Option<TopicEvent>| match event.expect("the host lives") {
+        TopicEvent::Message(message) => Some(String::from_utf8(message.to_vec()).unwrap()),
+        TopicEvent::Joined => None,
+    };
+    let mut bad = 0;
+    while bad < 8 {
+        let event = tokio::time::timeout(TIMEOUT, at_middle.next()).await;
+        bad += usize::from(heard(event.expect("what is bad")).is_some());
+    }
+    tell(hostile, "good, but from whom".to_owned())
+        .await
+        .unwrap();
+    hostile.shutdown().await;
+    is_connected_with(middle, &[end, honest]).await;
+    for message in ["good", "good", "good too"] {
+        tell(honest, message.to_owned()).await.unwrap();
+    }
+    let mut passed_on = Vec::new();
+    while passed_on.last().is_none_or(|it| it != "good too") {
+        let event = tokio::time::timeout(TIMEOUT, at_end.next()).await;
+        passed_on.extend(heard(event.expect("what is good")));
+    }
+    // The same once more says nothing new.
+    assert_eq!(passed_on, ["good", "good too"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

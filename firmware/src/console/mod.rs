@@ -85,6 +85,7 @@ fn router(console: Console) -> Router {
         .route("/api/v1/bitrate", post(bitrate))
         .route("/api/v1/recordings", get(list_recordings))
         .route("/api/v1/recordings/{id}/pin", post(pin))
+        .route("/api/v1/recordings/{id}/delete", post(delete))
         .route("/api/v1/button", post(button))
         .route("/sync", get(async || web::page("sync.html", "'none'")))
         .route("/api/v1/sync/start", post(sync_start))
@@ -253,6 +254,10 @@ async fn pin(
     Json(pin): Json<Pin>,
 ) -> Response {
     recordings::answer_pin(&console.node, id, pin).await
+}
+
+async fn delete(State(console): State<Console>, Path(id): Path<u64>) -> Response {
+    recordings::answer_delete(&console.node, id).await
 }
 
 #[derive(Debug, Deserialize)]

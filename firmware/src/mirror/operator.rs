@@ -35,6 +35,7 @@ pub(super) async fn serve(
         .route("/api/v1/status", get(status))
         .route("/api/v1/recordings", get(list))
         .route("/api/v1/recordings/{id}/pin", post(pin))
+        .route("/api/v1/recordings/{id}/delete", post(delete))
         .route("/healthz", get(async || "ok\n"))
         .layer(middleware::from_fn(same_origin))
         .with_state(operator);
@@ -131,4 +132,9 @@ async fn pin(
     Json(pin): Json<Pin>,
 ) -> Response {
     recordings::answer_pin(&operator.node, id, pin).await
+}
+
+/// It comes again where the box still has it.
+async fn delete(State(operator): State<Operator>, Path(id): Path<u64>) -> Response {
+    recordings::answer_delete(&operator.node, id).await
 }

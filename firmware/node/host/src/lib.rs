@@ -10,10 +10,13 @@
 mod contacts;
 mod dial;
 mod fetch;
+mod gossip;
 mod listen;
 mod neighbours;
 mod outsider;
 mod pings;
+mod places;
+mod provided;
 mod recycle;
 mod start;
 
@@ -53,6 +56,8 @@ pub struct Config {
     /// WebSocket.
     pub swarm_key: Option<String>,
     pub limits: Limits,
+    /// Whether a message is one of its topic's, for all topics that this host listens to. Others are not passed on.
+    pub accepts: fn(&str, &[u8]) -> bool,
 }
 
 /// What the host does for the DHT.
@@ -68,7 +73,7 @@ pub enum DhtMode {
 /// What strangers may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections that others may open. Those that this host opens are not counted.
+    /// Connections that others may open, half of them from one address. Those that this host opens are not counted.
     pub incoming: u32,
     /// Blocks being read by bitswap at a time, for all peers together. Each may take 1 MiB of memory.
     pub serving: usize,
@@ -327,8 +332,7 @@ impl Host {
         })
     }
 
-    /// Tells the DHT that this node has a block, and again every twelve hours. It may take for ever. A key is never taken back, and more
-    /// than 1024, those that a server keeps for others among them, the store of libp2p-kad 0.48 does not take.
+    /// Tells the DHT that this node has a block, and again every twelve hours while it is one of the last sixteen. It may take for ever.
     pub fn provide(&self, cid: Cid) -> BoxFuture<'static, Result<(), HostError>> {
         let inner = self.inner.clone();
         Box::pin(async move { inner.ipfs.provide(cid).await.map_err(network) })

@@ -89,6 +89,7 @@ mod tests {
             dht: DhtMode::Client,
             swarm_key: None,
             limits: Limits::default(),
+            accepts: |_, _| true,
         };
         Host::open(config).await.unwrap()
     }

@@ -20,9 +20,23 @@ use connexa::prelude::swarm::{
 };
 use rust_ipfs::PeerId;
 
-/// libp2p-ping with handlers that are [`Answering`].
-#[derive(Default)]
-pub(crate) struct Pings(libp2p_ping::Behaviour);
+use crate::places::Places;
+
+/// libp2p-ping with handlers that are [`Answering`], and the door: rust-ipfs takes one behaviour that is not its own.
+pub(crate) struct Pings {
+    upstream: libp2p_ping::Behaviour,
+    places: Places,
+}
+
+impl Pings {
+    /// `incoming` connections are let in by others.
+    pub(crate) fn new(incoming: u32) -> Pings {
+        Pings {
+            upstream: libp2p_ping::Behaviour::default(),
+            places: Places::new(incoming),
+        }
+    }
+}
 
 type Upstream = THandler<libp2p_ping::Behaviour>;
 
@@ -71,6 +85,15 @@ impl NetworkBehaviour for Pings {
     type ConnectionHandler = Answering;
     type ToSwarm = Infallible;
 
+    fn handle_pending_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<(), ConnectionDenied> {
+        (self.places.take(connection, remote)).map_err(ConnectionDenied::new)
+    }
+
     fn handle_established_inbound_connection(
         &mut self,
         connection: ConnectionId,
@@ -78,7 +101,7 @@ impl NetworkBehaviour for Pings {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<Answering, ConnectionDenied> {
-        let upstream = &mut self.0;
+        let upstream = &mut self.upstream;
         upstream
             .handle_established_inbound_connection(connection, peer, local, remote)
             .map(Answering)
@@ -92,13 +115,19 @@ impl NetworkBehaviour for Pings {
         role: Endpoint,
         port: PortUse,
     ) -> Result<Answering, ConnectionDenied> {
-        let upstream = &mut self.0;
+        let upstream = &mut self.upstream;
         upstream
             .handle_established_outbound_connection(connection, peer, address, role, port)
             .map(Answering)
     }
 
-    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        match event {
+            FromSwarm::ConnectionClosed(closed) => self.places.leave(closed.connection_id),
+            FromSwarm::ListenFailure(failed) => self.places.leave(failed.connection_id),
+            _ => {}
+        }
+    }
 
     fn on_connection_handler_event(
         &mut self,

@@ -18,8 +18,10 @@ use rust_ipfs::{FDLimit, Ipfs, Keypair, Multiaddr, Protocol};
 use tokio::sync::watch;
 
 use crate::contacts::Contacts;
+use crate::gossip::{Gossip, Verdict};
 use crate::neighbours::{self, Neighbours};
 use crate::pings::Pings;
+use crate::provided::Provided;
 use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
 
 /// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
@@ -91,6 +93,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         dht,
         swarm_key,
         limits,
+        accepts,
     } = config;
     let repo_error = |source| OpenError::Repo {
         repo: repo.clone(),
@@ -123,7 +126,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
             global_serve_limit: limits.serving,
         })
         .with_kademlia()
-        .with_custom_behaviour(|_| Ok(Pings::default()))
+        .with_custom_behaviour(move |_| Ok(Pings::new(limits.incoming)))
         .with_pubsub(Default::default())
         .enable_tcp()
         .enable_websocket()
@@ -144,7 +147,11 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     if mdns {
         builder = builder.with_mdns();
     }
-    let builder = builder.swarm_events(move |swarm, event| match event {
+    let gossip = Gossip::new(key.clone(), accepts);
+    let provided = Provided::default();
+    let builder = builder.swarm_events(move |swarm, event| {
+        gossip.exchange(&mut swarm.behaviour_mut().gossipsub);
+        match event {
         SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
             contacts_sender.send_modify(|contacts| match event {
                 SwarmEvent::ConnectionEstablished {
@@ -179,11 +186,15 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                 differs
             });
             if let SwarmEvent::ConnectionClosed {
-                num_established: 1..,
+                num_established,
+                peer_id,
                 ..
             } = event
             {
-                thinned_sender.send_modify(|count| *count += 1);
+                match num_established {
+                    0 => gossip.gone(&mut swarm.behaviour_mut().gossipsub, peer_id),
+                    _ => thinned_sender.send_modify(|count| *count += 1),
+                }
             }
         }
         SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received {
@@ -260,7 +271,20 @@ async fn start(config: Config) -> Result<Host, OpenError> {
                 neighbours.retain(|_, addresses| !addresses.is_empty());
             });
         }
+        SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(heard)) => {
+            let gossipsub = &mut swarm.behaviour_mut().gossipsub;
+            if let Verdict::Disconnect(peer) = gossip.heard(gossipsub, heard) {
+                tracing::warn!(%peer, "listens to more topics than anybody needs; it is disconnected");
+                let _ = swarm.disconnect_peer_id(peer);
+            }
+        }
+        SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => {
+            if let Some(kademlia) = swarm.behaviour_mut().kademlia.as_mut() {
+                provided.note(kademlia, event);
+            }
+        }
         _ => {}
+        }
     });
 
     let ipfs = builder

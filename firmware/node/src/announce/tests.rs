@@ -196,28 +196,6 @@ async fn all_are_told_at_once_and_the_dht_once_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_roots_than_the_dht_of_this_node_takes_are_not_provided() {
-    let scene = Scene::new(Hangs::Nothing);
-    let minutes = MOST_PROVIDED as u64 + 3;
-    for minute in 0..minutes {
-        scene.sign(minute);
-        sleep(DHT_EVERY).await;
-    }
-    assert_eq!(scene.put().len() as u64, minutes);
-    assert_eq!(scene.network.provided.lock().unwrap().len(), MOST_PROVIDED);
-    scene.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_root_that_is_told_again_counts_once() {
-    let scene = Scene::new(Hangs::Dht);
-    scene.sign(1);
-    sleep(DHT_EVERY * (MOST_PROVIDED as u32 + 3)).await;
-    assert!(scene.network.provided.lock().unwrap().len() > MOST_PROVIDED);
-    scene.end().await;
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_dht_that_hangs_is_given_up_and_in_nobodys_way() {
     let scene = Scene::new(Hangs::Dht);
     scene.broadcast(301).await;

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 
 use redb::ReadableTable;
 
-use super::{
-    ABSENT, BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, SHARED, State, Tree, cid,
-};
+use super::{ABSENT, BROADCASTS, DIRECTORY, ENTRIES, FILE, Journal, SHARED, State, Tree};
+use crate::cids::{CidKey, cid};
 use crate::path;
 
 impl Journal {

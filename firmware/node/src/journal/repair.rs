@@ -1,14 +1,16 @@
 //! What `fsck` does to a journal.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::ControlFlow;
 
 use redb::{ReadableDatabase, ReadableTable, WriteTransaction};
 
 use super::tree::{Change, Tree};
 use super::{
-    BROADCASTS, CidKey, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, Named, PINS, ROWS, Result,
-    SHARED, Staged, State, cid, key, references,
+    BROADCASTS, DIRECTORY, ENTRIES, FILE, Journal, NAMES, NODE, Named, PINS, ROWS, Result, SHARED,
+    Staged, State, for_each_name,
 };
+use crate::cids::{CidKey, cid, key};
 use crate::{BroadcastId, Cid, StoreError, path};
 
 /// A file for a journal that is made again: path, CID, Tsize, leaves.
@@ -86,7 +88,7 @@ impl Journal {
     ) -> Result<Staged, StoreError> {
         let named = self.named_blocks()?;
         // What else lies in the store nothing names yet.
-        let held = |cid: &Cid| Ok(named.get(cid).map(|_| Named::Here(0)));
+        let held = |cid: &Cid| Ok(named.contains(cid).then_some(Named::Here(0)));
         let transaction = self.write()?;
         let mut change = Change::default();
         let root = {
@@ -238,11 +240,18 @@ fn drop_strays(transaction: &WriteTransaction) -> Result<usize> {
 
 /// Puts the rows of shared blocks right; returns how many were wrong.
 fn recount(transaction: &WriteTransaction) -> Result<usize> {
-    let mut counted = references(
+    let mut names = Vec::new();
+    for_each_name(
         &transaction.open_table(BROADCASTS)?,
         &transaction.open_table(ENTRIES)?,
+        |key| {
+            names.push(*key);
+            ControlFlow::Continue(())
+        },
     )?;
-    counted.retain(|_, references| *references > 1);
+    names.sort_unstable();
+    let shared = names.chunk_by(|a, b| a == b).filter(|it| it.len() > 1);
+    let mut counted: HashMap<CidKey, u64> = shared.map(|it| (it[0], it.len() as u64)).collect();
     let mut shared = transaction.open_table(SHARED)?;
     let mut rows = Vec::new();
     for row in shared.iter()? {

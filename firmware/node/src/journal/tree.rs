@@ -8,9 +8,8 @@ use redb::{ReadableTable, WriteTransaction};
 
 use node_host::HostError;
 
-use super::{
-    ABSENT, CidKey, DIRECTORY, EntryRow, FILE, Held, NODE, Named, Result, SHARED, Turn, cid, key,
-};
+use super::{ABSENT, DIRECTORY, EntryRow, FILE, Held, NODE, Named, Result, SHARED, Turn};
+use crate::cids::{CidKey, cid, key};
 use crate::unixfs::{self, Encoded};
 use crate::{JournalError, NewFile, StoreError, path};
 

@@ -117,6 +117,69 @@ async fn what_is_pinned_is_never_deleted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_deleted_by_hand_is_gone_at_once_and_leaves_the_rest_whole() {
+    let disk = Disk::new();
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let mut ids = Vec::new();
+    for i in 0..3u8 {
+        let id = node.begin(vec![i]).await.unwrap();
+        let files = vec![
+            NewFile::new("own", vec![i; 100 << 10]),
+            NewFile::new("shared", vec![9; 100 << 10]),
+        ];
+        node.publish(update(id, files)).await.unwrap();
+        finish(&node, id).await;
+        ids.push(id);
+    }
+    let list = async |node: &Node| -> Vec<BroadcastId> {
+        let stored = node.broadcasts().await.unwrap();
+        stored.iter().map(|it| it.id).collect()
+    };
+    node.pin(ids[1], true).await.unwrap();
+    let mut refused = Vec::new();
+    let unknown = BroadcastId(99);
+    for id in [ids[1], ids[2], unknown] {
+        refused.push(node.delete_by_hand(id).await.unwrap_err());
+    }
+    let [
+        StoreError::Pinned(_),
+        StoreError::Newest(_),
+        StoreError::UnknownBroadcast(_),
+    ] = refused[..]
+    else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(list(&node).await, ids);
+
+    node.delete_by_hand(ids[0]).await.unwrap();
+    assert_eq!(list(&node).await, ids[1..]);
+    let again = node.delete_by_hand(ids[0]).await.unwrap_err();
+    assert!(matches!(again, StoreError::UnknownBroadcast(_)), "{again}");
+    node.deleted().await.unwrap();
+    node.shutdown().await;
+    let own = |i: u8| Leaf::split(vec![i; 100 << 10].into())[0].cid();
+    let there = disk.blocks();
+    let expected = [(own(0), false), (own(1), true), (own(9), true)];
+    for (cid, kept) in expected {
+        assert_eq!(there.contains_key(&cid), kept, "{cid}");
+    }
+
+    // One that has begun and has nothing yet does not make the one before it old.
+    let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();
+    let begun = node.begin(vec![]).await.unwrap();
+    for id in [ids[2], begun] {
+        let refused = node.delete_by_hand(id).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Newest(_)), "{refused}");
+    }
+    let file = NewFile::new("own", vec![7; 100]);
+    node.publish(update(begun, vec![file])).await.unwrap();
+    node.delete_by_hand(ids[2]).await.unwrap();
+    node.deleted().await.unwrap();
+    assert_eq!(list(&node).await, [ids[1], begun]);
+    node.shared.journal.check_invariants();
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_pinned_is_not_deleted_for_nobody_wanting_it() {
     let disk = Disk::new();
     let (node, _) = open(&disk, LIMIT_BYTES).await.unwrap();

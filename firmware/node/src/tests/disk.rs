@@ -13,6 +13,7 @@ use node_host::HostError;
 use rustix::io::Errno;
 use tokio::sync::watch;
 
+use crate::cids::Lengths;
 use crate::journal::{Journal, Named};
 use crate::names::Signer;
 use crate::store::BlockStore;
@@ -475,7 +476,7 @@ impl BlockStore for Disk {
         .boxed()
     }
 
-    fn list(&self) -> BoxFuture<'static, std::result::Result<Vec<(Cid, u64)>, HostError>> {
+    fn list(&self) -> BoxFuture<'static, std::result::Result<Lengths, HostError>> {
         let disk = self.clone();
         async move {
             disk.state().alive()?;

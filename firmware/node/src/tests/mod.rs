@@ -129,7 +129,7 @@ async fn collected(node: &Node, disk: &Disk) {
     let named = node.shared.journal.named_blocks().unwrap();
     let blocks = disk.blocks();
     assert!(
-        blocks.keys().all(|cid| named.contains_key(cid)),
+        blocks.keys().all(|cid| named.contains(cid)),
         "something stays that nothing names"
     );
 }

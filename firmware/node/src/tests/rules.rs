@@ -7,7 +7,8 @@ use redb::ReadableTable;
 
 use super::disk::{Crash, Disk, now};
 use super::{collected, counted, open, read_all, update};
-use crate::journal::{BLOCKS, CidKey, META, SHARED};
+use crate::cids::CidKey;
+use crate::journal::{BLOCKS, META, SHARED};
 use crate::writer::{GRACE, RESERVE_BYTES};
 use crate::{
     BroadcastId, CarOptions, DagScope, Leaf, NewFile, Node, OpenError, ReadError, Resolved,

@@ -108,18 +108,13 @@ impl Writer {
                 drop(reply.send(result));
             }
             Follow::Delete { broadcast, reply } => {
-                let marked = self.in_journal(move |journal| {
-                    let there = (journal.broadcasts()?.iter())
+                let marked = self.mark_deleting(move |broadcasts| {
+                    let there = (broadcasts.iter())
                         .any(|it| it.id == broadcast && it.state != State::Deleting);
-                    Ok(there && journal.mark_deleting(broadcast)?)
+                    Ok(there.then_some(broadcast))
                 });
-                let marked = marked.await;
-                match marked {
-                    Ok(true) => self.deleting.push_back(broadcast),
-                    Ok(false) => {}
-                    Err(_) => self.mark_in_doubt = true,
-                }
-                drop(reply.send(marked.map(drop)));
+                let marked = marked.await.map(drop);
+                drop(reply.send(marked));
             }
         }
     }

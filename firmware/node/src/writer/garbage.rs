@@ -78,27 +78,62 @@ impl Writer {
         let record = self.record.borrow().as_ref().map(|record| record.root);
         let shown = record.filter(|_| follows && current.is_none());
         let named = self.named().filter(|_| current.is_none());
-        let chosen = self
-            .in_journal(move |journal| {
-                let broadcasts = journal.broadcasts()?;
-                let mut others = (broadcasts.iter())
-                    .filter(|it| it.root.is_none() || it.root != shown)
-                    .filter(|it| ![current, named].contains(&Some(it.id)));
-                let newest = broadcasts.last().map(|newest| newest.id).max(current);
-                let Some(oldest) = others.find(|it| may_go(it, newest, follows)) else {
-                    return Ok(None);
-                };
-                let marked = journal.mark_deleting(oldest.id)?;
-                Ok(marked.then_some(oldest.id))
-            })
-            .await;
-        self.mark_in_doubt |= chosen.is_err();
-        let chosen = chosen?;
+        let chosen = self.mark_deleting(move |broadcasts| {
+            let mut others = (broadcasts.iter())
+                .filter(|it| it.root.is_none() || it.root != shown)
+                .filter(|it| ![current, named].contains(&Some(it.id)));
+            let newest = broadcasts.last().map(|newest| newest.id).max(current);
+            let oldest = others.find(|it| may_go(it, newest, follows));
+            Ok(oldest.map(|oldest| oldest.id))
+        });
+        let chosen = chosen.await?;
         if let Some(broadcast) = chosen {
             tracing::info!(%broadcast, "deleting the oldest broadcast to make room");
-            self.deleting.push_back(broadcast);
         }
         Ok(chosen.is_some())
+    }
+
+    /// Marks a broadcast as being deleted; its blocks leave one after the other, without grace.
+    pub(super) async fn delete_by_hand(
+        &mut self,
+        broadcast: BroadcastId,
+    ) -> Result<(), StoreError> {
+        let named = self.named();
+        self.mark_deleting(move |broadcasts| {
+            let found = (broadcasts.iter()).find(|it| it.id == broadcast);
+            let found = found.filter(|it| it.state != State::Deleting);
+            let found = found.ok_or(StoreError::UnknownBroadcast(broadcast))?;
+            // The last may have nothing yet, and then the one before is what the name leads to.
+            let last = broadcasts.last().map(|last| last.id);
+            if [named, last].contains(&Some(broadcast)) {
+                return Err(StoreError::Newest(broadcast));
+            }
+            match found.pinned {
+                true => Err(StoreError::Pinned(broadcast)),
+                false => Ok(Some(broadcast)),
+            }
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Marks the broadcast that is chosen, unless it is pinned.
+    pub(super) async fn mark_deleting(
+        &mut self,
+        choose: impl FnOnce(&[Broadcast]) -> Result<Option<BroadcastId>, StoreError> + Send + 'static,
+    ) -> Result<Option<BroadcastId>, StoreError> {
+        let marked = self.in_journal(move |journal| {
+            let Some(chosen) = choose(&journal.broadcasts()?)? else {
+                return Ok(None);
+            };
+            let marked = journal.mark_deleting(chosen)?;
+            Ok(marked.then_some(chosen))
+        });
+        let marked = marked.await;
+        self.mark_in_doubt |= matches!(marked, Err(StoreError::Journal(_)));
+        let marked = marked?;
+        self.deleting.extend(marked);
+        Ok(marked)
     }
 
     /// Looks for a broadcast whose mark seemed to fail and is there.

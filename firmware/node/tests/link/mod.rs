@@ -110,6 +110,7 @@ pub(crate) async fn host(repo: &Path, limits: Limits) -> Host {
         dht: DhtMode::Client,
         swarm_key: None,
         limits,
+        accepts: |_, message| message.starts_with(b"good"),
     };
     Host::open(config).await.unwrap()
 }

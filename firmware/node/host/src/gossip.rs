@@ -1,0 +1,151 @@
+//! What others may send by gossip.
+//!
+//! gossipsub as rust-ipfs 0.16 sets it up keeps and passes on whatever anybody has signed, up to 2 MiB a message, before this crate's
+//! user sees it; `with_pubsub` offers no validation. So the behaviour is exchanged before there is a connection, for one that waits to
+//! be told which messages are good.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use connexa::prelude::gossipsub::{
+    ConfigBuilder, Event, IdentTopic, MessageAcceptance, MessageAuthenticity, TopicHash,
+};
+use connexa::prelude::swarm::behaviour::toggle::Toggle;
+use libp2p_gossipsub::Behaviour;
+use rust_ipfs::{Keypair, PeerId};
+
+/// Bytes of one frame, in which a Kubo tells all that it listens to, too: 3,000 names. Each connection may hold as much.
+const FRAME: usize = 256 << 10;
+
+/// Bad messages of a peer, and then none of its messages is looked at any more. One or two may be a relay's that does not look itself.
+const STRIKES: u32 = 8;
+
+/// Topics of one peer: more than the names that a node follows.
+const TOPICS: u32 = 4096;
+
+/// What a peer has sent.
+#[derive(Debug, Default, Clone, Copy)]
+struct Peer {
+    strikes: u32,
+    topics: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    exchanged: bool,
+    /// Connected ones.
+    peers: HashMap<PeerId, Peer>,
+    /// The last good message on each topic: several nodes tell the same, each under its own name.
+    last: HashMap<TopicHash, Vec<u8>>,
+}
+
+pub(crate) struct Gossip {
+    key: Keypair,
+    /// Whether a message is one of its topic's.
+    accepts: fn(&str, &[u8]) -> bool,
+    state: Mutex<State>,
+}
+
+/// What is to be done about a peer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Fine,
+    Disconnect(PeerId),
+}
+
+impl Gossip {
+    pub(crate) fn new(key: Keypair, accepts: fn(&str, &[u8]) -> bool) -> Gossip {
+        Gossip {
+            key,
+            accepts,
+            state: Mutex::default(),
+        }
+    }
+
+    /// To be called with the swarm's first event: before any connection there is one of listening or dialling.
+    pub(crate) fn exchange(&self, gossipsub: &mut Toggle<Behaviour>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut state.exchanged, true) {
+            return;
+        }
+        let Some(old) = gossipsub.as_mut() else {
+            return;
+        };
+        let config = ConfigBuilder::default()
+            .max_transmit_size(FRAME)
+            .validate_messages()
+            .build();
+        let config = config.map_err(|error| error.to_string());
+        let signed = MessageAuthenticity::Signed(self.key.clone());
+        match config.and_then(|config| Behaviour::new(signed, config).map_err(str::to_owned)) {
+            Ok(mut new) => {
+                for topic in old.topics() {
+                    if let Err(error) = new.subscribe(&IdentTopic::new(topic.as_str())) {
+                        tracing::warn!(%error, %topic, "gossip about a topic is lost");
+                    }
+                }
+                *gossipsub = Some(new).into();
+            }
+            Err(error) => tracing::warn!(%error, "gossip is not looked at"),
+        }
+    }
+
+    pub(crate) fn heard(&self, gossipsub: &mut Toggle<Behaviour>, event: &Event) -> Verdict {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Message {
+                propagation_source,
+                message_id,
+                message,
+            } => {
+                let acceptance = if state.last.get(&message.topic) == Some(&message.data) {
+                    MessageAcceptance::Ignore
+                } else if (self.accepts)(message.topic.as_str(), &message.data) {
+                    (state.last).insert(message.topic.clone(), message.data.clone());
+                    MessageAcceptance::Accept
+                } else {
+                    MessageAcceptance::Reject
+                };
+                let bad = matches!(acceptance, MessageAcceptance::Reject);
+                if let Some(gossipsub) = gossipsub.as_mut() {
+                    gossipsub.report_message_validation_result(
+                        message_id,
+                        propagation_source,
+                        acceptance,
+                    );
+                    let peer = state.peers.entry(*propagation_source).or_default();
+                    peer.strikes += u32::from(bad);
+                    if bad && peer.strikes == STRIKES {
+                        tracing::warn!(peer = %propagation_source, "sends what no name's key has signed; it is not listened to any more");
+                        gossipsub.blacklist_peer(propagation_source);
+                    }
+                }
+                Verdict::Fine
+            }
+            Event::Subscribed { peer_id, .. } => {
+                let peer = state.peers.entry(*peer_id).or_default();
+                peer.topics += 1;
+                match peer.topics > TOPICS {
+                    true => Verdict::Disconnect(*peer_id),
+                    false => Verdict::Fine,
+                }
+            }
+            Event::Unsubscribed { peer_id, .. } => {
+                if let Some(peer) = state.peers.get_mut(peer_id) {
+                    peer.topics = peer.topics.saturating_sub(1);
+                }
+                Verdict::Fine
+            }
+            _ => Verdict::Fine,
+        }
+    }
+
+    /// The last connection with a peer is closed.
+    pub(crate) fn gone(&self, gossipsub: &mut Toggle<Behaviour>, peer: &PeerId) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.peers.remove(peer);
+        if let Some(gossipsub) = gossipsub.as_mut() {
+            gossipsub.remove_blacklisted_peer(peer);
+        }
+    }
+}
