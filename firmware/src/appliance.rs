@@ -778,11 +778,12 @@ impl Appliance {
     }
 
     fn begin(&mut self) {
-        if self.in_memory
-            && self.clock_sure()
+        // A new card, or one that was emptied: browsers and caches still have what a box at this address has shown before.
+        let unnumbered = self.publication.numbers() == Numbers::default();
+        if (unnumbered || self.in_memory && self.clock_sure())
             && let Some(now) = wall_now()
         {
-            // At the start the clock was perhaps behind.
+            // Here and not at the start: the clock was perhaps behind then.
             self.publication.raise_numbers(numbers::unused(now));
         }
         let first = self.publication.numbers();

@@ -20,6 +20,16 @@ pub fn live(podium: &Podium, rendition: &str) -> MediaPlaylist {
     media_playlist(&podium.live(&format!("{rendition}.m3u8")).body)
 }
 
+/// Number of the oldest segment in the live playlist.
+pub fn oldest(podium: &Podium) -> u64 {
+    live(podium, "video").media_sequence
+}
+
+/// Where a segment is in its broadcast's directory.
+pub fn segment_path(rendition: &str, number: u64) -> String {
+    format!("{rendition}/{:04}/{number}.m4s", number / 256)
+}
+
 /// The sum of what its segments are told to be.
 pub fn seconds(playlist: &MediaPlaylist) -> f64 {
     let segments = playlist.segments.iter();

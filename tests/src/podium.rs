@@ -305,6 +305,14 @@ impl Podium {
         self.wait_for_state("idle");
     }
 
+    /// The signed record of its name, once there is one.
+    pub fn record(&self) -> Option<Vec<u8>> {
+        let answer = http::get(&format!("{}/routing/v1/ipns/{}", self.viewer, self.name()));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let kind = answer.header("content-type");
+        (kind == Some("application/vnd.ipfs.ipns-record")).then_some(answer.body)
+    }
+
     /// A file of the HTTP origin.
     pub fn live(&self, name: &str) -> http::Answer {
         http::get(&format!("{}/live/{name}", self.viewer))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::Signal;
 use serde_json::json;
-use tests::{Config, Podium, hls, http, podium, wait_for};
+use tests::{Config, Podium, hls, podium, wait_for};
 
 /// A hot Raspberry Pi on a weak supply.
 fn kernel(dir: &Path) -> PathBuf {
@@ -220,12 +220,9 @@ fn nothing_is_signed_by_a_clock_that_is_about_to_be_set() {
     let podium = Podium::start(dir.path(), &config);
     podium.go_live();
     podium.wait_for_segments(2);
-    let record = format!("{}/routing/v1/ipns/{}", podium.viewer, podium.name());
-    assert_eq!(http::get(&record).status, 404);
+    assert_eq!(podium.record(), None);
     fs::write(synchronized, "").unwrap();
-    wait_for("a record", || {
-        (http::get(&record).status == 200).then_some(())
-    });
+    wait_for("a record", || podium.record());
 }
 
 /// Whether ten minutes have passed since the power cut, or a night, nobody knows before the clock is set.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tests::kubo::Kubo;
 use tests::network::Network;
-use tests::{Config, Podium, http, wait_for};
+use tests::{Config, Podium, hls, http, wait_for};
 
 /// The box's cap less the headers that it sets aside, in bytes a second, and what may come at once.
 fn allowed(kbps: u64, time: Duration) -> f64 {
@@ -157,8 +157,9 @@ fn viewers_go_first_and_leave_the_node_a_tenth() {
         return;
     };
     kubo.start();
+    let segment = format!("video/{}.m4s", hls::oldest(&podium));
     let before = sent(&podium, "viewers");
-    let body = podium.live("video/1.m4s").body.len() as u64;
+    let body = podium.live(&segment).body.len() as u64;
     wait_for("a viewer to be counted", || {
         (sent(&podium, "viewers") > before).then_some(())
     });
@@ -173,7 +174,7 @@ fn viewers_go_first_and_leave_the_node_a_tenth() {
         // More than the cap alone, all the time.
         let viewer = scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                podium.live("video/1.m4s");
+                podium.live(&segment);
             }
         });
         wait_for("viewers to take more than there is", || {

@@ -439,6 +439,10 @@ async fn what_begins_in_memory_has_numbers_by_the_clock_once_it_is_set() {
     let mut it = AtRest::new(dir.path(), None).await;
     let least = crate::numbers::unused(SystemTime::now());
     it.appliance.in_memory = true;
+    it.appliance.publication.raise_numbers(Numbers {
+        media_sequence: 1,
+        run: 1,
+    });
     it.commands.send(start()).await.unwrap();
     it.turn(|it| !it.publication.rows().is_empty()).await;
     let first = it.appliance.publication.rows()[0].media_sequence;
@@ -448,6 +452,31 @@ async fn what_begins_in_memory_has_numbers_by_the_clock_once_it_is_set() {
     shutdown.cancel();
     it.appliance.run(shutdown).await.unwrap();
     assert!(crate::numbers::kept(dir.path()).media_sequence > first);
+}
+
+/// Browsers keep what a box has shown for a year, and another card in it begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_card_begins_with_numbers_by_the_clock_and_goes_on_from_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut it = AtRest::new(dir.path(), None).await;
+    let least = crate::numbers::unused(SystemTime::now());
+    it.commands.send(start()).await.unwrap();
+    it.turn(|it| !it.publication.rows().is_empty()).await;
+    let row = &it.appliance.publication.rows()[0];
+    assert!(row.media_sequence >= least.media_sequence && row.run >= least.run);
+    let next = it.appliance.publication.numbers();
+
+    it.commands.send(Command::Stop).await.unwrap();
+    it.turn(|it| !it.broadcast.active()).await;
+    it.commands.send(start()).await.unwrap();
+    it.turn(|it| it.broadcast.active() && !it.publication.rows().is_empty())
+        .await;
+    let first = it.appliance.publication.rows()[0].media_sequence;
+    assert!(first >= next.media_sequence && first < next.media_sequence + 100);
+
+    let shutdown = CancellationToken::new();
+    shutdown.cancel();
+    it.appliance.run(shutdown).await.unwrap();
 }
 
 /// Dates do not follow a clock that was set by hours while on air: by them every power cut would have lasted for hours.

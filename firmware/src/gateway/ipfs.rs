@@ -214,7 +214,7 @@ pub(crate) async fn named_path(
         return not_here(&headers, "nothing is published under that name yet\n");
     };
     // Segments and init segments under a name are what they were; only the playlists move on.
-    let fixed = path.ends_with(".m4s") || path.ends_with(".mp4");
+    let fixed = wanted == Wanted::Plain && (path.ends_with(".m4s") || path.ends_with(".mp4"));
     let request = Request {
         namespace: format!("/ipns/{name}"),
         authority: format!("ipns://{own}"),

@@ -38,7 +38,12 @@ pub(crate) async fn ipns(
         let text = "a name's record is application/vnd.ipfs.ipns-record\n";
         return (StatusCode::NOT_ACCEPTABLE, text).into_response();
     }
-    record(&gateway, name, &headers)
+    let mut found = record(&gateway, name, &headers);
+    if found.status() == StatusCode::NOT_FOUND {
+        // That there is none is an answer, too; its type tells it from a record (IPIP-513).
+        *found.status_mut() = StatusCode::OK;
+    }
+    found
 }
 
 /// Answers with the record of a name.

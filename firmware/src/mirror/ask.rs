@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use node::{Heard, Name, NameRecord};
+use node::{Heard, MAX_RECORD, Name, NameRecord};
 use serde::Deserialize;
 
 use crate::gateway::IPNS_RECORD;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The specification's limit is 10 KiB.
-const MOST_RECORD: u64 = 10 << 10;
 const MOST_PROVIDERS: u64 = 64 << 10;
 /// Addresses of one node that are tried.
 const MOST_ADDRESSES: usize = 4;
@@ -29,13 +27,16 @@ pub(super) fn ask(base: &str, name: Name, with_peers: bool) -> Option<Answer> {
     let url = format!("{base}/routing/v1/ipns/{name}");
     let answer = agent.get(url).header("accept", IPNS_RECORD).call();
     let mut answer = answer.ok()?;
-    if !answer.status().is_success() {
+    let kind = answer.headers().get("content-type");
+    // Who has none says so in plain text (IPIP-513), or as others did before, with 404.
+    let is_record = kind.is_some_and(|kind| kind.as_bytes().starts_with(IPNS_RECORD.as_bytes()));
+    if !answer.status().is_success() || !is_record {
         return Some(Answer {
             record: None,
             peers: Vec::new(),
         });
     }
-    let body = answer.body_mut().with_config().limit(MOST_RECORD);
+    let body = answer.body_mut().with_config().limit(MAX_RECORD as u64);
     let record = NameRecord::verify(&name, body.read_to_vec().ok()?.into());
     let peers = match &record {
         Ok(record) if with_peers => providers(&agent, base, &record.root.to_string()),
