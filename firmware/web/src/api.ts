@@ -176,6 +176,16 @@ export interface Answer<T> {
   receivedMs: number;
 }
 
+/** An answer that is not 2xx. */
+export class HttpError extends Error {
+  constructor(
+    path: string,
+    readonly status: number,
+  ) {
+    super(`${path}: ${status}`);
+  }
+}
+
 /** Asks once. Fails on silence, on a status other than 2xx, and on what is not JSON. */
 export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>> {
   const sentMs = Date.now();
@@ -185,7 +195,7 @@ export async function get<T>(path: string, timeoutMs: number): Promise<Answer<T>
     signal: AbortSignal.timeout(timeoutMs),
   });
   const receivedMs = Date.now();
-  if (!response.ok) throw new Error(`${path}: ${response.status}`);
+  if (!response.ok) throw new HttpError(path, response.status);
   const body = (await response.json()) as T;
   const date = Date.parse(response.headers.get("date") ?? "");
   return { body, dateSeconds: Number.isNaN(date) ? null : date / 1000, sentMs, receivedMs };

@@ -4,9 +4,9 @@ import Hls, { type Fragment, type LoadPolicy } from "hls.js";
 import workerUrl from "hls.js/dist/hls.worker.js?url";
 import { guardedLoader } from "./loader";
 import { extentOf, firstUri, PlaylistGuard, startingAt } from "./playlist";
-import type { From, Source } from "./viewer";
+import type { Action, From, Source } from "./viewer";
 
-export type PlayerEvent = "progress" | "paused" | "stalled" | "ended" | "failed" | "unsupported";
+export type PlayerEvent = "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "failed" | "unsupported";
 
 /** A pause in the picture shorter than this is not worth a word on the screen. */
 const STALL_MS = 1500;
@@ -38,6 +38,8 @@ const JUMP_PAUSE_MS = 20_000;
 /** Who has not answered by then has nothing to give. */
 const PLAYLIST_MS = 4000;
 const NATIVE_TYPE = "application/vnd.apple.mpegurl";
+
+type Load = Extract<Action, { type: "load" }>;
 
 /** Height of the picture, or the sound alone; `null` leaves the height to what the link carries. */
 export type Quality = number | "sound" | null;
@@ -81,6 +83,10 @@ export class Player {
   /** The viewer went back or paused, and wants to be behind. */
   private behind = false;
   private position = 0;
+  /** Seconds into a recording: where it was on show, or sought. */
+  private reached = 0;
+  /** The viewer has paused. */
+  private held = false;
   private wanted: Quality = null;
   /** What the multivariant playlist offers. */
   private url = "";
@@ -102,11 +108,13 @@ export class Player {
       if (video.paused || video.seeking || video.readyState < 3) return;
       this.clearStall();
       this.position = video.currentTime;
+      this.reached = video.currentTime;
       this.keepUp();
       this.note();
       on("progress");
     });
     video.addEventListener("seeking", () => {
+      this.reached = video.currentTime;
       // hls.js itself only seeks forward: over a gap, and to the live edge.
       if (video.currentTime < this.position - BACK_SECONDS) this.behind = true;
       else if (video.currentTime > (this.hls?.liveSyncPosition ?? Infinity) - REACH_SECONDS) this.behind = false;
@@ -118,7 +126,13 @@ export class Player {
       // The pause that comes with the end is not the viewer's.
       if (video.ended || !this.loaded) return;
       this.behind = true;
+      this.held = true;
       on("paused");
+    });
+    video.addEventListener("play", () => {
+      if (!this.loaded) return;
+      this.held = false;
+      on("resumed");
     });
     video.addEventListener("ended", () => on("ended"));
     video.addEventListener("error", () => {
@@ -128,10 +142,10 @@ export class Player {
 
   private loaded = false;
 
-  load(source: Source, url: string, broadcast: string, from: From): void {
+  load({ source, url, broadcast, from, play }: Load): void {
     this.unload();
     this.loaded = true;
-    this.behind = false;
+    this.held = this.behind = !play;
     this.position = 0;
     // A new broadcast may count anew; within one broadcast the guard outlives every reload.
     if (this.guarded !== broadcast) {
@@ -139,11 +153,15 @@ export class Player {
       this.guarded = broadcast;
       this.unseen = null;
     }
-    if (from === "start") this.showing = null;
+    if (from === "start") {
+      this.showing = null;
+      this.reached = 0;
+    }
     if (Hls.isSupported()) this.loadWithHls(source, url, from);
     else if (this.video.canPlayType(NATIVE_TYPE) !== "") {
       this.video.src = url;
-      this.play();
+      if (source === "recording") this.video.currentTime = this.reached;
+      this.begin();
     } else {
       this.loaded = false;
       this.on("unsupported");
@@ -165,10 +183,15 @@ export class Player {
     }
   }
 
+  private begin(): void {
+    if (this.held) this.on("paused");
+    else this.play();
+  }
+
   play(): void {
     // A browser that refuses even muted autoplay leaves the play button to the viewer.
     this.video.play().catch((error: unknown) => {
-      if (error instanceof DOMException && error.name === "NotAllowedError") this.on("paused");
+      if (error instanceof DOMException && error.name === "NotAllowedError") this.on("blocked");
     });
   }
 
@@ -186,8 +209,9 @@ export class Player {
     const sound = quality === "sound" ? this.soundUrl : null;
     if ((sound !== null) !== this.soundOnly) {
       this.soundOnly = sound !== null;
-      // A recording goes on where it is; what is live, at the edge.
-      hls.config.startPosition = hls.latestLevelDetails?.live === false ? this.video.currentTime : -1;
+      // A recording goes on where it is; what is live, at the edge; what has only begun to load, where it was to begin.
+      const { latestLevelDetails: details } = hls;
+      if (details !== null) hls.config.startPosition = details.live ? -1 : this.video.currentTime;
       this.behind = false;
       this.position = 0;
       hls.loadSource(sound ?? this.url);
@@ -266,6 +290,7 @@ export class Player {
       // A playlist that stands still is no fault of the player: who has something new is found out beside it.
       liveMaxUnchangedPlaylistRefresh: Infinity,
       ...(source === "start" && number === null && { startPosition: 0 }),
+      ...(source === "recording" && { startPosition: this.reached }),
       // A stall makes hls.js stay further behind for good. A second, its default, is as much as the parts have won.
       ...(source === "box" && { liveSyncOnStallIncrease: 0.25 }),
       // Catches up after a start or a hiccup on a busy machine: a second and a half in fifteen seconds, hardly heard.
@@ -289,7 +314,7 @@ export class Player {
         // The viewer's choice outlives a change of the source.
         if (this.wanted !== null) this.quality = this.wanted;
       }
-      this.play();
+      this.begin();
     });
     hls.on(Hls.Events.FRAG_CHANGED, (_, data) => {
       this.fragment = data.frag;

@@ -15,7 +15,7 @@ import "media-chrome/dist/media-volume-range.js";
 import "./stage.css";
 
 import type Hls from "hls.js";
-import { get, type Public } from "./api";
+import { get, HttpError, type Public } from "./api";
 import { BoxClock, latency } from "./clock";
 import { delay } from "./format";
 import { actionOf, pathOf } from "./keys";
@@ -36,6 +36,8 @@ import {
 } from "./viewer";
 
 const POLL_MS = 2000;
+/** What the box answers to one connection too many. */
+const TURNED_AWAY = 503;
 const TICK_MS = 500;
 const SEEK_SECONDS = 5;
 const VOLUME_STEP = 0.1;
@@ -106,6 +108,8 @@ const TITLES: Record<Phase, string> = {
   lost: "",
   reconnecting: "Reconnecting",
   away: "The box is away",
+  full: "Too many viewers",
+  over: "The broadcast has ended",
   ended: "The broadcast has ended",
   recording: "",
   unsupported: "Cannot play here",
@@ -173,8 +177,8 @@ export class Stage {
         const { body, dateSeconds, sentMs, receivedMs } = await get<Public>("/api/v1/public", POLL_MS * 2);
         if (dateSeconds !== null) this.clock.observe(sentMs, receivedMs, dateSeconds);
         this.dispatch({ type: "answer", box: body });
-      } catch {
-        this.dispatch({ type: "silence" });
+      } catch (error) {
+        this.dispatch({ type: error instanceof HttpError && error.status === TURNED_AWAY ? "full" : "silence" });
       }
       await new Promise((done) => setTimeout(done, POLL_MS));
     }
@@ -187,7 +191,7 @@ export class Stage {
     for (const action of actions) {
       if (action.type === "load") {
         this.moved = false;
-        this.player.load(action.source, action.url, action.broadcast, action.from);
+        this.player.load(action);
       } else if (action.type === "look") {
         void this.look();
       } else {
@@ -306,7 +310,7 @@ export class Stage {
     dataset.playback = viewer.playback;
     // A picture that stands is more than a card that says so.
     const held = viewer.source !== null && !moving && stands(viewer) && this.moved && player.video.readyState >= 2;
-    const interrupted = now === "reconnecting" || now === "away";
+    const interrupted = now === "reconnecting" || now === "away" || now === "full";
 
     this.find(".lamp").textContent = word;
     const behind = this.latency;
@@ -327,15 +331,19 @@ export class Stage {
 
     this.renderQualities();
 
+    const over = now === "over";
     const ended = (viewer.source === "recording" || viewer.source === "start") && viewer.playback === "ended";
     const seen = moving || held || ended;
-    this.find<HTMLElement>(".card").hidden = seen && !blocked;
-    this.find(".card h2").textContent = blocked ? "Ready" : TITLES[now];
-    this.find(".card p").textContent = blocked ? "Your browser waits for you to start the picture." : sentence;
-    this.find<HTMLElement>(".card .play").hidden = !blocked;
+    this.find<HTMLElement>(".card").hidden = seen && !blocked && !over;
+    const [heading, text] = viewer.wantsPause ? ["Paused", sentence] : ["Ready", "Your browser waits for you to start the picture."];
+    this.find(".card h2").textContent = blocked && !over ? heading : TITLES[now];
+    this.find(".card p").textContent = blocked && !over ? text : sentence;
+    const play = this.find<HTMLElement>(".card .play");
+    play.hidden = over ? !this.moved : !blocked;
+    play.textContent = over ? "Play the rest" : "Play";
     const recording = this.find<HTMLElement>(".card .recording");
-    recording.hidden = !hasRecording(viewer) || (now !== "ended" && now !== "waiting");
-    recording.textContent = now === "ended" ? "Watch the recording" : "Watch the last recording";
+    recording.hidden = !hasRecording(viewer) || (now !== "ended" && now !== "waiting" && !over);
+    recording.textContent = now === "waiting" ? "Watch the last recording" : "Watch the recording";
 
     const announcement = `${word}. ${sentence}`;
     if (announcement !== this.said) {

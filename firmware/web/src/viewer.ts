@@ -4,8 +4,11 @@
 //   nothing loaded --box live--> live source --ENDLIST--> ended --viewer's wish--> recording
 //   live source --fatal error or ten seconds without progress--> what has something new: the other live source, then back and
 //     forth with a pause. Where none has, the last picture stays: nobody is shown the same seconds again.
+//   live source, paused --box off air--> over: the picture stays, and the recording is offered
 //   stalled --viewer's wish--> start: the broadcast from its beginning, as far as there is something
 //   anything --a new broadcast begins--> live source (a recording is left only when the viewer says so)
+//
+// Whoever has paused stays paused, whatever is loaded, until they say otherwise.
 
 import type { Public } from "./api";
 
@@ -22,6 +25,8 @@ export type Phase =
   | "lost"
   | "reconnecting"
   | "away"
+  | "full"
+  | "over"
   | "ended"
   | "recording"
   | "unsupported";
@@ -31,11 +36,17 @@ export interface Viewer {
   box: Public | null;
   /** Polls in a row that the box did not answer. */
   missed: number;
+  /** The box has turned the last poll away: it has as many viewers as it takes. */
+  full: boolean;
   /** What the viewer chose. */
   preferred: LiveSource;
   /** What is loaded. */
   source: Source | null;
+  /** Its address. A recording keeps it: the box's root is another one as soon as the next broadcast begins. */
+  url: string;
   playback: Playback;
+  /** The viewer has paused: nothing but the viewer plays again. */
+  wantsPause: boolean;
   /** Failures in a row since the picture last moved. */
   failures: number;
   /** When the picture was last seen to move, or loading began. */
@@ -52,20 +63,21 @@ export interface Viewer {
   hasStart: boolean;
   /** `since` of the broadcast that is, or was last, loaded; empty once the box has been off air after it. */
   broadcast: string | null;
-  /** A broadcast was on and is over. */
+  /** A broadcast was on and is over; what was paused in it may still be loaded. */
   finished: boolean;
   unsupported: boolean;
 }
 
 export type Event =
   | { type: "answer"; box: Public }
-  | { type: "silence" }
+  | { type: "silence" | "full" }
   | { type: "prefer"; source: LiveSource }
   | { type: "watch-recording" }
   | { type: "watch-live" }
   | { type: "watch-start" }
   | { type: "news"; news: News }
-  | { type: "progress" | "paused" | "stalled" | "ended" | "failed" | "unsupported" }
+  /** `paused` and `resumed` are the viewer's wishes, `blocked` is the browser's: it waits for the viewer. */
+  | { type: "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "failed" | "unsupported" }
   | { type: "tick" };
 
 /** Which source has something that this viewer has not seen. */
@@ -76,11 +88,11 @@ export interface News {
   start: boolean | null;
 }
 
-/** Where a source begins: where live viewers are, but `seen` never before what was seen last, or at its beginning. */
+/** Where a source begins: where live viewers are, at what was seen last (what is live never before it), or at its beginning. */
 export type From = "edge" | "seen" | "start";
 
 export type Action =
-  | { type: "load"; source: Source; url: string; broadcast: string; from: From }
+  | { type: "load"; source: Source; url: string; broadcast: string; from: From; play: boolean }
   | { type: "unload" }
   /** Find out who has something new, and say so with `news`. */
   | { type: "look" };
@@ -96,9 +108,12 @@ export function initial(): Viewer {
   return {
     box: null,
     missed: 0,
+    full: false,
     preferred: "box",
     source: null,
+    url: "",
     playback: "idle",
+    wantsPause: false,
     failures: 0,
     progressAtMs: 0,
     retryAtMs: null,
@@ -135,6 +150,11 @@ function offAir(box: Public): boolean {
   return !box.live && box.state === "idle";
 }
 
+/** What a viewer asks for by name shall play. */
+function wish(viewer: Viewer, now: number, source: Source, from: From): [Viewer, Action[]] {
+  return load({ ...viewer, failures: 0, wantsPause: false }, now, source, from);
+}
+
 function isLive(source: Source | null): source is LiveSource {
   return source === "box" || source === "ipfs";
 }
@@ -142,19 +162,23 @@ function isLive(source: Source | null): source is LiveSource {
 function load(viewer: Viewer, now: number, source: Source, from: From): [Viewer, Action[]] {
   const box = viewer.box;
   if (box === null || viewer.unsupported) return [viewer, []];
+  const again = source === "recording" && viewer.source === source;
+  const url = again ? viewer.url : urlOf(source, box);
+  const broadcast = again ? viewer.broadcast : box.since;
   const next: Viewer = {
     ...viewer,
     source,
+    url,
     playback: "loading",
     progressAtMs: now,
     retryAtMs: null,
     broken: false,
     lookAtMs: 0,
     newsAtMs: null,
-    broadcast: box.since,
+    broadcast,
     finished: source === "recording" ? viewer.finished : false,
   };
-  return [next, [{ type: "load", source, url: urlOf(source, box), broadcast: box.since ?? "", from }]];
+  return [next, [{ type: "load", source, url, broadcast: broadcast ?? "", from, play: !viewer.wantsPause }]];
 }
 
 function finish(viewer: Viewer): [Viewer, Action[]] {
@@ -221,22 +245,27 @@ function heard(viewer: Viewer, now: number, news: News): [Viewer, Action[]] {
 export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action[]] {
   switch (event.type) {
     case "answer": {
-      const next: Viewer = { ...viewer, box: event.box, missed: 0 };
+      const next: Viewer = { ...viewer, box: event.box, missed: 0, full: false };
       const { box } = event;
       if (next.source === "recording") return [next, []];
       if (box.live) {
-        const fresh = next.source !== null && next.broadcast !== null && box.since !== null && box.since !== next.broadcast;
+        const other = next.broadcast !== null && box.since !== null && box.since !== next.broadcast;
+        const fresh = next.source !== null && (next.finished || other);
         // The box is live for a moment longer than its playlist: what has ended is not worth loading again.
         const over = next.source === null && next.finished && box.since === next.broadcast;
         if (fresh || (next.source === null && !over)) return load({ ...next, failures: 0, hasStart: false }, now, next.preferred, "edge");
         return [{ ...next, broadcast: next.broadcast ?? box.since }, []];
       }
-      const moving = next.playback === "playing" || next.playback === "paused";
-      if (next.source !== null && !moving && offAir(box)) return finish(next);
+      if (next.source !== null && offAir(box)) {
+        if (next.playback === "paused") return [{ ...next, finished: isLive(next.source) }, []];
+        if (next.playback !== "playing") return finish(next);
+      }
       return [next.source === null ? { ...next, broadcast: "" } : next, []];
     }
     case "silence":
-      return [{ ...viewer, missed: viewer.missed + 1 }, []];
+      return [{ ...viewer, missed: viewer.missed + 1, full: false }, []];
+    case "full":
+      return [{ ...viewer, missed: 0, full: true }, []];
     case "prefer": {
       const next: Viewer = { ...viewer, preferred: event.source, failures: 0 };
       if (!isLive(next.source) || next.source === event.source) return [next, []];
@@ -245,18 +274,24 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       return load(next, now, event.source, "edge");
     }
     case "watch-recording":
-      return hasRecording(viewer) ? load({ ...viewer, failures: 0 }, now, "recording", "start") : [viewer, []];
+      return hasRecording(viewer) ? wish(viewer, now, "recording", "start") : [viewer, []];
     case "watch-live":
-      return viewer.box?.live ? load({ ...viewer, failures: 0 }, now, viewer.preferred, "seen") : [viewer, []];
+      return viewer.box?.live ? wish(viewer, now, viewer.preferred, "seen") : [viewer, []];
     case "watch-start":
-      return viewer.hasStart && viewer.source !== null ? load({ ...viewer, failures: 0 }, now, "start", "start") : [viewer, []];
+      return viewer.hasStart && viewer.source !== null ? wish(viewer, now, "start", "start") : [viewer, []];
     case "news":
       return heard(viewer, now, event.news);
     case "progress":
       if (viewer.source === null || viewer.retryAtMs !== null || viewer.broken) return [viewer, []];
       return [{ ...viewer, playback: "playing", failures: 0, progressAtMs: now, newsAtMs: null }, []];
     case "paused":
-      return viewer.source === null || viewer.playback === "ended" ? [viewer, []] : [{ ...viewer, playback: "paused" }, []];
+    case "blocked":
+      if (viewer.source === null || viewer.playback === "ended") return [viewer, []];
+      return [{ ...viewer, playback: "paused", wantsPause: viewer.wantsPause || event.type === "paused" }, []];
+    case "resumed": {
+      const next: Viewer = { ...viewer, wantsPause: false };
+      return [viewer.playback === "paused" ? { ...next, playback: "playing", progressAtMs: now } : next, []];
+    }
     case "stalled":
       return viewer.playback === "playing" ? [{ ...viewer, playback: "stalled" }, []] : [viewer, []];
     case "ended":
@@ -269,7 +304,7 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       return [{ ...viewer, unsupported: true, source: null, playback: "idle" }, []];
     case "tick": {
       if (viewer.source === null) return [viewer, []];
-      if (viewer.retryAtMs !== null) return now < viewer.retryAtMs ? [viewer, []] : load(viewer, now, "recording", "start");
+      if (viewer.retryAtMs !== null) return now < viewer.retryAtMs ? [viewer, []] : load(viewer, now, "recording", "seen");
       const silent = now - viewer.progressAtMs;
       const waiting = viewer.playback === "playing" || stands(viewer);
       if (viewer.source === "recording") return waiting && silent > PATIENCE_MS ? failed(viewer, now) : [viewer, []];
@@ -293,12 +328,14 @@ export function phase(viewer: Viewer): Phase {
   if (source === "recording" || (source === "start" && !viewer.broken && playback !== "stalled")) {
     return viewer.failures > 0 || playback === "stalled" ? "reconnecting" : "recording";
   }
+  if (source !== null && playback === "paused" && viewer.finished) return "over";
   if (source !== null && (playback === "playing" || playback === "paused")) {
     if (box?.state === "retrying") return interrupted;
     return box?.signal === "lost" ? "lost" : "live";
   }
   // What a viewer was told to be over stays over, also where the box is switched off then.
-  if (gone && source === null && viewer.finished) return "ended";
+  if ((gone || viewer.full) && source === null && viewer.finished) return "ended";
+  if (viewer.full) return "full";
   if (gone) return box === null ? "connecting" : "reconnecting";
   if (source !== null) return viewer.failures > 0 || playback === "stalled" ? interrupted : "starting";
   if (box === null) return "connecting";
@@ -319,7 +356,7 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
     case "starting":
       return { word: "Starting", sentence: "The broadcast is starting." };
     case "live":
-      return viewer.playback === "paused"
+      return viewer.wantsPause
         ? { word: "Live", sentence: "The broadcast is live. You have paused it." }
         : { word: "Live", sentence: "The broadcast is live." };
     case "lost":
@@ -328,6 +365,9 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
       return { word: "Reconnecting", sentence: "The stream was interrupted. It goes on by itself." };
     case "away":
       return { word: "Box is away", sentence: "The box is away. The picture goes on by itself when it is back." };
+    case "full":
+      return { word: "Full", sentence: "As many are watching as fit. This page tries again by itself." };
+    case "over":
     case "ended":
       if (viewer.missed >= MISSED_LIMIT) {
         const who = viewer.box?.mirror ? "This mirror" : "The box";

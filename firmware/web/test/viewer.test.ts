@@ -91,8 +91,8 @@ test("without a sane clock a broadcast ends once and the next one begins", () =>
 test("a new broadcast takes over from the old one", () => {
   const { actions } = run([answer(LIVE), { type: "progress" }, answer(NEXT)]);
   expect(actions).toEqual([
-    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: LIVE.since, from: "edge" },
-    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: NEXT.since, from: "edge" },
+    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: LIVE.since, from: "edge", play: true },
+    { type: "load", source: "box", url: "/live/index.m3u8", broadcast: NEXT.since, from: "edge", play: true },
   ]);
 });
 
@@ -149,6 +149,80 @@ test("a source without progress has failed, whatever the player believes; a paus
   const paused = run([[0, answer(LIVE)], [1, { type: "progress" }], [2, { type: "paused" }], [99_999, { type: "tick" }]]);
   expect(urls(paused.actions)).toEqual(["/live/index.m3u8"]);
   expect(paused.trace.at(-1)).toBe("live");
+});
+
+test("a recording that breaks off goes on where it was, whatever the box has begun since", () => {
+  const { actions, trace } = run([
+    answer(OVER),
+    { type: "watch-recording" },
+    { type: "progress" },
+    answer(NEXT),
+    { type: "failed" },
+    [99_000, { type: "tick" }],
+    { type: "failed" },
+    [199_000, { type: "tick" }],
+    { type: "watch-live" },
+  ]);
+  const loads = actions.flatMap((action) => (action.type === "load" ? [[action.url, action.broadcast, action.from]] : []));
+  expect(loads).toEqual([
+    ["/ipfs/bafy1/vod.m3u8", "", "start"],
+    ["/ipfs/bafy1/vod.m3u8", "", "seen"],
+    ["/ipfs/bafy1/vod.m3u8", "", "seen"],
+    ["/live/index.m3u8", NEXT.since, "seen"],
+  ]);
+  expect(trace.slice(4, 8)).toEqual(Array(4).fill("reconnecting"));
+});
+
+const PAUSED: Event[] = [answer(LIVE), { type: "progress" }, { type: "paused" }];
+
+test("a pause is kept, whatever is loaded, until the viewer says otherwise", () => {
+  const plays = (events: Event[]) => run(events).actions.flatMap((action) => (action.type === "load" ? [action.play] : []));
+  const broken: Event[] = [...PAUSED, { type: "failed" }, news({ box: true })];
+  expect(plays(broken)).toEqual([true, false]);
+  expect(run([...broken, { type: "paused" }]).trace.at(-1)).toBe("live");
+  expect(plays([...PAUSED, answer(NEXT)])).toEqual([true, false]);
+  expect(plays([...PAUSED, answer(OVER), { type: "failed" }, answer(NEXT)])).toEqual([true, false]);
+  // What the viewer asks for plays.
+  expect(plays([...PAUSED, { type: "resumed" }, answer(NEXT)])).toEqual([true, true]);
+  expect(plays([...PAUSED, answer(OVER), { type: "watch-recording" }])).toEqual([true, true]);
+  // Nobody has paused here: the browser waited for a tap, and may not the next time.
+  expect(plays([answer(LIVE), { type: "blocked" }, answer(NEXT)])).toEqual([true, true]);
+});
+
+test("what is resumed and does not move has stalled, as anything that plays", () => {
+  const { trace, actions } = run([
+    ...PAUSED,
+    [99_000, { type: "resumed" }],
+    [99_001 + PATIENCE_MS, { type: "tick" }],
+    [99_002 + PATIENCE_MS, { type: "tick" }],
+  ]);
+  expect(trace.slice(-3)).toEqual(["live", "reconnecting", "reconnecting"]);
+  expect(actions.at(-1)).toEqual({ type: "look" });
+});
+
+test.each(["paused", "blocked"] as const)("who has %s is told of the end, and offered the recording", (type) => {
+  const end: Event[] = [answer(LIVE), { type: "progress" }, { type }, answer({ ...OVER, root_is_vod: false }), answer(OVER)];
+  const { trace, viewer, actions } = run(end);
+  expect(trace.slice(2)).toEqual(["live", "over", "over"]);
+  expect(words(viewer)).toEqual({ word: "Ended", sentence: "The recording is ready." });
+  // What is left of it can still be played.
+  expect(urls(actions)).toEqual(["/live/index.m3u8"]);
+  expect(run([...end, { type: "resumed" }, { type: "ended" }]).trace.slice(-2)).toEqual(["live", "ended"]);
+  // Without a sane clock nothing but the end tells the next one from this.
+  const unsane = { ...LIVE, since: null };
+  expect(urls(run([answer(unsane), { type: "progress" }, { type }, answer(OVER), answer(unsane)]).actions)).toHaveLength(2);
+});
+
+test("a box that turns viewers away is full, and not away", () => {
+  const full: Event = { type: "full" };
+  const never = run([full, full, full, full]);
+  expect(never.trace).toEqual(Array(4).fill("full"));
+  expect(words(never.viewer).word).toBe("Full");
+  expect(run([full, answer(LIVE)]).trace).toEqual(["full", "starting"]);
+  expect(run([full, { type: "silence" }, { type: "silence" }, { type: "silence" }]).trace.at(-1)).toBe("connecting");
+  // Nothing is said while the picture moves, and what has ended stays so.
+  expect(run([answer(LIVE), { type: "progress" }, full, { type: "stalled" }]).trace.slice(-2)).toEqual(["live", "full"]);
+  expect(run([answer(LIVE), { type: "progress" }, { type: "ended" }, full]).trace.at(-1)).toBe("ended");
 });
 
 const AWAY: Public = { ...LIVE, signal: null, state: "retrying", mirror: { gone: true, behind_ms: 0, catching_up: false } };
