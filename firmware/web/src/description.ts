@@ -7,7 +7,13 @@ export interface Description {
 }
 
 /** `null` where that is no description: older broadcasts have none. */
-export function parsed(json: unknown): Description | null {
+export function parsed(text: string): Description | null {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    return null;
+  }
   if (typeof json !== "object" || json === null) return null;
   const { name, started_ms } = json as Partial<Record<keyof Description, unknown>>;
   return typeof name === "string" ? { name, started_ms: typeof started_ms === "number" ? started_ms : null } : null;

@@ -22,6 +22,17 @@ export function choose(place: { hostname: string; pathname: string }, finished: 
   return { kind: "live", playlist: "index.m3u8" };
 }
 
+/** What the page says at the end of what was live. */
+export const ENDED = "The broadcast has ended. The next one begins here by itself.";
+
+/**
+ * Whether the broadcast is over, by the status of its recording's playlist. `null` where nobody answers, or not for good: what is
+ * one thing or the other must not be played as the wrong one.
+ */
+export function isFinished(status: number | null): boolean | null {
+  return status === null || status === 429 || status >= 500 ? null : status === 200;
+}
+
 /** What a snapshot's page says when the box has let go of its root. */
 export const GONE = "This address was kept for ten minutes, and is gone.";
 

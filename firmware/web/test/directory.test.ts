@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { choose, comesBack } from "../src/directory";
+import { choose, comesBack, isFinished } from "../src/directory";
 
 test.each([
   ["127.0.0.1", "/ipfs/bafy/player.html", false, "event.m3u8"],
@@ -13,6 +13,17 @@ test.each([
   ["example.org", "/talks/7/player.html", false, "index.m3u8"],
 ])("%s%s, finished %s: %s", (hostname, pathname, finished, playlist) => {
   expect(choose({ hostname, pathname }, finished).playlist).toBe(playlist);
+});
+
+test.each([
+  [200, true],
+  [404, false],
+  // Offline, too many viewers, too many questions: no reason to take a recording for what goes on.
+  [null, null],
+  [503, null],
+  [429, null],
+])("a recording whose playlist is answered with %s is finished: %s", (status, expected) => {
+  expect(isFinished(status)).toBe(expected);
 });
 
 test.each([
