@@ -102,6 +102,7 @@ fn status() -> Status {
     Status {
         name: "Panel alone".to_owned(),
         state: State::Idle,
+        broadcast: 0,
         on_air_ms: None,
         since: None,
         input: Input {

@@ -23,6 +23,7 @@ fn idle() -> Status {
     Status {
         name: "Rust Meetup Brno".to_owned(),
         state: State::Idle,
+        broadcast: 0,
         on_air_ms: None,
         since: None,
         input: Input {

@@ -50,7 +50,9 @@ pub(crate) enum Command {
     /// Answered with whether it is taken: it is lost while a broadcast ends, and to remember it would put the box on air when nobody
     /// expects it.
     Start(oneshot::Sender<bool>),
-    Stop,
+    /// Of the broadcast with this number, or whichever there is. Answered with whether it is taken: another one than was meant is
+    /// not ended.
+    Stop(Option<u64>, oneshot::Sender<bool>),
     Mute(bool),
     /// What was found out about this machine's encoders, not by the operator.
     Encoder(Choice),
@@ -339,7 +341,13 @@ impl Appliance {
                 let _ = answer.send(!ending);
                 self.start();
             }
-            Event::Command(Command::Stop) => self.step(BroadcastEvent::Stop),
+            Event::Command(Command::Stop(meant, answer)) => {
+                let this = meant.is_none_or(|it| it == self.broadcasts);
+                let _ = answer.send(this);
+                if this {
+                    self.step(BroadcastEvent::Stop);
+                }
+            }
             Event::Command(Command::Mute(muted)) => {
                 self.wish(Wishes {
                     muted,
@@ -850,6 +858,7 @@ impl Appliance {
             now,
             &self.broadcast,
             panel::Published {
+                broadcast: self.broadcasts,
                 segments: self.publication.rows().len() as u64 + self.publication.unstored(),
                 unstored: self.publication.unstored(),
                 dropped_units: self.dropped_units,

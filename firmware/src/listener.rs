@@ -46,8 +46,11 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Of those turned away, so many at a time are listened to.
 const LINGERING: usize = 64;
 
+/// A page that asks again by itself: people read it.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\n\
-    access-control-allow-origin: *\r\ncontent-type: text/plain\r\ncontent-length: 21\r\n\r\ntoo many connections\n";
+    access-control-allow-origin: *\r\ncontent-type: text/html\r\ncontent-length: 193\r\n\r\n\
+    <!doctype html><meta name=viewport content=\"width=device-width\"><meta http-equiv=refresh content=10><title>Full</title>\n\
+    <p>Too many are connected here. This page tries again every ten seconds.\n";
 
 /// Takes all the file descriptors that the system allows: the default of 1024 is for programs of another time, and
 /// GStreamer 1.22 keeps five for each card that is pulled out (`forty_times_out_and_in_again`). Says how many there are.
@@ -166,7 +169,6 @@ struct Counts {
     connections: usize,
     by_address: HashMap<IpAddr, usize>,
     refused: u64,
-    crowded: u64,
     neighbours_bytes: u64,
 }
 
@@ -197,7 +199,6 @@ impl Guests {
             connections: counts.connections as u32,
             max_connections: self.most as u32,
             refused: counts.refused,
-            crowded: counts.crowded,
         }
     }
 
@@ -214,10 +215,8 @@ impl Guests {
     fn admit(&self, address: IpAddr) -> Option<Guest> {
         let mut counts = self.counts();
         let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        let crowded = counts.connections >= self.most;
-        if crowded || of_address >= self.most / 2 {
+        if counts.connections >= self.most || of_address >= self.most / 2 {
             counts.refused += 1;
-            counts.crowded += u64::from(crowded);
             return None;
         }
         counts.connections += 1;
@@ -385,26 +384,26 @@ mod tests {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
             assert!(head.contains(&format!("content-length: {}", body.len())));
+            assert!(body.contains("http-equiv=refresh"), "{body}");
         };
-        let crowd = |connections, refused, crowded| Viewers {
+        let crowd = |connections, refused| Viewers {
             connections,
             max_connections: 4,
             refused,
-            crowded,
         };
         let _one = [from(1).await, from(1).await];
         let inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
         turned_away(1).await;
-        assert_eq!(guests.now(), crowd(2, 1, 0));
+        assert_eq!(guests.now(), crowd(2, 1));
         let _others = [from(2).await, from(3).await];
         let _inside = [all.recv().await.unwrap(), all.recv().await.unwrap()];
         turned_away(4).await;
-        assert_eq!(guests.now(), crowd(4, 2, 1));
+        assert_eq!(guests.now(), crowd(4, 2));
         drop(inside);
-        assert_eq!(guests.now(), crowd(2, 2, 1));
+        assert_eq!(guests.now(), crowd(2, 2));
         let _again = from(1).await;
         let _last = all.recv().await.unwrap();
-        assert_eq!(guests.now(), crowd(3, 2, 1));
+        assert_eq!(guests.now(), crowd(3, 2));
     }
 
     /// Time passes where all wait: for the network nobody does.

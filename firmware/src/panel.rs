@@ -75,6 +75,8 @@ pub(crate) fn state(broadcast: &Broadcast) -> State {
 /// How far the broadcast has come.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Published {
+    /// See [`Status::broadcast`].
+    pub(crate) broadcast: u64,
     pub(crate) segments: u64,
     /// See [`Status::unstored`].
     pub(crate) unstored: u64,
@@ -314,7 +316,7 @@ impl Panel {
     pub(crate) fn traffic(&mut self, now: Instant, uplink: Uplink, viewers: Viewers) {
         let at = now.saturating_duration_since(self.started);
         self.full_uplink.push(at, uplink.used_percent);
-        self.turned_away.push(at, viewers.crowded);
+        self.turned_away.push(at, viewers.refused);
         (self.uplink, self.viewers) = (uplink, viewers);
     }
 
@@ -440,6 +442,7 @@ impl Panel {
         };
         Status {
             name: self.identity.name.clone(),
+            broadcast: published.broadcast,
             on_air_ms: on_air.map(|time| time.as_millis() as u64),
             since: on_air
                 .and(since)

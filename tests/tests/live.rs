@@ -563,6 +563,49 @@ fn chromium_plays_it_out_of_ipfs() {
 }
 
 #[test]
+fn who_pauses_stays_paused_and_what_breaks_off_goes_on_where_it_was() {
+    let _turn = crate::turn();
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &recording());
+    podium.go_live();
+    let named = format!("{}/ipns/{}/", podium.viewer, podium.name());
+    let screenshot = artifact("over.png").display().to_string();
+    let mut pages = judge::Session::start("stays.mjs", &[&podium.viewer, &named, &screenshot]);
+    let seen = pages.next();
+    assert_eq!(seen["watch"]["paused"], true, "{seen}");
+    assert_eq!(seen["watch"]["state"], "live", "{seen}");
+
+    // More than the page seeks to.
+    podium.wait_for_segments(4);
+    podium.stop();
+    pages.go_on();
+    let over = pages.next();
+    assert_eq!(over["watch"]["state"], "over", "{over}");
+    assert_eq!(over["watch"]["paused"], true, "{over}");
+
+    pages.go_on();
+    let recorded = pages.next();
+    assert_eq!(recorded["began"]["paused"], false, "{recorded}");
+    podium.go_live();
+    pages.go_on();
+    let next = pages.next();
+    for at in ["url", "time"] {
+        assert_eq!(next["watch"][at], recorded["watch"][at], "{recorded} {next}");
+    }
+    assert_eq!(next["watch"]["paused"], true, "{next}");
+    // Under the name the next one plays by itself, with its own title.
+    assert_eq!(next["name"]["note"], "Live", "{next}");
+    let title = next["name"]["title"].as_str().unwrap();
+    assert!(title.starts_with("Whole-box test, "), "{next}");
+    for page in [&next["watch"], &next["name"]] {
+        assert_eq!(page["page_errors"], json!([]), "{next}");
+    }
+}
+
+#[test]
 fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
     if !judge::have_packages() {
         return;
@@ -602,13 +645,15 @@ fn a_crowd_of_idle_viewers_does_not_end_the_broadcast() {
     let address: SocketAddr = podium.viewer.trim_start_matches("http://").parse().unwrap();
     let told = |podium: &Podium| podium.status()["health"]["action"][0] == "Too many viewers";
     // More than the box takes from one address, and few enough for the kernel's queue; the rest is told to come back.
-    let crowd_from = |from| -> Vec<_> { (0..300).map(|_| connect_from(from, address)).collect() };
-    let crowd = crowd_from("127.0.0.1");
+    let crowd: Vec<_> = (0..300)
+        .map(|_| connect_from("127.0.0.1", address))
+        .collect();
     wait_for("one machine to be turned away", || {
         let refused = podium.status()["viewers"]["refused"].as_u64()? as usize;
         (refused >= crowd.len() - 256).then_some(())
     });
-    assert!(!told(&podium), "one machine is no crowd");
+    // A crowd behind one router looks the same.
+    wait_for("the crowd to be told", || told(&podium).then_some(()));
     let mut last = crowd.last().unwrap();
     let mut answer = String::new();
     last.read_to_string(&mut answer).unwrap();
@@ -619,10 +664,7 @@ fn a_crowd_of_idle_viewers_does_not_end_the_broadcast() {
     // One machine keeps no other out.
     let neighbour = get_from("127.0.0.2", address, "/live/index.m3u8");
     assert!(neighbour.starts_with("HTTP/1.0 200"), "{neighbour}");
-    // Whoever has sent nothing for so long has lost its place; two crowds have all of them.
-    let crowds = ["127.0.0.1", "127.0.0.3"].map(crowd_from);
-    wait_for("the crowd to be told", || told(&podium).then_some(()));
-    drop((crowd, crowds));
+    drop(crowd);
     assert_eq!(podium.live("index.m3u8").status, 200);
 }
 

@@ -271,7 +271,7 @@ async fn check_rebuilt(low: Option<LowVideo>, renditions: &[&str]) {
         .flatten()
         .collect();
     assert_eq!(bitrates, expected, "the low video keeps its own");
-    it.command(Command::Stop).await;
+    it.command(Command::Stop(None, oneshot::channel().0)).await;
     let ended = it.until("end", |status| status.node.root_is_vod).await;
     let ended = match ended.state {
         stream::status::State::Idle => ended,
@@ -572,12 +572,12 @@ async fn what_was_pressed_while_the_box_was_starting_does_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_right_after_a_stop_is_told_that_it_is_lost() {
+async fn a_start_right_after_a_stop_is_told_that_it_is_lost_and_so_is_a_stop_that_means_another_broadcast() {
     let dir = tempfile::tempdir().unwrap();
     let mut it = AtRest::new(dir.path(), None).await;
-    let ask = async |it: &mut AtRest| {
+    async fn ask(it: &mut AtRest, wanted: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
         let (answer, mut answered) = oneshot::channel();
-        it.commands.send(Command::Start(answer)).await.unwrap();
+        it.commands.send(wanted(answer)).await.unwrap();
         let mut taken = None;
         it.turn(|_| {
             taken = answered.try_recv().ok();
@@ -585,13 +585,20 @@ async fn a_start_right_after_a_stop_is_told_that_it_is_lost() {
         })
         .await;
         taken.unwrap()
-    };
-    assert!(ask(&mut it).await);
+    }
+    let stop = |meant| move |answer| Command::Stop(meant, answer);
+    assert!(ask(&mut it, Command::Start).await);
     it.turn(|it| !it.publication.rows().is_empty()).await;
-    it.commands.send(Command::Stop).await.unwrap();
-    assert!(!ask(&mut it).await);
+    let first = Some(it.appliance.broadcasts);
+    assert!(ask(&mut it, stop(first)).await);
+    assert!(!ask(&mut it, Command::Start).await);
     it.turn(|it| !it.broadcast.active()).await;
-    assert!(ask(&mut it).await);
+    assert!(ask(&mut it, Command::Start).await);
+    assert!(!ask(&mut it, stop(first)).await);
+    assert!(it.appliance.broadcast.active());
+    assert!(!matches!(it.appliance.broadcast.state(), State::Stopping { .. }));
+    assert!(ask(&mut it, stop(None)).await);
+    assert!(matches!(it.appliance.broadcast.state(), State::Stopping { .. }));
 
     let shutdown = CancellationToken::new();
     shutdown.cancel();

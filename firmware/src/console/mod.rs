@@ -149,22 +149,38 @@ async fn status(State(console): State<Console>) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(status)).into_response()
 }
 
-/// Answered by the loop: a status may be older than a stop that was just accepted.
 async fn start(State(console): State<Console>) -> Response {
-    let (answer, answered) = oneshot::channel();
-    let accepted = command(&console, Command::Start(answer)).await;
-    match answered.await {
-        Ok(true) => accepted,
-        Ok(false) => {
-            let why = "the last broadcast is still ending: start when the state is idle\n";
-            (StatusCode::CONFLICT, why).into_response()
-        }
-        Err(_) => shutting_down(),
-    }
+    let why = "the last broadcast is still ending: start when the state is idle\n";
+    answered(&console, Command::Start, why).await
 }
 
-async fn stop(State(console): State<Console>) -> Response {
-    command(&console, Command::Stop).await
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Meant {
+    /// [`Status::broadcast`], as it was when somebody decided to end it.
+    broadcast: u64,
+}
+
+/// Without a body, or with `null`: whichever broadcast there is.
+async fn stop(State(console): State<Console>, meant: Option<Json<Option<Meant>>>) -> Response {
+    let meant = meant.and_then(|Json(meant)| meant).map(|it| it.broadcast);
+    let why = "another broadcast has begun since: it was not ended\n";
+    answered(&console, |answer| Command::Stop(meant, answer), why).await
+}
+
+/// Answered by the loop: a status may be older than a stop or a start that was just accepted.
+async fn answered(
+    console: &Console,
+    wanted: impl FnOnce(oneshot::Sender<bool>) -> Command,
+    refused: &'static str,
+) -> Response {
+    let (answer, answered) = oneshot::channel();
+    let accepted = command(console, wanted(answer)).await;
+    match answered.await {
+        Ok(true) => accepted,
+        Ok(false) => (StatusCode::CONFLICT, refused).into_response(),
+        Err(_) => shutting_down(),
+    }
 }
 
 async fn sync_start(State(console): State<Console>) -> Response {

@@ -549,7 +549,7 @@ pub struct TurnedAway {
 impl TurnedAway {
     pub const HOLD: Duration = Duration::from_secs(30);
 
-    /// How many were turned away until `now` (both since the start), because all places were taken.
+    /// How many were turned away until `now` (both since the start): a crowd behind one router is one, too.
     pub fn push(&mut self, now: Duration, refused: u64) {
         if refused > self.refused {
             self.until = Some(now + Self::HOLD);

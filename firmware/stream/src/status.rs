@@ -16,6 +16,8 @@ pub struct Status {
     /// The event's name, as configured.
     pub name: String,
     pub state: State,
+    /// Number of the current or last broadcast of this run of the box: tells it from the next.
+    pub broadcast: u64,
     /// Milliseconds since the first segment of this broadcast was published, without the time that the box was off.
     pub on_air_ms: Option<u64>,
     /// When the broadcast went on air, RFC 3339; absent off air or while the clock is not sane.
@@ -307,9 +309,6 @@ pub struct Viewers {
     pub max_connections: u32,
     /// Connections that were one too many, of all or of one address, since the start.
     pub refused: u64,
-    /// Of these, those that came while all places were taken: not one machine's doing, as it gets half of them.
-    #[serde(skip)]
-    pub crowded: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

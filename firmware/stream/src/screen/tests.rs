@@ -39,6 +39,7 @@ fn status(page: Page, state: State) -> Status {
     Status {
         name: "Meetup".to_owned(),
         state,
+        broadcast: 0,
         on_air_ms: None,
         since: None,
         input: Input {

@@ -1,0 +1,100 @@
+// Stays from one broadcast to the next as a viewer does who pauses, on the watch page and on the page under the box's name.
+//
+//   node stays.mjs <watch page> <page under the name> <screenshot.png>
+//
+// A line of JSON for each of these, and an empty line on standard input between them: both play, and the player of the watch page,
+// which is paused, has broken and was loaded again; the broadcast has ended; the recording is watched; the next broadcast is on, and
+// the recording has broken and was loaded again.
+import { createInterface } from 'node:readline'
+import { open, painted } from './lib/browser.mjs'
+
+const WAIT_MS = 120_000
+/** Seconds into the recording: not its beginning, and within what the test records. */
+const SOUGHT = 4
+
+const [url, named, screenshot] = process.argv.slice(2)
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+const say = (finding) => console.log(JSON.stringify(finding))
+const opened = []
+
+async function visit (url) {
+  const { page, record, close } = await open(url, { width: 960, height: 600 })
+  opened.push(close)
+  page.setDefaultTimeout(WAIT_MS)
+  await page.goto(url, { waitUntil: 'load' })
+  return { page, record }
+}
+
+/** Has hls.js give up, and waits until the page has loaded anew and shows a picture. */
+async function breakIt (page) {
+  await page.evaluate(() => {
+    const { hls } = globalThis.podium
+    globalThis.broken = hls
+    hls.trigger('hlsError', { type: 'networkError', details: 'judge', fatal: true, error: new Error('judge') })
+  })
+  await page.waitForFunction(() => {
+    const { hls, video } = globalThis.podium
+    return hls !== null && hls !== globalThis.broken && video.readyState >= 2 && !video.seeking
+  })
+}
+
+const tell = ({ page, record }) => page.evaluate(() => ({
+  state: globalThis.podium.state,
+  source: globalThis.podium.source,
+  paused: globalThis.podium.video.paused,
+  time: globalThis.podium.video.currentTime,
+  url: globalThis.podium.hls?.url ?? null
+})).then((seen) => ({ ...seen, page_errors: record.page_errors }))
+
+const note = (page, begins) => page.waitForFunction((begins) => document.getElementById('note').textContent.startsWith(begins), begins)
+const tellName = ({ page, record }) => page.evaluate(() => ({
+  note: document.getElementById('note').textContent,
+  title: document.title
+})).then((seen) => ({ ...seen, page_errors: record.page_errors }))
+
+try {
+  const [watch, name] = await Promise.all([visit(url), visit(named)])
+  const live = async () => {
+    await note(name.page, 'Live')
+    await name.page.waitForFunction(() => document.title !== '' && document.getElementById('video').currentTime > 1)
+  }
+  await Promise.all([watch.page.waitForFunction(() => globalThis.podium.state === 'live'), live()])
+  await watch.page.evaluate(() => globalThis.podium.video.pause())
+  await breakIt(watch.page)
+  await watch.page.waitForFunction(() => globalThis.podium.state === 'live')
+  say({ watch: await tell(watch), name: await tellName(name) })
+
+  await lines.next()
+  await note(name.page, 'The broadcast has ended.')
+  const recording = watch.page.locator('#watch-recording')
+  await recording.waitFor()
+  await painted(watch.page)
+  await watch.page.screenshot({ path: screenshot })
+  say({ watch: await tell(watch), name: await tellName(name) })
+
+  await lines.next()
+  await recording.click()
+  await watch.page.waitForFunction(() => globalThis.podium.source === 'recording' && globalThis.podium.video.currentTime > 0)
+  const began = await tell(watch)
+  await watch.page.evaluate((to) => { globalThis.podium.video.currentTime = to }, SOUGHT)
+  await watch.page.waitForFunction((to) => !globalThis.podium.video.seeking && globalThis.podium.video.currentTime > to, SOUGHT)
+  await watch.page.evaluate(() => globalThis.podium.video.pause())
+  say({ began, watch: await tell(watch) })
+
+  // What the name's page says of the next one is of the next one.
+  await name.page.evaluate(() => { document.title = '' })
+  await lines.next()
+  await live()
+  await watch.page.locator('#watch-live').waitFor()
+  await breakIt(watch.page)
+  const again = await tell(watch)
+  await watch.page.evaluate(() => globalThis.podium.video.play())
+  await watch.page.waitForFunction((from) => globalThis.podium.state === 'recording' && globalThis.podium.video.currentTime > from, again.time)
+  say({ watch: again, name: await tellName(name) })
+} catch (e) {
+  console.error(`could not judge: ${e.message ?? e}`)
+  process.exitCode = 1
+} finally {
+  for (const close of opened) await close()
+  process.stdin.destroy()
+}
