@@ -710,6 +710,14 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operators_page_tells_to_set_is_accepted() {
+        let page = include_str!("../web/console.html");
+        let (_, after) = page.split_once("<code>listen = ").unwrap();
+        let (value, _) = after.split_once("</code>").unwrap();
+        check(&format!("[operator]\nlisten = {value}\n"), "ok");
+    }
+
+    #[test]
     fn the_least_config_of_the_design_is_accepted() {
         check(
             r#"

@@ -86,6 +86,8 @@ export interface Outside {
 export interface Status {
   name: string;
   state: { word: StateWord; cause?: string; attempt?: number };
+  /** Tells one broadcast from the next. */
+  broadcast: number;
   on_air_ms: number | null;
   since: string | null;
   input: {

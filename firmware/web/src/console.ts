@@ -3,10 +3,11 @@ import "./console.css";
 import { get, post, type Recording, type Status, type Sync, whyNothing, type Witness } from "./api";
 import { MinuteChart } from "./chart";
 import { copyButton } from "./copy";
-import { bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "./format";
+import { addressOf, bitrate, bytes, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "./format";
 import { GoLive, HardwareButton, pressable } from "./hold";
 
 const STATUS_MS = 300;
+const HIDDEN_MS = 2000;
 const PANEL_MS = 250;
 const RECORDINGS_MS = 5000;
 /** The box answers in milliseconds; silence for so long is worth saying. */
@@ -19,15 +20,30 @@ function byId<E extends HTMLElement = HTMLElement>(id: string): E {
   return document.getElementById(id) as E;
 }
 
-function write(id: string, text: string): void {
-  const element = byId(id);
+function write(at: string | HTMLElement, text: string): void {
+  const element = typeof at === "string" ? byId(at) : at;
   if (element.textContent !== text) element.textContent = text;
 }
 
 const pause = (ms: number) => new Promise((done) => setTimeout(done, ms));
 
+/** A pause that is over when somebody looks at the page again. */
+function pauseUntilShown(ms: number): Promise<void> {
+  return new Promise((done) => {
+    const end = () => {
+      clearTimeout(timer);
+      document.removeEventListener("visibilitychange", end);
+      done();
+    };
+    const timer = setTimeout(end, ms);
+    document.addEventListener("visibilitychange", end);
+  });
+}
+
 let status: Status | null = null;
 let answeredAtMs = performance.now();
+/** Why the page cannot show what the box says. */
+let fault = "";
 
 // Buttons
 
@@ -52,8 +68,9 @@ function waiting(): boolean {
   return status?.state.word === "retrying" && status.state.attempt === 0;
 }
 
-function want(what: "start" | "stop"): void {
-  post(`/api/v1/${what}`, null).catch(refused);
+/** A stop is for the broadcast that was on when somebody decided on it. */
+function want(what: "start" | "stop", broadcast = status?.broadcast): void {
+  post(`/api/v1/${what}`, what === "stop" && broadcast !== undefined ? { broadcast } : null).catch(refused);
 }
 
 function goLiveChanged(): void {
@@ -82,12 +99,23 @@ function clearRefused(): void {
   write("refused", "");
 }
 
-byId("stop").addEventListener("click", () => byId<HTMLDialogElement>("confirm").showModal());
-byId("confirm").addEventListener("close", () => {
-  const dialog = byId<HTMLDialogElement>("confirm");
-  if (dialog.returnValue === "yes" && onAir()) want("stop");
+const dialog = byId<HTMLDialogElement>("confirm");
+/** The broadcast that the dialog asks about. */
+let asked: number | undefined;
+
+byId("stop").addEventListener("click", () => {
+  asked = status?.broadcast;
+  dialog.showModal();
+});
+dialog.addEventListener("close", () => {
+  if (dialog.returnValue === "yes") want("stop", asked);
   dialog.returnValue = "";
 });
+
+/** What it asks about has ended. */
+function closeDialog(): void {
+  if (dialog.open && (!onAir() || status?.broadcast !== asked)) dialog.close();
+}
 
 // The panel's picture
 
@@ -168,7 +196,7 @@ function renderSync(sync: Sync, watchUrl: string): void {
   write("sync-trim", `${signed(sync.trim_ms, "ms")} (${whose}): the picture is shown ${sync.trim_ms < 0 ? "earlier" : "later"} by this`);
   write("sync-drift", sync.drift_ppm === null ? "known after 20 s" : `${signed(sync.drift_ppm, "ppm")}, followed`);
   write("sync-error", sync.error_ms === null ? "–" : `sound ${sync.error_ms.toFixed(1).replace("-", "−")} ms late after that`);
-  const page = URL.canParse("/sync", watchUrl) ? new URL("/sync", watchUrl).href : "/sync";
+  const page = addressOf("/sync", watchUrl) ?? "/sync";
   link("sync-link", page, "", page);
 }
 
@@ -209,7 +237,6 @@ const OVERSIZE: Record<NonNullable<Status["oversize"]>["cause"], string> = {
 function renderWishes(next: Status): void {
   const muted = next.audio.muted;
   mute.disabled = false;
-  mute.setAttribute("aria-pressed", String(muted));
   write("mute", muted ? "Unmute" : "Mute");
   byId("muted").hidden = !muted;
   document.body.classList.toggle("is-muted", muted);
@@ -299,6 +326,7 @@ function render(next: Status): void {
   write("mode-hint", next.mode);
   write("page-hint", next.page);
   renderGoLive();
+  closeDialog();
   renderSync(next.sync, network.watch_url);
 
   const [left, right] = audio.hold_dbfs;
@@ -335,7 +363,7 @@ function render(next: Status): void {
   write("disk-text", `${bytes(disk.stored_bytes)} of ${bytes(disk.limit_bytes)} kept, ${bytes(disk.free_bytes)} free ${next.disk_fault === null ? "on the card" : "in memory"}`);
 
   // The viewers' port serves what the box published, so that the links work without any other node.
-  const at = (path: string) => (URL.canParse(path, network.watch_url) ? new URL(path, network.watch_url).href : null);
+  const at = (path: string) => addressOf(path, network.watch_url);
   write("peers", String(node.peers));
   write("viewers", viewers(next.viewers));
   write("sent", uplink(next.uplink));
@@ -363,66 +391,90 @@ function render(next: Status): void {
   panel.alt = `The box's screen: ${STATES[state.word]}${time}, health ${health.word}${action ? `, ${action}` : ""}`;
 }
 
-async function refreshStatus(): Promise<void> {
-  for (;;) {
-    try {
-      const { body } = await get<Status>("/api/v1/status", 2000);
-      status = body;
-      answeredAtMs = performance.now();
-      render(body);
-      levels.push(answeredAtMs, body.audio.hold_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
-      bitrates.push(answeredAtMs, [body.bitrate_kbps]);
-      errors.push(answeredAtMs, [body.sync.error_ms]);
-    } catch {
-      // What it means is said by the watch below, after a while.
-    }
-    await pause(document.hidden ? 2000 : STATUS_MS);
+function show(body: Status, atMs: number): void {
+  status = body;
+  answeredAtMs = atMs;
+  try {
+    render(body);
+    levels.push(atMs, body.audio.hold_dbfs.map((dbfs) => Math.max(QUIETEST_DBFS, dbfs)));
+    bitrates.push(atMs, [body.bitrate_kbps]);
+    errors.push(atMs, [body.sync.error_ms]);
+    fault = "";
+  } catch (error) {
+    fault = String(error);
   }
 }
+
+async function refreshStatus(): Promise<void> {
+  for (;;) {
+    // What silence means is said by the watch below, after a while.
+    const answer = await get<Status>("/api/v1/status", 2000).catch(() => null);
+    if (answer !== null) show(answer.body, performance.now());
+    await pauseUntilShown(document.hidden ? HIDDEN_MS : STATUS_MS);
+  }
+}
+
+// A page that nobody looks at asks seldom: that its last answer is old is no silence.
+document.addEventListener("visibilitychange", () => (answeredAtMs = performance.now()));
 
 // Recordings
 
-/** What is shown, so that nothing is drawn anew under a finger. */
-let recordingsShown = "";
+interface Row {
+  element: HTMLLIElement;
+  show(recording: Recording, watchUrl: string): void;
+}
 
-function recordingRow(recording: Recording, watchUrl: string): HTMLLIElement {
-  const row = document.createElement("li");
+/** By id. They stay what they are while they change: on air one grows, and a finger or the focus may be on a button. */
+const rows = new Map<number, Row>();
+
+function recordingRow(id: number): Row {
+  const element = document.createElement("li");
   const title = document.createElement("a");
-  const started = recording.started === null ? "no date" : new Date(recording.started).toLocaleString();
-  title.textContent = `${recording.name || `Recording ${recording.id}`}, ${started}`;
-  if (recording.root !== null && URL.canParse(watchUrl)) {
-    title.href = new URL(`/ipfs/${recording.root}/`, watchUrl).href;
-  }
   const size = document.createElement("span");
   size.className = "number";
-  size.textContent = bytes(recording.bytes);
   const pin = document.createElement("button");
   pin.className = "button";
   pin.type = "button";
-  pin.textContent = recording.pinned ? "Unpin" : "Pin";
-  pin.setAttribute("aria-pressed", String(recording.pinned));
+  let pinned = false;
   pin.addEventListener("click", () => {
-    pin.disabled = true;
-    void ask(`recordings/${recording.id}/pin`, { pinned: !recording.pinned }, "recordings-refused", "The recording").then(() => {
-      recordingsShown = "";
-      return listRecordings();
-    });
+    void ask(`recordings/${id}/pin`, { pinned: !pinned }, "recordings-refused", "The recording").then(listRecordings);
   });
-  row.append(title, size, pin);
-  return row;
+  element.append(title, size, pin);
+  const show = (recording: Recording, watchUrl: string) => {
+    ({ pinned } = recording);
+    const started = recording.started === null ? "no date" : new Date(recording.started).toLocaleString();
+    write(title, `${recording.name || `Recording ${id}`}, ${started}`);
+    const href = recording.root === null ? null : addressOf(`/ipfs/${recording.root}/`, watchUrl);
+    if (href === null) title.removeAttribute("href");
+    else title.href = href;
+    write(size, bytes(recording.bytes));
+    write(pin, pinned ? "Unpin" : "Pin");
+    pin.setAttribute("aria-label", `${pin.textContent} ${title.textContent}`);
+  };
+  return { element, show };
+}
+
+/** Newest first. */
+function renderRecordings(recordings: Recording[]): void {
+  const list = byId("recordings");
+  const ids = new Set(recordings.map(({ id }) => id));
+  for (const [id, { element }] of rows) {
+    if (ids.has(id)) continue;
+    element.remove();
+    rows.delete(id);
+  }
+  recordings.reverse().forEach((recording, at) => {
+    const row = rows.get(recording.id) ?? recordingRow(recording.id);
+    rows.set(recording.id, row);
+    row.show(recording, status?.network.watch_url ?? "");
+    if (list.children[at] !== row.element) list.insertBefore(row.element, list.children[at] ?? null);
+  });
 }
 
 async function listRecordings(): Promise<void> {
-  try {
-    const { body } = await get<Recording[]>("/api/v1/recordings", 5000);
-    const watchUrl = status?.network.watch_url ?? "";
-    const shown = JSON.stringify([body, watchUrl]);
-    if (shown === recordingsShown) return;
-    recordingsShown = shown;
-    byId("recordings").replaceChildren(...body.reverse().map((it) => recordingRow(it, watchUrl)));
-  } catch {
-    // The watch below says when the box is silent.
-  }
+  // The watch below says when the box is silent.
+  const answer = await get<Recording[]>("/api/v1/recordings", 5000).catch(() => null);
+  if (answer !== null) renderRecordings(answer.body);
 }
 
 async function refreshRecordings(): Promise<void> {
@@ -435,10 +487,10 @@ async function refreshRecordings(): Promise<void> {
 window.setInterval(() => {
   const silentMs = performance.now() - answeredAtMs;
   const silent = silentMs > SILENCE_MS && !document.hidden;
-  byId("silence").hidden = !silent;
+  byId("silence").hidden = !silent && fault === "";
   document.body.classList.toggle("silent", silent);
   // A screen reader shall hear it once, not every second.
-  if (!silent) return;
+  if (!silent) return void write("silence", fault && `This page does not work here: ${fault}. Reload it, or take another browser.`);
   write("silence", "The box does not answer. What you see is old. Is it on, and are you on its network?");
   // A lamp that nobody drives tells nothing.
   byId("tally").dataset.tally = "off";

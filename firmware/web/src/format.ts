@@ -100,6 +100,15 @@ export function machine({ temperature_c, undervoltage, throttled, storage, clock
   return known.filter(Boolean).join(", ") || "has no sensors that could be read";
 }
 
+/** The address of `path` on the viewers' port; `null` as long as the box does not say its own. (`URL.canParse` is too new.) */
+export function addressOf(path: string, watchUrl: string): string | null {
+  try {
+    return new URL(path, watchUrl).href;
+  } catch {
+    return null;
+  }
+}
+
 const seconds = (ms: number) => `${Math.round(ms / 1000)} s`;
 
 /** What leaves the box: sum and rate, and how much of the cap is used. */

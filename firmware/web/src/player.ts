@@ -3,7 +3,7 @@
 import Hls, { type Fragment, type LoadPolicy } from "hls.js";
 import workerUrl from "hls.js/dist/hls.worker.js?url";
 import { guardedLoader } from "./loader";
-import { extentOf, firstUri, PlaylistGuard, startingAt } from "./playlist";
+import { extentOf, firstUri, PlaylistGuard, StandingEnds, startingAt } from "./playlist";
 import type { Action, From, Source } from "./viewer";
 
 export type PlayerEvent = "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "failed" | "unsupported";
@@ -97,6 +97,8 @@ export class Player {
   private unseen: number | null = null;
   /** The same of what is on show, which may be from the start. */
   private showing: number | null = null;
+  /** What is told where there is no hls.js, and so no segment on show. */
+  private readonly ends = new StandingEnds();
   /** The segment on show. */
   private fragment: Fragment | null = null;
 
@@ -109,6 +111,7 @@ export class Player {
       this.clearStall();
       this.position = video.currentTime;
       this.reached = video.currentTime;
+      this.ends.clear();
       this.keepUp();
       this.note();
       on("progress");
@@ -276,7 +279,9 @@ export class Player {
     const media = await mediaPlaylist(url);
     const text = media === null ? null : await playlist(media);
     const extent = text === null ? null : extentOf(text);
-    return extent === null ? null : extent.end > ((of === "all" ? this.unseen : this.showing) ?? extent.mediaSequence);
+    if (extent === null) return null;
+    if (!Hls.isSupported()) return this.ends.hasNews(url, extent.end);
+    return extent.end > ((of === "all" ? this.unseen : this.showing) ?? extent.mediaSequence);
   }
 
   private loadWithHls(source: Source, url: string, from: From): void {

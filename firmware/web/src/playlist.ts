@@ -52,6 +52,26 @@ export function startingAt(text: string, number: number, whateverMissed = false)
   return text.replace("\n", `\n#EXT-X-START:TIME-OFFSET=${offset.toFixed(5)},PRECISE=YES\n`);
 }
 
+/**
+ * Where playlists ended when the picture was first found standing, for a browser's own player, which does not tell what it has
+ * shown. What comes after that is new, and the rest may have been seen.
+ */
+export class StandingEnds {
+  private readonly ends = new Map<string, number>();
+
+  /** The picture moves. */
+  clear(): void {
+    this.ends.clear();
+  }
+
+  /** Whether the playlist at `url`, which ends at number `end`, has more than any had. */
+  hasNews(url: string, end: number): boolean {
+    const before = this.ends.get(url);
+    if (before === undefined) this.ends.set(url, end);
+    return before !== undefined && end > Math.max(...this.ends.values());
+  }
+}
+
 /** Remembers how far each playlist of one broadcast has come. */
 export class PlaylistGuard {
   private readonly newest = new Map<string, { extent: Extent; text: string }>();

@@ -339,7 +339,7 @@ export class Stage {
     this.find(".card h2").textContent = blocked && !over ? heading : TITLES[now];
     this.find(".card p").textContent = blocked && !over ? text : sentence;
     const play = this.find<HTMLElement>(".card .play");
-    play.hidden = over ? !this.moved : !blocked;
+    play.hidden = over ? player.video.readyState < 2 : !blocked;
     play.textContent = over ? "Play the rest" : "Play";
     const recording = this.find<HTMLElement>(".card .recording");
     recording.hidden = !hasRecording(viewer) || (now !== "ended" && now !== "waiting" && !over);

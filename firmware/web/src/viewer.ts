@@ -326,7 +326,7 @@ export function phase(viewer: Viewer): Phase {
   const gone = viewer.missed >= MISSED_LIMIT;
   const interrupted = boxIsAway(viewer) ? "away" : "reconnecting";
   if (source === "recording" || (source === "start" && !viewer.broken && playback !== "stalled")) {
-    return viewer.failures > 0 || playback === "stalled" ? "reconnecting" : "recording";
+    return playback !== "paused" && (viewer.failures > 0 || playback === "stalled") ? "reconnecting" : "recording";
   }
   if (source !== null && playback === "paused" && viewer.finished) return "over";
   if (source !== null && (playback === "playing" || playback === "paused")) {

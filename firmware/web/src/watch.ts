@@ -27,6 +27,7 @@ byId<HTMLInputElement>("shortcuts").addEventListener("change", (event) => {
 
 byId<HTMLInputElement>("address").value = address;
 byId("loopback").hidden = !/^(localhost|127\.|\[::1\])/.test(location.hostname);
+byId("mixed").hidden = location.protocol === "https:";
 copyButton(byId("copy-address"), () => address);
 copyButton(byId("copy-ipns"), () => byId<HTMLInputElement>("ipns").value);
 copyButton(

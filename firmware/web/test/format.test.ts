@@ -1,5 +1,10 @@
 import { expect, test } from "vitest";
-import { bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "../src/format";
+import { addressOf, bitrate, bytes, delay, duration, encoder, level, machine, record, seenBy, signed, syncWords, uplink, videoFormat, viewers, witness, witnessName } from "../src/format";
+
+test("an address on the viewers' port", () => {
+  expect(addressOf("/ipns/k51/", "http://192.168.1.7:8080/")).toBe("http://192.168.1.7:8080/ipns/k51/");
+  expect(addressOf("/sync", "")).toBeNull();
+});
 
 test("duration", () => {
   const rows: [number, string][] = [

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { extentOf, firstUri, PlaylistGuard, startingAt } from "../src/playlist";
+import { extentOf, firstUri, PlaylistGuard, StandingEnds, startingAt } from "../src/playlist";
 
 function playlist(mediaSequence: number, segments: number, extra = ""): string {
   const head = `#EXTM3U\n#EXT-X-VERSION:9\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:${mediaSequence}\n${extra}`;
@@ -7,6 +7,19 @@ function playlist(mediaSequence: number, segments: number, extra = ""): string {
 }
 
 const MULTIVARIANT = '#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=3000000\nvideo.m3u8\n';
+
+test("without hls.js only what comes after the picture was found standing is new", () => {
+  const ends = new StandingEnds();
+  const look = (box: number, ipfs: number) => [ends.hasNews("box", box), ends.hasNews("ipfs", ipfs)];
+  expect(look(100, 97)).toEqual([false, false]);
+  // The copy has come to where the box was.
+  expect(look(100, 100)).toEqual([false, false]);
+  expect(look(101, 100)).toEqual([true, false]);
+  // Loaded again, and nothing has moved.
+  expect(look(101, 101)).toEqual([true, true]);
+  ends.clear();
+  expect(look(101, 101)).toEqual([false, false]);
+});
 
 test("extent", () => {
   const rows: [string, ReturnType<typeof extentOf>][] = [

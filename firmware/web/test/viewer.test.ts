@@ -182,6 +182,8 @@ test("a pause is kept, whatever is loaded, until the viewer says otherwise", () 
   expect(run([...broken, { type: "paused" }]).trace.at(-1)).toBe("live");
   expect(plays([...PAUSED, answer(NEXT)])).toEqual([true, false]);
   expect(plays([...PAUSED, answer(OVER), { type: "failed" }, answer(NEXT)])).toEqual([true, false]);
+  const recording: Event[] = [answer(OVER), { type: "watch-recording" }, { type: "progress" }, { type: "paused" }, { type: "failed" }];
+  expect(run([...recording, [99_000, { type: "tick" }], { type: "paused" }]).trace.slice(-3)).toEqual(["reconnecting", "reconnecting", "recording"]);
   // What the viewer asks for plays.
   expect(plays([...PAUSED, { type: "resumed" }, answer(NEXT)])).toEqual([true, true]);
   expect(plays([...PAUSED, answer(OVER), { type: "watch-recording" }])).toEqual([true, true]);
