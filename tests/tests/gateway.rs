@@ -645,6 +645,14 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
         assert!(title.starts_with("Whole-box test, "), "{url}: {title}");
     }
 
+    // A recording that breaks off is taken for nothing else, and goes on where it was.
+    let url = format!("{}/ipfs/{finished}/", podium.viewer);
+    let found = played(&url, "broken", 0.1);
+    assert_eq!(found["note"], "Recording", "{found}");
+    assert_eq!(found["ended"], true, "{found}");
+    let (first, again) = (&found["broken"]["first"], &found["broken"]["again"]);
+    assert!(!again.as_array().unwrap().contains(first), "{found}");
+
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };

@@ -595,7 +595,10 @@ fn the_operators_page_keeps_its_focus_and_asks_about_one_broadcast() {
     page.go_on();
     let again = page.next();
     assert_eq!(again["soon"], false, "{again}");
-    assert_eq!(again["then"], true, "it is told where nobody answers: {again}");
+    assert_eq!(
+        again["then"], true,
+        "it is told where nobody answers: {again}"
+    );
     assert_eq!(again["page_errors"], json!([]), "{again}");
 }
 
@@ -632,7 +635,10 @@ fn who_pauses_stays_paused_and_what_breaks_off_goes_on_where_it_was() {
     assert_eq!(next["watch"]["url"], recorded["watch"]["url"], "{next}");
     // A player says where it is four times a second.
     let time = |seen: &Value| seen["watch"]["time"].as_f64().unwrap();
-    assert!((time(&next) - time(&recorded)).abs() < 0.5, "{recorded} {next}");
+    assert!(
+        (time(&next) - time(&recorded)).abs() < 0.5,
+        "{recorded} {next}"
+    );
     assert_eq!(next["watch"]["paused"], true, "{next}");
     assert_eq!(next["watch"]["state"], "recording", "{next}");
     // Under the name the next one plays by itself, with its own title.

@@ -572,7 +572,8 @@ async fn what_was_pressed_while_the_box_was_starting_does_not_count() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_right_after_a_stop_is_told_that_it_is_lost_and_so_is_a_stop_that_means_another_broadcast() {
+async fn a_start_right_after_a_stop_is_told_that_it_is_lost_and_so_is_a_stop_that_means_another_broadcast()
+ {
     let dir = tempfile::tempdir().unwrap();
     let mut it = AtRest::new(dir.path(), None).await;
     async fn ask(it: &mut AtRest, wanted: impl FnOnce(oneshot::Sender<bool>) -> Command) -> bool {
@@ -596,9 +597,15 @@ async fn a_start_right_after_a_stop_is_told_that_it_is_lost_and_so_is_a_stop_tha
     assert!(ask(&mut it, Command::Start).await);
     assert!(!ask(&mut it, stop(first)).await);
     assert!(it.appliance.broadcast.active());
-    assert!(!matches!(it.appliance.broadcast.state(), State::Stopping { .. }));
+    assert!(!matches!(
+        it.appliance.broadcast.state(),
+        State::Stopping { .. }
+    ));
     assert!(ask(&mut it, stop(None)).await);
-    assert!(matches!(it.appliance.broadcast.state(), State::Stopping { .. }));
+    assert!(matches!(
+        it.appliance.broadcast.state(),
+        State::Stopping { .. }
+    ));
 
     let shutdown = CancellationToken::new();
     shutdown.cancel();
