@@ -48,9 +48,9 @@ const LINGERING: usize = 64;
 
 /// A page that asks again by itself: people read it.
 const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 10\r\nconnection: close\r\n\
-    access-control-allow-origin: *\r\ncontent-type: text/html\r\ncontent-length: 193\r\n\r\n\
+    access-control-allow-origin: *\r\ncontent-type: text/html\r\ncontent-length: 186\r\n\r\n\
     <!doctype html><meta name=viewport content=\"width=device-width\"><meta http-equiv=refresh content=10><title>Full</title>\n\
-    <p>Too many are connected here. This page tries again every ten seconds.\n";
+    <p>All places are taken. This page tries again every ten seconds.\n";
 
 /// Takes all the file descriptors that the system allows: the default of 1024 is for programs of another time, and
 /// GStreamer 1.22 keeps five for each card that is pulled out (`forty_times_out_and_in_again`). Says how many there are.

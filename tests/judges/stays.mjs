@@ -2,9 +2,9 @@
 //
 //   node stays.mjs <watch page> <page under the name> <screenshot.png>
 //
-// A line of JSON for each of these, and an empty line on standard input between them: both play, and the player of the watch page,
-// which is paused, has broken and was loaded again; the broadcast has ended; the recording is watched; the next broadcast is on, and
-// the recording has broken and was loaded again.
+// A line of JSON for each of these, and an empty line on standard input between them: both play, the watch page has repaired its
+// player, was then paused, and has loaded what broke; the broadcast has ended; the recording is watched; the next broadcast is on,
+// and the recording has broken and was loaded again.
 import { createInterface } from 'node:readline'
 import { open, painted } from './lib/browser.mjs'
 
@@ -59,10 +59,15 @@ try {
     await name.page.waitForFunction(() => document.title !== '' && document.getElementById('video').currentTime > 1)
   }
   await Promise.all([watch.page.waitForFunction(() => globalThis.podium.state === 'live'), live()])
+  const repaired = await watch.page.evaluate(() => {
+    const { hls, video } = globalThis.podium
+    hls.trigger('hlsError', { type: 'mediaError', details: 'judge', fatal: true, error: new Error('judge') })
+    return { same: globalThis.podium.hls === hls, paused: video.paused }
+  })
   await watch.page.evaluate(() => globalThis.podium.video.pause())
   await breakIt(watch.page)
   await watch.page.waitForFunction(() => globalThis.podium.state === 'live')
-  say({ watch: await tell(watch), name: await tellName(name) })
+  say({ repaired, watch: await tell(watch), name: await tellName(name) })
 
   await lines.next()
   await note(name.page, 'The broadcast has ended.')

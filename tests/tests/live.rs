@@ -615,6 +615,8 @@ fn who_pauses_stays_paused_and_what_breaks_off_goes_on_where_it_was() {
     let screenshot = artifact("over.png").display().to_string();
     let mut pages = judge::Session::start("stays.mjs", &[&podium.viewer, &named, &screenshot]);
     let seen = pages.next();
+    let repaired = json!({ "same": true, "paused": false });
+    assert_eq!(seen["repaired"], repaired, "{seen}");
     assert_eq!(seen["watch"]["paused"], true, "{seen}");
     assert_eq!(seen["watch"]["state"], "live", "{seen}");
 

@@ -331,6 +331,8 @@ export class Player {
       if (data.type === Hls.ErrorTypes.MEDIA_ERROR && performance.now() - this.recoveredAt > 10_000) {
         this.recoveredAt = performance.now();
         hls.recoverMediaError();
+        // An element that is given a new source is paused, and says nothing of it.
+        this.begin();
         return;
       }
       this.fail(`${data.details}: ${data.error.message}`);

@@ -366,7 +366,7 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
     case "away":
       return { word: "Box is away", sentence: "The box is away. The picture goes on by itself when it is back." };
     case "full":
-      return { word: "Full", sentence: "As many are watching as fit. This page tries again by itself." };
+      return { word: "Full", sentence: "All places are taken. This page tries again by itself." };
     case "over":
     case "ended":
       if (viewer.missed >= MISSED_LIMIT) {
