@@ -62,8 +62,10 @@ async function description(): Promise<string | null> {
 
 /** A directory without a description plays all the same. */
 async function describe(): Promise<void> {
-  described = await description();
-  const known = described === null ? null : parsed(described);
+  const text = await description();
+  if (text === null) return;
+  described = text;
+  const known = parsed(text);
   const title = known === null ? "" : titleOf(known);
   document.title = title || "Broadcast";
   (document.getElementById("title") as HTMLElement).textContent = title;
