@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use tests::dag;
+use tests::disk::Disk;
 use tests::kubo::{self, Kubo};
 use tests::relay::Relay;
 use tests::{Config, Mirror, Podium, hls, http, judge, private_swarm, wait_for};
@@ -405,18 +406,59 @@ fn viewers_get_the_window_before_what_was_published_earlier() {
     same(&podium, &mirror, &earlier);
 }
 
+/// Others fill its disk to the last byte, where nothing that peers give can be written and nobody says so.
+#[test]
+fn a_mirror_on_a_disk_that_others_have_filled_makes_room_and_follows() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(config) = noise(dir.path()) else {
+        return;
+    };
+    let place = dir.path().join("mirror");
+    std::fs::create_dir(&place).unwrap();
+    let Some(disk) = Disk::in_memory(&place, "200m") else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &config);
+    let peer = podium.address("/tcp/");
+    let mirror = Mirror::start(&place, &podium.name(), &["--peer", &peer]);
+    // More than the mirror has to leave free.
+    let grows = || {
+        let bytes = || mirror.status()["stored_bytes"].as_u64().unwrap();
+        let before = bytes();
+        wait_for("a long broadcast", || {
+            (bytes() > before + (24 << 20)).then_some(())
+        });
+    };
+    podium.go_live();
+    grows();
+    podium.stop();
+    let first = caught_up(&podium, &mirror);
+    podium.go_live();
+    serves_what_is_listed(&podium, &mirror);
+    disk.crowd();
+    let last = last_segment(&mirror);
+    mirror.wait_for_segment(last + 3);
+    let stored = recordings(&mirror);
+    assert!(stored.iter().all(|it| it["root"] != *first), "{stored:?}");
+    assert_eq!(stored.len(), 1);
+
+    // Now its own oldest segments go.
+    grows();
+    serves_what_is_listed(&podium, &mirror);
+    disk.crowd();
+    wait_for("segments to go", || mirror.status()["kept_from"].as_u64());
+    let last = last_segment(&mirror);
+    mirror.wait_for_segment(last + 3);
+    same_live_alone(&mirror);
+    podium.stop();
+    end(mirror, &place);
+}
+
 #[test]
 fn one_broadcast_that_fills_the_store_is_followed_on() {
     let dir = tempfile::tempdir().unwrap();
-    let Some(input) = noise(dir.path()) else {
+    let Some(config) = noise(dir.path()) else {
         return;
-    };
-    let config = Config {
-        capture: format!("source = \"encoded\"\nfile = \"{}\"\n", input.display()),
-        extra: format!(
-            "[video]\nwidth = 640\nheight = 360\nbitrate_kbps = {NOISE_KBPS}\n[hls]\nsegment_ms = 1000\nwindow_s = 20\n"
-        ),
-        ..Config::default()
     };
     let podium = Podium::start(dir.path(), &config);
     podium.go_live();
@@ -455,15 +497,14 @@ fn one_broadcast_that_fills_the_store_is_followed_on() {
     end(mirror, &place);
 }
 
-const NOISE_KBPS: u64 = 16_000;
-
-/// A recording that no encoder makes small.
-fn noise(dir: &Path) -> Option<PathBuf> {
+/// A box that publishes what no encoder makes small: two megabytes a second.
+fn noise(dir: &Path) -> Option<Config> {
     if !judge::have("ffmpeg") {
         return None;
     }
+    const KBPS: u64 = 16_000;
     let file = dir.join("noise.mp4");
-    let rate = format!("{NOISE_KBPS}k");
+    let rate = format!("{KBPS}k");
     let done = Command::new("ffmpeg")
         .args(
             "-v error -nostdin -f lavfi -i color=gray:s=640x360:r=30,noise=alls=100:allf=t"
@@ -476,7 +517,13 @@ fn noise(dir: &Path) -> Option<PathBuf> {
         .arg(&file)
         .status();
     assert!(done.expect("ffmpeg").success());
-    Some(file)
+    Some(Config {
+        capture: format!("source = \"encoded\"\nfile = \"{}\"\n", file.display()),
+        extra: format!(
+            "[video]\nwidth = 640\nheight = 360\nbitrate_kbps = {KBPS}\n[hls]\nsegment_ms = 1000\nwindow_s = 20\n"
+        ),
+        ..Config::default()
+    })
 }
 
 #[test]

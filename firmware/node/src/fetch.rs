@@ -130,6 +130,14 @@ impl Fetch {
         self.new_leaves.clone()
     }
 
+    /// Sees to room on the disk before anything comes. What peers give the host writes by itself: it tells nobody that it could not,
+    /// and whoever waits for the block waits in vain.
+    pub async fn find_room(&self) -> Result<(), AdoptError> {
+        let make_room = self.make_room;
+        let found = |reply| Command::Follow(Follow::FindRoom { make_room, reply });
+        Ok(self.node.ask(found).await??)
+    }
+
     /// The tree goes on from that of a stored broadcast.
     pub fn goes_on_from(&mut self, broadcast: BroadcastId) {
         self.before = Some(broadcast);

@@ -557,6 +557,10 @@ enum Until {
 /// What has been fetched is taken over, whoever is gone.
 async fn take_over(node: &Node, job: Job, until: Until) -> Result<Taken, TakeError> {
     let fetch = node.fetch(job.root, job.makes_room);
+    // What makes room itself is all here.
+    if !matches!(until, Until::Done) {
+        fetch.find_room().await?;
+    }
     let brought = fetch.new_leaves();
     let mut stats = node.stats();
     let alone = async {

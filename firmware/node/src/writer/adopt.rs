@@ -24,6 +24,11 @@ pub(crate) enum Follow {
         make_room: bool,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Sees to room on the disk, which others may have filled.
+    FindRoom {
+        make_room: bool,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
     /// Whether there is room for an earlier broadcast of so many bytes.
     Fits {
         bytes: u64,
@@ -68,6 +73,9 @@ impl Writer {
                     self.remove_brought(brought).await;
                 }
                 drop(reply.send(held));
+            }
+            Follow::FindRoom { make_room, reply } => {
+                drop(reply.send(self.find_room(make_room).await));
             }
             Follow::Fits { bytes, reply } => {
                 drop(reply.send(self.check_recordings(bytes).await));
@@ -117,6 +125,16 @@ impl Writer {
                 drop(reply.send(marked));
             }
         }
+    }
+
+    /// Sees that the disk's reserve is free.
+    async fn find_room(&mut self, make_room: bool) -> Result<(), StoreError> {
+        if make_room && self.check_disk(0).is_err() {
+            self.finish_removal().await?;
+            self.look_at_disk()?;
+            self.make_room(0, None).await?;
+        }
+        self.check_disk(0)
     }
 
     /// Stores blocks and counts them. Without `make_room` they are an earlier broadcast's, which pushes nothing else out.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use cid::Cid;
-use node::Place;
+use node::{Place, StoreError};
 use serde::{Deserialize, Serialize};
 use stream::extent::Scope;
 use stream::mirrored::Description;
@@ -243,7 +243,12 @@ impl Mirror {
                 self.settle(text);
                 return;
             }
-            Err(why @ (TakeError::Failed(_) | TakeError::Alone(_))) => {
+            // A disk that others have filled may have room again.
+            Err(
+                why @ (TakeError::Failed(_)
+                | TakeError::Alone(_)
+                | TakeError::Full(StoreError::DiskFull)),
+            ) => {
                 earlier.tries += u32::from(connected);
                 earlier.not_before = Some(Instant::now() + TRY_AGAIN);
                 tracing::info!(%root, %why, tries = earlier.tries, "an earlier broadcast does not come");

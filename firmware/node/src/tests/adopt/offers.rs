@@ -10,6 +10,7 @@ use super::{adopt, all, name, open, trusting};
 use crate::tests::disk::Disk;
 use crate::tests::{collected, counted, read_all};
 use crate::unixfs::{Encoded, directory, file_node};
+use crate::writer::RESERVE_BYTES;
 use crate::{
     AdoptError, Allowance, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, Place, StoreError, Want,
 };
@@ -255,6 +256,37 @@ async fn what_the_record_names_is_shown_and_stays() {
     node.keep_record(named).await.unwrap();
     settle(&node, &disk).await;
     assert_eq!(stored(&node).await, [third]);
+    node.shutdown().await;
+}
+
+/// What brings blocks from peers could not say that it has no place to put them.
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_others_have_filled_has_room_before_anything_comes() {
+    let mut offer = Offer::default();
+    let roots = ["a", "b", "c"].map(|name| offer.broadcast(&[name], 2000));
+    let (disk, node) = offer.open(1 << 20).await;
+    let mut ids = Vec::new();
+    for root in &roots[..2] {
+        let adopted = adopt(&node, Place::Newest, *root, true, &all).await;
+        ids.push(adopted.unwrap());
+    }
+    let leave = |bytes: u64| disk.set_capacity(disk.block_bytes() + bytes);
+    let room = async |make_room| node.fetch(roots[2], make_room).find_room().await;
+    let full = |found| {
+        let full = AdoptError::Store(StoreError::DiskFull);
+        assert_eq!(format!("{found:?}"), format!("{:?}", Err::<(), _>(full)));
+    };
+    leave(RESERVE_BYTES);
+    room(true).await.unwrap();
+    leave(RESERVE_BYTES - 1);
+    // An earlier broadcast pushes nothing else out.
+    full(room(false).await);
+    assert_eq!(stored(&node).await, ids);
+    room(true).await.unwrap();
+    assert_eq!(stored(&node).await, ids[1..]);
+    leave(0);
+    full(room(true).await);
+    assert_eq!(stored(&node).await, ids[1..]);
     node.shutdown().await;
 }
 
