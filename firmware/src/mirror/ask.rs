@@ -12,10 +12,10 @@ const MOST_PROVIDERS: u64 = 64 << 10;
 /// Addresses of one node that are tried.
 const MOST_ADDRESSES: usize = 4;
 
-/// What was asked for, and came. Nothing where nobody answers.
+/// What was asked for, and came. Nothing where nobody has it.
 #[derive(Debug)]
 pub(super) struct Answer {
-    pub(super) record: Option<Heard>,
+    pub(super) record: Heard,
     /// Multiaddresses that end in `/p2p/<peer id>`.
     pub(super) peers: Vec<String>,
 }
@@ -31,10 +31,7 @@ pub(super) fn ask(base: &str, name: Name, with_peers: bool) -> Option<Answer> {
     // Who has none says so in plain text (IPIP-513), or as others did before, with 404.
     let is_record = kind.is_some_and(|kind| kind.as_bytes().starts_with(IPNS_RECORD.as_bytes()));
     if !answer.status().is_success() || !is_record {
-        return Some(Answer {
-            record: None,
-            peers: Vec::new(),
-        });
+        return None;
     }
     let body = answer.body_mut().with_config().limit(MAX_RECORD as u64);
     let record = NameRecord::verify(&name, body.read_to_vec().ok()?.into());
@@ -42,10 +39,7 @@ pub(super) fn ask(base: &str, name: Name, with_peers: bool) -> Option<Answer> {
         Ok(record) if with_peers => providers(&agent, base, &record.root.to_string()),
         _ => Vec::new(),
     };
-    Some(Answer {
-        record: Some(record),
-        peers,
-    })
+    Some(Answer { record, peers })
 }
 
 #[derive(Debug, Deserialize)]

@@ -407,14 +407,11 @@ impl Mirror {
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
                 let Some(answer) = answer else { return };
-                self.step(Event::Answered).await;
-                if let Some(record) = answer.record {
-                    let said = record.as_ref().ok().map(told);
-                    self.told(Source::Http, record).await;
-                    // Who names an older one has nothing that is wanted.
-                    if said.is_some() && said.as_ref() == self.follower.newest() {
-                        self.dial(answer.peers);
-                    }
+                let said = answer.record.as_ref().ok().map(told);
+                self.told(Source::Http, answer.record).await;
+                // Who names an older one has nothing that is wanted.
+                if said.is_some() && said.as_ref() == self.follower.newest() {
+                    self.dial(answer.peers);
                 }
             }
             Done::AskedDht(found) => {

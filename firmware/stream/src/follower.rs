@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 pub const SILENCE: Duration = Duration::from_secs(5);
 /// A segment's time.
 pub const ASK_EVERY: Duration = Duration::from_secs(2);
-/// Where nothing has been new for [`IDLE`].
+/// Where nothing has been new for [`IDLE`], in which the DHT is asked once, too.
 pub const ASK_IDLE_EVERY: Duration = Duration::from_secs(10);
 pub const IDLE: Duration = Duration::from_secs(300);
 /// The DHT takes tens of seconds, and is told once a minute.
@@ -87,8 +87,6 @@ pub enum Event {
     Failed,
     /// It has come, and is not such as may be served.
     Refused,
-    /// Somebody who was asked has answered, with whatever.
-    Answered,
     /// Whether any peer is connected.
     Connected(bool),
     Tick,
@@ -122,11 +120,12 @@ pub struct Follower {
     /// The last new record.
     new_at: Option<Instant>,
     pubsub_at: Option<Instant>,
-    /// The last sign of life.
+    /// The last record that is not older than the newest, though it may be that one again. Other answers are no sign of life: where
+    /// the box was, somebody else may answer now.
     heard_at: Option<Instant>,
     connected: bool,
     ask_http_at: Instant,
-    ask_dht_at: Instant,
+    asked_dht_at: Option<Instant>,
     refused: u64,
     refusal: Option<Refusal>,
 }
@@ -150,7 +149,7 @@ impl Follower {
             heard_at: None,
             connected: false,
             ask_http_at: now,
-            ask_dht_at: now,
+            asked_dht_at: None,
             refused: 0,
             refusal: None,
         }
@@ -191,10 +190,6 @@ impl Follower {
                 let pause = FIRST_RETRY * 2_u32.saturating_pow(self.failures.min(10));
                 self.failures += 1;
                 self.retry_at = Some(now + pause.min(LAST_RETRY));
-                Vec::new()
-            }
-            Event::Answered => {
-                self.heard_at = Some(now);
                 Vec::new()
             }
             Event::Connected(connected) => {
@@ -308,9 +303,14 @@ impl Follower {
             self.ask_http_at = now + if idle { ASK_IDLE_EVERY } else { ASK_EVERY };
             actions.push(Action::AskHttp);
         }
-        let nothing = since(self.heard_at).is_none_or(|it| it >= DHT_EVERY);
-        if nothing && self.connected && self.ask_dht_at <= now {
-            self.ask_dht_at = now + DHT_EVERY;
+        // Who tells the same again may be the box, which is idle, or somebody who no longer hears it either.
+        let pause = match since(self.heard_at) {
+            Some(heard) if heard < DHT_EVERY => IDLE,
+            _ => DHT_EVERY,
+        };
+        let long = |at| since(at).is_none_or(|it| it >= pause);
+        if self.connected && long(self.new_at) && long(self.asked_dht_at) {
+            self.asked_dht_at = Some(now);
             actions.push(Action::AskDht);
         }
         actions
@@ -340,7 +340,7 @@ impl Follower {
     }
 
     /// For how long the box has been gone: while a broadcast is `live`, since there was something new; else since anybody was
-    /// connected or answered.
+    /// connected or told a record that was not older.
     pub fn gone(&self, now: Instant, live: bool) -> Option<Duration> {
         let last = match live {
             true => self.new_at,

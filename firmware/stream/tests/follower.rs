@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use proptest::prelude::*;
 use stream::follower::{
-    ASK_EVERY, Action, DHT_EVERY, Event, Follower, GONE, Refusal, SILENCE, Source, Told,
+    ASK_EVERY, Action, DHT_EVERY, Event, Follower, GONE, IDLE, Refusal, SILENCE, Source, Told,
 };
 
 fn told(sequence: u64, root: &str) -> Told {
@@ -167,6 +167,22 @@ fn others_are_asked_only_when_nobody_tells() {
     assert!(!asks(&it.after(SILENCE), Action::AskDht));
 }
 
+/// Somebody answers over HTTP every two seconds: the box, which is idle, a mirror that no longer hears it, or one that is behind.
+#[test]
+fn who_tells_nothing_new_does_not_keep_the_dht_from_being_asked() {
+    for (sequence, walks) in [(7, 2), (6, 10)] {
+        let mut it = It::new(None);
+        it.hears(&told(7, "a"));
+        it.step(Event::Connected(true));
+        let mut asked = 0;
+        for _ in 0..2 * IDLE.as_secs() / ASK_EVERY.as_secs() {
+            it.step(Event::Told(Source::Http, told(sequence, "a")));
+            asked += usize::from(it.after(ASK_EVERY).contains(&Action::AskDht));
+        }
+        assert_eq!(asked, walks, "{sequence}");
+    }
+}
+
 #[test]
 fn a_box_is_gone_when_nothing_comes() {
     let mut it = It::new(Some(told(1, "a")));
@@ -185,8 +201,12 @@ fn a_box_is_gone_when_nothing_comes() {
     it.step(Event::Connected(false));
     it.after(GONE);
     assert_eq!(it.follower.gone(it.now, false), Some(GONE));
-    it.step(Event::Answered);
-    assert_eq!(it.follower.gone(it.now, false), None);
+    let mut answers = |sequence, root| {
+        it.step(Event::Told(Source::Http, told(sequence, root)));
+        it.follower.gone(it.now, false)
+    };
+    assert_eq!(answers(2, "b"), Some(GONE), "a mirror that is behind");
+    assert_eq!(answers(3, "c"), None);
 }
 
 #[derive(Debug, Clone)]
