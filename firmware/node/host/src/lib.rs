@@ -29,9 +29,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use cid::Cid;
 use connexa::prelude::GossipsubEvent;
-use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use futures::{Stream, StreamExt};
 use rust_ipfs::{AddPeerOpt, Block, Ipfs, PeerId, Quorum};
 
 use tokio::sync::watch;
@@ -338,7 +338,7 @@ impl Host {
         Box::pin(async move { inner.ipfs.provide(cid).await.map_err(network) })
     }
 
-    /// All records that the DHT has under a key, none of them verified.
+    /// Records that the DHT has under a key, none of them verified: all, or those that have come in this time.
     pub fn get_records(
         &self,
         key: Vec<u8>,
@@ -348,10 +348,7 @@ impl Host {
         Box::pin(async move {
             let records = inner.ipfs.dht_get(key).await.map_err(network)?;
             let records = records.map(|record| Bytes::from(record.value));
-            match tokio::time::timeout(timeout, records.collect()).await {
-                Ok(records) => Ok(records),
-                Err(_) => Err(HostError::Timeout(timeout)),
-            }
+            Ok(collect_within(timeout, records).await)
         })
     }
 
@@ -421,6 +418,11 @@ pub fn peer_of(address: &str) -> Result<String, HostError> {
     Ok(dial::parse(address)?.0.to_string())
 }
 
+/// What comes in this time.
+async fn collect_within<T>(time: Duration, stream: impl Stream<Item = T>) -> Vec<T> {
+    stream.take_until(tokio::time::sleep(time)).collect().await
+}
+
 /// rust-ipfs's errors are boxed; the kind inside tells a full disk from a broken one.
 fn io(error: rust_ipfs::Error) -> HostError {
     match error.downcast::<std::io::Error>() {
@@ -437,4 +439,20 @@ async fn blocking(f: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> s
     tokio::task::spawn_blocking(f)
         .await
         .map_err(std::io::Error::other)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A walk through the DHT ends with the slowest of those who are asked, which may take a minute.
+    #[tokio::test(start_paused = true)]
+    async fn what_has_come_in_time_is_not_lost_with_what_comes_later() {
+        let time = Duration::from_secs(30);
+        let slow = futures::stream::iter([1, 2]).chain(futures::stream::pending());
+        assert_eq!(collect_within(time, slow).await, [1, 2]);
+        let began = tokio::time::Instant::now();
+        let done = collect_within(time, futures::stream::iter([1, 2])).await;
+        assert_eq!((done, began.elapsed()), (vec![1, 2], Duration::ZERO));
+    }
 }
