@@ -18,7 +18,7 @@ use stream::dates::ProgramDates;
 use stream::encoder::Choice;
 use stream::media::{Rendition, VideoConfig};
 use stream::playlist::Picture;
-use stream::publication::{self, Inits, Numbers, Publication};
+use stream::publication::{self, File, Inits, Numbers, Publication};
 use stream::reach::Outside;
 use stream::resume::{CutOff, Verdict};
 use stream::segmenter::{Output, Segmenter, SegmenterError};
@@ -38,8 +38,8 @@ use crate::live::{Live, RecentFiles};
 use crate::numbers;
 use crate::on_air::OnAirMark;
 use crate::panel::{self, Panel};
-use crate::web;
 use crate::wishes::Wishes;
+pub(crate) use description::beside;
 use recovery::Format;
 pub(crate) use recovery::{Meta, close, replace_rows, without_lost};
 use storing::{store_cause, to_node};
@@ -68,7 +68,8 @@ enum Event {
     /// `attempt` tells the answer to this request from one to an earlier.
     Opened {
         attempt: u64,
-        result: Result<BroadcastId, StoreError>,
+        /// With what lies beside its playlists.
+        result: Result<(BroadcastId, Vec<File>), StoreError>,
     },
     /// An update has been stored, or not: then its files are in memory.
     Answered {
@@ -136,7 +137,7 @@ pub(crate) struct Appliance {
     /// The open broadcast in the store.
     id: Option<BroadcastId>,
     /// What it says of itself.
-    meta: Vec<u8>,
+    meta: Option<Meta>,
     /// Counts those that have begun in this life.
     broadcasts: u64,
     /// Counts the requests to open one.
@@ -201,7 +202,7 @@ impl Appliance {
             channels,
             answers: mpsc::channel(ANSWERS),
             id: None,
-            meta: Vec::new(),
+            meta: None,
             broadcasts: 0,
             openings: 0,
             from_memory: false,
@@ -647,13 +648,14 @@ impl Appliance {
         });
     }
 
-    fn opened(&mut self, attempt: u64, result: Result<BroadcastId, StoreError>) {
+    fn opened(&mut self, attempt: u64, result: Result<(BroadcastId, Vec<File>), StoreError>) {
         if attempt != self.openings {
             return;
         }
         match result {
-            Ok(id) => {
+            Ok((id, beside)) => {
                 self.id = Some(id);
+                self.publication.attach(beside);
                 if !matches!(
                     self.broadcast.state(),
                     State::Starting { .. } | State::Live { .. } | State::Retrying { .. }
@@ -798,7 +800,6 @@ impl Appliance {
         let mut settings = settings(&self.config);
         settings.video.bitrate = u64::from(self.wishes.video_kbps) * 1000;
         self.publication = Publication::new(settings, first);
-        let previous = self.channels.live.borrow().root;
         self.keeper.keep(Some(self.wishes));
         self.id = None;
         self.since = wall_now();
@@ -808,12 +809,8 @@ impl Appliance {
             started_ms: self.since.map(unix_ms),
             first,
             format: Format::of(&self.config),
-            previous: previous.map(|root| root.to_string()),
         };
-        let mut beside = web::player();
-        beside.push(description::file(&meta, meta.previous.clone()));
-        self.publication.attach(beside);
-        self.meta = serde_json::to_vec(&meta).expect("plain data");
+        self.meta = Some(meta);
         self.broadcasts += 1;
         self.open();
     }
@@ -821,14 +818,19 @@ impl Appliance {
     fn open(&mut self) {
         self.openings += 1;
         let attempt = self.openings;
-        let meta = self.meta.clone();
+        let Some(meta) = self.meta.clone() else {
+            return;
+        };
         let (node, answers) = (self.node.clone(), self.answers.0.clone());
         let mark = self.mark.clone();
         tokio::spawn(async move {
-            let result = node.begin(meta).await;
-            if let Ok(id) = result {
+            let open = async {
+                let id = node.begin(serde_json::to_vec(&meta).expect("plain data"));
+                let id = id.await?;
                 let _ = tokio::task::spawn_blocking(move || mark.set(id)).await;
-            }
+                Ok((id, beside(&node, id, &meta).await))
+            };
+            let result = open.await;
             let _ = answers.send(Event::Opened { attempt, result }).await;
         });
     }

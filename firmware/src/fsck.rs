@@ -17,7 +17,6 @@ use crate::config::Config;
 use crate::numbers;
 use crate::on_air::OnAirMark;
 use crate::run::{configure, refuse, told};
-use crate::web;
 
 /// As e2fsck has them: nothing wrong; wrong and put right; wrong and left.
 const REPAIRED: u8 = 1;
@@ -113,7 +112,7 @@ async fn close_one(node: &Node, config: &Config, damaged: &Damaged) -> Result<()
     let mark = OnAirMark::in_dir(&config.data_dir);
     appliance::replace_rows(node, &mark, id, &rows).await?;
     let mut publication = Publication::recovered(settings, meta.first, rows, false);
-    publication.attach(web::player());
+    publication.attach(appliance::beside(node, id, &meta).await);
     appliance::close(node, id, &mut publication).await?;
     Ok(())
 }

@@ -35,9 +35,16 @@ fn serves_what_is_listed(podium: &Podium, mirror: &Mirror) {
     mirror.wait_for_segment(video.media_sequence + video.segments.len() as u64 - 1);
 }
 
-fn recordings(mirror: &Mirror) -> Vec<Value> {
-    let list = http::get(&format!("{}/api/v1/recordings", mirror.operator)).json();
+/// Of a box or a mirror.
+fn recordings(operator: &str) -> Vec<Value> {
+    let list = http::get(&format!("{operator}/api/v1/recordings")).json();
     list.as_array().unwrap().clone()
+}
+
+fn pin(operator: &str, recording: &Value) {
+    let url = format!("{operator}/api/v1/recordings/{}/pin", recording["id"]);
+    let pinned = http::post(&url, &[], &serde_json::json!({ "pinned": true }));
+    assert_eq!(pinned.status, 204);
 }
 
 /// Waits until box and mirror have the same root, which they are not sure to have at any moment of a broadcast, and all that is
@@ -438,7 +445,7 @@ fn a_mirror_on_a_disk_that_others_have_filled_makes_room_and_follows() {
     disk.crowd();
     let last = last_segment(&mirror);
     mirror.wait_for_segment(last + 3);
-    let stored = recordings(&mirror);
+    let stored = recordings(&mirror.operator);
     assert!(stored.iter().all(|it| it["root"] != *first), "{stored:?}");
     assert_eq!(stored.len(), 1);
 
@@ -553,7 +560,7 @@ fn what_the_limit_has_deleted_is_not_fetched_again() {
     };
     follows(&mirror);
     let is_here = |mirror: &Mirror, root: &String| {
-        let mut stored = recordings(mirror).into_iter();
+        let mut stored = recordings(&mirror.operator).into_iter();
         stored.any(|it| it["root"] == **root)
     };
     wait_for("the limit", || (!is_here(&mirror, &roots[1])).then_some(()));
@@ -594,6 +601,53 @@ fn what_lies_behind_a_broadcast_that_is_left_out_is_looked_at_too() {
     wait_for("both to be left out, the newer first", || {
         (mirror.status()["missing"] == Value::from(roots.clone())).then_some(())
     });
+}
+
+/// The first is pinned, and the limit has deleted the one after it.
+#[test]
+fn what_is_kept_behind_a_broadcast_that_is_gone_comes_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        extra: "[store]\nrecordings_mib = 2\nlive_mib = 64\n".into(),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    let record = |bytes: usize| {
+        podium.go_live();
+        wait_for("a recording of this length", || {
+            let root = podium.status()["node"]["root"].as_str()?.to_owned();
+            (car(&podium.viewer, &root).len() > bytes).then_some(())
+        });
+        podium.stop();
+        podium.cid()
+    };
+    let first = record(0);
+    pin(&podium.operator, &recordings(&podium.operator)[0]);
+    // With the player, which counts as the newest's.
+    record(3_000_000);
+    let third = record(0);
+    wait_for("the limit", || {
+        let list = recordings(&podium.operator).into_iter();
+        let roots: Vec<Value> = list.map(|it| it["root"].clone()).collect();
+        (roots == [first.as_str(), third.as_str()]).then_some(())
+    });
+    podium.go_live();
+    podium.wait_for_segments(1);
+    let described = http::get(&format!("{}{}/broadcast.json", podium.viewer, podium.root()));
+    let described = described.json();
+    assert_eq!(described["previous"], *third, "{described}");
+    assert_eq!(described["earlier"], Value::from([first.clone()]), "{described}");
+
+    let peer = podium.address("/tcp/");
+    let mirror = Mirror::start(&dir.path().join("mirror"), &podium.name(), &["--peer", &peer]);
+    for root in [&third, &first] {
+        wait_for("an earlier broadcast on the mirror", || {
+            let answer = mirror.get(&format!("/ipfs/{root}/vod.m3u8"));
+            (answer.status == 200).then_some(())
+        });
+        same(&podium, &mirror, root);
+    }
+    assert_eq!(mirror.status()["missing"], Value::Array(Vec::new()));
 }
 
 #[test]

@@ -8,35 +8,29 @@ use node::{BroadcastId, Node, Recovered, RecoveredBroadcast};
 use serde::{Deserialize, Serialize};
 use stream::broadcast::Event as BroadcastEvent;
 use stream::media::Rendition;
-use stream::mirrored::DESCRIPTION;
 use stream::playlist::Picture;
-use stream::publication::{
-    self, File, Inits, Numbers, Publication, Row, rows_without, segment_path,
-};
+use stream::publication::{self, Inits, Numbers, Publication, Row, rows_without, segment_path};
 use stream::resume::{CutOff, Verdict};
 
-use super::{Appliance, description, to_node};
+use super::description::beside;
+use super::{Appliance, to_node};
 use crate::clock::{at_least, from_unix_ms, wall_now};
 use crate::config::Config;
 use crate::numbers;
 use crate::on_air::OnAirMark;
-use crate::web;
 use crate::wishes::Wishes;
 
 /// Nobody broadcasts for longer without a clock and a disk.
 const A_DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What the journal keeps of a broadcast beside its rows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Meta {
     pub(crate) name: String,
     pub(crate) started_ms: Option<u64>,
     pub(crate) first: Numbers,
     /// What must not change within a broadcast.
     pub(crate) format: Format,
-    /// Root of the broadcast before it, as it was when this one began.
-    #[serde(default)]
-    pub(crate) previous: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,24 +155,18 @@ impl Appliance {
     pub(super) async fn recover(&mut self, recovered: Recovered, settings: publication::Settings) {
         let count = recovered.broadcasts.len();
         let mut first = Numbers::default();
-        // What was cut off has another root once it is closed, and the broadcast after it names that.
-        let mut closed: Option<(Cid, Cid)> = None;
         for (i, broadcast) in recovered.broadcasts.into_iter().enumerate() {
             let newest = i + 1 == count;
             if !newest && broadcast.finished {
                 continue;
             }
             let id = broadcast.id;
-            let before = broadcast.root;
-            match self.recover_one(broadcast, newest, settings, closed).await {
-                Ok(root) => closed = before.zip(root),
-                Err(error) => {
-                    tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
-                    // Whatever the broadcast's own rows say: no number may be given twice.
-                    match numbers::of_files(&self.node).await {
-                        Ok(numbers) => first = first.max(numbers),
-                        Err(error) => tracing::error!(%error, "numbers may begin anew"),
-                    }
+            if let Err(error) = self.recover_one(broadcast, newest, settings).await {
+                tracing::error!(%id, error = format!("{error:#}"), "a broadcast stays unfinished");
+                // Whatever the broadcast's own rows say: no number may be given twice.
+                match numbers::of_files(&self.node).await {
+                    Ok(numbers) => first = first.max(numbers),
+                    Err(error) => tracing::error!(%error, "numbers may begin anew"),
                 }
             }
         }
@@ -205,8 +193,7 @@ impl Appliance {
         broadcast: RecoveredBroadcast,
         newest: bool,
         settings: publication::Settings,
-        closed_before: Option<(Cid, Cid)>,
-    ) -> anyhow::Result<Option<Cid>> {
+    ) -> anyhow::Result<()> {
         let RecoveredBroadcast {
             id,
             finished,
@@ -236,9 +223,8 @@ impl Appliance {
         };
         let resume = verdict != Verdict::Over;
         let mut publication = Publication::recovered(settings, meta.first, rows, finished);
-        let mut beside = web::player();
-        beside.extend(self.describe(&meta, root, closed_before).await);
-        publication.attach(beside);
+        // What was cut off before it has another root once it is closed, and some may have gone.
+        publication.attach(beside(&self.node, id, &meta).await);
         let since = meta.started_ms.map(from_unix_ms);
         if resume && self.mark.numbers_ahead() {
             publication.leap(self.past(&publication, since));
@@ -282,25 +268,7 @@ impl Appliance {
                 self.mark.clear();
             }
         }
-        closed.map(|()| root)
-    }
-
-    /// The broadcast's description, where it is not there or has to be put right.
-    async fn describe(
-        &self,
-        meta: &Meta,
-        root: Option<Cid>,
-        closed_before: Option<(Cid, Cid)>,
-    ) -> Option<File> {
-        let renamed = closed_before
-            .filter(|(old, _)| meta.previous.as_ref() == Some(&old.to_string()))
-            .map(|(_, new)| new.to_string());
-        let there = match root {
-            Some(root) => self.node.resolve(root, DESCRIPTION).await.is_ok(),
-            None => false,
-        };
-        (renamed.is_some() || !there)
-            .then(|| description::file(meta, renamed.or_else(|| meta.previous.clone())))
+        closed
     }
 
     async fn read_journal(

@@ -487,7 +487,7 @@ async fn how_long_a_broadcast_was_off_is_told_by_the_clock_and_not_by_its_dates(
     let mut it = AtRest::new(dir.path(), None).await;
     it.commands.send(start()).await.unwrap();
     it.turn(|it| !it.publication.rows().is_empty()).await;
-    let meta: Meta = serde_json::from_slice(&it.appliance.meta).unwrap();
+    let meta = it.appliance.meta.clone().unwrap();
     let rows = it.node.rows(it.appliance.id.unwrap()).await.unwrap();
     let row: publication::Row = serde_json::from_slice(&rows[0]).unwrap();
     let now = row.published_ms.expect("the journal has it");

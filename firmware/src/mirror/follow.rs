@@ -50,7 +50,7 @@ enum Done {
     Newest(Result<Taken, TakeError>),
     Stepped(Result<Taken, TakeError>),
     /// With what it says was before it, where so much has come.
-    Earlier(Cid, Option<String>, Result<Taken, TakeError>),
+    Earlier(Cid, Vec<String>, Result<Taken, TakeError>),
     Asked {
         peer: usize,
         answer: Option<Answer>,
@@ -403,7 +403,7 @@ impl Mirror {
                 self.take_step();
             }
             Done::Stepped(result) => self.stepped(result).await,
-            Done::Earlier(root, previous, result) => self.earlier(root, previous, result),
+            Done::Earlier(root, before, result) => self.earlier(root, before, result),
             Done::Asked { peer, answer } => {
                 self.asking.remove(&peer);
                 let Some(answer) = answer else { return };

@@ -38,14 +38,28 @@ pub struct Description {
     pub started_ms: Option<u64>,
     /// Media sequence number that its first segment has, at the least: with `started_ms` it tells broadcasts of a box apart.
     pub first: u64,
-    /// Root of the broadcast before it, as it was published last. Not a link: who pins this broadcast does not pin all of them.
+    /// Root of the broadcast before it that the box had when it began, or in its last life. Not a link: who pins this broadcast does
+    /// not pin all of them.
     pub previous: Option<String>,
+    /// Roots of those before that, the nearest first: one may be gone, damaged, or closed under another root by now, and does not
+    /// know for all what was before it.
+    #[serde(default)]
+    pub earlier: Vec<String>,
 }
+
+/// Broadcasts before its own that a description names at most, two kilobytes of them.
+pub const MOST_EARLIER: usize = 32;
 
 impl Description {
     /// What stays the same for as long as it is the same broadcast.
     pub fn identity(&self) -> (u64, Option<u64>) {
         (self.first, self.started_ms)
+    }
+
+    /// Roots of broadcasts before it, the nearest first.
+    pub fn before(&self) -> Vec<String> {
+        let before = self.previous.iter().chain(&self.earlier);
+        before.take(MOST_EARLIER).cloned().collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Earlier broadcasts: those that were published while the mirror was away.
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -48,8 +49,8 @@ pub(super) struct Earlier {
 #[derive(Debug)]
 struct Missing {
     root: String,
-    /// What it says was before it, where so much has come.
-    previous: Option<String>,
+    /// What it says was before it, the nearest first, where so much has come.
+    before: Vec<String>,
     /// Nobody had it: who connects next may. Otherwise it was refused, or there is no room for it.
     awaited: bool,
     /// Somebody has connected since it did not come.
@@ -100,13 +101,15 @@ impl Earlier {
     fn leave_out(&mut self, missing: Missing) {
         match self.missing.iter_mut().find(|it| it.root == missing.root) {
             // This time less of it may have come, and somebody else meanwhile.
-            Some(before) => {
-                let (previous, hoped) = (before.previous.take(), before.hoped);
-                *before = Missing {
-                    previous: missing.previous.or(previous),
+            Some(it) => {
+                let (before, hoped) = (std::mem::take(&mut it.before), it.hoped);
+                *it = Missing {
                     hoped: hoped && missing.awaited,
                     ..missing
                 };
+                if it.before.is_empty() {
+                    it.before = before;
+                }
             }
             None => self.missing.push(missing),
         }
@@ -116,6 +119,42 @@ impl Earlier {
     pub(super) fn start_anew(&mut self) {
         self.missing.clear();
         self.done = false;
+    }
+}
+
+/// Earlier broadcasts from the newest on, as far back as those that are known name them, each once. One that is gone and says
+/// nothing any more ends it only where nobody names what was before that.
+#[derive(Debug)]
+struct Chain {
+    pending: VecDeque<String>,
+    /// What the last that is known says: it has been looked at, but for what is further back.
+    further: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Chain {
+    fn of(root: String, before: Vec<String>) -> Chain {
+        Chain {
+            pending: VecDeque::new(),
+            further: before,
+            seen: HashSet::from([root]),
+        }
+    }
+
+    /// What the one that was just looked at says was before it, if it says anything.
+    fn says(&mut self, before: Vec<String>) {
+        if !before.is_empty() {
+            self.further = before;
+        }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        if self.pending.is_empty() {
+            let further = std::mem::take(&mut self.further).into_iter();
+            let new = further.filter(|root| self.seen.insert(root.clone()));
+            self.pending = new.collect();
+        }
+        self.pending.pop_front()
     }
 }
 
@@ -163,8 +202,8 @@ impl Mirror {
             described: described.clone(),
         };
         self.begin(job, Until::Alone, move |result| {
-            let previous = described.get().and_then(|it| it.previous.clone());
-            Done::Earlier(root, previous, result)
+            let before = described.get().map(Description::before);
+            Done::Earlier(root, before.unwrap_or_default(), result)
         });
     }
 
@@ -178,11 +217,12 @@ impl Mirror {
         if self.earlier.missing.len() >= MOST_MISSING {
             return Ok(None);
         }
-        let (mut next, mut previous) = (shown.id, shown.description.previous.clone());
-        // Each is named by one that is known, so a circle would be seen.
-        for _ in 0..=stored.len() + self.earlier.missing.len() {
-            let Some(root) = previous.take() else { break };
-            let Ok(cid) = root.parse::<Cid>() else { break };
+        let mut next = shown.id;
+        let mut chain = Chain::of(shown.root.to_string(), shown.description.before());
+        while let Some(root) = chain.next() {
+            let Ok(cid) = root.parse::<Cid>() else {
+                continue;
+            };
             let left_out = self.earlier.left_out(&root);
             let known =
                 left_out.is_some_and(|it| !it.again) || self.earlier.settled.roots.contains(&root);
@@ -191,7 +231,7 @@ impl Mirror {
                     return Ok(Some((cid, next)));
                 }
                 // What is behind it may be there, and its own place stays free.
-                previous = left_out.and_then(|it| it.previous.clone());
+                chain.says(left_out.map_or_else(Vec::new, |it| it.before.clone()));
                 next = next.before();
                 continue;
             };
@@ -201,10 +241,10 @@ impl Mirror {
             if left_out.is_none() {
                 self.settle(root);
             }
-            let Ok(description) = serde_json::from_slice::<Description>(&found.meta) else {
-                break;
-            };
-            (next, previous) = (found.id, description.previous);
+            next = found.id;
+            if let Ok(description) = serde_json::from_slice::<Description>(&found.meta) {
+                chain.says(description.before());
+            }
         }
         Ok(None)
     }
@@ -228,7 +268,7 @@ impl Mirror {
     pub(super) fn earlier(
         &mut self,
         root: Cid,
-        previous: Option<String>,
+        before: Vec<String>,
         result: Result<Taken, TakeError>,
     ) {
         let earlier = &mut self.earlier;
@@ -265,7 +305,7 @@ impl Mirror {
         earlier.tries = 0;
         earlier.leave_out(Missing {
             root: text,
-            previous,
+            before,
             awaited,
             hoped: false,
             again: false,
@@ -277,10 +317,14 @@ impl Mirror {
 mod tests {
     use super::*;
 
-    fn missing(root: &str, previous: Option<&str>, awaited: bool) -> Missing {
+    fn roots(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn missing(root: &str, before: &[&str], awaited: bool) -> Missing {
         Missing {
             root: root.to_owned(),
-            previous: previous.map(str::to_owned),
+            before: roots(before),
             awaited,
             hoped: false,
             again: false,
@@ -294,8 +338,8 @@ mod tests {
             not_before: Some(Instant::now()),
             ..Earlier::default()
         };
-        earlier.leave_out(missing("nobody had it", Some("before it"), true));
-        earlier.leave_out(missing("refused", None, false));
+        earlier.leave_out(missing("nobody had it", &["before it"], true));
+        earlier.leave_out(missing("refused", &[], false));
         let again = |earlier: &Earlier| earlier.missing.iter().map(|it| it.again).collect();
         // A stranger in the middle of a round begins none, but another one follows.
         earlier.hurry();
@@ -306,23 +350,59 @@ mod tests {
         let asked: Vec<bool> = again(&earlier);
         assert_eq!((asked, earlier.done), (vec![true, false], false));
         // In vain, and this time it has not even said what was before it.
-        earlier.leave_out(missing("nobody had it", None, true));
+        earlier.leave_out(missing("nobody had it", &[], true));
         earlier.end_round();
         assert!(earlier.done);
         earlier.hurry();
         assert!(!earlier.done);
         assert_eq!(earlier.missing(), ["nobody had it", "refused"]);
         let left_out = earlier.left_out("nobody had it").unwrap();
-        assert_eq!(left_out.previous.as_deref(), Some("before it"));
+        assert_eq!(left_out.before, ["before it"]);
         assert!(left_out.again);
         earlier.start_anew();
         assert!(earlier.missing().is_empty());
     }
 
+    /// What is looked at, from what `d` says on.
+    fn check_chain(says: &[(&str, &[&str])], expected: &[&str]) {
+        let said = |root: &str| {
+            let said = says.iter().find(|(it, _)| *it == root);
+            said.map_or_else(Vec::new, |(_, before)| roots(before))
+        };
+        let mut chain = Chain::of("d".to_owned(), said("d"));
+        let mut looked_at = Vec::new();
+        while let Some(root) = chain.next() {
+            chain.says(said(&root));
+            looked_at.push(root);
+        }
+        assert_eq!(looked_at, expected);
+    }
+
+    #[test]
+    fn one_that_is_gone_does_not_hide_what_was_before_it() {
+        // Of an earlier version: each names one.
+        check_chain(
+            &[("d", &["c"]), ("c", &["b"]), ("b", &["a"])],
+            &["c", "b", "a"],
+        );
+        check_chain(&[("d", &["c"]), ("b", &["a"])], &["c"]);
+        // "c" is gone, and "a" is further back than "d" says.
+        check_chain(&[("d", &["c", "b"]), ("b", &["a"])], &["c", "b", "a"]);
+        // "b" has another root by now.
+        check_chain(
+            &[("d", &["c", "b2"]), ("c", &["b", "a"]), ("b2", &["a"])],
+            &["c", "b2", "a"],
+        );
+        check_chain(
+            &[("d", &["c", "b"]), ("c", &["d", "c"]), ("b", &["c", "d"])],
+            &["c", "b"],
+        );
+    }
+
     #[test]
     fn who_connects_where_nothing_is_awaited_begins_nothing() {
         let mut earlier = Earlier {
-            missing: vec![missing("refused", None, false)],
+            missing: vec![missing("refused", &[], false)],
             done: true,
             ..Earlier::default()
         };
