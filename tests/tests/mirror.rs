@@ -727,6 +727,27 @@ fn what_is_damaged_is_fetched_again_and_no_older_record_is_believed() {
     let mirror = Mirror::start(&place, &name, &peer);
     caught_up(&podium, &mirror);
     same(&podium, &mirror, &last);
+
+    // A bit of a playlist flips, and nobody looks before the next start.
+    let list = mirror.get("/live/video.m3u8");
+    mirror.signal(Signal::TERM);
+    assert_eq!(mirror.join(), Some(0));
+    let shards = std::fs::read_dir(place.join("data/ipfs/blockstore")).unwrap();
+    let mut files = shards.flat_map(|shard| std::fs::read_dir(shard.unwrap().path()).unwrap());
+    let file = files.find_map(|file| {
+        let file = file.unwrap().path();
+        (std::fs::read(&file).unwrap() == list.body).then_some(file)
+    });
+    let mut torn = list.body.clone();
+    torn[0] ^= 1;
+    std::fs::write(file.expect("the list's block"), torn).unwrap();
+    let mirror = Mirror::start(&place, &name, &peer);
+    wait_for("the playlist", || {
+        (mirror.get("/live/video.m3u8").body == list.body).then_some(())
+    });
+    caught_up(&podium, &mirror);
+    same(&podium, &mirror, &last);
+    end(mirror, &place);
 }
 
 #[test]

@@ -15,12 +15,12 @@ use bytes::Bytes;
 use cid::Cid;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use node_host::HostError;
 
 use crate::journal::adopt::{AdoptedFile, Adoption, Place};
 use crate::names::NameRecord;
-use crate::store::BlockStore;
-use crate::writer::{Command, Follow};
-use crate::{AdoptError, BroadcastId, Node, blocking, unixfs};
+use crate::writer::{Command, Follow, RESERVE_BYTES};
+use crate::{AdoptError, BroadcastId, Node, StoreError, blocking, unixfs};
 
 use walk::Walk;
 
@@ -160,9 +160,9 @@ impl Fetch {
             while asked.len() < AT_ONCE
                 && let Some((cid, below)) = pending.pop()
             {
-                let store = self.node.shared.store.clone();
+                let node = self.node.clone();
                 self.asked.insert(cid);
-                asked.push(async move { (cid, below, fetch(&*store, cid, ROOT_TIMEOUT).await) });
+                asked.push(async move { (cid, below, fetch(&node, cid, ROOT_TIMEOUT).await) });
             }
             let Some((cid, below, bytes)) = asked.next().await else {
                 return Ok(());
@@ -234,7 +234,7 @@ impl Fetch {
             Some(bytes) => bytes.clone(),
             None => {
                 self.asked.insert(cid);
-                let bytes = fetch(&*self.node.shared.store.clone(), cid, timeout).await?;
+                let bytes = fetch(&self.node, cid, timeout).await?;
                 self.brought(cid, bytes.clone()).await?;
                 bytes
             }
@@ -253,7 +253,15 @@ impl Fetch {
     async fn brought(&mut self, cid: Cid, bytes: Bytes) -> Result<(), AdoptError> {
         self.fetched_bytes += bytes.len() as u64;
         if self.fetched_bytes > self.node.stats().borrow().limit_bytes {
-            return Err(AdoptError::Refused("it is larger than the store"));
+            let free = self.node.shared.store.free_bytes();
+            // A disk that others have filled may have room again.
+            let needed = self.fetched_bytes.saturating_add(RESERVE_BYTES);
+            return Err(
+                match free.map_err(HostError::Io).map_err(StoreError::from)? < needed {
+                    true => StoreError::DiskFull.into(),
+                    false => AdoptError::Refused("it is larger than the store"),
+                },
+            );
         }
         self.in_memory += bytes.len();
         self.blocks.insert(cid, bytes);
@@ -402,8 +410,13 @@ fn check_cid(cid: &Cid) -> Result<(), AdoptError> {
     }
 }
 
-async fn fetch(store: &dyn BlockStore, cid: Cid, timeout: Duration) -> Result<Bytes, AdoptError> {
+async fn fetch(node: &Node, cid: Cid, timeout: Duration) -> Result<Bytes, AdoptError> {
     check_cid(&cid)?;
+    let store = &node.shared.store;
+    if store.is_torn(cid).await.map_err(StoreError::from)? {
+        let discarded = node.ask(|reply| Command::Follow(Follow::Discard { cid, reply }));
+        discarded.await??;
+    }
     let bytes = (store.fetch(cid, timeout).await).map_err(|source| AdoptError::Fetch {
         cid,
         source: source.into(),

@@ -19,12 +19,15 @@ use tokio::sync::watch;
 use crate::blocks::Blocks;
 use crate::cids::Lengths;
 use crate::journal::Named;
+use crate::unixfs::verifies;
 
 pub(crate) trait BlockStore: std::fmt::Debug + Send + Sync + 'static {
     /// Durable when it returns; after an error any of the blocks may be stored. Changes nothing in which of them are nameless.
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>>;
     fn get(&self, cid: Cid) -> BoxFuture<'static, Result<Option<Bytes>, HostError>>;
     fn has(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
+    /// Whether there are other bytes in a block's place. As long as they lie there, [`BlockStore::fetch`] fails.
+    fn is_torn(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>>;
     /// A block that a commit names, as far as the store can tell: those that are named more than once the journal knows, too.
     fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>>;
     /// Bytes of a nameless block that is here.
@@ -142,6 +145,13 @@ impl BlockStore for Files {
         self.blocking(move |files| files.has(&cid))
     }
 
+    fn is_torn(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
+        self.blocking(move |files| {
+            let bytes = files.get(&cid)?;
+            Ok(bytes.is_some_and(|bytes| !verifies(&cid, &bytes)))
+        })
+    }
+
     fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>> {
         let known = locked(&self.known);
         if known.nameless.contains(cid) {
@@ -236,6 +246,10 @@ impl BlockStore for HostStore {
             None => self.files.has(stored_as(cid)),
             Some(_) => futures::future::ready(Ok(true)).boxed(),
         }
+    }
+
+    fn is_torn(&self, cid: Cid) -> BoxFuture<'static, Result<bool, HostError>> {
+        self.files.is_torn(cid)
     }
 
     fn named(&self, cid: &Cid) -> std::io::Result<Option<Named>> {

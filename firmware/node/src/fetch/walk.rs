@@ -84,7 +84,7 @@ impl<'a> Walk<'a> {
                     self.take(item, unixfs::Node::Leaf(Bytes::new())).await?;
                     continue;
                 }
-                let store = self.fetch.node.shared.store.clone();
+                let node = self.fetch.node.clone();
                 let timeout = self.fetch.timeout(&cid);
                 let at_hand = self.fetch.blocks.get(&cid).cloned();
                 if !self.fetch.has(&cid) {
@@ -93,7 +93,7 @@ impl<'a> Walk<'a> {
                 asked.push(async move {
                     match at_hand {
                         Some(bytes) => (item, Ok(bytes)),
-                        None => (item, fetch(&*store, cid, timeout).await),
+                        None => (item, fetch(&node, cid, timeout).await),
                     }
                 });
             }

@@ -17,6 +17,7 @@ use crate::cids::Lengths;
 use crate::journal::{Journal, Named};
 use crate::names::Signer;
 use crate::store::BlockStore;
+use crate::unixfs::verifies;
 
 /// What the clock says until a test says otherwise. It stands still: numbers must rise all the same.
 pub(super) fn now() -> SystemTime {
@@ -289,6 +290,15 @@ impl Disk {
         self.state().blocks.remove(cid).expect("the block is there");
     }
 
+    /// A bit of it flips.
+    pub(super) fn tear_block(&self, cid: &Cid) {
+        let mut state = self.state();
+        let block = state.blocks.get_mut(cid).expect("it is here");
+        let mut torn = block.to_vec();
+        torn[0] ^= 1;
+        *block = torn.into();
+    }
+
     pub(super) fn has_journal(&self) -> bool {
         !self.state().journal.is_empty()
     }
@@ -396,6 +406,13 @@ impl BlockStore for Disk {
         .boxed()
     }
 
+    fn is_torn(&self, cid: Cid) -> BoxFuture<'static, std::result::Result<bool, HostError>> {
+        let state = self.state();
+        let here = state.blocks.get(&cid);
+        let torn = here.is_some_and(|bytes| !verifies(&cid, bytes));
+        futures::future::ready(Ok(torn)).boxed()
+    }
+
     fn named(&self, cid: &Cid) -> Result<Option<Named>> {
         let state = self.state();
         state.alive()?;
@@ -440,7 +457,9 @@ impl BlockStore for Disk {
         let disk = self.clone();
         async move {
             if let Some(bytes) = disk.get(cid).await? {
-                return Ok(bytes);
+                // What is there is not written again.
+                return (verifies(&cid, &bytes).then_some(bytes))
+                    .ok_or(HostError::Timeout(timeout));
             }
             let found = disk.state().remote.get(&cid).cloned();
             let bytes = found.ok_or(HostError::Timeout(timeout))?;

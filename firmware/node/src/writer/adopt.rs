@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cid::Cid;
+use node_host::HostError;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::{Staged, Turn, Writer, cids_of};
-use crate::journal::State;
 use crate::journal::adopt::{Adoption, Place};
+use crate::journal::{Named, State};
 use crate::{AdoptError, BroadcastId, NameRecord, StoreError};
 
 /// What only a mirror asks of the writer.
@@ -32,6 +33,11 @@ pub(crate) enum Follow {
     /// Whether there is room for an earlier broadcast of so many bytes.
     Fits {
         bytes: u64,
+        reply: oneshot::Sender<Result<(), StoreError>>,
+    },
+    /// What lies in a block's place is another one, and keeps whatever peers give from being written.
+    Discard {
+        cid: Cid,
         reply: oneshot::Sender<Result<(), StoreError>>,
     },
     Adopt {
@@ -74,6 +80,7 @@ impl Writer {
                 }
                 drop(reply.send(held));
             }
+            Follow::Discard { cid, reply } => drop(reply.send(self.discard(cid).await)),
             Follow::FindRoom { make_room, reply } => {
                 drop(reply.send(self.find_room(make_room).await));
             }
@@ -86,9 +93,13 @@ impl Writer {
                 reply,
             } => {
                 // A fetch may have brought what the tree does not name.
-                let brought: Vec<Cid> = adoption.blocks.keys().copied().collect();
+                let brought = adoption.blocks.iter();
+                let brought: Vec<_> = brought.map(|(cid, it)| (*cid, it.len() as u64)).collect();
                 let adopted = self.adopt(Arc::new(*adoption), make_room).await;
-                self.remove_brought(brought).await;
+                if adopted.is_ok() {
+                    self.find(&brought);
+                }
+                self.remove_brought(cids_of(&brought)).await;
                 drop(reply.send(adopted));
             }
             Follow::Release {
@@ -123,6 +134,31 @@ impl Writer {
                 });
                 let marked = marked.await.map(drop);
                 drop(reply.send(marked));
+            }
+        }
+    }
+
+    /// Removes what lies in a block's place. Where a commit names the block, it is lost until it comes again.
+    async fn discard(&mut self, cid: Cid) -> Result<(), StoreError> {
+        self.finish_removal().await?;
+        // Another fetch may have brought it meanwhile.
+        if !self.store.is_torn(cid).await? {
+            return Ok(());
+        }
+        // Before it goes: whoever fetches it now must not take it for nameless.
+        if let Some(Named::Here(bytes)) = self.store.named(&cid).map_err(HostError::Io)? {
+            self.store.lose(&[cid]);
+            self.stored_bytes = self.stored_bytes.saturating_sub(bytes);
+        }
+        Ok(self.store.remove(vec![cid]).await?)
+    }
+
+    /// Counts what was lost and has been brought, and that nothing new names.
+    fn find(&mut self, brought: &[(Cid, u64)]) {
+        for (cid, bytes) in brought {
+            if matches!(self.store.named(cid), Ok(Some(Named::Lost))) {
+                self.store.own(&[*cid]);
+                self.stored_bytes += bytes;
             }
         }
     }

@@ -287,6 +287,8 @@ async fn a_disk_that_others_have_filled_has_room_before_anything_comes() {
     leave(0);
     full(room(true).await);
     assert_eq!(stored(&node).await, ids[1..]);
+    // And nothing is refused for good because nothing fits now.
+    full(node.fetch(roots[2], true).ahead(&[]).await);
     node.shutdown().await;
 }
 
@@ -430,6 +432,42 @@ async fn what_is_no_longer_there_is_told() {
     let found: Vec<_> = read_all(&node, root).await.unwrap().into_keys().collect();
     assert_eq!(found, ["0000/1.m4s/x", "0001"]);
     settle(&node, &disk).await;
+    node.shutdown().await;
+}
+
+/// What a broken disk has torn is fetched again, whether a commit names it or not.
+#[tokio::test(start_paused = true)]
+async fn what_was_torn_is_brought_again() {
+    let mut offer = Offer::default();
+    let [list, other] = ["list", "other"].map(|name| offer.file(name, 5000));
+    let root = offer.directory(&[("list", list), ("other", other)]).0;
+    let (disk, node) = offer.open(1 << 20).await;
+    // Garbage.
+    let read = async || {
+        let mut fetch = node.fetch(root, true);
+        fetch.file("list", 5000).await.unwrap().unwrap()
+    };
+    let bytes = read().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    disk.tear_block(&list.0);
+    assert_eq!(read().await, bytes);
+    let id = adopt(&node, Place::Newest, root, false, &all).await;
+    let id = id.unwrap();
+    settle(&node, &disk).await;
+
+    disk.tear_block(&list.0);
+    let mut fetch = node.fetch(root, true);
+    fetch.goes_on_from(id);
+    assert_eq!(fetch.file("list", 5000).await.unwrap(), Some(bytes));
+    let tree = fetch.tree(&all, &trusting).await.unwrap();
+    let place = Place::Of(id);
+    let adopted = fetch.adopt(place, tree, &[], vec![], true, None).await;
+    adopted.unwrap();
+    settle(&node, &disk).await;
+    assert_eq!(read_all(&node, root).await.unwrap().len(), 2);
+    node.delete(id).await.unwrap();
+    settle(&node, &disk).await;
+    assert_eq!(disk.block_bytes(), 0);
     node.shutdown().await;
 }
 
