@@ -102,6 +102,8 @@ pub(crate) struct Writer {
     /// One more may be marked for that, although the commit has failed.
     mark_in_doubt: bool,
     removal: Option<Removal>,
+    /// Something was taken apart since it was last seen whether recordings have to go. Collecting garbage changes nothing in that.
+    look_again: bool,
     /// Background work waits until then.
     not_before: Instant,
     signer: Arc<Signer>,
@@ -163,6 +165,7 @@ impl Writer {
             deleting: inherited.deleting.into(),
             mark_in_doubt: false,
             removal: None,
+            look_again: false,
             not_before: now,
             signer,
             newest: inherited.newest,

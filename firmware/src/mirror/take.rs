@@ -53,6 +53,11 @@ impl Taken {
             .collect()
     }
 
+    /// What its playlists list.
+    fn files(&self) -> impl Iterator<Item = String> {
+        files(&self.playlists)
+    }
+
     /// The box has closed it.
     pub(super) fn ended(&self) -> bool {
         ended(&self.playlists)
@@ -183,9 +188,7 @@ pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<R
                 .map_err(|error| refused(format!("{}/live.m3u8: {error}", rendition.name())))?;
         }
     }
-    let named: BTreeSet<String> = (playlists.values())
-        .flat_map(|playlist| playlist.files.iter().cloned())
-        .collect();
+    let named: BTreeSet<String> = files(&playlists).collect();
     let after_hole = match (&known, &before) {
         (Some(_), None) => true,
         _ => (playlists.iter()).any(|(rendition, playlist)| {
@@ -201,28 +204,28 @@ pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<R
         Wish::Newer(of, extent) if of == id => extent.newer(after_hole),
         Wish::Newer(..) => Extent::Unknown.newer(after_hole),
     };
-    let mut held = BTreeMap::new();
+    let sound = job.trusted.is_some() && job.trusted == id;
+    let mut held = BTreeSet::new();
     if let Some(id) = id {
         fetch.goes_on_from(id);
-        if scope.drops() {
-            held = node.files_of(id).await?;
-        }
+        held = match &before {
+            _ if !scope.drops() => held,
+            // What this process has left of it is its window, so that nobody has to read all that the broadcast names.
+            Some(before) if sound && scope == Scope::WINDOW_ALONE => before.files().collect(),
+            _ => node.files_of(id).await?.into_keys().collect(),
+        };
     }
     let wants = |path: &str| match scope.fate(path, &named) {
         Fate::Fetched => Want::All,
         Fate::Kept => Want::Stored,
         Fate::Dropped => Want::Nothing,
     };
-    let sound = job.trusted.is_some() && job.trusted == id;
     let tree = (fetch.tree(&wants, &|dir| scope.trusts(dir, sound))).await?;
     if let Some(path) = tree.replaced().find(|path| is_media(path)) {
         return Err(refused(format!("{path} was published with other bytes")));
     }
     let new: BTreeSet<&str> = tree.new_files().collect();
-    let before_named: BTreeSet<&str> = (before.iter())
-        .flat_map(|before| before.playlists.values())
-        .flat_map(|playlist| playlist.files.iter().map(String::as_str))
-        .collect();
+    let before_named: BTreeSet<String> = before.iter().flat_map(Taken::files).collect();
     let gone: BTreeSet<&str> = tree.gone().collect();
     if let Some(path) = vanished(&named, &new, &gone) {
         return Err(refused(format!(
@@ -230,7 +233,7 @@ pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<R
         )));
     }
     let lacking: Vec<&str> = (named.iter().map(String::as_str))
-        .filter(|path| !new.contains(path) && !before_named.contains(path))
+        .filter(|path| !new.contains(path) && !before_named.contains(*path))
         .collect();
     if !lacking.is_empty() {
         let stored = match id {
@@ -243,7 +246,7 @@ pub(super) async fn prepare(node: &Node, mut fetch: Fetch, job: Job) -> Result<R
             )));
         }
     }
-    let left: Vec<String> = (held.into_keys())
+    let left: Vec<String> = (held.into_iter())
         .filter(|path| wants(path) == Want::Nothing)
         .collect();
     Ok(Ready {
@@ -272,6 +275,10 @@ fn vanished<'a>(
         !new.contains(path) && { way }.any(|it| gone.contains(it))
     };
     named.iter().map(String::as_str).find(is_gone)
+}
+
+fn files(playlists: &BTreeMap<Rendition, Mirrored>) -> impl Iterator<Item = String> {
+    (playlists.values()).flat_map(|playlist| playlist.files.iter().cloned())
 }
 
 fn ended(playlists: &BTreeMap<Rendition, Mirrored>) -> bool {

@@ -68,6 +68,7 @@ pub(super) struct Fault {
 pub(super) struct Traffic {
     pub(super) block_bytes: u64,
     pub(super) journal_bytes: u64,
+    pub(super) journal_read_bytes: u64,
     /// Of blocks, one for all that are put together, and of the journal.
     pub(super) syncs: u64,
 }
@@ -532,8 +533,9 @@ impl redb::StorageBackend for Disk {
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<()> {
-        let state = self.state();
+        let mut state = self.state();
         state.alive()?;
+        state.traffic.journal_read_bytes += out.len() as u64;
         let offset = offset as usize;
         let bytes = state.journal.get(offset..offset + out.len());
         out.copy_from_slice(bytes.ok_or_else(|| Error::from(std::io::ErrorKind::UnexpectedEof))?);

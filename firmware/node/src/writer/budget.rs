@@ -157,6 +157,7 @@ impl Writer {
 
     /// Sees whether recordings have to go, and whether any may.
     pub(super) async fn look_at_recordings(&mut self) {
+        self.look_again = false;
         self.look_at_pins().await;
         // What a fetch has brought may be for the newest, and counts when it is named.
         let unnamed = self.leaving().chain(self.held.keys().copied()).collect();
@@ -164,6 +165,7 @@ impl Writer {
             Ok(bytes) => bytes,
             Err(error) => {
                 tracing::warn!(%error, "cannot tell what the recordings take");
+                self.look_again = true;
                 return;
             }
         };

@@ -163,6 +163,7 @@ impl Writer {
         });
         let mut piece = taken.await?;
         let (turn, is_last) = (std::mem::take(&mut piece.turn), piece.is_last);
+        self.look_again = true;
         let ((), turn) = self.commit(turn, || Ok(piece.commit()?)).await?;
         if is_last {
             self.deleting.pop_front();
@@ -229,7 +230,7 @@ impl Writer {
         self.stored_bytes += back.iter().map(|(_, bytes)| bytes).sum::<u64>();
         let garbage = self.unname(back);
         self.add_garbage(garbage, Instant::now());
-        if self.deleting.is_empty() {
+        if self.deleting.is_empty() && self.look_again {
             self.look_at_recordings().await;
         }
         Ok(())

@@ -10,7 +10,7 @@ use super::{adopt, all, name, open, trusting};
 use crate::tests::disk::Disk;
 use crate::tests::{collected, counted, read_all};
 use crate::unixfs::{Encoded, directory, file_node};
-use crate::writer::RESERVE_BYTES;
+use crate::writer::{GRACE, RESERVE_BYTES};
 use crate::{
     AdoptError, Allowance, BroadcastId, Budgets, Leaf, MAX_LEAF, Node, Place, StoreError, Want,
 };
@@ -432,6 +432,32 @@ async fn what_is_no_longer_there_is_told() {
     let found: Vec<_> = read_all(&node, root).await.unwrap().into_keys().collect();
     assert_eq!(found, ["0000/1.m4s/x", "0001"]);
     settle(&node, &disk).await;
+    node.shutdown().await;
+}
+
+/// A long broadcast has an entry for each file, whether it is kept or not.
+#[tokio::test(start_paused = true)]
+async fn collecting_garbage_does_not_read_all_that_a_broadcast_names() {
+    let mut offer = Offer::default();
+    let names: Vec<String> = (0..4000).map(|number| format!("{number:0100}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let short = offer.broadcast(&names[1..], 100);
+    let long = offer.broadcast(&names, 100);
+    let (disk, node) = offer.open(1 << 30).await;
+    let last = |path: &str| match path.ends_with("99") {
+        true => Want::All,
+        false => Want::Nothing,
+    };
+    let id = adopt(&node, Place::Newest, short, false, &last).await;
+    settle(&node, &disk).await;
+    let place = Place::Of(id.unwrap());
+    adopt(&node, place, long, false, &last).await.unwrap();
+    let before = (node.stats().borrow().stored_bytes, disk.traffic());
+    tokio::time::sleep(GRACE + Duration::from_secs(60)).await;
+    let after = (node.stats().borrow().stored_bytes, disk.traffic());
+    assert!(after.0 < before.0, "the directory before it is gone");
+    let read = after.1.journal_read_bytes - before.1.journal_read_bytes;
+    assert!(read < 100 << 10, "{read}");
     node.shutdown().await;
 }
 
