@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use anyhow::{Result, anyhow};
 use cid::Cid;
-use node::{Heard, Name, NameRecord, Node, Place, StoreError};
+use node::{Heard, Name, NameRecord, Node, Place};
 use stream::extent::{Extent, Scope};
 use stream::follower::{Action, Event, Follower, Refusal, Source, Told};
 use stream::media::Rendition;
@@ -492,11 +492,8 @@ impl Mirror {
                 tracing::info!(%error, "the newest root does not come");
                 self.failure = Some(error.to_string());
                 self.narrow = matches!(error, TakeError::Failed(_));
-                let full = matches!(
-                    &error,
-                    TakeError::Full(StoreError::Full { .. } | StoreError::DiskFull)
-                );
-                if full && self.trim().await.is_ok_and(|trims| trims) {
+                if matches!(error, TakeError::Full(_)) && self.trim().await.is_ok_and(|trims| trims)
+                {
                     self.waiting = self.follower.under_way().cloned();
                 } else {
                     self.step(Event::Failed).await;

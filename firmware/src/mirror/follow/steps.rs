@@ -117,13 +117,17 @@ impl Mirror {
         }
     }
 
-    /// Lets go of the oldest segments of what is shown, so that viewers get what is new. Not of what is pinned.
+    /// Lets go of the oldest segments of what is shown, so that viewers get what is new. Of what is pinned only while it goes on: what
+    /// has ended makes no way for another.
     pub(super) async fn trim(&mut self) -> Result<bool, StoreError> {
         let Some(shown) = self.shown.as_ref().filter(|_| self.keep == Keep::All) else {
             return Ok(false);
         };
         let stored = self.node.broadcasts().await?;
-        if stored.iter().any(|it| it.id == shown.id && it.pinned) {
+        if stored
+            .iter()
+            .any(|it| it.id == shown.id && it.pinned && it.finished)
+        {
             return Ok(false);
         }
         let files = self.node.files_of(shown.id).await?;
