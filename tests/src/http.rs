@@ -100,3 +100,11 @@ pub fn post(url: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
     }
     answer(request.send_json(body)).unwrap_or_else(|error| panic!("POST {url}: {error}"))
 }
+
+/// The signed record of a name, where this gateway has one.
+pub fn record(viewer: &str, name: &str) -> Option<Vec<u8>> {
+    let answer = get(&format!("{viewer}/routing/v1/ipns/{name}"));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let kind = answer.header("content-type");
+    (kind == Some("application/vnd.ipfs.ipns-record")).then_some(answer.body)
+}

@@ -307,10 +307,7 @@ impl Podium {
 
     /// The signed record of its name, once there is one.
     pub fn record(&self) -> Option<Vec<u8>> {
-        let answer = http::get(&format!("{}/routing/v1/ipns/{}", self.viewer, self.name()));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let kind = answer.header("content-type");
-        (kind == Some("application/vnd.ipfs.ipns-record")).then_some(answer.body)
+        http::record(&self.viewer, &self.name())
     }
 
     /// A file of the HTTP origin.

@@ -1,5 +1,5 @@
 //! kill -9 of the real box in the middle of all that it does: it records, ends broadcasts, begins others, and deletes the oldest
-//! because its store is small.
+//! because its store is small. And of a mirror that takes all that over.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,12 +8,15 @@ use std::time::Duration;
 use rust_ipns::Record;
 use rustix::process::Signal;
 use serde_json::Value;
-use tests::{Config, Podium, hls, http, judge, podium};
+use tests::{Config, Mirror, Podium, hls, http, judge, podium, wait_for};
 
 /// Each has a data directory of its own; most of a life is waiting for a segment's second.
 const BOXES: u64 = 4;
 /// Lives of each, or `PODIUM_KILLS`: a hundred of all.
 const LIVES: u64 = 25;
+
+/// Of a mirror, or `PODIUM_KILLS`.
+const MIRROR_LIVES: u64 = 15;
 
 /// Two or three broadcasts of a few seconds are more than a mebibyte.
 fn config() -> Config {
@@ -28,13 +31,7 @@ fn config() -> Config {
 
 #[test]
 fn killed_while_it_records_and_deletes_the_box_never_lies() {
-    let number = |variable| std::env::var(variable).ok()?.parse().ok();
-    let seed = number("PODIUM_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let lives = number("PODIUM_KILLS").unwrap_or(LIVES);
-    #[expect(clippy::print_stderr, reason = "a failure can be repeated with this")]
-    {
-        eprintln!("PODIUM_SEED={seed}");
-    }
+    let (seed, lives) = seed_and_lives(LIVES);
     let oldest: Vec<_> = std::thread::scope(|scope| {
         let boxes = (0..BOXES).map(|its| {
             let random = fastrand::Rng::with_seed(seed.wrapping_add(its));
@@ -47,6 +44,76 @@ fn killed_while_it_records_and_deletes_the_box_never_lies() {
     // A few lives may all belong to one broadcast, and some boxes record little.
     let deleted = oldest.iter().any(|oldest| *oldest > Some(1));
     assert!(deleted || lives < LIVES, "{oldest:?}");
+}
+
+fn seed_and_lives(lives: u64) -> (u64, u64) {
+    let number = |variable| std::env::var(variable).ok()?.parse().ok();
+    let seed = number("PODIUM_SEED").unwrap_or_else(|| fastrand::u64(..));
+    #[expect(clippy::print_stderr, reason = "a failure can be repeated with this")]
+    {
+        eprintln!("PODIUM_SEED={seed}");
+    }
+    (seed, number("PODIUM_KILLS").unwrap_or(lives))
+}
+
+/// The box goes on air again and again meanwhile, so that there is something earlier to catch up with.
+#[test]
+fn killed_while_it_takes_over_the_mirror_never_lies() {
+    let (seed, lives) = seed_and_lives(MIRROR_LIVES);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config {
+        extra: config()
+            .extra
+            .replace("recordings_mib = 1", "recordings_mib = 64"),
+        ..Config::default()
+    };
+    let podium = Podium::start(dir.path(), &config);
+    let place = dir.path().join("mirror");
+    let peer = podium.address("/tcp/");
+    let start = || Mirror::start(&place, &podium.name(), &["--peer", &peer]);
+    let mut told = Told::default();
+    for life in 0..lives {
+        press(&podium, &mut random);
+        let mirror = start();
+        for _ in 0..random.u32(1..5) {
+            told.check_shown(&mirror.viewer, &mirror.operator, &podium.name());
+            std::thread::sleep(Duration::from_millis(random.u64(0..700)));
+        }
+        mirror.signal(Signal::KILL);
+        assert_eq!(mirror.join(), None);
+        let fsck = command(&place, &["fsck"]);
+        assert!(fsck.contains("nothing is wrong"), "life {life}: {fsck}");
+    }
+    if podium.state() == "idle" {
+        podium.go_live();
+    }
+    podium.wait_for_state("live");
+    podium.stop();
+    let mirror = start();
+    let roots = |operator: &str| -> Vec<Value> {
+        let list = recordings(operator).into_iter();
+        list.map(|it| it["root"].clone()).collect()
+    };
+    let all = wait_for("all that the box has", || {
+        let there = roots(&podium.operator);
+        (roots(&mirror.operator) == there && mirror.status()["filling"] == false).then_some(there)
+    });
+    let car = |viewer: &str, root: &Value| {
+        let root = root.as_str().expect("a root");
+        http::get(&format!("{viewer}/ipfs/{root}?format=car")).body
+    };
+    for root in &all {
+        let (there, here) = (car(&podium.viewer, root), car(&mirror.viewer, root));
+        assert!(
+            there == here,
+            "{root}: {} and {} bytes",
+            there.len(),
+            here.len()
+        );
+    }
+    told.check_shown(&mirror.viewer, &mirror.operator, &podium.name());
+    assert!(told.sequence > 0 && told.end > 0, "{told:?}");
 }
 
 /// The oldest broadcast that is there in the end.
@@ -70,7 +137,7 @@ fn live_and_die(mut random: fastrand::Rng, lives: u64) -> Option<u64> {
     }
     let podium = Podium::start(dir.path(), &config());
     told.check(&podium);
-    recordings(&podium)[0]["id"].as_u64()
+    recordings(&podium.operator)[0]["id"].as_u64()
 }
 
 /// Goes on, ends, or ends and begins the next; some of it is still under way when it returns.
@@ -96,8 +163,8 @@ fn press(podium: &Podium, random: &mut fastrand::Rng) {
     }
 }
 
-fn recordings(podium: &Podium) -> Vec<Value> {
-    let list = http::get(&format!("{}/api/v1/recordings", podium.operator)).json();
+fn recordings(operator: &str) -> Vec<Value> {
+    let list = http::get(&format!("{operator}/api/v1/recordings")).json();
     list.as_array().expect("a list").clone()
 }
 
@@ -112,7 +179,7 @@ fn command(dir: &Path, arguments: &[&str]) -> String {
 /// Their hashes by their paths.
 type Files = BTreeMap<String, String>;
 
-/// What somebody outside has seen of a box, which holds for ever.
+/// What somebody outside has seen of a box or a mirror, which holds for ever.
 #[derive(Debug, Default)]
 struct Told {
     /// The name's record.
@@ -125,9 +192,9 @@ struct Told {
 }
 
 impl Told {
-    /// All that the box says now is true, and nothing goes back.
-    fn check(&mut self, podium: &Podium) {
-        let record = podium.record();
+    /// The name and what is live lead to what is there, and do not go back.
+    fn check_shown(&mut self, viewer: &str, operator: &str, name: &str) {
+        let record = http::record(viewer, name);
         if let Some(record) = &record {
             let sequence = Record::decode(record).expect("a record").sequence();
             assert!(sequence >= self.sequence, "{sequence} after {self:?}");
@@ -135,7 +202,7 @@ impl Told {
         }
         assert!(record.is_some() || self.sequence == 0);
 
-        let live = format!("{}/live", podium.viewer);
+        let live = format!("{viewer}/live");
         let video = http::get(&format!("{live}/video.m3u8"));
         // Nothing is there where one was cut off before its first segment.
         if video.status == 200 {
@@ -143,14 +210,18 @@ impl Told {
             let end = video.media_sequence + video.segments.len() as u64;
             assert!(end >= self.end, "{end} after {self:?}");
             self.end = end;
-            let shown = newest(podium);
+            let shown = newest(operator);
             read_all(&live, "index.m3u8", &|list, uri| {
                 // Parts leave with the list that named them, and what was shown before may go when there is something newer.
-                !named(&http::get(list).text()).contains(uri) || newest(podium) != shown
+                !named(&http::get(list).text()).contains(uri) || newest(operator) != shown
             });
         }
+    }
 
-        let Some((id, root, finished)) = newest(podium) else {
+    /// All that the box says now is true, and nothing goes back.
+    fn check(&mut self, podium: &Podium) {
+        self.check_shown(&podium.viewer, &podium.operator, &podium.name());
+        let Some((id, root, finished)) = newest(&podium.operator) else {
             return assert_eq!(self.broadcast, 0);
         };
         assert!(id >= self.broadcast, "{id} after {self:?}");
@@ -173,7 +244,7 @@ impl Told {
             let gone = |root: &str| {
                 http::get(&format!("{}/ipfs/{root}{path}", podium.viewer)).status == 404
             };
-            newest(podium)
+            newest(&podium.operator)
                 .is_some_and(|(now, newest, _)| now > id || newest != root && gone(&newest))
         };
         let Some(files) = read_all(&base, "event.m3u8", &replaced) else {
@@ -190,8 +261,8 @@ impl Told {
 }
 
 /// The newest broadcast that has anything: its number, its root, and whether it has ended.
-fn newest(podium: &Podium) -> Option<(u64, String, bool)> {
-    let recordings = recordings(podium);
+fn newest(operator: &str) -> Option<(u64, String, bool)> {
+    let recordings = recordings(operator);
     let newest = recordings.iter().rev().find(|it| it["root"].is_string())?;
     let root = newest["root"].as_str()?.to_owned();
     Some((newest["id"].as_u64()?, root, newest["finished"] == true))
