@@ -25,6 +25,11 @@ pub(crate) trait Device<S> {
 
     /// Dark and silent, for a box that is off must look so.
     fn rest(&mut self) -> io::Result<()>;
+
+    /// After so long it is brought to the same state again, for it may have lost it and not said so.
+    fn again(&self) -> Duration {
+        Duration::MAX
+    }
 }
 
 /// Handle of a device. Dropping it puts the device to rest.
@@ -134,7 +139,11 @@ fn keep<S: Clone + PartialEq, D: Device<S>>(
 ) {
     let mut device: Option<D> = None;
     let mut shown: Option<S> = None;
-    while let Some(state) = next(shared, &shown) {
+    loop {
+        let again = device.as_ref().map_or(Duration::MAX, D::again);
+        let Some(state) = next(shared, &shown, again) else {
+            break;
+        };
         let result = match &mut device {
             Some(device) => device.apply(&state),
             None => open().and_then(|opened| device.insert(opened).apply(&state)),
@@ -160,12 +169,13 @@ fn keep<S: Clone + PartialEq, D: Device<S>>(
     }
 }
 
-/// Waits for a state that is not shown yet, and notes that the device is busy with it. `None` is the end.
-fn next<S: Clone + PartialEq>(shared: &Shared<S>, shown: &Option<S>) -> Option<S> {
+/// Waits for a state that is not shown yet, or for as long as one may be shown, and notes that the device is busy with it. `None` is the
+/// end.
+fn next<S: Clone + PartialEq>(shared: &Shared<S>, shown: &Option<S>, again: Duration) -> Option<S> {
     let slot = shared.lock();
-    let mut slot = shared
+    let (mut slot, _) = shared
         .changed
-        .wait_while(slot, |slot| {
+        .wait_timeout_while(slot, again, |slot| {
             slot.life == Life::Running && (slot.wanted.is_none() || slot.wanted == *shown)
         })
         .unwrap_or_else(PoisonError::into_inner);
@@ -186,6 +196,7 @@ mod tests {
     struct Slow {
         began: Sender<u32>,
         go: Arc<Mutex<Receiver<io::Result<()>>>>,
+        again: Duration,
     }
 
     impl Device<u32> for Slow {
@@ -198,6 +209,10 @@ mod tests {
             self.began.send(0).unwrap();
             Ok(())
         }
+
+        fn again(&self) -> Duration {
+            self.again
+        }
     }
 
     struct Bench {
@@ -207,7 +222,7 @@ mod tests {
         faults: Faults,
     }
 
-    fn bench() -> Bench {
+    fn bench(again: Duration) -> Bench {
         let (began_tx, began) = channel();
         let (go, go_rx) = channel();
         let go_rx = Arc::new(Mutex::new(go_rx));
@@ -216,6 +231,7 @@ mod tests {
             Ok(Slow {
                 began: began_tx.clone(),
                 go: go_rx.clone(),
+                again,
             })
         })
         .unwrap();
@@ -237,7 +253,7 @@ mod tests {
     fn the_latest_state_is_shown_and_those_between_are_skipped() {
         let Bench {
             keeper, began, go, ..
-        } = bench();
+        } = bench(Duration::MAX);
         keeper.want(&1);
         assert_eq!(began.recv(), Ok(1));
         for state in 2..=9 {
@@ -253,13 +269,27 @@ mod tests {
     }
 
     #[test]
+    fn a_device_that_may_forget_is_told_the_same_again() {
+        let Bench {
+            keeper, began, go, ..
+        } = bench(Duration::from_millis(1));
+        keeper.want(&1);
+        for _ in 0..3 {
+            assert_eq!(began.recv(), Ok(1));
+            go.send(Ok(())).unwrap();
+        }
+        assert_eq!(began.recv(), Ok(1));
+        drop(keeper);
+    }
+
+    #[test]
     fn a_device_that_hangs_holds_up_nobody_and_is_named() {
         let Bench {
             mut keeper,
             began,
             go,
             faults,
-        } = bench();
+        } = bench(Duration::MAX);
         keeper.deadline = Duration::from_millis(1);
         keeper.want(&1);
         assert_eq!(began.recv(), Ok(1));
@@ -283,7 +313,7 @@ mod tests {
             began,
             go,
             faults,
-        } = bench();
+        } = bench(Duration::MAX);
         keeper.want(&1);
         assert_eq!(began.recv(), Ok(1));
         go.send(Err(io::Error::other("no answer"))).unwrap();

@@ -3,19 +3,26 @@
 //! Both controllers keep the picture in RAM of their own, 8 pages of 8 rows. The SSD1306 has exactly the glass's 128 columns
 //! and is driven by the crate of that name; the SH1106 has 132, of which the glass shows 2 to 129, and no horizontal
 //! addressing, so each page is addressed (SH1106 datasheet, "Page Address Setting").
+//!
+//! A display that has lost its power for a moment acknowledges everything and stays dark until it is set up, so that is done again and
+//! again: the settings that it has do nothing, and it is not switched off for them, which would be seen.
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::time::{Duration, Instant};
 
 use embedded_hal::i2c::I2c;
 use linux_embedded_hal::I2cdev;
-use ssd1306::mode::{BufferedGraphicsMode, DisplayConfig as _};
-use ssd1306::prelude::{Brightness, DisplayRotation, DisplaySize128x64, I2CInterface};
+use ssd1306::command::{AddrMode, Command, Page, VcomhLevel};
+use ssd1306::prelude::{DisplayRotation, DisplaySize128x64};
 use ssd1306::{I2CDisplayInterface, Ssd1306};
-use stream::screen::{HEIGHT, Picture, WIDTH};
+use stream::screen::{Picture, WIDTH};
 
 use crate::keeper::{Device, Keeper};
 use crate::{Config, Controller, Faults, Rotation};
+
+/// So often it is set up.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Opens the display whenever it is needed and keeps it at the latest picture.
 pub(crate) fn keep(config: &Config, faults: &Faults) -> io::Result<Keeper<Picture>> {
@@ -43,10 +50,14 @@ pub(crate) fn keep(config: &Config, faults: &Faults) -> io::Result<Keeper<Pictur
     })
 }
 
-/// A display, not yet initialised: the first picture does that.
+/// A display, not yet set up: the first picture does that.
 struct Oled<I> {
-    controller: Driver<I>,
-    initialised: bool,
+    i2c: I,
+    address: u8,
+    controller: Controller,
+    rotation: Rotation,
+    set_up: Option<Instant>,
+    again: Duration,
     /// Contrast at full brightness.
     contrast: u8,
     /// For people: where it is.
@@ -55,35 +66,15 @@ struct Oled<I> {
     _lock: Option<File>,
 }
 
-enum Driver<I> {
-    // Boxed: it holds a whole picture.
-    Ssd1306(
-        Box<Ssd1306<I2CInterface<I>, DisplaySize128x64, BufferedGraphicsMode<DisplaySize128x64>>>,
-    ),
-    Sh1106(Sh1106<I>),
-}
-
 impl<I: I2c> Oled<I> {
     fn new(i2c: I, config: &Config) -> Oled<I> {
-        let controller = match config.display {
-            Controller::Ssd1306 => {
-                let interface = I2CDisplayInterface::new_custom_address(i2c, config.i2c_address);
-                let rotation = match config.rotation {
-                    Rotation::Upright => DisplayRotation::Rotate0,
-                    Rotation::UpsideDown => DisplayRotation::Rotate180,
-                };
-                let driver = Ssd1306::new(interface, DisplaySize128x64, rotation);
-                Driver::Ssd1306(Box::new(driver.into_buffered_graphics_mode()))
-            }
-            Controller::Sh1106 => Driver::Sh1106(Sh1106 {
-                i2c,
-                address: config.i2c_address,
-                rotation: config.rotation,
-            }),
-        };
         Oled {
-            controller,
-            initialised: false,
+            i2c,
+            address: config.i2c_address,
+            controller: config.display,
+            rotation: config.rotation,
+            set_up: None,
+            again: AGAIN,
             contrast: config.contrast,
             place: format!(
                 "{:#04x} on {}",
@@ -103,30 +94,102 @@ impl<I: I2c> Oled<I> {
 
     fn draw(&mut self, picture: &Picture) -> Result<(), Silent> {
         let contrast = self.contrast(picture);
-        match &mut self.controller {
-            Driver::Ssd1306(driver) => {
-                if !self.initialised {
-                    driver.init().map_err(Silent::of)?;
+        let bytes = picture.frame.as_bytes();
+        let set_up = self.set_up.is_some_and(|at| at.elapsed() < self.again);
+        match self.controller {
+            Controller::Ssd1306 => {
+                if !set_up {
+                    self.set_up_ssd1306()?;
                 }
-                driver
-                    .set_brightness(Brightness::custom(2, contrast))
-                    .map_err(Silent::of)?;
-                for (x, y) in (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x, y))) {
-                    driver.set_pixel(x, y, picture.frame.get(x, y));
-                }
-                driver.flush().map_err(Silent::of)?;
+                self.draw_ssd1306(bytes, contrast)?;
             }
-            Driver::Sh1106(driver) => {
-                if !self.initialised {
-                    driver.init()?;
+            Controller::Sh1106 => {
+                if !set_up {
+                    self.set_up_sh1106()?;
                 }
-                driver.draw(picture.frame.as_bytes(), contrast)?;
+                self.draw_sh1106(bytes, contrast)?;
             }
         }
-        self.initialised = true;
+        if !set_up {
+            self.set_up = Some(Instant::now());
+        }
         Ok(())
     }
+
+    /// As the crate does it at the beginning, but for switching it off.
+    fn set_up_ssd1306(&mut self) -> Result<(), Silent> {
+        let upright = self.rotation == Rotation::Upright;
+        self.ssd1306(&[
+            Command::DisplayClockDiv(8, 0),
+            Command::Multiplex(63),
+            Command::DisplayOffset(0),
+            Command::StartLine(0),
+            Command::ChargePump(true),
+            Command::AddressMode(AddrMode::Horizontal),
+            Command::ComPinConfig(true, false),
+            Command::SegmentRemap(upright),
+            Command::ReverseComDir(upright),
+            Command::PreChargePeriod(1, 2),
+            Command::VcomhDeselect(VcomhLevel::Auto),
+            Command::AllOn(false),
+            Command::Invert(false),
+            Command::EnableScroll(false),
+        ])
+    }
+
+    fn draw_ssd1306(&mut self, bytes: &[u8], contrast: u8) -> Result<(), Silent> {
+        self.ssd1306(&[
+            Command::ColumnAddress(0, WIDTH as u8 - 1),
+            Command::PageAddress(Page::Page0, Page::Page7),
+        ])?;
+        let interface = I2CDisplayInterface::new_custom_address(&mut self.i2c, self.address);
+        let mut driver = Ssd1306::new(interface, DisplaySize128x64, DisplayRotation::Rotate0);
+        driver.draw(bytes).map_err(Silent::of)?;
+        self.ssd1306(&[Command::Contrast(contrast), Command::DisplayOn(true)])
+    }
+
+    fn ssd1306(&mut self, commands: &[Command]) -> Result<(), Silent> {
+        let mut interface = I2CDisplayInterface::new_custom_address(&mut self.i2c, self.address);
+        (commands.iter()).try_for_each(|command| command.send(&mut interface).map_err(Silent::of))
+    }
+
+    fn set_up_sh1106(&mut self) -> Result<(), Silent> {
+        let (segments, rows) = match self.rotation {
+            Rotation::Upright => (0xa1, 0xc8),
+            Rotation::UpsideDown => (0xa0, 0xc0),
+        };
+        // SH1106 datasheet, "Command table": clock, 64 rows, no offset, first line 0, charge pump on, directions, pins, pre-charge,
+        // VCOMH, follow the RAM, not inverted. It is switched on with the first picture.
+        self.commands(&[
+            0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, 0xad, 0x8b, segments, rows, 0xda, 0x12, 0xd9,
+            0x22, 0xdb, 0x35, 0xa4, 0xa6,
+        ])
+    }
+
+    fn draw_sh1106(&mut self, bytes: &[u8], contrast: u8) -> Result<(), Silent> {
+        for (page, columns) in bytes.chunks(WIDTH as usize).enumerate() {
+            let first = SH1106_FIRST_COLUMN;
+            self.commands(&[0xb0 | page as u8, first & 0x0f, 0x10 | first >> 4])?;
+            let mut write = vec![0x40];
+            write.extend_from_slice(columns);
+            self.write(&write)?;
+        }
+        self.commands(&[0x81, contrast, 0xaf])
+    }
+
+    fn commands(&mut self, commands: &[u8]) -> Result<(), Silent> {
+        let mut write = vec![0x00];
+        write.extend_from_slice(commands);
+        self.write(&write)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Silent> {
+        self.i2c.write(self.address, bytes).map_err(Silent::of)
+    }
 }
+
+/// Column of the SH1106's RAM that the glass shows first.
+const SH1106_FIRST_COLUMN: u8 = 2;
 
 /// The bus reported an error. Which one differs between drivers for one and the same missing display (ENXIO behind a USB
 /// bridge, EREMOTEIO on a Raspberry Pi), so it is not told.
@@ -149,56 +212,13 @@ impl<I: I2c> Device<Picture> for Oled<I> {
     }
 
     fn rest(&mut self) -> io::Result<()> {
-        let off = match &mut self.controller {
-            Driver::Ssd1306(driver) => driver.set_display_on(false).map_err(Silent::of),
-            Driver::Sh1106(driver) => driver.commands(&[0xae]),
-        };
+        // Display off, of both controllers.
+        let off = self.commands(&[0xae]);
         off.map_err(|Silent| io::Error::other("the display does not answer"))
     }
-}
 
-/// Column of the SH1106's RAM that the glass shows first.
-const SH1106_FIRST_COLUMN: u8 = 2;
-
-struct Sh1106<I> {
-    i2c: I,
-    address: u8,
-    rotation: Rotation,
-}
-
-impl<I: I2c> Sh1106<I> {
-    fn init(&mut self) -> Result<(), Silent> {
-        let (segments, rows) = match self.rotation {
-            Rotation::Upright => (0xa1, 0xc8),
-            Rotation::UpsideDown => (0xa0, 0xc0),
-        };
-        // SH1106 datasheet, "Command table": off, clock, 64 rows, no offset, first line 0, charge pump on, directions, pins,
-        // pre-charge, VCOMH, follow the RAM, not inverted. It goes on with the first picture.
-        self.commands(&[
-            0xae, 0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, 0xad, 0x8b, segments, rows, 0xda, 0x12,
-            0xd9, 0x22, 0xdb, 0x35, 0xa4, 0xa6,
-        ])
-    }
-
-    fn draw(&mut self, bytes: &[u8], contrast: u8) -> Result<(), Silent> {
-        for (page, columns) in bytes.chunks(WIDTH as usize).enumerate() {
-            let first = SH1106_FIRST_COLUMN;
-            self.commands(&[0xb0 | page as u8, first & 0x0f, 0x10 | first >> 4])?;
-            let mut write = vec![0x40];
-            write.extend_from_slice(columns);
-            self.write(&write)?;
-        }
-        self.commands(&[0x81, contrast, 0xaf])
-    }
-
-    fn commands(&mut self, commands: &[u8]) -> Result<(), Silent> {
-        let mut write = vec![0x00];
-        write.extend_from_slice(commands);
-        self.write(&write)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Silent> {
-        self.i2c.write(self.address, bytes).map_err(Silent::of)
+    fn again(&self) -> Duration {
+        self.again
     }
 }
 
@@ -210,6 +230,7 @@ mod tests {
     use embedded_graphics::pixelcolor::BinaryColor;
     use embedded_graphics::prelude::{Pixel, Point};
     use embedded_hal::i2c::{self, ErrorKind, ErrorType, NoAcknowledgeSource, Operation};
+    use stream::screen::HEIGHT;
 
     use super::*;
 
@@ -218,6 +239,8 @@ mod tests {
     struct Bus {
         chip: Arc<Mutex<rig::oled::Oled>>,
         address: u8,
+        /// After each write: whether anything was shown.
+        lit: Arc<Mutex<Vec<bool>>>,
     }
 
     impl ErrorType for Bus {
@@ -235,7 +258,9 @@ mod tests {
             }
             for operation in todo {
                 if let Operation::Write(bytes) = operation {
-                    self.chip.lock().unwrap().write(bytes);
+                    let mut chip = self.chip.lock().unwrap();
+                    chip.write(bytes);
+                    self.lit.lock().unwrap().push(chip.glass().is_some());
                 }
             }
             Ok(())
@@ -261,6 +286,7 @@ mod tests {
         let bus = Bus {
             chip: Arc::new(Mutex::new(rig::oled::Oled::new(chip))),
             address: 0x3d,
+            lit: Arc::default(),
         };
         let config = Config {
             display,
@@ -270,15 +296,24 @@ mod tests {
             ..Config::default()
         };
         let mut oled = Oled::new(bus.clone(), &config);
+        // It is set up for each picture.
+        oled.again = Duration::ZERO;
         assert_eq!(
             bus.chip.lock().unwrap().glass(),
             None,
             "dark until it is drawn on"
         );
-        for seed in 1..4 {
+        for (seed, resets) in [(1, false), (2, false), (3, true), (3, true), (4, false)] {
             let mut picture = picture(seed);
             picture.contrast /= 2;
+            if resets {
+                // Its plug was loose between two pictures.
+                *bus.chip.lock().unwrap() = rig::oled::Oled::new(chip);
+            }
+            bus.lit.lock().unwrap().clear();
             oled.apply(&picture).unwrap();
+            let flickers = bus.lit.lock().unwrap().contains(&false);
+            assert_eq!(flickers, resets || seed == 1, "{chip:?}");
             let chip = bus.chip.lock().unwrap();
             assert_eq!(chip.contrast, 49, "half of 100");
             let mut seen = chip.glass().expect("it is on");

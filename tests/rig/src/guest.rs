@@ -160,6 +160,7 @@ impl Hardware {
                     self.bridge.replace(Oled::new(self.chip));
                 }
             }
+            Request::Reseat => self.bridge.replace(Oled::new(self.chip)),
             Request::Line { line, high } => self.gpio.pull(line, high)?,
             Request::Hold(lines) => self.gpio.hold(&lines)?,
             Request::Lamp => return Ok(Reply::Lamp(self.gpio.level(LAMP)?)),

@@ -372,6 +372,11 @@ impl Rig {
         self.ask(&Request::Bus(bus));
     }
 
+    /// The display's plug is loose for a moment, between two transfers.
+    pub fn reseat_display(&mut self) {
+        self.ask(&Request::Reseat);
+    }
+
     fn finger(&mut self, line: u32, time: Duration) {
         for pressed in [true, false] {
             let high = pressed == self.pressed_is_high;

@@ -84,6 +84,8 @@ pub enum Request {
     Gain,
     Moments,
     Bus(Bus),
+    /// The display loses its power and gets it back.
+    Reseat,
     /// Pulls a button's line up or to ground.
     Line {
         line: u32,
