@@ -13,7 +13,8 @@ pub enum Kind {
     Sim,
     /// Buttons, tally light and display through the kernel's GPIO and I²C. Right for every machine, a Raspberry Pi included.
     Linux,
-    /// A Raspberry Pi whose lines are driven by its registers, for a kernel without the GPIO character device.
+    /// A Raspberry Pi whose pull resistors and light are set by its registers, for a kernel whose driver leaves the pulls as they are
+    /// (`podium check --hardware` says so with `linux`). The buttons' edges come by the GPIO character device, as with `linux`.
     Pi,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A *board* is one module with one type for each trait. [`sim`] is an in-memory picture and scripted buttons, shown in the
 //! terminal and on the operator's page. [`linux`](Kind::Linux) is any board with the kernel's GPIO and I²C: a Raspberry Pi, a
-//! laptop with a USB bridge, and the kernel's own simulated chips, on which the tests run it. [`pi`](Kind::Pi) drives a
-//! Raspberry Pi's lines by its registers and shares everything else with `linux`.
+//! laptop with a USB bridge, and the kernel's own simulated chips, on which the tests run it. [`pi`](Kind::Pi) sets a
+//! Raspberry Pi's pull resistors and light by its registers and shares everything else with `linux`.
 //!
 //! A board decides nothing. It shows the picture that [`stream::screen`] has drawn, and hands over raw edges, bounces
 //! included, to [`stream::buttons`].

@@ -19,9 +19,10 @@ use crate::{Config, Faults, Level, action};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How often the thread looks whether anybody still reads the buttons.
-const LOOK_UP: Duration = Duration::from_millis(500);
+pub(crate) const LOOK_UP: Duration = Duration::from_millis(500);
 
-/// Edges that the kernel keeps: it drops the newest beyond that, and a lost release would look like a hold.
+/// Edges that the kernel keeps. Beyond that it drops the oldest (`linereq_put_event` in `gpiolib-cdev.c`), so how a line is in the end is
+/// always told: a lost release would look like a hold.
 const KERNEL_EDGES: u32 = 512;
 
 /// How often and how soon after each other [`at_rest`] looks.
@@ -34,32 +35,40 @@ pub(crate) fn start(
     edges: Sender<Edge>,
     faults: &Faults,
 ) -> io::Result<Keeper<bool>> {
-    // Before the box says that it is ready: whoever presses a button then is heard.
-    let mut lines = request(config);
-    let (ours, reports) = (config.clone(), faults.clone());
-    std::thread::Builder::new()
-        .name("buttons".into())
-        .spawn(move || {
-            while !edges.is_closed() {
-                reports.set(
-                    "buttons",
-                    lines
-                        .as_ref()
-                        .err()
-                        .map(|error| format!("no buttons: {error}")),
-                );
-                match lines.and_then(|lines| read(&ours, &lines, &edges)) {
-                    Ok(()) => return,
-                    Err(error) => reports.set("buttons", Some(format!("no buttons: {error}"))),
-                }
-                std::thread::sleep(RETRY);
-                lines = request(&ours);
-            }
-        })?;
+    keep_reading(config, edges, faults, request, read)?;
     let config = config.clone();
     Keeper::spawn("tally", faults, move || {
         Lamp::open(&config).map_err(|error| io::Error::other(format!("no tally light: {error}")))
     })
+}
+
+/// Reads the buttons on a thread of its own, and requests their lines again when they are gone. The first time before it returns, and so
+/// before the box says that it is ready: whoever presses a button then is heard.
+pub(crate) fn keep_reading<L: Send + 'static>(
+    config: &Config,
+    edges: Sender<Edge>,
+    faults: &Faults,
+    request: impl Fn(&Config) -> Result<L, String> + Send + 'static,
+    read: impl Fn(&Config, &L, &Sender<Edge>) -> Result<(), String> + Send + 'static,
+) -> io::Result<()> {
+    let mut lines = request(config);
+    let (config, faults) = (config.clone(), faults.clone());
+    let thread = std::thread::Builder::new().name("buttons".into());
+    thread.spawn(move || {
+        let report = |why: Option<&String>| {
+            faults.set("buttons", why.map(|why| format!("no buttons: {why}")));
+        };
+        while !edges.is_closed() {
+            report(lines.as_ref().err());
+            match lines.and_then(|lines| read(&config, &lines, &edges)) {
+                Ok(()) => return,
+                Err(why) => report(Some(&why)),
+            }
+            std::thread::sleep(RETRY);
+            lines = request(&config);
+        }
+    })?;
+    Ok(())
 }
 
 /// The chip whose label begins as the configuration says.
@@ -127,8 +136,8 @@ fn read(config: &Config, request: &Request, edges: &Sender<Edge>) -> Result<(), 
         }
         let event = request.read_edge_event().map_err(gone)?;
         if let Some(edge) = edge(&lines, &event) {
-            // Full: the loop is stuck, and no press matters then.
-            let _ = edges.try_send(edge);
+            // Full: the kernel keeps the later ones. Closed: nobody reads them.
+            let _ = edges.blocking_send(edge);
         }
     }
     Ok(())

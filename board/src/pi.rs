@@ -1,19 +1,17 @@
-//! Buttons and tally light by the registers of a Raspberry Pi, with the crate `rppal`, which is no longer maintained: nothing
-//! else may use it. It finds its chip by itself, so `gpio_chip` has no meaning here. The rig executes it as on a Pi 4 and a Pi 3, with
-//! a file for the registers; what only a Pi can show is in `board/README.md`.
+//! Buttons and tally light of a Raspberry Pi with the crate `rppal`, which is no longer maintained: nothing else may use it. Pull
+//! resistors and light are set by the Pi's registers, so no kernel's driver has to know of the pulls. The edges come from the GPIO
+//! character device all the same. It finds its chip by itself, so `gpio_chip` has no meaning here. The rig executes it as on a Pi 4 and a
+//! Pi 3, with a file for the registers; what only a Pi can show is in `board/README.md`.
 
 use std::io;
-use std::time::Duration;
 
-use rppal::gpio::{Event, Gpio, InputPin, OutputPin, Trigger};
+use rppal::gpio::{Error, Gpio, InputPin, OutputPin, Trigger};
 use stream::buttons::{Button, Edge};
 use tokio::sync::mpsc::Sender;
 
 use crate::keeper::{Device, Keeper};
-use crate::{Config, Faults, Level, action, linux};
-
-/// Between two attempts to get the buttons' pins.
-const RETRY: Duration = Duration::from_secs(1);
+use crate::linux::{self, LOOK_UP};
+use crate::{Config, Faults, Level, action};
 
 /// Starts reading the buttons into `edges`, and keeps the tally light. Each does without the other.
 pub(crate) fn start(
@@ -21,29 +19,13 @@ pub(crate) fn start(
     edges: Sender<Edge>,
     faults: &Faults,
 ) -> io::Result<Keeper<bool>> {
-    // Before the box says that it is ready: whoever presses a button then is heard.
-    let mut pins = buttons(config, &edges);
-    let (ours, reports) = (config.clone(), faults.clone());
-    std::thread::Builder::new()
-        .name("buttons".into())
-        .spawn(move || {
-            while !edges.is_closed() {
-                let fault = pins.as_ref().err().map(|error| refused("buttons", error));
-                reports.set("buttons", fault.map(|fault| fault.to_string()));
-                // rppal's own thread reads the pins as long as they are held.
-                while pins.is_ok() && !edges.is_closed() {
-                    std::thread::sleep(RETRY);
-                }
-                std::thread::sleep(RETRY);
-                if edges.is_closed() {
-                    return;
-                }
-                pins = buttons(&ours, &edges);
-            }
-        })?;
+    linux::keep_reading(config, edges, faults, Pins::request, Pins::read)?;
     let config = config.clone();
     Keeper::spawn("tally", faults, move || {
-        let pin = lamp(&config).map_err(|error| refused("tally light", &error))?;
+        let pin = lamp(&config).map_err(|error| {
+            let why = refused(config.tally_line, &error);
+            io::Error::other(format!("no tally light: {why}"))
+        })?;
         Ok(Lamp {
             pin,
             active: config.tally_active,
@@ -51,45 +33,81 @@ pub(crate) fn start(
     })
 }
 
-fn buttons(config: &Config, edges: &Sender<Edge>) -> rppal::gpio::Result<Vec<InputPin>> {
-    let lines = Button::ALL.into_iter().zip(config.button_lines());
-    lines
-        .map(|(button, line)| watch(config, button, line, edges.clone()))
-        .collect()
-}
-
-fn refused(part: &str, error: &rppal::gpio::Error) -> io::Error {
-    io::Error::other(format!(
-        "no {part}: {error}; on anything but a Raspberry Pi set [board] kind = \"linux\""
-    ))
+/// What rppal says, and what to do.
+fn refused(line: u32, error: &Error) -> String {
+    let what_to_do = match error {
+        Error::Io(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            "is another program using it?"
+        }
+        Error::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+            "it takes /dev/gpiomem and the Pi's /dev/gpiochip"
+        }
+        Error::PermissionDenied(_) => "let the box's user into the group gpio",
+        _ => "on anything but a Raspberry Pi set [board] kind = \"linux\"",
+    };
+    format!("line {line}: {error}; {what_to_do}")
 }
 
 fn pin(line: u32) -> rppal::gpio::Result<rppal::gpio::Pin> {
-    let line = u8::try_from(line).map_err(|_| rppal::gpio::Error::PinNotAvailable(u8::MAX))?;
+    let line = u8::try_from(line).map_err(|_| Error::PinNotAvailable(u8::MAX))?;
     Gpio::new()?.get(line)
 }
 
-fn watch(
-    config: &Config,
-    button: Button,
-    line: u32,
-    edges: Sender<Edge>,
-) -> rppal::gpio::Result<InputPin> {
-    let active = config.buttons_active;
-    let mut pin = match active {
-        Level::Low => pin(line)?.into_input_pullup(),
-        Level::High => pin(line)?.into_input_pulldown(),
-    };
-    pin.set_async_interrupt(Trigger::Both, None, move |event: Event| {
-        let high = event.trigger == Trigger::RisingEdge;
-        // Full: the loop is stuck, and no press matters then.
-        let _ = edges.try_send(Edge {
-            button,
-            action: action(high == (active == Level::High)),
-            at: linux::instant(event.timestamp),
-        });
-    })?;
-    Ok(pin)
+/// The buttons' pins, in the order of [`Button::ALL`]. rppal has a thread for each that would read them, and says nothing when it cannot
+/// have a line or loses it; so they are polled.
+struct Pins(Vec<InputPin>);
+
+impl Pins {
+    fn request(config: &Config) -> Result<Pins, String> {
+        let mut pins = Pins(Vec::new());
+        for line in config.button_lines() {
+            let watched = pin(line).and_then(|pin| {
+                let mut pin = match config.buttons_active {
+                    Level::Low => pin.into_input_pullup(),
+                    Level::High => pin.into_input_pulldown(),
+                };
+                pin.set_interrupt(Trigger::Both, None)?;
+                Ok(pin)
+            });
+            pins.0.push(watched.map_err(|error| refused(line, &error))?);
+        }
+        Ok(pins)
+    }
+
+    /// One life of the pins. `Ok` when nobody reads the edges any more.
+    fn read(config: &Config, pins: &Pins, edges: &Sender<Edge>) -> Result<(), String> {
+        let gone = |error: Error| format!("the lines are gone: {error}");
+        let gpio = Gpio::new().map_err(gone)?;
+        let pins: Vec<&InputPin> = pins.0.iter().collect();
+        while !edges.is_closed() {
+            let (pin, event) = match gpio.poll_interrupts(&pins, false, Some(LOOK_UP)) {
+                Ok(Some(event)) => event,
+                Ok(None) => continue,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(gone(error)),
+            };
+            let Some(position) = pins.iter().position(|it| *it == pin) else {
+                continue;
+            };
+            let high = event.trigger == Trigger::RisingEdge;
+            // Full: the kernel keeps the later ones. Closed: nobody reads them.
+            let _ = edges.blocking_send(Edge {
+                button: Button::ALL[position],
+                action: action(high == (config.buttons_active == Level::High)),
+                at: linux::instant(event.timestamp),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pins {
+    fn drop(&mut self) {
+        // rppal keeps their lines otherwise, as long as the tally light has its own.
+        for pin in &mut self.0 {
+            let _ = pin.clear_interrupt();
+        }
+    }
 }
 
 fn lamp(config: &Config) -> rppal::gpio::Result<OutputPin> {
@@ -146,7 +164,10 @@ mod tests {
         }
         let faults = board.faults.list();
         assert_eq!(faults.len(), 2, "{faults:?}");
-        for (fault, part) in faults.iter().zip(["no buttons: ", "no tally light: "]) {
+        for (fault, part) in faults
+            .iter()
+            .zip(["no buttons: line 17: ", "no tally light: line 24: "])
+        {
             let what_to_do = "on anything but a Raspberry Pi set [board] kind = \"linux\"";
             assert!(
                 fault.starts_with(part) && fault.ends_with(what_to_do),
