@@ -32,7 +32,7 @@ impl Switches {
     /// # Errors
     /// sysfs refuses: this needs root.
     pub fn reauthorise(&self, usb: &Path) -> io::Result<()> {
-        self.off_and_on(&usb.join(AUTHORISED.attribute), || std::thread::sleep(OFF))
+        self.off_and_on(&[usb.join(AUTHORISED.attribute)], pause)
     }
 
     /// Switches the power of the device's port off and on, where the hub can.
@@ -40,44 +40,55 @@ impl Switches {
     /// # Errors
     /// sysfs refuses, or the kernel has no switch for the port (before 6.0).
     pub fn cycle_power(&self, usb: &Path) -> io::Result<()> {
-        let port = fs::canonicalize(usb.join("port"))?;
-        self.off_and_on(&port.join(DISABLED.attribute), || std::thread::sleep(OFF))
+        self.off_and_on(&of_power(usb), pause)
     }
 
-    fn off_and_on(&self, switch: &Path, wait: impl FnOnce()) -> io::Result<()> {
-        let (switch, kind) = self.known(switch)?;
+    /// Switches all off in this order, and on in the other. Where one refuses, those before it are on again.
+    fn off_and_on(&self, switches: &[PathBuf], wait: impl FnOnce()) -> io::Result<()> {
+        let known = switches.iter().map(|switch| self.known(switch));
+        let switches = known.collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<&[u8]> = (switches.iter())
+            .map(|(switch, _)| switch.as_os_str().as_bytes())
+            .collect();
         // A disk that takes no note is no reason to leave the card dead.
-        let _ = fs::write(&self.note, switch.as_os_str().as_encoded_bytes());
-        match fs::write(&switch, kind.off) {
-            Ok(()) => wait(),
-            Err(error) => {
-                self.forget();
-                return Err(error);
-            }
+        let _ = fs::write(&self.note, names.join(&b'\n'));
+        let mut off = 0;
+        let done = switches.iter().try_for_each(|(switch, kind)| {
+            fs::write(switch, kind.off)?;
+            off += 1;
+            Ok(())
+        });
+        if done.is_ok() {
+            wait();
         }
-        fs::write(&switch, kind.on)?;
-        self.forget();
-        Ok(())
+        self.on(&switches[..off]).and(done)
     }
 
-    /// Switches on what was left off, by a box that was killed or a kernel that refused: which it was, if any.
+    /// Switches all on, the last one first, and forgets them unless one refuses.
+    fn on(&self, switches: &[(PathBuf, &Switch)]) -> io::Result<()> {
+        let mut done = Ok(());
+        for (switch, kind) in switches.iter().rev() {
+            let on = fs::write(switch, kind.on);
+            done = done.and(on.map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", switch.display()))
+            }));
+        }
+        done.map(|()| self.forget())
+    }
+
+    /// Switches on what was left off, by a box that was killed or a kernel that refused: which they were, if any.
     ///
     /// # Errors
     /// The kernel refuses still. What the note says is not touched if it is no such switch.
-    pub fn restore(&self) -> io::Result<Option<PathBuf>> {
-        let Ok(noted) = fs::read(&self.note) else {
-            return Ok(None);
-        };
-        // Gone with its device, or never one.
-        let Ok((switch, kind)) = self.known(Path::new(OsStr::from_bytes(&noted))) else {
-            self.forget();
-            return Ok(None);
-        };
-        fs::write(&switch, kind.on).map_err(|error| {
-            io::Error::new(error.kind(), format!("{}: {error}", switch.display()))
-        })?;
-        self.forget();
-        Ok(Some(switch))
+    pub fn restore(&self) -> io::Result<Vec<PathBuf>> {
+        let noted = fs::read(&self.note).unwrap_or_default();
+        let noted = noted.split(|byte| *byte == b'\n');
+        // What is not known is gone with its device, or was never one.
+        let switches: Vec<_> = noted
+            .filter_map(|switch| self.known(Path::new(OsStr::from_bytes(switch))).ok())
+            .collect();
+        self.on(&switches)?;
+        Ok(switches.into_iter().map(|(switch, _)| switch).collect())
     }
 
     fn forget(&self) {
@@ -96,6 +107,19 @@ impl Switches {
         (kind.filter(|_| inside).map(|kind| (switch, kind)))
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
+}
+
+/// A USB 3 hub has each socket as two ports, and keeps its power while one of them has any (uhubctl, "USB 3.0 hubs"), so both are
+/// switched: the other one first, or the card would come back there.
+fn of_power(usb: &Path) -> Vec<PathBuf> {
+    let port = usb.join("port");
+    let peer = Some(port.join("peer")).filter(|peer| peer.exists());
+    let ports = peer.into_iter().chain([port]);
+    ports.map(|port| port.join(DISABLED.attribute)).collect()
+}
+
+fn pause() {
+    std::thread::sleep(OFF);
 }
 
 /// An attribute, and what is written to it.
@@ -134,6 +158,8 @@ mod tests {
         for (path, text) in [
             ("sys/hub/usb1-port1/disable", "0"),
             ("sys/hub/usb1-port1/connect_type", "hotplug"),
+            ("sys/hub/usb2-port1/disable", "0"),
+            ("sys/hub/usb2-port1/connect_type", "hotplug"),
             ("sys/hub/1-1/idVendor", "534d"),
             ("sys/hub/1-1/authorized", "1"),
             ("sys/thunderbolt/0-1/authorized", "0"),
@@ -146,6 +172,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         symlink("../usb1-port1", dir.path().join("sys/hub/1-1/port")).unwrap();
+        symlink("../usb2-port1", dir.path().join("sys/hub/usb1-port1/peer")).unwrap();
         symlink("../../other", dir.path().join("sys/hub/link")).unwrap();
         let switches = Switches::new(&dir.path().join("sys"), dir.path().join("note"));
         (dir, switches)
@@ -154,28 +181,43 @@ mod tests {
     #[test]
     fn a_card_that_is_switched_off_is_noted_until_it_is_on_again() {
         let (dir, switches) = switches();
-        for (switch, off, on) in [
-            ("sys/hub/1-1/authorized", "0", "1"),
-            ("sys/hub/1-1/port/disable", "1", "0"),
+        let usb = dir.path().join("sys/hub/1-1");
+        for (paths, known, off, on) in [
+            (
+                vec![usb.join("authorized")],
+                &["1-1/authorized"][..],
+                "0",
+                "1",
+            ),
+            (
+                of_power(&usb),
+                &["usb2-port1/disable", "usb1-port1/disable"],
+                "1",
+                "0",
+            ),
         ] {
-            let switch = dir.path().join(switch);
-            let reads = |text: &str| assert_eq!(fs::read_to_string(&switch).unwrap(), text);
-            let done = switches.off_and_on(&switch, || {
+            let hub = fs::canonicalize(dir.path().join("sys/hub")).unwrap();
+            let known: Vec<_> = known.iter().map(|path| hub.join(path)).collect();
+            let reads = |text: &str| {
+                for path in &known {
+                    assert_eq!(fs::read_to_string(path).unwrap(), text);
+                }
+            };
+            let done = switches.off_and_on(&paths, || {
                 reads(off);
                 assert!(switches.note.exists());
             });
             done.unwrap();
             reads(on);
             assert!(!switches.note.exists());
-            assert_eq!(switches.restore().unwrap(), None);
+            assert!(switches.restore().unwrap().is_empty());
             // The process ends in between.
             let killed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                switches.off_and_on(&switch, || std::panic::resume_unwind(Box::new(())))
+                switches.off_and_on(&paths, || std::panic::resume_unwind(Box::new(())))
             }));
             assert!(killed.is_err());
             reads(off);
-            let restored = switches.restore().unwrap();
-            assert_eq!(restored, Some(fs::canonicalize(&switch).unwrap()));
+            assert_eq!(switches.restore().unwrap(), known);
             reads(on);
             assert!(!switches.note.exists());
         }
@@ -184,23 +226,37 @@ mod tests {
     #[test]
     fn a_switch_that_refuses_is_tried_again_and_one_that_is_gone_is_forgotten() {
         let (dir, switches) = switches();
-        let switch = dir.path().join("sys/hub/1-1/authorized");
+        let [first, second] = ["sys/hub/usb2-port1/disable", "sys/hub/1-1/authorized"]
+            .map(|path| dir.path().join(path));
+        let both = [first.clone(), second.clone()];
+        let read = |path: &Path| fs::read_to_string(path).unwrap();
         // A directory takes no text, whoever writes it.
-        let refused = switches.off_and_on(&switch, || {
-            fs::remove_file(&switch).unwrap();
-            fs::create_dir(&switch).unwrap();
-        });
-        assert!(refused.is_err());
+        let block = |path: &Path| {
+            fs::remove_file(path).unwrap();
+            fs::create_dir(path).unwrap();
+        };
+        let unblock = |path: &Path, text: &str| {
+            fs::remove_dir(path).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        // One that is not switched off costs the other nothing.
+        block(&second);
+        assert!(switches.off_and_on(&both, || panic!("it is on")).is_err());
+        assert_eq!(read(&first), "0");
+        assert!(!switches.note.exists());
+        unblock(&second, "1");
+        // One that does not go on keeps the other from nothing.
+        assert!(switches.off_and_on(&both, || block(&second)).is_err());
+        assert_eq!(read(&first), "0");
         assert!(switches.restore().is_err());
-        fs::remove_dir(&switch).unwrap();
-        fs::write(&switch, "0").unwrap();
-        assert!(switches.restore().unwrap().is_some());
-        assert_eq!(fs::read_to_string(&switch).unwrap(), "1");
-        let gone = switches.off_and_on(&switch, || {
-            fs::remove_dir_all(switch.parent().unwrap()).unwrap()
+        unblock(&second, "0");
+        assert_eq!(switches.restore().unwrap().len(), 2);
+        assert_eq!(read(&second), "1");
+        let gone = switches.off_and_on(&both, || {
+            fs::remove_dir_all(second.parent().unwrap()).unwrap()
         });
         assert!(gone.is_err());
-        assert_eq!(switches.restore().unwrap(), None);
+        assert_eq!(switches.restore().unwrap().len(), 1);
         assert!(!switches.note.exists());
     }
 
@@ -220,11 +276,15 @@ mod tests {
             let noted = dir.path().join(noted);
             let before = fs::read(&noted).ok();
             fs::write(&switches.note, noted.as_os_str().as_bytes()).unwrap();
-            assert_eq!(switches.restore().unwrap(), None, "{}", noted.display());
+            assert!(
+                switches.restore().unwrap().is_empty(),
+                "{}",
+                noted.display()
+            );
             assert_eq!(fs::read(&noted).ok(), before, "{}", noted.display());
             assert!(!switches.note.exists());
         }
         fs::write(&switches.note, [0, 255, b'\n']).unwrap();
-        assert_eq!(switches.restore().unwrap(), None);
+        assert!(switches.restore().unwrap().is_empty());
     }
 }

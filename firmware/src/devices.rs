@@ -137,7 +137,7 @@ fn of(device: &Path, timings: Timings, format: Option<NodeFormat>) -> Bridge {
 impl Cards for Devices {
     fn find(&self) -> Result<Card, NotFound> {
         let restored = self.switches.restore();
-        if let Ok(Some(switch)) = &restored {
+        for switch in restored.iter().flatten() {
             tracing::warn!(switch = %switch.display(), "it was left off; switched on again");
         }
         let pair = self.choose();
