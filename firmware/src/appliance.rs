@@ -9,7 +9,6 @@ mod tests;
 use std::time::{Duration, Instant, SystemTime};
 
 use board::Board;
-use futures::StreamExt as _;
 use media::Media;
 use node::{BroadcastId, Node, Published, Recovered, StoreError};
 use stream::broadcast::{Action, Broadcast, Cause, Event as BroadcastEvent, State};
@@ -28,6 +27,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::av_sync::{AvSync, SyncCommand};
+use crate::buttons::Pace;
 use crate::clock::{at_least, unix_ms, wall_now};
 use crate::config::Config;
 use crate::health::Sample;
@@ -81,7 +81,7 @@ enum Event {
         files: Option<RecentFiles>,
     },
     Command(Command),
-    Button(Edge),
+    Buttons(Vec<Edge>),
     Sampled(Sample),
     /// A deadline has passed, or the panel is due.
     Tick,
@@ -155,6 +155,7 @@ pub(crate) struct Appliance {
     runs: u64,
     /// What the encoder made and nobody could use, since the start.
     dropped_units: u64,
+    pace: Pace,
     gestures: Gestures,
     panel: Panel,
     sync: AvSync,
@@ -212,6 +213,7 @@ impl Appliance {
             run: None,
             runs: 0,
             dropped_units: 0,
+            pace: Pace::new(),
             gestures: Gestures::default(),
             panel,
             since: None,
@@ -313,7 +315,7 @@ impl Appliance {
             () = shutdown.cancelled(), if !self.shutting_down => Event::Shutdown,
             Some(event) = self.answers.1.recv() => event,
             Some(command) = self.channels.commands.recv() => Event::Command(command),
-            Some(edge) = self.board.buttons.next() => Event::Button(edge),
+            Some(edges) = self.pace.edges(&mut *self.board.buttons) => Event::Buttons(edges),
             () = due => Event::Tick,
             _ = frame.tick() => Event::Tick,
             Ok(()) = self.channels.samples.changed() => {
@@ -366,12 +368,16 @@ impl Appliance {
                 self.media.set_encoder(choice);
             }
             Event::Command(Command::Sync(command)) => self.sync(command),
-            // A hold would end the broadcast that has just been resumed.
-            Event::Button(edge) if edge.at < self.ready => {}
-            Event::Button(edge) => {
-                self.panel.touched(edge.at);
-                let gestures = self.gestures.edge(edge);
-                self.gestured(gestures);
+            Event::Buttons(edges) => {
+                for edge in edges {
+                    // A hold would end the broadcast that has just been resumed.
+                    if edge.at < self.ready {
+                        continue;
+                    }
+                    self.panel.touched(edge.at);
+                    let gestures = self.gestures.edge(edge);
+                    self.gestured(gestures);
+                }
                 self.show();
             }
             Event::Sampled(sample) => {

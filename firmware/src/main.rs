@@ -3,6 +3,7 @@
 mod addresses;
 mod appliance;
 mod av_sync;
+mod buttons;
 mod check;
 mod clock;
 mod config;
