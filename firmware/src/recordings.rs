@@ -273,15 +273,60 @@ fn table(recordings: &[Recording]) -> String {
         let _ = writeln!(
             text,
             "{:>5}  {started:<20}  {mib:>7} MiB  {state:<10}  {root}  {}",
-            it.id, it.name
+            it.id,
+            shown(&it.name)
         );
     }
     text
 }
 
+/// Characters of a name in the table.
+const NAME: usize = 80;
+
+/// A mirror keeps names that others chose: none of them may drive the terminal, forge a row, or turn one around.
+fn shown(name: &str) -> String {
+    let drives = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let harmless = |c| {
+        if drives(c) {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            c
+        }
+    };
+    let mut name = name.chars().map(harmless);
+    let mut shown: String = name.by_ref().take(NAME).collect();
+    if name.next().is_some() {
+        shown.pop();
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_from_elsewhere_stays_in_its_row_and_moves_nothing() {
+        for (name, expected) in [
+            ("Žluťoučký kůň 🎥 会議", "Žluťoučký kůň 🎥 会議"),
+            (
+                "\u{1b}[2J\u{9b}2K\r\nrow",
+                "\u{fffd}[2J\u{fffd}2K\u{fffd}\u{fffd}row",
+            ),
+            (
+                "\u{202e}lanif\u{2066}\u{200f}\u{61c}\u{2028}",
+                "\u{fffd}lanif\u{fffd}\u{fffd}\u{fffd}\u{fffd}",
+            ),
+            (&"a".repeat(NAME), &"a".repeat(NAME)),
+            (&"ž".repeat(4096), &format!("{}…", "ž".repeat(NAME - 1))),
+        ] {
+            assert_eq!(shown(name), expected);
+        }
+    }
 
     #[test]
     fn the_list_is_a_line_each() {
@@ -296,6 +341,7 @@ mod tests {
         };
         let other = Recording {
             id: 8,
+            name: "Elsewhere\n    9  forged".into(),
             started: None,
             root: None,
             finished: false,
@@ -305,7 +351,7 @@ mod tests {
         };
         assert_eq!(
             table(&[recording, other]),
-            "    7  2026-11-22T09:00:00Z        3 MiB  pinned      bafyroot  Conference\n    8  -                           1 MiB  unfinished  -  Conference\n"
+            "    7  2026-11-22T09:00:00Z        3 MiB  pinned      bafyroot  Conference\n    8  -                           1 MiB  unfinished  -  Elsewhere\u{fffd}    9  forged\n"
         );
     }
 }
