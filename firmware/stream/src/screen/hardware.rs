@@ -19,7 +19,10 @@ const TOP: i32 = 12;
 const ROW_HEIGHT: i32 = 7;
 const VALUES: i32 = 26;
 
-/// Several faults take turns, and where there is none what is odd about the card.
+/// Below the rows.
+const LINES: usize = 3;
+
+/// Several faults take turns, and where there is none what is odd about the card; so do the parts of a long one.
 const TURN: Duration = Duration::from_secs(4);
 
 pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
@@ -37,16 +40,17 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
         let value = clip(value, fits(WIDTH - VALUES, font::LIST));
         text(canvas, &value, (VALUES, line(row)), font::LIST, On);
     }
-    let turn = now.as_secs() / TURN.as_secs();
-    let faults: Vec<&str> = match status.hardware.as_slice() {
-        [] => std::iter::once("all parts work")
-            .chain(status.input.notes.iter().map(String::as_str))
-            .collect(),
-        faults => faults.iter().map(String::as_str).collect(),
+    let faults = match status.hardware.as_slice() {
+        [] => [&["all parts work".to_owned()], &*status.input.notes].concat(),
+        faults => faults.to_vec(),
     };
-    let words = faults[(turn % faults.len() as u64) as usize];
-    for (row, words) in wrap(words, fits(WIDTH, font::SMALL), 3, &WORDS)
+    let turns = turns(&faults);
+    let turn = now.as_secs() / TURN.as_secs() % turns.len().max(1) as u64;
+    for (row, words) in turns
+        .into_iter()
+        .nth(turn as usize)
         .iter()
+        .flatten()
         .enumerate()
     {
         text(
@@ -57,6 +61,16 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
             On,
         );
     }
+}
+
+/// The lines of each turn. What to do stands at the end of a fault, and some name devices, so nothing is cut.
+fn turns(faults: &[String]) -> Vec<Vec<String>> {
+    let fits = fits(WIDTH, font::SMALL);
+    let parts = |fault: &String| -> Vec<Vec<String>> {
+        let lines = wrap(fault, fits, usize::MAX, &WORDS);
+        lines.chunks(LINES).map(<[_]>::to_vec).collect()
+    };
+    faults.iter().flat_map(parts).collect()
 }
 
 fn encoder(status: &Status) -> String {
@@ -107,4 +121,51 @@ fn clock(clock: Clock) -> String {
         None => ", no RTC",
     };
     format!("{network}{battery}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(faults: &[&str], expected: &[&[&str]]) {
+        let faults: Vec<String> = faults.iter().map(|&fault| fault.to_owned()).collect();
+        assert_eq!(turns(&faults), expected);
+    }
+
+    #[test]
+    fn a_fault_that_is_long_goes_on_in_the_next_turn() {
+        check(
+            &[
+                "/dev/video0 and hw:CARD=MS2109 share no clock, so picture and sound would drift apart: \
+                 take both from one card, or set [capture] separate_clocks = true",
+                "the display hangs; check its wires",
+                "",
+            ],
+            &[
+                &[
+                    "/dev/video0 and hw:CARD=MS2109",
+                    "share no clock, so picture and",
+                    "sound would drift apart: take",
+                ],
+                &[
+                    "both from one card, or set",
+                    "[capture] separate_clocks =",
+                    "true",
+                ],
+                &["the display hangs; check its", "wires"],
+            ],
+        );
+        check(&[], &[]);
+        check(&[&"x".repeat(100)], &[&[&*"x".repeat(31); 3], &["xxxxxxx"]]);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_of_a_fault_is_left_out(faults in proptest::collection::vec("[a-z;:.]{1,31}( [a-z;:.]{1,31}){0,40}", 0..4)) {
+            let shown = turns(&faults);
+            proptest::prop_assert!(shown.iter().all(|lines| (1..=LINES).contains(&lines.len())));
+            proptest::prop_assert!(shown.iter().flatten().all(|line| line.len() <= 31));
+            proptest::prop_assert_eq!(shown.concat().join(" "), faults.join(" "));
+        }
+    }
 }
