@@ -47,9 +47,6 @@ const STUCK_SEGMENTS: u32 = 4;
 const DEAD_SEGMENTS: u32 = 8;
 const DEAD: Duration = Duration::from_secs(40);
 
-/// The encoder is behind when this much media waits for it.
-const ENCODER_BEHIND: Duration = Duration::from_millis(500);
-
 /// What is known about the box at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
@@ -86,8 +83,6 @@ pub struct Facts {
     pub segment_duration: Duration,
     /// Video frames dropped in the last ten seconds.
     pub dropped_frames: u64,
-    /// Media that was captured and is not yet encoded.
-    pub encoder_lag: Duration,
     /// Temperature of the processor, °C; absent where the board has no sensor.
     pub temperature_c: Option<f32>,
     /// The processor was slowed down; absent when unknown.
@@ -162,7 +157,6 @@ impl Facts {
             segment_age: None,
             segment_duration: Duration::from_secs(2),
             dropped_frames: 0,
-            encoder_lag: Duration::ZERO,
             temperature_c: None,
             throttled: None,
             undervoltage: None,
@@ -323,7 +317,7 @@ const RULES: &[Rule] = &[
            says: Lines("Too many viewers", "Use a mirror") },
     Rule { word: HealthWord::Warning, applies: |f| f.late(LATE_SEGMENTS),
            says: Lines("Stream runs late", "Wait a moment") },
-    Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0 || f.encoder_lag > ENCODER_BEHIND,
+    Rule { word: HealthWord::Warning, applies: |f| f.dropped_frames > 0,
            says: Lines("Box can't keep up", "Lower size or bitrate") },
     Rule { word: HealthWord::Warning, applies: |f| f.oversize == Some(rate::Cause::Long),
            says: Lines("Segment was too long", "Check camera, cable") },
@@ -800,7 +794,6 @@ mod tests {
             (age(9), expect!["Emergency: Stream is stuck | Wait, or restart it"]),
             (age(41), expect!["Dead: Nothing goes out | Stop, then GO LIVE"]),
             (Facts { dropped_frames: 3, ..live() }, expect!["Warning: Box can't keep up | Lower size or bitrate"]),
-            (Facts { encoder_lag: secs(1), ..live() }, expect!["Warning: Box can't keep up | Lower size or bitrate"]),
             (Facts { disk: disk(400_000_000, 0), ..live() }, expect!["Warning: Card is nearly full | Have a new card ready"]),
             // The store is at its limit and needs no more than what it frees.
             (Facts { disk: disk(400_000_000, 7_900_000_000), ..live() }, expect!["Excellent: "]),
