@@ -137,6 +137,7 @@ fn status() -> Status {
         health: health::assess(&Facts::healthy()),
         network: Network {
             watch_url: "http://127.0.0.1:8080/".to_owned(),
+            only_here: false,
             operator_url: "http://127.0.0.1:8081/".to_owned(),
             operator_open: false,
         },

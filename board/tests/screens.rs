@@ -58,6 +58,7 @@ fn idle() -> Status {
         health: health::assess(&Facts::healthy()),
         network: Network {
             watch_url: "http://192.168.1.7:8080/".to_owned(),
+            only_here: false,
             operator_url: "http://127.0.0.1:8081/".to_owned(),
             operator_open: false,
         },
@@ -403,6 +404,8 @@ fn watch() {
     check("watch-hostname", &hostname, &talking(), 0);
     hostname.network.watch_url = format!("http://{}.example/", "long".repeat(80));
     check("watch-too-long", &hostname, &talking(), 0);
+    hostname.network.only_here = true;
+    check("watch-no-network", &hostname, &talking(), 0);
 }
 
 #[test]

@@ -56,6 +56,8 @@ pub(crate) struct Identity {
     pub(crate) fps: u32,
     /// Why the box runs from memory.
     pub(crate) no_disk: Option<NoDisk>,
+    /// Whoever watches a simulated box sits before it.
+    pub(crate) simulated: bool,
 }
 
 /// The broadcast's state as people read it.
@@ -95,7 +97,7 @@ pub(crate) struct Panel {
     started: Instant,
     sample: Sample,
     /// By which neighbours reach the box. It stays while a cable is out: it will most likely be the same again.
-    address: IpAddr,
+    address: Option<IpAddr>,
     page: Page,
     touched: Instant,
     format: Option<VideoFormat>,
@@ -158,7 +160,7 @@ impl Panel {
             identity,
             started: now,
             sample,
-            address: sample.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            address: sample.address,
             page: Page::Main,
             touched: now,
             format: None,
@@ -207,7 +209,7 @@ impl Panel {
     pub(crate) fn sample(&mut self, sample: Sample) {
         self.sample = sample;
         let before = self.network();
-        self.address = sample.address.unwrap_or(self.address);
+        self.address = sample.address.or(self.address);
         let network = self.network();
         if network != before {
             let (watch, operate) = (network.watch_url, network.operator_url);
@@ -219,16 +221,20 @@ impl Panel {
     fn network(&self) -> Network {
         let url = |listener: SocketAddr| {
             let ip = match listener.ip() {
-                any if any.is_unspecified() => self.address,
+                any if any.is_unspecified() => self.address.unwrap_or(Ipv4Addr::LOCALHOST.into()),
                 one => one,
             };
             format!("http://{}/", SocketAddr::new(ip, listener.port()))
         };
         let Identity {
-            viewer, operator, ..
+            viewer,
+            operator,
+            simulated,
+            ..
         } = self.identity;
         Network {
             watch_url: url(viewer),
+            only_here: viewer.ip().is_unspecified() && self.address.is_none() && !simulated,
             operator_url: url(operator),
             operator_open: !operator.ip().is_loopback(),
         }
@@ -601,6 +607,7 @@ mod tests {
             encoder: Choice::default(),
             fps,
             no_disk: None,
+            simulated: false,
         };
         let sample = Sample {
             address: None,
@@ -640,7 +647,8 @@ mod tests {
     fn the_codes_lead_to_the_address_that_the_box_has_now() {
         let mut panel = panel(30);
         let now = Instant::now();
-        let mut check = |address: Option<[u8; 4]>, watch: &str| {
+        let mut check = |address: Option<[u8; 4]>, watch: &str, simulated| {
+            panel.identity.simulated = simulated;
             panel.sample(Sample {
                 address: address.map(IpAddr::from),
                 disk_free_bytes: None,
@@ -648,6 +656,8 @@ mod tests {
             });
             let mut status = panel.idle_status(now, STATS);
             assert_eq!(status.network.watch_url, watch);
+            let leads_here = watch.contains("127.0.0.1");
+            assert_eq!(status.network.only_here, leads_here && !simulated);
             assert_eq!(status.network.operator_url, "http://127.0.0.1:8081/");
             let said = status.health.action.first().map(String::as_str);
             assert_eq!(said == Some("No network"), address.is_none(), "{said:?}");
@@ -656,15 +666,18 @@ mod tests {
                 panel.draw(&status, None, now)
             })
         };
-        let booted = check(None, "http://127.0.0.1:8080/");
-        let first = check(Some([192, 168, 1, 7]), "http://192.168.1.7:8080/");
-        let then = check(Some([10, 1, 2, 3]), "http://10.1.2.3:8080/");
+        let at_home = check(None, "http://127.0.0.1:8080/", true);
+        let booted = check(None, "http://127.0.0.1:8080/", false);
+        let first = check(Some([192, 168, 1, 7]), "http://192.168.1.7:8080/", false);
+        let then = check(Some([10, 1, 2, 3]), "http://10.1.2.3:8080/", false);
         for page in 0..2 {
+            // A code that leads nowhere is none.
+            assert_ne!(at_home[page], booted[page]);
             assert_ne!(booted[page], first[page]);
             assert_ne!(first[page], then[page]);
         }
         // The cable is out: who scans the code now has the page when it is in again.
-        let out = check(None, "http://10.1.2.3:8080/");
+        let out = check(None, "http://10.1.2.3:8080/", false);
         assert_eq!(out[0], then[0]);
     }
 

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use board::Board;
 use board::sim::Front;
 use board::sim::terminal::{self, LogTail, Terminal};
+use board::{Board, Kind};
 use media::Media;
 use node::{Node, Recovered};
 use stream::media::Rendition;
@@ -477,6 +477,7 @@ fn identity(config: &Config, node: &Node, viewer: SocketAddr, operator: SocketAd
         fps: config.video.fps,
         videos: videos(config),
         no_disk: None,
+        simulated: config.board.kind == Kind::Sim,
     }
 }
 

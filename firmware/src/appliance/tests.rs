@@ -73,6 +73,7 @@ impl AtRest {
             encoder: media_encoder,
             fps: config.video.fps,
             no_disk: None,
+            simulated: true,
         };
         let sample = Sample::take(dir, dir);
         let now = Instant::now();
@@ -557,7 +558,7 @@ async fn what_was_pressed_while_the_box_was_starting_does_not_count() {
     let mut hold = |from: Instant, until: Instant| {
         for (action, at) in [(Finger::Press, from), (Finger::Release, until)] {
             let button = Button::GoLive;
-            appliance.handle(Event::Button(Edge { button, action, at }));
+            appliance.handle(Event::Buttons(vec![Edge { button, action, at }]));
         }
         matches!(appliance.broadcast.state(), State::Stopping { .. })
     };

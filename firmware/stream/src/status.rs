@@ -294,6 +294,8 @@ pub enum HealthWord {
 pub struct Network {
     /// The watch page's address as a neighbour on the network opens it, e.g. `http://192.168.1.7:8080/`.
     pub watch_url: String,
+    /// `watch_url` leads to the box itself: no network has given it an address yet.
+    pub only_here: bool,
     /// The operator's page, e.g. `http://127.0.0.1:8081/`.
     pub operator_url: String,
     /// Whether the operator's page is open to the network although pairing does not exist yet.

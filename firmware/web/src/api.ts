@@ -118,7 +118,7 @@ export interface Status {
   /** Best first. */
   videos: { name: string; width: number; height: number; bitrate_kbps: number }[];
   health: { word: HealthWord; action: string[]; text: string };
-  network: { watch_url: string; operator_url: string; operator_open: boolean };
+  network: { watch_url: string; only_here: boolean; operator_url: string; operator_open: boolean };
   node: { peer_id: string; peers: number; ipns: string; root: string | null; root_is_vod: boolean };
   uplink: {
     peers_bytes: number;

@@ -24,7 +24,7 @@ use embedded_graphics::{
 use super::{
     Canvas, LAYOUT, MeterReading, View, blink, clock, mode,
     text::{WORDS, clip, fill, fits, font, outline, text, text_right, width, wrap},
-    typed, word,
+    typed, watch, word,
 };
 use crate::status::{Health, HealthWord, Signal, State, Status, VideoFormat};
 
@@ -194,7 +194,7 @@ fn paint_muted<C: Canvas>(canvas: &mut C, now: Duration) {
 /// The word, and below it what to do about it; where nothing is to be done, the event and its address.
 fn paint_health<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     let lines = advice(&status.state, &status.health);
-    let address = typed(&status.network.watch_url);
+    let address = typed(watch::public(&status.network));
 
     let word = health_word(status.health.word);
     let badge = width(word, font::BODY) + 3;

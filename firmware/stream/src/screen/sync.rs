@@ -97,8 +97,10 @@ fn paint_measured<C: Canvas>(canvas: &mut C, sync: &Sync, test: SyncTest, measur
 }
 
 fn page_url(status: &Status) -> String {
-    let watch = status.network.watch_url.trim();
-    format!("{}/sync", watch.strip_suffix('/').unwrap_or(watch))
+    match watch::public(&status.network) {
+        "" => String::new(),
+        watch => format!("{}/sync", watch.strip_suffix('/').unwrap_or(watch)),
+    }
 }
 
 /// `drift +3 ppm`.

@@ -78,6 +78,7 @@ fn status(page: Page, state: State) -> Status {
         },
         network: Network {
             watch_url: "http://192.168.1.7:8080/".to_owned(),
+            only_here: false,
             operator_url: "http://127.0.0.1:8081/".to_owned(),
             operator_open: false,
         },
@@ -252,6 +253,7 @@ fn any_status() -> impl Strategy<Value = Status> {
                         watch_url,
                         operator_url,
                         operator_open,
+                        ..base.network
                     },
                     node: Node {
                         peers,

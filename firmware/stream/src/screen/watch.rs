@@ -10,20 +10,16 @@ use super::{
     text::{ADDRESS, fill, fits, font, text, width, wrap},
     typed, word,
 };
-use crate::status::{State, Status};
+use crate::status::{Network, State, Status};
 
 /// Modules of light around a code, at least. ISO/IEC 18004 asks for 4, for which there is no room; readers make do with
 /// less, and a module of two pixels helps them more.
 const QUIET: i32 = 1;
 
 pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
-    let url = status.network.watch_url.trim();
+    let url = public(&status.network);
     let side = LAYOUT.height as i32;
-    if !paint_code(canvas, url, side) {
-        for (row, line) in ["address", "is too long", "for a code"].iter().enumerate() {
-            text(canvas, line, (0, 18 + 9 * row as i32), font::LIST, On);
-        }
-    }
+    paint_code(canvas, url, side);
 
     let x = side + 4;
     let room = LAYOUT.width as i32 - x;
@@ -35,11 +31,28 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     paint_foot(canvas, status, now, x, room);
 }
 
-/// The code, light on dark as large as it goes; false if the address is too long for one.
-pub(super) fn paint_code<C: Canvas>(canvas: &mut C, url: &str, side: i32) -> bool {
-    if url.is_empty() {
-        return false;
+/// The watch page's address for others; empty while there is none.
+pub(super) fn public(network: &Network) -> &str {
+    if network.only_here {
+        return "";
     }
+    network.watch_url.trim()
+}
+
+/// The code of an address, or in its place why there is none.
+pub(super) fn paint_code<C: Canvas>(canvas: &mut C, url: &str, side: i32) {
+    let instead: &[&str] = match url {
+        "" => &["No network", "yet"],
+        _ if paint_modules(canvas, url, side) => &[],
+        _ => &["address", "is too long", "for a code"],
+    };
+    for (row, line) in instead.iter().enumerate() {
+        text(canvas, line, (0, 18 + 9 * row as i32), font::LIST, On);
+    }
+}
+
+/// Light on dark as large as it goes; false if the address is too long.
+fn paint_modules<C: Canvas>(canvas: &mut C, url: &str, side: i32) -> bool {
     // The largest version that has room beside its light; the crate raises the error correction as far as it is free.
     let largest = Version::new(((side - 2 * QUIET - 17) / 4).clamp(1, 40) as u8);
     let segments = QrSegment::make_segments(url);
