@@ -150,7 +150,7 @@ fn front(config: &Config) -> Vec<Line> {
 fn pull_resistors(config: &board::Config) -> Line {
     const PART: &str = "pull resistors";
     match config.kind {
-        // A kernel for which one needs it has no GPIO character device to ask.
+        // Who asks the kernel for the levels has it set the pulls, which are the registers' here.
         Kind::Pi => line(
             PART,
             Absent,
@@ -222,12 +222,17 @@ fn capture(config: &Config) -> Vec<Line> {
     }
     lines.push(match pair.usb {
         Some(usb) if usb.join("port/disable").exists() => {
-            line("port power", Fine, "this port can be switched off and on")
+            // The kernel makes the switch for every port.
+            line(
+                "port power",
+                Fine,
+                "the kernel has a switch for this port; whether the hub obeys it shows on a card with a lamp",
+            )
         }
         Some(_) => line(
             "port power",
             Absent,
-            "this hub does not switch its ports: a dead card has to be pulled out by hand",
+            "the kernel has no switch for this port (before 6.0): a dead card has to be pulled out by hand",
         ),
         None => line("port power", Absent, "the card is not on USB"),
     });
@@ -287,7 +292,12 @@ fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
         ),
     };
     let battery = match machine.clock.battery {
-        Some(true) => line("clock", Fine, "runs while the box is off"),
+        // One without a battery has the time, too, once the network's was written to it, and loses it with the power.
+        Some(true) => line(
+            "clock",
+            Fine,
+            "has a time that can be; whether it keeps it without power shows after an hour without",
+        ),
         Some(false) => line("clock", Failed, "has lost the time: a new battery"),
         None => line("clock", Absent, "none runs while the box is off"),
     };
