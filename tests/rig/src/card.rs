@@ -210,10 +210,11 @@ impl Usb {
         format!("/sys/bus/usb/devices/{bus}-1")
     }
 
-    /// What switches the socket's power off.
-    fn switch(self) -> String {
+    /// What switches the socket's power off: its port, and the one of the other speed.
+    fn switches(self) -> [String; 2] {
         let (_, _, bus) = self.port();
-        format!("/sys/bus/usb/devices/usb{bus}/{bus}-0:1.0/usb{bus}-port1/disable")
+        let port = format!("/sys/bus/usb/devices/usb{bus}/{bus}-0:1.0/usb{bus}-port1");
+        ["", "/peer"].map(|peer| format!("{port}{peer}/disable"))
     }
 }
 
@@ -281,22 +282,32 @@ fn attach(card: &Card) -> io::Result<Arc<Link>> {
 }
 
 /// The virtual controller has no power to switch. So where the kernel has switched the port off, which takes the card away from it for
-/// good, this pulls the card out, and puts a fresh one in when the port is on again.
+/// good, this pulls the card out, and puts a fresh one in when the port is on again. As on a USB 3 hub, the card has had power all the
+/// while unless both of the socket's ports were off together, and is as stuck as it was.
 fn watch_power(card: &Card, power: &Weak<Mutex<Arc<Link>>>) {
-    let (socket, switch) = (card.usb.socket(), card.usb.switch());
+    let (socket, switches) = (card.usb.socket(), card.usb.switches());
     let mut seen = Instant::now();
+    let mut cut = false;
     while let Some(link) = power.upgrade() {
         let mut link = link.lock().unwrap_or_else(PoisonError::into_inner);
         if fs::exists(&socket).unwrap_or(true) || !link.is_configured() {
             seen = Instant::now();
         }
-        let is_on = || fs::read_to_string(&switch).is_ok_and(|off| off.trim() == "0");
-        if seen.elapsed() > AWAY && is_on() {
+        let are = |state: &str| {
+            let is =
+                |switch: &String| fs::read_to_string(switch).is_ok_and(|it| it.trim() == state);
+            switches.iter().all(is)
+        };
+        cut |= are("1");
+        if seen.elapsed() > AWAY && are("0") {
             link.unplug();
             let Ok(fresh) = retry(|| attach(card)) else {
                 return;
             };
-            (*link, seen) = (fresh, Instant::now());
+            if !cut {
+                fresh.stick(Stuck::Dead);
+            }
+            (*link, seen, cut) = (fresh, Instant::now(), false);
         }
         drop(link);
         std::thread::sleep(LOOK);

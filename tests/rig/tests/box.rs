@@ -563,8 +563,9 @@ fn a_display_that_is_gone_or_hangs_costs_no_picture_and_comes_back() {
 
 #[test]
 fn a_display_without_power_for_a_moment_shows_the_picture_again() {
-    let mut rig = Rig::boot();
+    let mut rig = with_a_card(&small_card());
     rig.start(SMALL);
+    rig.wait_for_signal("ok");
     // Nothing moves on this page, so nothing new is drawn.
     turn_to(&mut rig, "watch");
     glass_shows_the_picture(&mut rig);
