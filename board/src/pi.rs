@@ -1,6 +1,6 @@
 //! Buttons and tally light of a Raspberry Pi with the crate `rppal`, which is no longer maintained: nothing else may use it. Pull
 //! resistors and light are set by the Pi's registers, so no kernel's driver has to know of the pulls. The edges come from the GPIO
-//! character device all the same. It finds its chip by itself, so `gpio_chip` has no meaning here. The rig executes it as on a Pi 4 and a
+//! character device all the same, whose chip rppal finds by itself: so `gpio_chip` has no meaning here. The rig executes it as on a Pi 4 and a
 //! Pi 3, with a file for the registers; what only a Pi can show is in `board/README.md`.
 
 use std::io;

@@ -55,8 +55,7 @@ mod tests {
         tokio::spawn(async move { while media.send(()).await.is_ok() {} });
         let mut pace = Pace::new();
         let (mut reads, mut taken) = (0, 0);
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(1) {
+        for _ in 0..1000 {
             tokio::select! {
                 biased;
                 Some(edges) = pace.edges(&mut noise) => {
@@ -70,8 +69,7 @@ mod tests {
                 }
             }
         }
-        assert!((90..=101).contains(&reads), "{reads}");
-        assert!(taken > 900, "{taken}");
+        assert!(taken > 5 * reads, "{taken} units, {reads} reads");
     }
 
     #[tokio::test(start_paused = true)]
