@@ -444,7 +444,6 @@ impl Panel {
             worn: machine.storage.worn(),
             turned_away: self.turned_away.now(),
             uplink_full: self.full_uplink.now(),
-            ..Facts::healthy()
         };
         Status {
             name: self.identity.name.clone(),

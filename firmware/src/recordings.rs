@@ -347,7 +347,6 @@ mod tests {
             finished: false,
             pinned: false,
             bytes: 1,
-            ..recording.clone()
         };
         assert_eq!(
             table(&[recording, other]),
