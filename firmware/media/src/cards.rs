@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stream::input::{NotFound, Offer, Pixels};
+use stream::timeline::LOSS;
 
 /// Picture and sound of one card.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +83,8 @@ pub trait Cards: fmt::Debug + Send + Sync {
 const STALL: Duration = Duration::from_secs(4);
 /// Each step costs half a second of the sound, and where there is nothing to see none helps: so they become rarer, up to this.
 const MAX_STALL: Duration = Duration::from_secs(60);
+/// Pictures that have come for this long have come back. A card may give one whenever it is opened, and no more.
+const STEADY: Duration = Duration::from_secs(5);
 /// A card that was enumerated anew, or whose port was switched, is away for a second or two; one that is away for longer was pulled out.
 const AWAY: Duration = Duration::from_secs(5);
 /// A card whose sound stops again and again is not opened anew each time: that costs its pictures, too.
@@ -91,10 +94,12 @@ const MUTE_AGAIN: Duration = Duration::from_secs(600);
 /// once is tried again anyway; it is time that leads to the next step, so a card that answers with errors gets as far as a silent one.
 #[derive(Debug)]
 pub(crate) struct Ladder {
-    /// When the last picture came, or the last step was taken.
+    /// When the last picture of those that come steadily came, or the last step was taken.
     since: Instant,
     patience: Duration,
     steps: u32,
+    /// The first and the last of the pictures that come now.
+    pictures: Option<(Instant, Instant)>,
     /// Since when there is no card.
     missing: Option<Instant>,
     /// When it was last opened again for its sound.
@@ -107,6 +112,7 @@ impl Ladder {
             since: now,
             patience: STALL,
             steps: 0,
+            pictures: None,
             missing: None,
             muted: None,
         }
@@ -117,11 +123,18 @@ impl Ladder {
         self.patience
     }
 
-    /// A picture has come.
+    /// A picture has come. The ladder begins anew where they come steadily.
     pub(crate) fn alive(&mut self, now: Instant) {
-        let muted = self.muted;
+        let goes_on = |(_, last): &(Instant, Instant)| now.saturating_duration_since(*last) < LOSS;
+        let first = (self.pictures.filter(goes_on)).map_or(now, |(first, _)| first);
+        let pictures = Some((first, now));
+        if now.saturating_duration_since(first) < STEADY {
+            self.pictures = pictures;
+            return;
+        }
         *self = Ladder {
-            muted,
+            pictures,
+            muted: self.muted,
             ..Ladder::new(now)
         };
     }
@@ -316,10 +329,37 @@ mod tests {
             ]
         );
         assert_eq!(ladder.patience(), MAX_STALL);
-        let now = start + Duration::from_secs(1000);
-        ladder.alive(now);
+        let mut now = start + Duration::from_secs(1000);
+        for _ in 0..60 {
+            now += Duration::from_millis(100);
+            ladder.alive(now);
+        }
         assert_eq!(ladder.step(now + STALL / 2), None);
         assert_eq!(ladder.step(now + STALL), Some(None));
+    }
+
+    /// What is done with a card that gives so many pictures, ten a second, whenever it is opened, and no more.
+    #[test]
+    fn pictures_that_do_not_last_do_not_begin_the_ladder_anew() {
+        let check = |pictures: u32, expected: &[Option<Revival>]| {
+            let mut now = Instant::now();
+            let mut ladder = Ladder::new(now);
+            let steps: Vec<_> = std::iter::repeat_with(|| {
+                for _ in 0..pictures {
+                    now += Duration::from_millis(100);
+                    ladder.alive(now);
+                }
+                now += ladder.patience();
+                ladder.step(now).unwrap()
+            })
+            .take(3)
+            .collect();
+            assert_eq!(steps, expected, "{pictures}");
+        };
+        let rougher = [None, Some(Revival::Reauthorise), Some(Revival::CyclePower)];
+        check(1, &rougher);
+        check(40, &rougher);
+        check(100, &[None; 3]);
     }
 
     #[test]
