@@ -14,10 +14,16 @@ use crate::cards::Pair;
 /// then.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long others wait for one that is there and not ready: an HDMI source takes its time to begin, once a bridge has told it what to
+/// send.
+const BEGINS: Duration = Duration::from_secs(5);
+
 /// The card that was taken last.
 #[derive(Debug, Default)]
 pub struct Chosen {
     last: Option<Last>,
+    /// Since when what would be taken is not ready.
+    unready: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -37,15 +43,17 @@ fn place(pair: &Pair) -> &Path {
 }
 
 impl Chosen {
-    /// Takes one of what is there `now`, which is at least one.
+    /// Takes one of what is there `now`, which is at least one, with what `ready` makes of it: a bridge that never had a signal gives way to
+    /// the next card. One that had keeps its place: a cable that is changed hands nothing over.
     ///
     /// # Errors
-    /// `found`'s own, and that what was taken before is gone and others wait for it.
-    pub fn choose(
+    /// `found`'s own, `ready`'s for the first, and that what was taken before is gone and others wait for it.
+    pub fn choose<T>(
         &mut self,
         found: Result<Vec<Pair>, NotFound>,
         now: Instant,
-    ) -> Result<Pair, NotFound> {
+        ready: impl Fn(&Pair) -> Result<T, NotFound>,
+    ) -> Result<(Pair, T), NotFound> {
         let pairs = found.as_deref().unwrap_or_default();
         if let Some(last) = &mut self.last
             && !pairs.iter().any(|pair| place(pair) == last.place)
@@ -61,25 +69,37 @@ impl Chosen {
             }
         }
         let pairs = found?;
-        let taken = match &self.last {
-            None => 0,
-            Some(last) => {
-                let same = pairs.iter().position(|pair| place(pair) == last.place);
-                let meant = |pair| !last.others.contains(place(pair));
-                let Some(taken) = same.or_else(|| pairs.iter().position(meant)) else {
-                    return Err(NotFound {
-                        kind: NoCard::Missing,
-                        why: format!(
-                            "{} is gone: plug it in; {} is taken after {} s",
-                            last.name,
-                            pairs[0].name,
-                            PATIENCE.as_secs()
-                        ),
-                    });
-                };
-                taken
-            }
+        let is_there = |last: &Last| pairs.iter().any(|pair| place(pair) == last.place);
+        let may_be_taken = |pair: &Pair| match &self.last {
+            None => true,
+            Some(last) if is_there(last) => place(pair) == last.place,
+            Some(last) => !last.others.contains(place(pair)),
         };
+        let (mut taken, mut not_ready) = (None, None);
+        for (i, pair) in (pairs.iter().enumerate()).filter(|(_, pair)| may_be_taken(pair)) {
+            match ready(pair) {
+                Ok(made) => {
+                    taken = Some((i, made));
+                    break;
+                }
+                Err(why) => not_ready.get_or_insert(why),
+            };
+            if now.saturating_duration_since(*self.unready.get_or_insert(now)) < BEGINS {
+                break;
+            }
+        }
+        let Some((taken, made)) = taken else {
+            let last = self.last.as_ref().map_or("the card", |last| &last.name);
+            return Err(not_ready.unwrap_or_else(|| NotFound {
+                kind: NoCard::Missing,
+                why: format!(
+                    "{last} is gone: plug it in; {} is taken after {} s",
+                    pairs[0].name,
+                    PATIENCE.as_secs()
+                ),
+            }));
+        };
+        self.unready = None;
         let others = pairs.iter().enumerate().filter(|(i, _)| *i != taken);
         let others: Vec<&Pair> = others.map(|(_, other)| other).collect();
         let mut pair = pairs[taken].clone();
@@ -97,7 +117,7 @@ impl Chosen {
             missed: false,
             waited_for: None,
         });
-        Ok(pair)
+        Ok((pair, made))
     }
 }
 
@@ -110,7 +130,7 @@ mod tests {
             name: format!("Stick {port}"),
             video: format!("/dev/video{node}").into(),
             audio: format!("hw:CARD={port}"),
-            usb: Some(format!("/sys/{port}").into()),
+            usb: Some(format!("/sys/{}", port.to_lowercase()).into()),
             bridge: None,
             advice: Vec::new(),
             notes: Vec::new(),
@@ -133,8 +153,16 @@ mod tests {
             } else {
                 Ok(pairs)
             };
-            let taken = match chosen.choose(found, began + Duration::from_secs(*second)) {
-                Ok(pair) => format!(
+            // What is called in capitals gives no signal.
+            let ready = |pair: &Pair| match pair.audio.ends_with(char::is_uppercase) {
+                true => Err(NotFound {
+                    kind: NoCard::NoSignal,
+                    why: format!("{}: no signal", pair.name),
+                }),
+                false => Ok(()),
+            };
+            let taken = match chosen.choose(found, began + Duration::from_secs(*second), ready) {
+                Ok((pair, ())) => format!(
                     "{}{}",
                     pair.name,
                     if pair.notes.is_empty() { "" } else { ", noted" }
@@ -216,6 +244,28 @@ mod tests {
                 "Stick b is gone: plug it in; Stick c is taken after 20 s",
             ),
             (10, &["c", "d"], "Stick d, noted"),
+        ]);
+    }
+
+    #[test]
+    fn a_bridge_without_a_signal_hides_no_other_card_and_one_that_had_a_signal_stays() {
+        check(&[
+            // Its source takes its time to begin.
+            (0, &["A", "b"], "Stick A: no signal"),
+            (4, &["A", "b"], "Stick A: no signal"),
+            (5, &["A", "b"], "Stick b, noted"),
+            (6, &["a", "b"], "Stick b, noted"),
+        ]);
+        check(&[
+            (0, &["A", "b"], "Stick A: no signal"),
+            (2, &["a", "b"], "Stick a, noted"),
+            (60, &["A", "b"], "Stick A: no signal"),
+            (90, &["A", "b"], "Stick A: no signal"),
+            (91, &["a", "b"], "Stick a, noted"),
+        ]);
+        check(&[
+            (0, &["A", "B"], "Stick A: no signal"),
+            (9, &["A", "B"], "Stick A: no signal"),
         ]);
     }
 }

@@ -502,6 +502,7 @@ impl Appliance {
             | media::Event::Picture(_)
             | media::Event::Card(_)
             | media::Event::Reviving(_)
+            | media::Event::NoSound(_)
             | media::Event::Encoder(_)
             | media::Event::CaptureFailed { .. }
             | media::Event::PicturesDropped(_) => {

@@ -61,16 +61,28 @@ impl Devices {
         }
     }
 
-    fn choose(&self) -> Result<Pair, NotFound> {
+    fn choose(&self) -> Result<(Pair, Option<Bridge>), NotFound> {
         let (sysfs, chips) = (Path::new(SYSFS), |device: &Path, video: &Path| {
             self.bridges.chip(device, video)
         });
         if self.wanted.video.is_some() || self.wanted.audio.is_some() {
-            return cards::choose(sysfs, &self.wanted, &chips);
+            let pair = cards::choose(sysfs, &self.wanted, &chips)?;
+            let bridge = self.ready(&pair)?;
+            return Ok((pair, bridge));
         }
         let found = cards::pairs(&cards::list(sysfs, &chips));
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        chosen.choose(found, Instant::now())
+        chosen.choose(found, Instant::now(), |pair| self.ready(pair))
+    }
+
+    /// Prepares what has to be.
+    fn ready(&self, pair: &Pair) -> Result<Option<Bridge>, NotFound> {
+        let device = pair.bridge.as_deref();
+        let bridge = device.map(|device| self.prepare(device, &pair.video));
+        bridge.transpose().map_err(|why| NotFound {
+            kind: NoCard::NoSignal,
+            why: format!("{}: {why}", pair.name),
+        })
     }
 
     /// Tells the source what it may send, takes what it sends, and leads it to the video node.
@@ -140,21 +152,12 @@ impl Cards for Devices {
         for switch in restored.iter().flatten() {
             tracing::warn!(switch = %switch.display(), "it was left off; switched on again");
         }
-        let pair = self.choose();
-        let pair = pair.map_err(|no| match restored {
+        let (pair, bridge) = self.choose().map_err(|no| match restored {
             Err(error) => NotFound {
                 why: format!("a card is switched off: {error}; restart the machine"),
                 ..no
             },
             Ok(_) => no,
-        })?;
-        let bridge = pair
-            .bridge
-            .as_deref()
-            .map(|device| self.prepare(device, &pair.video));
-        let bridge = bridge.transpose().map_err(|why| NotFound {
-            kind: NoCard::NoSignal,
-            why: format!("{}: {why}", pair.name),
         })?;
         let mut notes = pair.notes;
         // What is set on a sound card of its own is its owner's.
@@ -165,6 +168,7 @@ impl Cards for Devices {
             name: pair.name,
             video: pair.video,
             audio: pair.audio,
+            own_sound: !self.wanted.separate_clocks,
             advice: pair.advice,
             notes,
             place: pair.usb,

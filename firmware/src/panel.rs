@@ -119,6 +119,8 @@ pub(crate) struct Panel {
     /// Why there is no card, and what to do.
     no_card: Option<(NoCard, String)>,
     reviving: Option<String>,
+    /// Why the card's sound is left out, and what to do.
+    no_sound: Option<String>,
     video_kbps: u32,
     sizes: SizeWatch,
     oversize: Option<(Instant, Oversize)>,
@@ -153,6 +155,7 @@ impl Panel {
             notes: Vec::new(),
             no_card: None,
             reviving: None,
+            no_sound: None,
             video_kbps: identity.video_kbps,
             sizes: SizeWatch::new(identity.segment, identity.video_kbps),
             oversize: None,
@@ -270,6 +273,7 @@ impl Panel {
                 self.card = true;
             }
             media::Event::Reviving(step) => self.reviving.clone_from(step),
+            media::Event::NoSound(why) => self.no_sound.clone_from(why),
             media::Event::CaptureFailed { why, no_card } => {
                 self.advice.clear();
                 self.notes.clear();
@@ -412,6 +416,7 @@ impl Panel {
             signal: self.signal.0,
             signal_for: since_then(self.signal.1),
             no_card: self.no_card.as_ref().map(|(kind, _)| *kind),
+            no_sound: self.no_sound.is_some(),
             audio_silent: self.audio.silent,
             audio_only: self.audio.only,
             clipping: self.audio.clipping,
@@ -532,6 +537,7 @@ impl Panel {
         let mut notes = self.advice.clone();
         notes.extend(self.no_card.iter().map(|(_, why)| why.clone()));
         notes.extend(self.reviving.clone());
+        notes.extend(self.no_sound.clone());
         notes.extend(rate);
         notes.extend(broken);
         notes.extend(dark);
@@ -620,6 +626,7 @@ mod tests {
             name: "Card".into(),
             video: "/dev/video0".into(),
             audio: "hw:0".into(),
+            own_sound: true,
             advice: Vec::new(),
             notes: Vec::new(),
             place: None,

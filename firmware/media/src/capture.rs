@@ -1,6 +1,7 @@
 //! Capture: one pipeline from the card to raw pictures and samples, on one clock, rebuilt whenever it breaks.
 
 mod probes;
+mod sound;
 mod source;
 
 use std::path::Path;
@@ -15,13 +16,15 @@ use stream::status::{FLOOR_DBFS, NoCard};
 use tokio::sync::mpsc;
 
 use crate::cards::{Card, Finder, Ladder, Revival};
+use crate::closing::Closing;
 use crate::conductor::Input;
 use crate::jpeg;
 use crate::matrix::{Matrix, Wanted};
 use crate::timecode;
 use crate::{Config, Event, Source, StartError};
 use probes::{Raw, count_coded, leave_out_broken, leave_out_old_sound, measure_rate, watch_format};
-use source::{description, settle_formats};
+use sound::Try;
+use source::{description, settle_picture, settle_sound};
 
 /// Between two lives of the pipeline. It does not grow: a card that is plugged in again has to be on air within a second.
 const RETRY: Duration = Duration::from_millis(250);
@@ -35,6 +38,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const MUTE: Duration = Duration::from_secs(4);
 /// How often the loop looks at `stop` and at the stall clock.
 const POLL: Duration = Duration::from_millis(100);
+/// A driver that does not let go of the lives before for this long hangs.
+const HANGS: Duration = Duration::from_secs(4);
 /// A clip that shows nothing within this time is broken.
 const PREROLL: Duration = Duration::from_secs(20);
 
@@ -44,6 +49,16 @@ struct Outlet<'a> {
     wanted: &'a Wanted,
     inputs: &'a SyncSender<Input>,
     events: &'a mpsc::Sender<Event>,
+    closing: &'a Closing,
+}
+
+/// What one life of the pipeline leaves to the next.
+#[derive(Debug)]
+struct Past {
+    ladder: Ladder,
+    decoder: jpeg::Faults,
+    /// The card was not to be had: nothing is said of it before it gives a picture.
+    refused: bool,
 }
 
 /// Captures until `stop`, however often the pipeline breaks.
@@ -54,13 +69,20 @@ pub(crate) fn run(
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
 ) {
+    let closing = Closing::default();
     let outlet = Outlet {
         wanted,
         inputs,
         events,
+        closing: &closing,
     };
     let mut generation = 0;
-    let mut ladder = Ladder::new(Instant::now());
+    let mut past = Past {
+        ladder: Ladder::new(Instant::now()),
+        decoder: jpeg::Faults::default(),
+        refused: false,
+    };
+    let mut hangs: Option<Instant> = None;
     let mut said: Option<((String, Option<NoCard>), Instant)> = None;
     while !stop.load(Ordering::Relaxed) {
         generation += 1;
@@ -69,29 +91,52 @@ pub(crate) fn run(
             _ => Ok(None),
         };
         let life = match &card {
-            Ok(card) => run_once(config, card.as_ref(), generation, &mut ladder, outlet, stop),
+            Ok(_) if closing.is_full() => Err(End::Hangs),
+            Ok(card) => run_once(config, card.as_ref(), generation, &mut past, outlet, stop),
             Err(end) => Err(end.clone()),
         };
         let Err(end) = life else {
             return;
         };
+        let now = Instant::now();
         let mut news = true;
+        past.refused = matches!(end, End::Refused(_) | End::Hangs);
+        hangs = matches!(end, End::Hangs).then(|| hangs.unwrap_or(now));
         match (&config.source, &card) {
             (Source::Card(_), Err(_)) => {
-                news = ladder.gone(Instant::now());
+                news = past.ladder.gone(now);
                 if news {
                     let _ = events.try_send(Event::Reviving(None));
+                    let _ = events.try_send(Event::NoSound(None));
                 }
             }
-            // A sound card that is another device is not helped by what is done to this one.
-            (Source::Card(_), Ok(_)) if matches!(end, End::Sound(_)) => {}
-            (Source::Card(finder), Ok(Some(card))) => {
-                if let Some(step) = ladder.step(Instant::now()) {
-                    revive(finder, card, step, events);
+            (Source::Card(finder), Ok(Some(card))) => match &end {
+                End::Refused(_) | End::SoundIsBack => {}
+                End::NoSound { .. } => {
+                    news = past.ladder.sound.is_left_out();
+                    if news {
+                        let _ = events.try_send(Event::NoSound(Some(end.why())));
+                    }
                 }
-            }
+                End::DeadSound => {
+                    past.ladder.enumerated();
+                    revive(finder, card, Some(Revival::Reauthorise), "sound", events);
+                }
+                End::Hangs => {
+                    // Taking it away may make its driver let go.
+                    news = hangs.is_some_and(|since| now.duration_since(since) > HANGS);
+                    if let Some(step @ Some(_)) = past.ladder.step(now) {
+                        revive(finder, card, step, "pictures", events);
+                    }
+                }
+                _ => {
+                    if let Some(step) = past.ladder.step(now) {
+                        revive(finder, card, step, "pictures", events);
+                    }
+                }
+            },
             // What is no card is opened again all the same, ever more rarely.
-            _ => drop(ladder.step(Instant::now())),
+            _ => drop(past.ladder.step(now)),
         }
         let what = (end.why(), end.no_card());
         let again =
@@ -99,7 +144,7 @@ pub(crate) fn run(
         if news && !again {
             let (why, no_card) = what.clone();
             tracing::warn!(%why, "capture failed; trying again until it works");
-            said = Some((what, Instant::now()));
+            said = Some((what, now));
             let _ = events.try_send(Event::CaptureFailed { why, no_card });
         }
         let until = Instant::now() + RETRY;
@@ -114,25 +159,43 @@ pub(crate) fn run(
 enum End {
     NoCard(NotFound),
     Broken(String),
+    /// Its pictures are not to be had, and nothing that is done to the card changes that.
+    Refused(Refusal),
     /// Its sound cannot be captured.
-    Sound(String),
+    NoSound {
+        why: String,
+        /// Nothing that is done to the card changes that.
+        refused: bool,
+    },
+    /// Sound that was left out can be captured.
+    SoundIsBack,
+    /// Sound that is left out does not come back by itself.
+    DeadSound,
     /// No pictures for so long, although nothing broke.
     Silent(Duration),
     /// The sound has stopped, and the pictures have not.
     Mute,
-    /// The hardware's decoder of JPEG was given pictures and gave none.
+    /// The hardware's decoder of JPEG failed, or was given pictures and gave none.
     Decoder,
+    /// The driver does not let go of earlier lives.
+    Hangs,
 }
 
 impl End {
     fn why(&self) -> String {
         match self {
             End::NoCard(NotFound { why, .. }) | End::Broken(why) => why.clone(),
-            End::Sound(why) => format!("no sound: {why}; does another program use it?"),
+            End::Refused(refusal) => refusal.to_string(),
+            End::NoSound { why, .. } => format!("no sound: {why}"),
+            End::SoundIsBack => "the sound that was left out comes again".into(),
+            End::DeadSound => "the sound does not come back by itself".into(),
             End::Silent(patience) => format!("no picture for {} s", patience.as_secs()),
             End::Mute => "the sound has stopped, and pictures come".into(),
             End::Decoder => {
                 "the hardware's JPEG decoder gives nothing: in software from now on".into()
+            }
+            End::Hangs => {
+                "the card's driver hangs: pull the card out and put it in again, or restart the machine".into()
             }
         }
     }
@@ -140,7 +203,7 @@ impl End {
     fn no_card(&self) -> Option<NoCard> {
         match self {
             End::NoCard(not_found) => Some(not_found.kind),
-            End::Sound(_) => Some(NoCard::Refused),
+            End::Refused(_) | End::Hangs => Some(NoCard::Refused),
             _ => None,
         }
     }
@@ -161,26 +224,59 @@ impl From<&str> for End {
 impl From<&gst::message::Error> for End {
     fn from(error: &gst::message::Error) -> End {
         let source = error.src().and_then(|it| it.downcast_ref::<gst::Element>());
-        match source {
-            Some(element) if jpeg::is_hardware(element) => End::Decoder,
-            Some(element) if element.name() == "sound" => End::Sound(describe(error)),
+        let refusal = Refusal::of(&error.error(), error.debug().as_deref());
+        match (source, refusal) {
+            (Some(element), _) if jpeg::is_hardware(element) => End::Decoder,
+            (Some(element), _) if element.name() == "sound" => End::NoSound {
+                why: refusal.map_or_else(|| describe(error), |refusal| refusal.to_string()),
+                refused: refusal.is_some(),
+            },
+            (Some(element), Some(refusal)) if element.name() == "card" => End::Refused(refusal),
             _ => End::Broken(describe(error)),
         }
     }
 }
 
-/// Takes the next step on a card that is there and gives no pictures.
-fn revive(finder: &Finder, card: &Card, step: Option<Revival>, events: &mpsc::Sender<Event>) {
+/// Why a device that works is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("another program uses the card: close it")]
+    Busy,
+    #[error(
+        "this user may not open the card: add it to the groups video and audio, then restart the box"
+    )]
+    Forbidden,
+}
+
+impl Refusal {
+    fn of(error: &gst::glib::Error, debug: Option<&str>) -> Option<Refusal> {
+        // Elements have a code for the one, and only the system's words for the other (EACCES).
+        if error.matches(gst::ResourceError::Busy) {
+            return Some(Refusal::Busy);
+        }
+        let forbidden = debug.is_some_and(|debug| debug.contains("Permission denied"));
+        forbidden.then_some(Refusal::Forbidden)
+    }
+}
+
+/// Takes the next step on a card that is there and gives no pictures, or no sound.
+fn revive(
+    finder: &Finder,
+    card: &Card,
+    step: Option<Revival>,
+    what: &str,
+    events: &mpsc::Sender<Event>,
+) {
     let doing = step.map_or("opening it again".into(), |step| step.to_string());
     let name = &card.name;
-    tracing::warn!(card = name, "no pictures, although it is there; {doing}");
-    let note = format!("{name} gives no pictures; {doing}");
+    tracing::warn!(card = name, "no {what}, although it is there; {doing}");
+    let note = format!("{name} gives no {what}; {doing}");
     let _ = events.try_send(Event::Reviving(Some(note)));
     if let Some(step) = step
         && let Err(why) = finder.revive(card, step)
     {
         tracing::warn!(card = name, %why, "that is not possible");
-        let note = format!("{name} gives no pictures; {doing} is not possible: {why}");
+        let note = format!("{name} gives no {what}; {doing} is not possible: {why}");
         let _ = events.try_send(Event::Reviving(Some(note)));
     }
 }
@@ -190,27 +286,36 @@ fn run_once(
     config: &Config,
     card: Option<&Card>,
     generation: u64,
-    ladder: &mut Ladder,
+    past: &mut Past,
     outlet: Outlet<'_>,
     stop: &AtomicBool,
 ) -> Result<(), End> {
-    if let Some(card) = card {
+    if let Some(card) = card
+        && !past.refused
+    {
         let _ = outlet.events.try_send(Event::Card(card.clone()));
     }
-    let capture = Capture::build(config, card, generation, outlet)?;
-    let life = play(&capture, config, card, ladder, outlet.events, stop);
+    let began = Instant::now();
+    let sound = !past.ladder.sound.is_left_out();
+    let capture = Capture::build(config, card.map(|card| (card, sound)), generation, outlet)?;
+    let life = play(&capture, config, card, past, outlet, stop);
     let pictures = capture.counts.pictures.load(Ordering::Relaxed);
+    let now = Instant::now();
     let life = life.map_err(|end| match end {
         // The driver may take a picture or two before it holds up whoever has more.
         End::Silent(_) if capture.counts.swallowed() && jpeg::in_hardware(&capture.pipeline) => {
             End::Decoder
         }
-        // It was there, and went with the card.
-        End::Sound(why) if pictures > 0 => End::Broken(why),
+        // What it was given may be to blame.
+        End::Decoder if pictures > 0 && past.decoder.forgives(now) => {
+            End::Broken("the hardware's JPEG decoder failed".into())
+        }
         end => end,
     });
-    if matches!(life, Err(End::Decoder)) {
-        jpeg::give_up_hardware();
+    match life {
+        Err(End::Decoder) => jpeg::give_up_hardware(),
+        Err(End::NoSound { .. }) if sound => past.ladder.sound.failed(began, now),
+        _ => {}
     }
     life
 }
@@ -219,10 +324,14 @@ fn play(
     capture: &Capture,
     config: &Config,
     card: Option<&Card>,
-    ladder: &mut Ladder,
-    events: &mpsc::Sender<Event>,
+    past: &mut Past,
+    outlet: Outlet<'_>,
     stop: &AtomicBool,
 ) -> Result<(), End> {
+    let Outlet {
+        events, closing, ..
+    } = outlet;
+    let ladder = &mut past.ladder;
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -237,12 +346,18 @@ fn play(
     let mut seen = (0, Instant::now());
     let mut heard = (0, Instant::now());
     let mut asked = Instant::now();
+    let mut sound: Option<Try> = None;
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let pictures = counts.pictures.load(Ordering::Relaxed);
         if pictures != seen.0 {
-            if seen.0 == 0 && card.is_some() {
+            if seen.0 == 0
+                && let Some(card) = card
+            {
                 let _ = events.try_send(Event::Reviving(None));
+                if past.refused {
+                    let _ = events.try_send(Event::Card(card.clone()));
+                }
             }
             seen = (pictures, now);
             ladder.alive(now);
@@ -251,6 +366,9 @@ fn play(
         }
         let sounds = counts.sounds.load(Ordering::Relaxed);
         if sounds != heard.0 {
+            if heard.0 == 0 && card.is_some() {
+                let _ = events.try_send(Event::NoSound(None));
+            }
             heard = (sounds, now);
         } else if card.is_some()
             && sounds > 0
@@ -260,13 +378,32 @@ fn play(
         {
             return Err(End::Mute);
         }
-        if let (Source::Card(finder), Some(card)) = (&config.source, card)
-            && asked.elapsed() > ASK_AGAIN
-        {
-            if let Some(why) = finder.changed(card) {
-                return Err(why.into());
+        if let (Source::Card(finder), Some(card)) = (&config.source, card) {
+            if asked.elapsed() > ASK_AGAIN {
+                if let Some(why) = finder.changed(card) {
+                    return Err(why.into());
+                }
+                asked = Instant::now();
             }
-            asked = Instant::now();
+            match sound.as_ref().map(Try::result) {
+                None if ladder.sound.is_due(now) => {
+                    sound = Some(Try::begin(&card.audio, closing));
+                }
+                None | Some(None) => {}
+                Some(Some(Ok(()))) => {
+                    ladder.sound.is_back();
+                    return Err(End::SoundIsBack);
+                }
+                Some(Some(Err(end))) => {
+                    sound = None;
+                    let _ = events.try_send(Event::NoSound(Some(end.why())));
+                    let refused =
+                        !card.own_sound || matches!(end, End::NoSound { refused: true, .. });
+                    if ladder.sound.tried_in_vain(refused, now) {
+                        return Err(End::DeadSound);
+                    }
+                }
+            }
         }
         let timeout = gst::ClockTime::try_from(POLL).unwrap_or(gst::ClockTime::SECOND);
         let Some(message) = bus.timed_pop(timeout) else {
@@ -301,6 +438,7 @@ pub(crate) fn describe(error: &gst::message::Error) -> String {
 struct Capture {
     pipeline: gst::Pipeline,
     counts: Arc<Counts>,
+    closing: Closing,
 }
 
 /// What one life of the pipeline has had.
@@ -323,46 +461,46 @@ impl Counts {
 
 impl Drop for Capture {
     fn drop(&mut self) {
-        // A device that hangs may never let go; it must not take the restart with it.
-        let pipeline = self.pipeline.clone();
-        std::thread::spawn(move || {
-            let _ = pipeline.set_state(gst::State::Null);
-        });
+        self.closing.close(&self.pipeline);
     }
 }
 
 impl Capture {
     fn build(
         config: &Config,
-        card: Option<&Card>,
+        // And whether with its sound.
+        card: Option<(&Card, bool)>,
         generation: u64,
         Outlet {
             wanted,
             inputs,
             events,
+            closing,
         }: Outlet<'_>,
     ) -> Result<Capture, String> {
+        let sound = card.is_none_or(|(_, sound)| sound);
         // Whatever happens from here on, it is taken down.
         let capture = Capture {
-            pipeline: launch(&description(config))?,
+            pipeline: launch(&description(config, sound))?,
             counts: Arc::default(),
+            closing: closing.clone(),
         };
         let pipeline = &capture.pipeline;
         match &config.source {
             Source::Test => {
-                let picture = pipeline.by_name("stamp").ok_or("element is missing")?;
-                timecode::stamp(&picture)?;
+                timecode::stamp(&element(pipeline, "stamp")?)?;
             }
             Source::Signal(_) | Source::Card(_) => {}
             Source::File(path) => set(pipeline, "file", "location", &path.to_string_lossy())?,
         }
-        if let Some(card) = card {
-            set(pipeline, "card", "device", &card.video.to_string_lossy())?;
-            set(pipeline, "sound", "device", &card.audio)?;
-            settle_formats(pipeline, config, card.bridge.as_ref())?;
+        if let Some((card, sound)) = card {
+            settle_picture(pipeline, config, card)?;
             measure_rate(pipeline, events)?;
             leave_out_broken(pipeline, events)?;
-            leave_out_old_sound(pipeline)?;
+            if sound {
+                settle_sound(pipeline, card)?;
+                leave_out_old_sound(pipeline)?;
+            }
         }
         if let Some(decode) = pipeline.by_name("decode") {
             link_when_known(&decode, pipeline);
@@ -371,7 +509,9 @@ impl Capture {
         let raw = Raw::new(pipeline, config, wanted)?;
         watch_format(pipeline, &raw, events)?;
         connect_video(pipeline, raw, generation, inputs, &capture.counts)?;
-        connect_audio(pipeline, generation, inputs, &capture.counts)?;
+        if sound {
+            connect_audio(pipeline, generation, inputs, &capture.counts)?;
+        }
         Ok(capture)
     }
 
@@ -425,9 +565,14 @@ pub(crate) fn launch(description: &str) -> Result<gst::Pipeline, String> {
         .map_err(|_| "not a pipeline".to_owned())
 }
 
-fn set(pipeline: &gst::Pipeline, element: &str, property: &str, value: &str) -> Result<(), String> {
-    let element = pipeline.by_name(element).ok_or("element is missing")?;
-    element.set_property(property, value);
+fn element(pipeline: &gst::Pipeline, name: &str) -> Result<gst::Element, String> {
+    pipeline
+        .by_name(name)
+        .ok_or_else(|| format!("element {name} is missing"))
+}
+
+fn set(pipeline: &gst::Pipeline, name: &str, property: &str, value: &str) -> Result<(), String> {
+    element(pipeline, name)?.set_property(property, value);
     Ok(())
 }
 
@@ -633,3 +778,6 @@ pub(crate) fn preroll(pipeline: &gst::Pipeline) -> Result<(), String> {
     let _ = pipeline.set_state(gst::State::Null);
     result
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

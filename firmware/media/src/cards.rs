@@ -17,6 +17,8 @@ pub struct Card {
     pub video: PathBuf,
     /// ALSA device.
     pub audio: String,
+    /// The sound is a part of the picture's device: what is done to that helps the sound, too.
+    pub own_sound: bool,
     /// What could be better about it, and how; empty where nothing could.
     pub advice: Vec<String>,
     /// What is odd about it and is dealt with: nothing is to be done.
@@ -104,6 +106,7 @@ pub(crate) struct Ladder {
     missing: Option<Instant>,
     /// When it was last opened again for its sound.
     muted: Option<Instant>,
+    pub(crate) sound: Unheard,
 }
 
 impl Ladder {
@@ -115,6 +118,7 @@ impl Ladder {
             pictures: None,
             missing: None,
             muted: None,
+            sound: Unheard::default(),
         }
     }
 
@@ -135,6 +139,7 @@ impl Ladder {
         *self = Ladder {
             pictures,
             muted: self.muted,
+            sound: std::mem::take(&mut self.sound),
             ..Ladder::new(now)
         };
     }
@@ -142,6 +147,7 @@ impl Ladder {
     /// There is no card. Whether that is news, and not what a step has done: then what comes next is another card, or the same one anew.
     pub(crate) fn gone(&mut self, now: Instant) -> bool {
         let missing = *self.missing.get_or_insert(now);
+        self.sound.anew();
         if self.steps > 1 && now.saturating_duration_since(missing) < AWAY {
             return false;
         }
@@ -161,6 +167,7 @@ impl Ladder {
         }
         self.since = now;
         self.steps += 1;
+        self.sound.anew();
         Some(match self.steps {
             1 => None,
             steps => {
@@ -181,6 +188,84 @@ impl Ladder {
         }
         self.muted = Some(now);
         true
+    }
+
+    /// It was enumerated anew for its sound, and is away for a moment.
+    pub(crate) fn enumerated(&mut self) {
+        self.steps = self.steps.max(2);
+        self.sound.anew();
+    }
+}
+
+/// Sound that cannot be captured is tried again after this, at first.
+const TRY_SOUND: Duration = Duration::from_secs(2);
+const MAX_TRY_SOUND: Duration = Duration::from_secs(60);
+/// Sound that has come for this long before it failed is opened again at once.
+const LASTING: Duration = Duration::from_secs(10);
+/// Sound that could not be captured for this long is dead. Enumerating the card anew costs two seconds of slate.
+const DEAD: Duration = Duration::from_secs(20);
+
+/// Sound that cannot be captured: the pictures go on without it, and it is tried beside them, ever more rarely.
+#[derive(Debug, Default)]
+pub(crate) struct Unheard {
+    /// Since when it is left out.
+    since: Option<Instant>,
+    tried: Option<Instant>,
+    pause: Duration,
+    /// When the card was last enumerated anew for it.
+    revived: Option<Instant>,
+}
+
+impl Unheard {
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// A life with sound that began at this time was ended by it.
+    pub(crate) fn failed(&mut self, began: Instant, now: Instant) {
+        if now.saturating_duration_since(began) >= LASTING {
+            return self.anew();
+        }
+        self.since = Some(now);
+        self.tried = Some(now);
+        self.pause = (self.pause * 2).clamp(TRY_SOUND, MAX_TRY_SOUND);
+    }
+
+    /// Whether it is time to try it.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        (self.tried).is_some_and(|tried| now.saturating_duration_since(tried) >= self.pause)
+    }
+
+    /// It was tried, and there is none. Whether the card is enumerated anew for that.
+    pub(crate) fn tried_in_vain(&mut self, refused: bool, now: Instant) -> bool {
+        self.tried = Some(now);
+        if refused {
+            // Whoever has it may let go of it at any time.
+            (self.since, self.pause) = (Some(now), TRY_SOUND);
+            return false;
+        }
+        self.pause = (self.pause * 2).min(MAX_TRY_SOUND);
+        let within = |then: Option<Instant>, span: Duration| {
+            then.is_some_and(|then| now.saturating_duration_since(then) < span)
+        };
+        let dead = !within(self.since, DEAD) && !within(self.revived, MUTE_AGAIN);
+        if dead {
+            self.revived = Some(now);
+        }
+        dead
+    }
+
+    /// It can be captured: the next life has it.
+    pub(crate) fn is_back(&mut self) {
+        self.since = None;
+    }
+
+    /// The device is another one, or the same one enumerated anew.
+    pub(crate) fn anew(&mut self) {
+        *self = Unheard {
+            revived: self.revived,
+            ..Unheard::default()
+        };
     }
 }
 
@@ -390,5 +475,64 @@ mod tests {
             ladder.mute(at(seconds))
         });
         assert_eq!(opened, [true, false, false, false, true, false]);
+    }
+
+    /// Seconds at which dead sound is tried, and those at which its card is enumerated anew for it.
+    #[track_caller]
+    fn tries(refused: bool, seconds: u64) -> (Vec<u64>, Vec<u64>) {
+        let start = Instant::now();
+        let mut sound = Unheard::default();
+        sound.failed(start, start);
+        let (mut tried, mut revived) = (Vec::new(), Vec::new());
+        for second in 0..seconds {
+            let now = start + Duration::from_secs(second);
+            if !sound.is_due(now) {
+                continue;
+            }
+            tried.push(second);
+            if sound.tried_in_vain(refused, now) {
+                revived.push(second);
+                sound.anew();
+                sound.failed(now, now);
+            }
+        }
+        (tried, revived)
+    }
+
+    #[test]
+    fn dead_sound_is_tried_ever_more_rarely_and_its_card_enumerated_anew_once_in_a_while() {
+        let (tried, revived) = tries(false, 700);
+        assert_eq!(tried[..8], [2, 6, 14, 30, 32, 36, 44, 60]);
+        assert!(tried.len() < 25, "{tried:?}");
+        assert_eq!(revived, [30, 632]);
+        // Another program lets go of it some time, and nothing that is done to the card makes it.
+        let (tried, revived) = tries(true, 100);
+        assert_eq!(tried, (2..100).step_by(2).collect::<Vec<_>>());
+        assert!(revived.is_empty(), "{revived:?}");
+    }
+
+    #[test]
+    fn sound_that_fails_once_is_opened_again_and_sound_that_does_not_last_is_left_out() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut ladder = Ladder::new(start);
+        ladder.sound.failed(start, at(100));
+        assert!(!ladder.sound.is_left_out());
+        ladder.sound.failed(at(100), at(101));
+        assert!(ladder.sound.is_left_out());
+        assert!(ladder.sound.is_due(at(103)));
+        ladder.sound.is_back();
+        assert!(!ladder.sound.is_left_out());
+        // It came back for a moment: the next try takes longer. Pictures that come change nothing about it.
+        ladder.sound.failed(at(103), at(104));
+        for second in 104..107 {
+            ladder.alive(at(second));
+            assert!(ladder.sound.is_left_out());
+        }
+        assert!(!ladder.sound.is_due(at(107)));
+        assert!(ladder.sound.is_due(at(108)));
+        // What is plugged in now is another card.
+        ladder.gone(at(109));
+        assert!(!ladder.sound.is_left_out());
     }
 }

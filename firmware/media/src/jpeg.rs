@@ -1,6 +1,8 @@
 //! The hardware's decoder of JPEG, for cards that compress their pictures. Where the kernel has one (`bcm2835-codec` on a Raspberry Pi up to
 //! the 4), GStreamer ranks it above the one in software, so `decodebin` takes it. One that takes pictures and gives none is not
-//! taken again in this life of the process.
+//! taken again in this life of the process, nor one that fails again and again.
+
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 
@@ -27,19 +29,42 @@ pub(crate) fn give_up_hardware() {
     }
 }
 
+/// In this time a decoder that otherwise works may fail once: over a bad cable it is given what no camera makes.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+/// When the hardware's decoder failed although it had given pictures.
+#[derive(Debug, Default)]
+pub(crate) struct Faults(Option<Instant>);
+
+impl Faults {
+    /// Whether it is taken again after a failure.
+    pub(crate) fn forgives(&mut self, now: Instant) -> bool {
+        let last = self.0.replace(now);
+        last.is_none_or(|last| now.saturating_duration_since(last) >= FORGOTTEN)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::mpsc::sync_channel;
-    use std::time::Duration;
-
     use gst::glib;
     use gst::subclass::prelude::*;
+    use std::path::Path;
 
     use super::*;
+    use crate::capture::tests::captures;
     use crate::conductor::Input;
-    use crate::{Config, Event, Source, capture, matrix};
+    use crate::{Event, Source, capture};
+
+    #[test]
+    fn one_failure_of_a_decoder_that_works_is_forgiven() {
+        let start = Instant::now();
+        let mut faults = Faults::default();
+        let forgiven = [0, 59, 200, 261, 270].map(|second| {
+            let now = start + Duration::from_secs(second);
+            faults.forgives(now)
+        });
+        assert_eq!(forgiven, [true, false, true, true, false]);
+    }
 
     /// The hardware's decoder as a driver that has wedged: it takes pictures and gives none.
     #[derive(Debug, Default)]
@@ -122,36 +147,17 @@ mod tests {
         let rank = gst::Rank::PRIMARY + 1;
         gst::Element::register(None, HARDWARE, rank, Object::static_type()).unwrap();
         assert!(hardware());
-        let config = Config {
-            name: "JPEG".into(),
-            source: Source::File(file),
-            width: 320,
-            height: 180,
-            fps: 30,
-            video_bitrate_kbps: 500,
-            encoder: stream::encoder::Choice::default(),
-            low: None,
-            audio_bitrate_kbps: 128,
-            segment: Duration::from_secs(2),
-            av_offset_ms: 0,
-        };
-        let (inputs, received) = sync_channel(64);
-        let (events, mut told) = tokio::sync::mpsc::channel(64);
-        let stop = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                capture::run(&config, &matrix::Wanted::default(), &inputs, &events, &stop);
-            });
-            let first = received.recv_timeout(Duration::from_secs(120));
-            stop.store(true, Ordering::Relaxed);
+        let mut failures = Vec::new();
+        captures(Source::File(file), |inputs, told| {
+            let first = inputs.recv_timeout(Duration::from_secs(120));
             assert!(matches!(first, Ok(Input::Video { .. })), "{first:?}");
+            failures.extend(
+                std::iter::from_fn(|| told.try_recv().ok()).filter_map(|event| match event {
+                    Event::CaptureFailed { why, .. } => Some(why),
+                    _ => None,
+                }),
+            );
         });
-        let failures: Vec<_> = std::iter::from_fn(|| told.try_recv().ok())
-            .filter_map(|event| match event {
-                Event::CaptureFailed { why, .. } => Some(why),
-                _ => None,
-            })
-            .collect();
         assert_eq!(
             failures.first().map(String::as_str),
             Some("the hardware's JPEG decoder gives nothing: in software from now on")

@@ -7,6 +7,7 @@
 
 mod capture;
 pub mod cards;
+mod closing;
 mod conductor;
 mod encoded;
 pub mod encoder;
@@ -104,6 +105,8 @@ pub enum Event {
     Card(cards::Card),
     /// What is done to a card that is there and gives no pictures; `None` when it gives some again.
     Reviving(Option<String>),
+    /// Why a card's sound is left out, and what to do: its pictures go on without it. `None` when it is captured.
+    NoSound(Option<String>),
     /// The capture broke and is being restarted.
     CaptureFailed {
         why: String,

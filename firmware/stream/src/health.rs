@@ -56,6 +56,8 @@ pub struct Facts {
     pub signal_for: Duration,
     /// Why there is no card to capture from; absent while there is one, and for what needs none.
     pub no_card: Option<NoCard>,
+    /// The card's sound is left out, because it cannot be captured.
+    pub no_sound: bool,
     /// Both channels are silent; see [`Silence`].
     pub audio_silent: bool,
     /// The only side with sound; see [`OneSided`].
@@ -138,6 +140,7 @@ impl Facts {
             signal: Signal::Ok,
             signal_for: Duration::from_secs(60),
             no_card: None,
+            no_sound: false,
             audio_silent: false,
             audio_only: None,
             clipping: false,
@@ -293,6 +296,8 @@ const RULES: &[Rule] = &[
            says: Lines("No picture comes in", "Check cable, laptop") },
     Rule { word: HealthWord::Warning, applies: |f| f.active() && f.signal != Signal::Ok,
            says: Lines("Picture is gone", "") },
+    Rule { word: HealthWord::Warning, applies: |f| f.no_sound,
+           says: Lines("Card gives no sound", "See page Hardware") },
     // A mute is wanted, and a forgotten one ruins a talk: it comes first of what is not broken.
     Rule { word: HealthWord::Warning, applies: |f| f.active() && f.muted,
            says: Lines("Sound is MUTED", "Operator page: unmute") },
@@ -769,6 +774,8 @@ mod tests {
             (Facts { no_card: Some(NoCard::Refused), signal: Signal::None, ..Facts::healthy() }, expect!["Warning: Card is not taken | See page Hardware"]),
             // Its last pictures are on air still.
             (Facts { no_card: Some(NoCard::Missing), ..live() }, expect!["Excellent: "]),
+            (Facts { no_sound: true, audio_silent: true, muted: true, ..live() }, expect!["Warning: Card gives no sound | See page Hardware"]),
+            (Facts { no_sound: true, ..Facts::healthy() }, expect!["Warning: Card gives no sound | See page Hardware"]),
             (Facts { audio_silent: true, ..Facts::healthy() }, expect!["Good: No sound yet"]),
             (Facts { audio_silent: true, ..live() }, expect!["Warning: No sound | Check mic and mixer"]),
             (Facts { audio_only: Some(Side::Left), ..live() }, expect!["Warning: Sound only on left | Check plug and mixer"]),

@@ -6,6 +6,7 @@
 //! A mark and a missing end mean something only of a card whose pictures mostly are without the one and have the other. Of others, and
 //! while most come broken, they are shown as they come: a picture that is half grey says more than slate.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// A JPEG's first and last two bytes (ITU-T T.81, B.1.1.3).
@@ -13,6 +14,12 @@ const BEGIN: [u8; 2] = [0xff, 0xd8];
 const END: [u8; 2] = [0xff, 0xd9];
 /// The segment behind which its pixels begin (B.2.3).
 const SCAN: u8 = 0xda;
+/// Frame headers, which have its size, and what lies among their numbers and is none (B.1.1.3).
+const FRAMES: RangeInclusive<u8> = 0xc0..=0xcf;
+const NO_FRAMES: [u8; 3] = [0xc4, 0xc8, 0xcc];
+/// Pixels that no card's picture is longer on one side. A size of its own is no fault, as of a source that has changed; but a decoder
+/// believes it, and for 65,535 × 65,535 it asks 6 GB.
+const LONGEST: u16 = 4096;
 
 /// Of the last 32 pictures more than so many have to be whole for another to be left out. So no more than 16 in a row are: at 30 a second
 /// that is half of one, and slate begins after 0.8. Of a card that sends fewer than 20, slate stands for a moment where all break at once.
@@ -51,9 +58,9 @@ impl Wholeness {
         let mut found = self.unmarked.push(!coded.marked);
         if let Some(jpeg) = coded.jpeg {
             found = found.max(match jpeg.strip_prefix(&BEGIN) {
-                Some(segments) => self.ends.push(ends(segments)),
-                // Nothing shows a JPEG without its beginning.
-                None => Found::LeftOut,
+                Some(segments) if !is_too_large(segments) => self.ends.push(ends(segments)),
+                // Nothing shows a JPEG without its beginning, and nothing should try such a one.
+                _ => Found::LeftOut,
             });
         }
         self.count(at, found != Found::Whole);
@@ -110,28 +117,44 @@ impl Measure {
     }
 }
 
+/// The segments of a JPEG behind its beginning, up to its pixels' one: the marker, and what stands behind it.
+fn segments(jpeg: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
+    let mut rest = Some(jpeg);
+    std::iter::from_fn(move || {
+        let mut at = rest.take()?;
+        // One may be filled up in front (B.1.1.2).
+        while let [0xff, 0xff, ..] = at {
+            at = &at[1..];
+        }
+        let [0xff, marker, behind @ ..] = at else {
+            return None;
+        };
+        if *marker != SCAN {
+            let length = (behind.first_chunk()).map(|it| u16::from_be_bytes(*it).into());
+            rest = length.and_then(|length: usize| behind.get(length.max(2)..));
+        }
+        Some((*marker, behind))
+    })
+}
+
 /// Whether a JPEG has its end, behind the pixels' beginning: an APP segment may have one of its own, in a thumbnail or in the H.264 that
 /// some cameras put there (UVC 1.1). Within pixels there is none (B.1.1.5). All of them are searched, from the end: some cards fill up
 /// what is behind it, with up to the rest of a buffer.
-fn ends(segments: &[u8]) -> bool {
-    let mut rest = segments;
-    loop {
-        rest = match rest {
-            // One may be filled up in front (B.1.1.2).
-            [0xff, 0xff, ..] => &rest[1..],
-            [0xff, SCAN, pixels @ ..] => return pixels.windows(2).rev().any(|pair| pair == END),
-            [0xff, _, behind @ ..] => {
-                let length = behind
-                    .first_chunk()
-                    .map(|it| u16::from_be_bytes(*it).into());
-                match length.and_then(|length: usize| behind.get(length.max(2)..)) {
-                    Some(behind) => behind,
-                    None => return false,
-                }
-            }
-            _ => return false,
-        };
-    }
+fn ends(jpeg: &[u8]) -> bool {
+    let scan = segments(jpeg).find(|(marker, _)| *marker == SCAN);
+    scan.is_some_and(|(_, pixels)| pixels.windows(2).rev().any(|pair| pair == END))
+}
+
+/// Whether a JPEG says that it has a size that no card's picture has (B.2.2).
+fn is_too_large(jpeg: &[u8]) -> bool {
+    let is_frame = |marker: u8| FRAMES.contains(&marker) && !NO_FRAMES.contains(&marker);
+    let sides = segments(jpeg).filter_map(|(marker, header)| match header {
+        [_, _, _, h0, h1, w0, w1, ..] if is_frame(marker) => Some([[*h0, *h1], [*w0, *w1]]),
+        _ => None,
+    });
+    sides
+        .flatten()
+        .any(|side| u16::from_be_bytes(side) > LONGEST)
 }
 
 #[cfg(test)]
@@ -211,6 +234,31 @@ mod tests {
             let whole = number % 3 > 0;
             let shown = wholeness.push(Duration::ZERO, jpeg(if whole { WHOLE } else { ENDLESS }));
             assert!(shown == whole || number < 30, "{number}");
+        }
+    }
+
+    #[test]
+    fn what_no_card_sends_is_not_decoded() {
+        // A table of Huffman's, a frame header of so many rows and columns, and pixels.
+        let of_size = |marker: u8, rows: u16, columns: u16| {
+            let mut jpeg = vec![
+                0xff, 0xd8, 0xff, 0xc4, 0, 9, 0, 0xff, 0xff, 0xff, 0xff, 0, 0,
+            ];
+            jpeg.extend([0xff, marker, 0, 11, 8]);
+            jpeg.extend([rows, columns].map(u16::to_be_bytes).concat());
+            jpeg.extend([1, 1, 0x11, 0]);
+            jpeg.extend(&WHOLE[2..]);
+            jpeg
+        };
+        for (marker, rows, columns, shown) in [
+            (0xc0, 1080, 1920, 40),
+            (0xc0, 2160, 4096, 40),
+            (0xc0, 65_500, 65_500, 0),
+            (0xc0, 1080, 4097, 0),
+            (0xc2, 65_500, 1, 0),
+        ] {
+            let bytes = of_size(marker, rows, columns);
+            check(&[(40, jpeg(&bytes))], &[shown]);
         }
     }
 

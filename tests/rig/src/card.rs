@@ -83,6 +83,8 @@ pub enum Stuck {
     Refusing,
     /// It gives no pictures until its power was off.
     Dead,
+    /// It gives pictures, and refuses (STALL) to give sound until it is enumerated anew.
+    Mute,
 }
 
 /// One line of the card's table of formats.

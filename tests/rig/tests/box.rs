@@ -412,12 +412,60 @@ fn a_sound_card_that_another_program_has_is_named_and_taken_when_it_is_free() {
         stream.contains("RUNNING").then_some(())
     });
     rig.start(SMALL);
-    rig.wait_to_read("Card is not taken");
+    rig.wait_to_read("Card gives no sound");
+    rig.wait_for_signal("ok");
     turn_to(&mut rig, "hardware");
-    rig.wait_to_read("no sound: Could not open audio");
+    rig.wait_to_read("no sound: another");
     assert_eq!(rig.run("kill", &[other.trim()]), "");
     rig.wait_for_status("the beep", hears_the_beep);
     rig.wait_to_read("all parts work");
+}
+
+#[test]
+fn a_card_whose_pictures_another_program_has_is_named_and_left_alone_until_it_is_free() {
+    let mut rig = with_a_card(&small_card());
+    let listed = rig.podium(&["devices"]);
+    let stick = listed.lines().find(|line| line.contains("MS2109"));
+    let node = stick
+        .and_then(|line| line.split(' ').next())
+        .expect("its node");
+    let has = "gst-launch-1.0 -q v4l2src device=$0 ! fakesink >/dev/null 2>&1 & echo $!";
+    let other = rig.run("sh", &["-c", has, node]);
+    wait_for("the other program to have it", || {
+        rig.moments().picture.map(drop)
+    });
+    rig.start(SMALL);
+    rig.wait_to_read("Card is not taken");
+    turn_to(&mut rig, "hardware");
+    rig.wait_to_read("another program uses");
+    // That is said once in ten seconds, and a card that is dead would have been enumerated anew by then.
+    wait_for("it to be said once more", || {
+        let said = rig.log().matches("another program uses the card").count();
+        (said > 1).then_some(())
+    });
+    assert!(!rig.logged("although it is there"), "{}", rig.log());
+    assert_eq!(rig.run("kill", &[other.trim()]), "");
+    rig.wait_for_signal("ok");
+    rig.wait_to_read("all parts work");
+}
+
+#[test]
+fn pictures_go_on_without_a_sound_that_only_a_new_enumeration_brings_back() {
+    let mut rig = with_a_card(&small_card());
+    rig.stick(Stuck::Mute);
+    rig.start(SMALL);
+    rig.wait_to_read("Card gives no sound");
+    rig.wait_for_signal("ok");
+    rig.tap_go_live();
+    rig.wait_for_state("live");
+    stream_goes_on(&mut rig);
+    turn_to(&mut rig, "hardware");
+    rig.wait_to_read("no sound: ");
+    rig.wait_for_status("the beep", hears_the_beep);
+    let step = "no sound, although it is there; enumerating it anew";
+    assert_eq!(rig.log().matches(step).count(), 1, "{}", rig.log());
+    rig.wait_to_read("all parts work");
+    stream_goes_on(&mut rig);
 }
 
 #[test]

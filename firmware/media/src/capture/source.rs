@@ -5,15 +5,16 @@ use std::sync::{Mutex, PoisonError};
 use gst::prelude::*;
 use stream::input::{self, Pixels};
 
-use crate::cards::{self, Bridge};
+use super::element;
+use crate::cards::{self, Bridge, Card};
 use crate::jpeg;
 use crate::matrix::Matrix;
 use crate::signal::Handle;
 use crate::slate::raw_video_caps;
 use crate::{Config, Source};
 
-/// The pipeline from the source to the two appsinks, before it is told of files and devices.
-pub(super) fn description(config: &Config) -> String {
+/// The pipeline from the source to the two appsinks, before it is told of files and devices. A card's sound may be left out.
+pub(super) fn description(config: &Config, sound: bool) -> String {
     let (width, height, fps) = (config.width, config.height, config.fps);
     // A card sets the pace, and what nobody takes is lost; a file waits for the clock. A card whose picture is missing from the
     // start must not hold up its sound: without async=false the sound waited for the first picture and then came all at
@@ -53,32 +54,45 @@ pub(super) fn description(config: &Config) -> String {
         }
         // On the machine's own clock: the sound's stands still where the sound does, and pictures with it. The timestamps of both are the
         // kernel's.
-        Source::Card(_) => format!(
-            "v4l2src name=card ! capsfilter name=format ! decodebin name=decode queue name=video-in ! {video} \
-             alsasrc name=sound provide-clock=false queue name=sound-in ! {audio}"
-        ),
+        Source::Card(_) => {
+            let picture = format!(
+                "v4l2src name=card ! capsfilter name=format ! decodebin name=decode queue name=video-in ! {video}"
+            );
+            match sound {
+                true => format!(
+                    "{picture} alsasrc name=sound provide-clock=false queue name=sound-in ! {audio}"
+                ),
+                false => picture,
+            }
+        }
     }
 }
 
-/// Opens the card, asks what it has, and settles on a format each. It stays open for the pipeline: a stick takes its time to tell
-/// its table.
-pub(super) fn settle_formats(
+/// Opens the card, asks what it has, and settles on a format. It stays open for the pipeline: a stick takes its time to tell its table.
+pub(super) fn settle_picture(
     pipeline: &gst::Pipeline,
     config: &Config,
-    bridge: Option<&Bridge>,
+    card: &Card,
 ) -> Result<(), String> {
-    let element = |name| pipeline.by_name(name).ok_or("element is missing");
-    let offered = opened_caps(&element("card")?);
+    let source = element(pipeline, "card")?;
+    source.set_property("device", card.video.to_string_lossy().as_ref());
+    let offered = opened_caps(&source);
     let offers = offered.map(|caps| cards::offers(&caps)).unwrap_or_default();
-    let format: gst::Caps = bridge
+    let format: gst::Caps = (card.bridge.as_ref())
         .map_or_else(
             || input_caps(config, &offers, jpeg::hardware()),
             bridged_caps,
         )
         .parse()
         .map_err(|_| "the card's format has no name")?;
-    element("format")?.set_property("caps", format);
-    let (sound, queue) = (element("sound")?, element("sound-in")?);
+    element(pipeline, "format")?.set_property("caps", format);
+    Ok(())
+}
+
+/// Likewise of its sound.
+pub(super) fn settle_sound(pipeline: &gst::Pipeline, card: &Card) -> Result<(), String> {
+    let (sound, queue) = (element(pipeline, "sound")?, element(pipeline, "sound-in")?);
+    sound.set_property("device", &card.audio);
     let linked = if opened_caps(&sound).is_some_and(|caps| cards::is_stereo_called_mono(&caps)) {
         tracing::info!("the card calls its sound 96 kHz mono; it is 48 kHz stereo");
         let fix = gst::parse::bin_from_description(STEREO_CALLED_MONO, true)

@@ -292,6 +292,9 @@ impl Link {
             (0x81, 10) => Some(vec![0]),
             (0x01, 11) => {
                 if interface == AUDIO_STREAMING {
+                    if v0 > 0 && state.stuck == Some(Stuck::Mute) {
+                        return None;
+                    }
                     state.audio_setting = v0;
                     state.stray = self.card.begins_with_a_stray_sample().then_some(0);
                 }
@@ -423,7 +426,8 @@ impl Link {
             if state.gone {
                 return;
             }
-            if !state.streams.video || state.stuck.is_some() || state.halted {
+            let stuck = state.stuck.is_some_and(|stuck| stuck != Stuck::Mute);
+            if !state.streams.video || stuck || state.halted {
                 continue;
             }
             let place = state.moments.pictures + 1;

@@ -1,0 +1,36 @@
+//! Pipelines that are taken down on threads of their own: a driver that hangs must not take what comes next with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use gst::prelude::*;
+
+/// A driver on which so many hang is left alone: each next one would cost a thread and its buffers, too.
+const MOST: usize = 2;
+
+/// What is being done with a driver on such threads.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Closing(Arc<AtomicUsize>);
+
+impl Closing {
+    pub(crate) fn close(&self, pipeline: &gst::Pipeline) {
+        let pipeline = pipeline.clone();
+        self.spawn(move || {
+            let _ = pipeline.set_state(gst::State::Null);
+        });
+    }
+
+    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
+        let under_way = self.0.clone();
+        under_way.fetch_add(1, Ordering::Relaxed);
+        std::thread::spawn(move || {
+            work();
+            under_way.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+
+    /// Whether as many as may hang are under way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.0.load(Ordering::Relaxed) >= MOST
+    }
+}
