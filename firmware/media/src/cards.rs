@@ -233,7 +233,8 @@ impl Unheard {
 
     /// Whether it is time to try it.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
-        (self.tried).is_some_and(|tried| now.saturating_duration_since(tried) >= self.pause)
+        let waited = |tried| now.saturating_duration_since(tried) >= self.pause;
+        self.is_left_out() && self.tried.is_some_and(waited)
     }
 
     /// It was tried, and there is none. Whether the card is enumerated anew for that.
@@ -523,6 +524,7 @@ mod tests {
         assert!(ladder.sound.is_due(at(103)));
         ladder.sound.is_back();
         assert!(!ladder.sound.is_left_out());
+        assert!(!ladder.sound.is_due(at(103)), "the box has it itself");
         // It came back for a moment: the next try takes longer. Pictures that come change nothing about it.
         ladder.sound.failed(at(103), at(104));
         for second in 104..107 {
