@@ -3,7 +3,8 @@
 //   node console.mjs <operator's page> <screenshot.png>
 //
 // A line of JSON for each of these, and an empty line on standard input between them: the list of recordings has changed under a
-// focused button; a dialog asks whether to end the broadcast; another broadcast is on (say so when it is); a page that was hidden
+// focused button; a dialog asks whether to end the broadcast; another broadcast is on (say so when it is), and the
+// recording of the first is deleted; a page that was hidden
 // for some seconds is looked at again.
 import { createInterface } from 'node:readline'
 import { open, painted } from './lib/browser.mjs'
@@ -28,7 +29,7 @@ try {
   await page.addInitScript(() => { delete URL.canParse })
   await page.goto(url, { waitUntil: 'load' })
   const row = page.locator('#recordings li').first()
-  const pin = row.locator('button')
+  const pin = row.locator('button').first()
   await pin.focus()
   const size = row.locator('span')
   const before = await size.textContent()
@@ -49,7 +50,14 @@ try {
 
   await lines.next()
   await page.locator('#confirm').waitFor({ state: 'hidden' })
-  say({ asks: false })
+  const recordings = page.locator('#recordings li')
+  await recordings.nth(1).waitFor()
+  const [newest, ended] = [0, 1].map((at) => recordings.nth(at).getByRole('button', { name: 'Delete' }))
+  const offered = [await newest.isEnabled(), await ended.isEnabled()]
+  await ended.click()
+  await page.locator('#delete').getByRole('button', { name: 'Delete' }).click()
+  await recordings.nth(1).waitFor({ state: 'detached' })
+  say({ asks: false, offered })
 
   await lines.next()
   const { page: late } = await visit()

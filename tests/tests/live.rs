@@ -586,7 +586,9 @@ fn the_operators_page_keeps_its_focus_and_asks_about_one_broadcast() {
     podium.stop();
     podium.go_live();
     page.go_on();
-    assert_eq!(page.next()["asks"], false);
+    let next = page.next();
+    assert_eq!(next["asks"], false);
+    assert_eq!(next["offered"], json!([false, true]), "to be deleted");
     let stop = format!("{}/api/v1/stop", podium.operator);
     let late = http::post(&stop, &[], &json!({ "broadcast": first }));
     assert_eq!(late.status, 409, "{}", late.text());

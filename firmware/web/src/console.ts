@@ -421,8 +421,21 @@ document.addEventListener("visibilitychange", () => (answeredAtMs = performance.
 
 interface Row {
   element: HTMLLIElement;
-  show(recording: Recording, watchUrl: string): void;
+  show(recording: Recording, watchUrl: string, newest: boolean): void;
 }
+
+function change(id: number, what: "pin" | "delete", body: object): void {
+  void ask(`recordings/${id}/${what}`, body, "recordings-refused", "The recording").then(listRecordings);
+}
+
+const deleteDialog = byId<HTMLDialogElement>("delete");
+/** The recording that the dialog asks about. */
+let doomed: number | undefined;
+
+deleteDialog.addEventListener("close", () => {
+  if (deleteDialog.returnValue === "yes" && doomed !== undefined) change(doomed, "delete", {});
+  deleteDialog.returnValue = "";
+});
 
 /** By id. They stay what they are while they change: on air one grows, and a finger or the focus may be on a button. */
 const rows = new Map<number, Row>();
@@ -432,15 +445,21 @@ function recordingRow(id: number): Row {
   const title = document.createElement("a");
   const size = document.createElement("span");
   size.className = "number";
-  const pin = document.createElement("button");
-  pin.className = "button";
-  pin.type = "button";
+  const [pin, remove] = [document.createElement("button"), document.createElement("button")];
+  for (const button of [pin, remove]) {
+    button.className = "button";
+    button.type = "button";
+  }
   let pinned = false;
-  pin.addEventListener("click", () => {
-    void ask(`recordings/${id}/pin`, { pinned: !pinned }, "recordings-refused", "The recording").then(listRecordings);
+  pin.addEventListener("click", () => change(id, "pin", { pinned: !pinned }));
+  remove.textContent = "Delete";
+  remove.addEventListener("click", () => {
+    doomed = id;
+    write("delete-which", title.textContent ?? "");
+    deleteDialog.showModal();
   });
-  element.append(title, size, pin);
-  const show = (recording: Recording, watchUrl: string) => {
+  element.append(title, size, pin, remove);
+  const show = (recording: Recording, watchUrl: string, newest: boolean) => {
     ({ pinned } = recording);
     const started = recording.started === null ? "no date" : new Date(recording.started).toLocaleString();
     write(title, `${recording.name || `Recording ${id}`}, ${started}`);
@@ -449,7 +468,9 @@ function recordingRow(id: number): Row {
     else title.href = href;
     write(size, bytes(recording.bytes));
     write(pin, pinned ? "Unpin" : "Pin");
-    pin.setAttribute("aria-label", `${pin.textContent} ${title.textContent}`);
+    // The newest is what the name leads to.
+    remove.disabled = pinned || newest;
+    for (const button of [pin, remove]) button.setAttribute("aria-label", `${button.textContent} ${title.textContent}`);
   };
   return { element, show };
 }
@@ -466,7 +487,7 @@ function renderRecordings(recordings: Recording[]): void {
   recordings.reverse().forEach((recording, at) => {
     const row = rows.get(recording.id) ?? recordingRow(recording.id);
     rows.set(recording.id, row);
-    row.show(recording, status?.network.watch_url ?? "");
+    row.show(recording, status?.network.watch_url ?? "", at === 0);
     if (list.children[at] !== row.element) list.insertBefore(row.element, list.children[at] ?? null);
   });
 }
