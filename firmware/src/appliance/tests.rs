@@ -467,7 +467,8 @@ async fn an_empty_card_begins_with_numbers_by_the_clock_and_goes_on_from_them() 
     assert!(row.media_sequence >= least.media_sequence && row.run >= least.run);
     let next = it.appliance.publication.numbers();
 
-    it.commands.send(Command::Stop).await.unwrap();
+    let stop = Command::Stop(None, oneshot::channel().0);
+    it.commands.send(stop).await.unwrap();
     it.turn(|it| !it.broadcast.active()).await;
     it.commands.send(start()).await.unwrap();
     it.turn(|it| it.broadcast.active() && !it.publication.rows().is_empty())
