@@ -228,6 +228,38 @@ pub(crate) struct HostStore {
     pub(crate) files: Files,
 }
 
+/// What rust-ipfs is just writing for somebody who has given up gets there all the same, on a slow disk after a while.
+const LATE: Duration = Duration::from_secs(60);
+
+/// A fetch; where it is given up, its block may still come for [`LATE`].
+struct Waited {
+    coming: Option<Coming>,
+    files: Files,
+}
+
+impl Drop for Waited {
+    fn drop(&mut self) {
+        let late = self
+            .coming
+            .take()
+            .zip(tokio::runtime::Handle::try_current().ok());
+        let Some((coming, runtime)) = late else {
+            return;
+        };
+        let files = self.files.clone();
+        runtime.spawn(async move {
+            tokio::time::sleep(LATE).await;
+            let cid = coming.cid;
+            drop(coming);
+            let forgotten = files.clone().blocking(move |_| {
+                files.removed(&[cid]);
+                Ok(())
+            });
+            let _ = forgotten.await;
+        });
+    }
+}
+
 impl BlockStore for HostStore {
     fn put(&self, blocks: Vec<(Cid, Bytes)>) -> BoxFuture<'static, Result<(), HostError>> {
         self.files.put(blocks)
@@ -274,10 +306,17 @@ impl BlockStore for HostStore {
 
     fn fetch(&self, cid: Cid, timeout: Duration) -> BoxFuture<'static, Result<Bytes, HostError>> {
         let (files, host) = (self.files.clone(), self.host.clone());
-        let expected = self.files.blocking(move |_| files.expect(cid));
+        let expecting = files.clone();
+        let expected = files.blocking(move |_| expecting.expect(cid));
         async move {
-            let _coming = expected.await?;
-            host.fetch(cid, timeout).await
+            let mut waited = Waited {
+                coming: Some(expected.await?),
+                files,
+            };
+            let bytes = host.fetch(cid, timeout).await?;
+            // It lies here.
+            waited.coming = None;
+            Ok(bytes)
         }
         .boxed()
     }
@@ -375,6 +414,34 @@ mod tests {
         comes();
         drop(files.expect(cid).unwrap());
         assert!(files.named(&cid).unwrap().is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_after_its_fetch_was_given_up_has_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = files(dir.path());
+        let (cid, bytes) = block("content");
+        let give_up = || {
+            let coming = Some(files.expect(cid).unwrap());
+            let files = files.clone();
+            drop(Waited { coming, files });
+        };
+        give_up();
+        // As a mirror does with what it has asked for and not got.
+        files.remove(vec![cid]).await.unwrap();
+        files.blocks.put(&[(cid, bytes)]).unwrap();
+        assert_eq!(files.named(&cid).unwrap(), None);
+        tokio::time::sleep(2 * LATE).await;
+        assert_eq!(files.named(&cid).unwrap(), None);
+        files.remove(vec![cid]).await.unwrap();
+
+        // What does not come is forgotten.
+        give_up();
+        assert!(!locked(&files.known).nameless.is_empty());
+        while !locked(&files.known).nameless.is_empty() {
+            tokio::time::sleep(LATE).await;
+        }
+        assert!(locked(&files.known).coming.is_empty());
     }
 
     #[tokio::test]
