@@ -158,12 +158,17 @@ impl<I: I2c> Oled<I> {
             Rotation::Upright => (0xa1, 0xc8),
             Rotation::UpsideDown => (0xa0, 0xc0),
         };
-        // SH1106 datasheet, "Command table": clock, 64 rows, no offset, first line 0, charge pump on, directions, pins, pre-charge,
+        // SH1106 datasheet, "Command table": clock, 64 rows, no offset, first line 0, directions, pins, pre-charge,
         // VCOMH, follow the RAM, not inverted. It is switched on with the first picture.
         self.commands(&[
-            0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, 0xad, 0x8b, segments, rows, 0xda, 0x12, 0xd9,
-            0x22, 0xdb, 0x35, 0xa4, 0xa6,
-        ])
+            0xd5, 0x80, 0xa8, 0x3f, 0xd3, 0x00, 0x40, segments, rows, 0xda, 0x12, 0xd9, 0x22, 0xdb,
+            0x35, 0xa4, 0xa6,
+        ])?;
+        // It is on where there was no power, too, and may be told only in the dark.
+        match self.set_up {
+            None => self.commands(&[0xae, 0xad, 0x8b]),
+            Some(_) => Ok(()),
+        }
     }
 
     fn draw_sh1106(&mut self, bytes: &[u8], contrast: u8) -> Result<(), Silent> {

@@ -110,10 +110,12 @@ impl Switches {
 }
 
 /// A USB 3 hub has each socket as two ports, and keeps its power while one of them has any (uhubctl, "USB 3.0 hubs"), so both are
-/// switched: the other one first, or the card would come back there.
+/// switched: the other one first, or the card would come back there. Where the firmware does not tell which two are one socket, the kernel
+/// goes by their numbers, and on a root hub those are others' (`find_and_link_peer`, usb/core/port.c): one at which something else hangs stays.
 fn of_power(usb: &Path) -> Vec<PathBuf> {
     let port = usb.join("port");
-    let peer = Some(port.join("peer")).filter(|peer| peer.exists());
+    let peer =
+        Some(port.join("peer")).filter(|peer| peer.exists() && !peer.join("device").exists());
     let ports = peer.into_iter().chain([port]);
     ports.map(|port| port.join(DISABLED.attribute)).collect()
 }
@@ -221,6 +223,16 @@ mod tests {
             reads(on);
             assert!(!switches.note.exists());
         }
+    }
+
+    #[test]
+    fn a_peer_at_which_something_else_hangs_keeps_its_power() {
+        let (dir, _) = switches();
+        let usb = dir.path().join("sys/hub/1-1");
+        assert_eq!(of_power(&usb).len(), 2);
+        let peer = dir.path().join("sys/hub/usb2-port1");
+        symlink("../../other", peer.join("device")).unwrap();
+        assert_eq!(of_power(&usb), [usb.join("port/disable")]);
     }
 
     #[test]

@@ -796,8 +796,8 @@ impl Appliance {
 
     fn begin(&mut self) {
         // A new card, or one that was emptied: browsers and caches still have what a box at this address has shown before.
-        let unnumbered = self.publication.numbers() == Numbers::default();
-        if (unnumbered || self.in_memory && self.clock_sure())
+        let by_clock = numbers::by_clock(self.publication.numbers());
+        if (!by_clock || self.in_memory && self.clock_sure())
             && let Some(now) = wall_now()
         {
             // Here and not at the start: the clock was perhaps behind then.

@@ -10,7 +10,8 @@ use node::{Allowance, Budgets};
 use serde::Deserialize;
 use stream::encoder::Preset;
 use stream::status::MOST_TRIM_MS;
-use toml::de::{DeTable, ValueDeserializer};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 /// A configuration that cannot be used. The message is one line: the file, the line, what is wrong and what is accepted.
 #[derive(Debug, thiserror::Error)]
@@ -411,12 +412,19 @@ impl Config {
         let mut headers = text.match_indices("[board]");
         let (at, _) = headers.find(|(at, _)| *at == 0 || text[..*at].ends_with('\n'))?;
         let (mut file, _) = DeTable::parse_recoverable(&text[at..]);
-        let board = file.get_mut().remove("board")?;
-        let kind = board.get_ref().get("kind")?.clone();
-        let kind = board::Kind::deserialize(ValueDeserializer::from(kind)).ok()?;
-        let board = board::Config::deserialize(ValueDeserializer::from(board));
-        let board = board.unwrap_or_default();
-        (kind != board::Kind::Sim).then_some(board::Config { kind, ..board })
+        let DeValue::Table(keys) = file.get_mut().remove("board")?.into_inner() else {
+            return None;
+        };
+        let read = |keys: DeTable<'_>| {
+            let keys = Spanned::new(0..0, DeValue::Table(keys));
+            board::Config::deserialize(ValueDeserializer::from(keys))
+        };
+        let good = keys.into_iter().filter(|(key, value)| {
+            let alone = std::iter::once((key.clone(), value.clone()));
+            read(alone.collect()).is_ok()
+        });
+        let board = read(good.collect()).ok()?;
+        (board.kind != board::Kind::Sim).then_some(board)
     }
 
     /// MiB of two windows: viewers may ask for what has left the playlist for as long as it was in it.
@@ -688,6 +696,7 @@ mod tests {
         check(&format!("{other}[viewer]\nlisten = 8080\n"), whole);
         check(&format!("{other}[viewer\nlisten = = 1\n"), whole);
         check("[board]\nkind = \"linux\"\npins = 3\n", Some((linux, bus)));
+        check(&format!("{other}i2c_address = \"?\"\npins = 3\n"), whole);
         check("[board]\nkind = \"linus\"\n", None);
         check("[board]\nkind = \"sim\"\n", None);
         check("board = 3", None);

@@ -168,7 +168,7 @@ impl Cards for Devices {
             name: pair.name,
             video: pair.video,
             audio: pair.audio,
-            own_sound: !self.wanted.separate_clocks,
+            own_sound: !self.wanted.separate_clocks && pair.usb.is_some(),
             advice: pair.advice,
             notes,
             place: pair.usb,

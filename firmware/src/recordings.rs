@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -226,11 +226,17 @@ impl Store {
             }
             Store::Here(runtime, node) => runtime.block_on(async {
                 let mut result = node.delete_by_hand(BroadcastId::from(id)).await;
+                let mut gone = true;
                 if result.is_ok() {
-                    result = node.deleted().await;
+                    result = node.deleted().await.map(|all| gone = all);
                 }
                 node.shutdown().await;
-                Ok(result?)
+                result?;
+                ensure!(
+                    gone,
+                    "it is in no list any more, but the disk does not let all of it go: see podium fsck"
+                );
+                Ok(())
             }),
         }
     }

@@ -116,7 +116,7 @@ fn a_recording_is_deleted_on_demand_whether_it_runs_or_not() {
     assert!(
         newest
             .stderr
-            .contains("it can go once another one has begun"),
+            .contains("it can go once another one has its first segment"),
         "{newest:?}"
     );
     command(dir.path(), &["pin", "1"], 0);

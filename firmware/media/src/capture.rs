@@ -59,6 +59,8 @@ struct Past {
     decoder: jpeg::Faults,
     /// The card was not to be had: nothing is said of it before it gives a picture.
     refused: bool,
+    /// One at a time, also where it hangs.
+    sound: Option<Try>,
 }
 
 /// Captures until `stop`, however often the pipeline breaks.
@@ -81,6 +83,7 @@ pub(crate) fn run(
         ladder: Ladder::new(Instant::now()),
         decoder: jpeg::Faults::default(),
         refused: false,
+        sound: None,
     };
     let mut hangs: Option<Instant> = None;
     let mut said: Option<((String, Option<NoCard>), Instant)> = None;
@@ -92,7 +95,15 @@ pub(crate) fn run(
         };
         let life = match &card {
             Ok(_) if closing.is_full() => Err(End::Hangs),
-            Ok(card) => run_once(config, card.as_ref(), generation, &mut past, outlet, stop),
+            Ok(card) => {
+                let ours = closing.is_under_way();
+                let life = run_once(config, card.as_ref(), generation, &mut past, outlet, stop);
+                life.map_err(|end| match end {
+                    // It is this box that has it, and does not let go.
+                    End::Refused(Refusal::Busy) if ours => End::Hangs,
+                    end => end,
+                })
+            }
             Err(end) => Err(end.clone()),
         };
         let Err(end) = life else {
@@ -108,6 +119,7 @@ pub(crate) fn run(
                 if news {
                     let _ = events.try_send(Event::Reviving(None));
                     let _ = events.try_send(Event::NoSound(None));
+                    past.sound = None;
                 }
             }
             (Source::Card(finder), Ok(Some(card))) => match &end {
@@ -116,11 +128,16 @@ pub(crate) fn run(
                     news = past.ladder.sound.is_left_out();
                     if news {
                         let _ = events.try_send(Event::NoSound(Some(end.why())));
+                    } else {
+                        tracing::info!(why = end.why(), "sound that had lasted; opening it again");
                     }
                 }
                 End::DeadSound => {
                     past.ladder.enumerated();
-                    revive(finder, card, Some(Revival::Reauthorise), "sound", events);
+                    past.sound = None;
+                    if !revive(finder, card, Some(Revival::Reauthorise), "sound", events) {
+                        past.ladder.sound.give_up();
+                    }
                 }
                 End::Hangs => {
                     // Taking it away may make its driver let go.
@@ -259,14 +276,14 @@ impl Refusal {
     }
 }
 
-/// Takes the next step on a card that is there and gives no pictures, or no sound.
+/// Takes the next step on a card that is there and gives no pictures, or no sound. Whether that is possible.
 fn revive(
     finder: &Finder,
     card: &Card,
     step: Option<Revival>,
     what: &str,
     events: &mpsc::Sender<Event>,
-) {
+) -> bool {
     let doing = step.map_or("opening it again".into(), |step| step.to_string());
     let name = &card.name;
     tracing::warn!(card = name, "no {what}, although it is there; {doing}");
@@ -278,7 +295,9 @@ fn revive(
         tracing::warn!(card = name, %why, "that is not possible");
         let note = format!("{name} gives no {what}; {doing} is not possible: {why}");
         let _ = events.try_send(Event::Reviving(Some(note)));
+        return false;
     }
+    true
 }
 
 /// One life of the pipeline. `Ok` is the wish to stop, `Err` says why it broke.
@@ -331,7 +350,7 @@ fn play(
     let Outlet {
         events, closing, ..
     } = outlet;
-    let ladder = &mut past.ladder;
+    let (ladder, sound) = (&mut past.ladder, &mut past.sound);
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -346,7 +365,8 @@ fn play(
     let mut seen = (0, Instant::now());
     let mut heard = (0, Instant::now());
     let mut asked = Instant::now();
-    let mut sound: Option<Try> = None;
+    // What the loop has not heard yet, it is told with the next sound.
+    let mut heard_of = false;
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         let pictures = counts.pictures.load(Ordering::Relaxed);
@@ -366,8 +386,8 @@ fn play(
         }
         let sounds = counts.sounds.load(Ordering::Relaxed);
         if sounds != heard.0 {
-            if heard.0 == 0 && card.is_some() {
-                let _ = events.try_send(Event::NoSound(None));
+            if !heard_of && card.is_some() {
+                heard_of = events.try_send(Event::NoSound(None)).is_ok();
             }
             heard = (sounds, now);
         } else if card.is_some()
@@ -387,15 +407,16 @@ fn play(
             }
             match sound.as_ref().map(Try::result) {
                 None if ladder.sound.is_due(now) => {
-                    sound = Some(Try::begin(&card.audio, closing));
+                    *sound = Some(Try::begin(&card.audio, closing));
                 }
                 None | Some(None) => {}
                 Some(Some(Ok(()))) => {
+                    *sound = None;
                     ladder.sound.is_back();
                     return Err(End::SoundIsBack);
                 }
                 Some(Some(Err(end))) => {
-                    sound = None;
+                    *sound = None;
                     let _ = events.try_send(Event::NoSound(Some(end.why())));
                     let refused =
                         !card.own_sound || matches!(end, End::NoSound { refused: true, .. });

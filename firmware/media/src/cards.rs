@@ -153,6 +153,8 @@ impl Ladder {
         }
         *self = Ladder {
             missing: Some(missing),
+            // It may be the same one, which takes its time.
+            sound: std::mem::take(&mut self.sound),
             ..Ladder::new(now)
         };
         true
@@ -202,6 +204,8 @@ const TRY_SOUND: Duration = Duration::from_secs(2);
 const MAX_TRY_SOUND: Duration = Duration::from_secs(60);
 /// Sound that has come for this long before it failed is opened again at once.
 const LASTING: Duration = Duration::from_secs(10);
+/// And not more often than this: its pictures are opened with it.
+const REOPEN_AGAIN: Duration = Duration::from_secs(60);
 /// Sound that could not be captured for this long is dead. Enumerating the card anew costs two seconds of slate.
 const DEAD: Duration = Duration::from_secs(20);
 
@@ -214,6 +218,10 @@ pub(crate) struct Unheard {
     pause: Duration,
     /// When the card was last enumerated anew for it.
     revived: Option<Instant>,
+    /// That is not possible here.
+    given_up: bool,
+    /// When sound that had lasted was last opened again at once.
+    reopened: Option<Instant>,
 }
 
 impl Unheard {
@@ -223,7 +231,10 @@ impl Unheard {
 
     /// A life with sound that began at this time was ended by it.
     pub(crate) fn failed(&mut self, began: Instant, now: Instant) {
-        if now.saturating_duration_since(began) >= LASTING {
+        let within = |then: Instant| now.saturating_duration_since(then) < REOPEN_AGAIN;
+        let lasted = now.saturating_duration_since(began) >= LASTING;
+        if lasted && !self.reopened.is_some_and(within) {
+            self.reopened = Some(now);
             return self.anew();
         }
         self.since = Some(now);
@@ -249,11 +260,16 @@ impl Unheard {
         let within = |then: Option<Instant>, span: Duration| {
             then.is_some_and(|then| now.saturating_duration_since(then) < span)
         };
-        let dead = !within(self.since, DEAD) && !within(self.revived, MUTE_AGAIN);
+        let dead = !self.given_up && !within(self.since, DEAD) && !within(self.revived, MUTE_AGAIN);
         if dead {
             self.revived = Some(now);
         }
         dead
+    }
+
+    /// The card cannot be enumerated anew, and its pictures shall not suffer for that again.
+    pub(crate) fn give_up(&mut self) {
+        self.given_up = true;
     }
 
     /// It can be captured: the next life has it.
@@ -265,6 +281,8 @@ impl Unheard {
     pub(crate) fn anew(&mut self) {
         *self = Unheard {
             revived: self.revived,
+            given_up: self.given_up,
+            reopened: self.reopened,
             ..Unheard::default()
         };
     }
@@ -536,5 +554,32 @@ mod tests {
         // What is plugged in now is another card.
         ladder.gone(at(109));
         assert!(!ladder.sound.is_left_out());
+        // Sound that drops out again and again does not take the pictures along each time.
+        ladder.sound.failed(at(110), at(170));
+        assert!(!ladder.sound.is_left_out());
+        ladder.sound.failed(at(170), at(190));
+        assert!(ladder.sound.is_left_out());
+    }
+
+    #[test]
+    fn a_card_is_enumerated_anew_for_its_sound_once_in_ten_minutes_also_where_it_is_away_for_long_and_never_where_that_is_not_possible()
+     {
+        let start = Instant::now();
+        let dead = |ladder: &mut Ladder, second: u64| {
+            let at = |seconds: u64| start + Duration::from_secs(second + seconds);
+            ladder.sound.failed(at(0), at(0));
+            ladder.sound.tried_in_vain(false, at(30))
+        };
+        let mut ladder = Ladder::new(start);
+        assert!(dead(&mut ladder, 0));
+        ladder.enumerated();
+        for second in [31, 40] {
+            ladder.gone(start + Duration::from_secs(second));
+        }
+        assert!(!dead(&mut ladder, 60));
+        assert!(dead(&mut ladder, 700));
+        ladder.sound.give_up();
+        ladder.enumerated();
+        assert!(!dead(&mut ladder, 1400));
     }
 }

@@ -8,25 +8,23 @@ use gst::prelude::*;
 /// A driver on which so many hang is left alone: each next one would cost a thread and its buffers, too.
 const MOST: usize = 2;
 
-/// What is being done with a driver on such threads.
+/// How many are being taken down.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Closing(Arc<AtomicUsize>);
 
 impl Closing {
     pub(crate) fn close(&self, pipeline: &gst::Pipeline) {
-        let pipeline = pipeline.clone();
-        self.spawn(move || {
+        let (pipeline, under_way) = (pipeline.clone(), self.0.clone());
+        under_way.fetch_add(1, Ordering::Relaxed);
+        std::thread::spawn(move || {
             let _ = pipeline.set_state(gst::State::Null);
+            under_way.fetch_sub(1, Ordering::Relaxed);
         });
     }
 
-    pub(crate) fn spawn(&self, work: impl FnOnce() + Send + 'static) {
-        let under_way = self.0.clone();
-        under_way.fetch_add(1, Ordering::Relaxed);
-        std::thread::spawn(move || {
-            work();
-            under_way.fetch_sub(1, Ordering::Relaxed);
-        });
+    /// Whether one of ours may have the device still.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.load(Ordering::Relaxed) > 0
     }
 
     /// Whether as many as may hang are under way.

@@ -156,7 +156,7 @@ pub enum StoreError {
     #[error("the disk is full: free some space")]
     DiskFull,
     #[error(
-        "{0} is the newest broadcast, which the name and the pages lead to: it can go once another one has begun"
+        "{0} is the newest broadcast, which the name and the pages lead to: it can go once another one has its first segment"
     )]
     Newest(BroadcastId),
     #[error("broadcast {0} is pinned: unpin it first")]

@@ -132,8 +132,10 @@ impl Fetch {
 
     /// Sees to room on the disk before anything comes. What peers give the host writes by itself: it tells nobody that it could not,
     /// and whoever waits for the block waits in vain.
-    pub async fn find_room(&self) -> Result<(), AdoptError> {
-        let make_room = self.make_room;
+    ///
+    /// With `make_room` recordings go for it, where they may for this fetch.
+    pub async fn find_room(&self, make_room: bool) -> Result<(), AdoptError> {
+        let make_room = make_room && self.make_room;
         let found = |reply| Command::Follow(Follow::FindRoom { make_room, reply });
         Ok(self.node.ask(found).await??)
     }

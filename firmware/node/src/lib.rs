@@ -263,7 +263,7 @@ impl Node {
             dht: config.dht,
             swarm_key: config.swarm_key.clone(),
             limits: config.limits,
-            accepts: names::is_record,
+            judges: names::sequence,
         });
         let host = host
             .await
@@ -498,18 +498,28 @@ impl Node {
             .await?
     }
 
-    /// Waits until nothing is being deleted.
-    pub async fn deleted(&self) -> Result<(), StoreError> {
+    /// Waits until nothing is being deleted, for as long as something leaves. Whether all has left: what a disk refuses goes with the next
+    /// start, or never.
+    pub async fn deleted(&self) -> Result<bool, StoreError> {
+        const PATIENCE: Duration = Duration::from_secs(60);
         let mut stats = self.stats();
+        let mut left_at = tokio::time::Instant::now();
         loop {
             let journal = self.shared.journal.clone();
             let listed = blocking(move || Ok::<_, StoreError>(journal.broadcasts()?));
             let broadcasts = listed.await?;
             if broadcasts.iter().all(|it| it.state != State::Deleting) {
-                return Ok(());
+                return Ok(true);
             }
-            // Each piece that leaves is counted.
-            stats.changed().await.map_err(|_| StoreError::Closed)?;
+            // Each piece that leaves is counted, but for one without blocks.
+            match tokio::time::timeout(Duration::from_secs(1), stats.changed()).await {
+                Ok(changed) => {
+                    changed.map_err(|_| StoreError::Closed)?;
+                    left_at = tokio::time::Instant::now();
+                }
+                Err(_) if left_at.elapsed() < PATIENCE => {}
+                Err(_) => return Ok(false),
+            }
         }
     }
 

@@ -52,18 +52,12 @@ impl Name {
     }
 }
 
-/// Whether a message of IPNS over PubSub is a record of its topic's name.
-pub(crate) fn is_record(topic: &str, message: &[u8]) -> bool {
-    let name = || {
-        let key = Base::Base64Url
-            .decode(topic.strip_prefix("/record/")?)
-            .ok()?;
-        PeerId::from_bytes(key.strip_prefix(b"/ipns/")?).ok()
-    };
-    message.len() <= MAX_RECORD
-        && name().is_some_and(|name| {
-            NameRecord::verify(&Name(name), Bytes::copy_from_slice(message)).is_ok()
-        })
+/// The sequence of a message of IPNS over PubSub that is a record of its topic's name.
+pub(crate) fn sequence(topic: &str, message: &[u8]) -> Option<u64> {
+    let key = Base::Base64Url.decode(topic.strip_prefix("/record/")?);
+    let name = PeerId::from_bytes(key.ok()?.strip_prefix(b"/ipns/")?);
+    let record = NameRecord::verify(&Name(name.ok()?), Bytes::copy_from_slice(message)).ok()?;
+    (message.len() <= MAX_RECORD).then_some(record.sequence)
 }
 
 impl std::fmt::Display for Name {

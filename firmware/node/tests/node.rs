@@ -41,7 +41,7 @@ fn host_config(repo: &Path) -> node_host::Config {
         dht: DhtMode::Client,
         swarm_key: None,
         limits: Limits::default(),
-        accepts: |_, _| true,
+        judges: |_, _| Some(0),
     }
 }
 

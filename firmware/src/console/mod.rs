@@ -9,6 +9,7 @@ mod fingers;
 
 use std::net::IpAddr;
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -161,9 +162,16 @@ struct Meant {
     broadcast: u64,
 }
 
-/// Without a body, or with `null`: whichever broadcast there is.
-async fn stop(State(console): State<Console>, meant: Option<Json<Option<Meant>>>) -> Response {
-    let meant = meant.and_then(|Json(meant)| meant).map(|it| it.broadcast);
+/// With a body of another type, without one, or with `null`: whichever broadcast there is.
+async fn stop(
+    State(console): State<Console>,
+    meant: Result<Json<Option<Meant>>, JsonRejection>,
+) -> Response {
+    let meant = match meant {
+        Ok(Json(meant)) => meant.map(|it| it.broadcast),
+        Err(JsonRejection::MissingJsonContentType(_)) => None,
+        Err(rejection) => return rejection.into_response(),
+    };
     let why = "another broadcast has begun since: it was not ended\n";
     answered(&console, |answer| Command::Stop(meant, answer), why).await
 }

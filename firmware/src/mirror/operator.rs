@@ -134,7 +134,6 @@ async fn pin(
     recordings::answer_pin(&operator.node, id, pin).await
 }
 
-/// It comes again where the box still has it.
 async fn delete(State(operator): State<Operator>, Path(id): Path<u64>) -> Response {
     recordings::answer_delete(&operator.node, id).await
 }

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::media::Rendition;
+use crate::playlist::DISCONTINUITIES;
 use crate::publication::{Inits, init_name, segment_name, segment_path};
 
 /// Beside the playlists: which broadcast it is, and which was before it.
@@ -210,7 +211,11 @@ impl Mirrored {
                 now: self.last,
             });
         }
-        if self.discontinuity_sequence < before.discontinuity_sequence {
+        // It begins anew after `DISCONTINUITIES`.
+        let fell = before
+            .discontinuity_sequence
+            .saturating_sub(self.discontinuity_sequence);
+        if fell > 0 && fell < DISCONTINUITIES / 2 {
             return Err(GoesBack::Discontinuity {
                 before: before.discontinuity_sequence,
                 now: self.discontinuity_sequence,

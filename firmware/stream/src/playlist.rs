@@ -18,6 +18,10 @@ pub enum PlaylistType {
     Vod,
 }
 
+/// The number of discontinuities is written as what is left of it by this. hls.js 1.7.4 goes through all below it with each playlist that it
+/// reads (`initPTS.some`): at those of a box that began by the clock, 870 million, a page stood still for half a minute.
+pub const DISCONTINUITIES: u64 = 1 << 16;
+
 /// One rendition's segments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MediaPlaylist {
@@ -76,7 +80,7 @@ impl MediaPlaylist {
         writeln!(f, "#EXT-X-TARGETDURATION:{}", self.target_duration)?;
         writeln!(f, "#EXT-X-MEDIA-SEQUENCE:{}", self.media_sequence)?;
         // Always there: players require it once a discontinuity occurs, and that is not known beforehand (Apple 8.17).
-        let discontinuities = self.discontinuity_sequence;
+        let discontinuities = self.discontinuity_sequence % DISCONTINUITIES;
         writeln!(f, "#EXT-X-DISCONTINUITY-SEQUENCE:{discontinuities}")?;
         match self.playlist_type {
             PlaylistType::Sliding => Ok(()),

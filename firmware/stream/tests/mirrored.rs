@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use stream::media::Rendition;
 use stream::mirrored::{GoesBack, Mirrored, ReadError, read_index};
+use stream::playlist::DISCONTINUITIES;
 
 const LIVE: &str = "#EXTM3U
 #EXT-X-VERSION:6
@@ -156,6 +157,14 @@ fn nothing_goes_back() {
     let mut run = before.clone();
     run.discontinuity_sequence = 2;
     assert!(run.follows(&before).is_err());
+    // After the greatest number it begins anew, and that is no step back.
+    let with = |discontinuity_sequence| Mirrored {
+        discontinuity_sequence,
+        ..before.clone()
+    };
+    assert_eq!(with(1).follows(&with(DISCONTINUITIES - 1)), Ok(()));
+    assert!(with(DISCONTINUITIES - 1).follows(&with(1)).is_ok());
+    assert!(with(1).follows(&with(3)).is_err());
     let mut ended = before.clone();
     ended.ended = true;
     assert_eq!(ended.follows(&before), Ok(()));

@@ -2,7 +2,7 @@
 
 import Hls from "hls.js";
 import type { Public } from "./api";
-import { parsed, titleOf } from "./description";
+import { isSame, parsed, titleOf } from "./description";
 import { choose, comesBack, ENDED, GONE, isFinished, NOTES, type Choice } from "./directory";
 
 const RETRY_MS = 3000;
@@ -80,7 +80,7 @@ async function waitForNext(): Promise<void> {
   for (;;) {
     await new Promise((done) => window.setTimeout(done, RETRY_MS));
     const now = await description();
-    if (now !== null && described !== null && now !== described) break;
+    if (now !== null && described !== null && !isSame(now, described)) break;
     described ??= now;
   }
   waiting = false;

@@ -67,7 +67,8 @@ impl Oled {
             column: 0,
             page: 0,
             on: false,
-            pump: false,
+            // Of the SH1106 it is on by default ("POR" in its datasheet).
+            pump: matches!(chip, Chip::Sh1106),
             inverted: false,
             mirrored: (false, false),
             contrast: 0x7f,
@@ -173,7 +174,11 @@ impl Oled {
             }
             (0x81, _) => self.contrast = arguments[0],
             (0x8d, Chip::Ssd1306) => self.pump = arguments[0] & 0x04 != 0,
-            (0xad, Chip::Sh1106) => self.pump = arguments[0] & 0x01 != 0,
+            // "The panel display must be off while issuing this command."
+            (0xad, Chip::Sh1106) => {
+                assert!(!self.on, "the converter is told while the display is on");
+                self.pump = arguments[0] & 0x01 != 0;
+            }
             (0xa0 | 0xa1, _) => self.mirrored.0 = command == 0xa1,
             (0xc0..=0xcf, _) => self.mirrored.1 = command & 0x08 != 0,
             (0xa6 | 0xa7, _) => self.inverted = command == 0xa7,

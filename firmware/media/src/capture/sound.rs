@@ -13,20 +13,32 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One try, on a thread of its own: a driver may take its time to refuse.
 #[derive(Debug)]
-pub(super) struct Try(Receiver<Result<(), End>>);
+pub(super) struct Try {
+    result: Receiver<Result<(), End>>,
+    /// A life of ours may have the device still: that it is busy says nothing of others.
+    ours: bool,
+}
 
 impl Try {
     pub(super) fn begin(device: &str, closing: &Closing) -> Try {
-        let (device, (sender, receiver)) = (device.to_owned(), sync_channel(1));
-        closing.spawn(move || {
+        let (device, (sender, result)) = (device.to_owned(), sync_channel(1));
+        let ours = closing.is_under_way();
+        std::thread::spawn(move || {
             let _ = sender.send(listen(&device));
         });
-        Try(receiver)
+        Try { result, ours }
     }
 
     /// `None` until it is known.
     pub(super) fn result(&self) -> Option<Result<(), End>> {
-        self.0.try_recv().ok()
+        let result = self.result.try_recv().ok()?;
+        Some(result.map_err(|end| match end {
+            End::NoSound { why, .. } if self.ours => End::NoSound {
+                why,
+                refused: false,
+            },
+            end => end,
+        }))
     }
 }
 
@@ -44,7 +56,7 @@ fn listen(device: &str) -> Result<(), End> {
         Some(gst::MessageView::Error(error)) => Err(error.into()),
         Some(_) => Ok(()),
         None => Err(End::NoSound {
-            why: "it gives none".into(),
+            why: "it gives none: pull the card out and put it in again".into(),
             refused: false,
         }),
     }

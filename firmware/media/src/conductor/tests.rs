@@ -92,6 +92,16 @@ impl Bench {
         self.conductor.tick(now);
     }
 
+    /// A second in which the encoder of the picture, too, is as fast as the test's clock.
+    fn at_work(&mut self) {
+        for _ in 0..100 {
+            self.tick();
+            while (self.progress(Rendition::Video)).is_some_and(|video| video.made < video.given) {
+                std::thread::yield_now();
+            }
+        }
+    }
+
     /// Time until the encoder of the picture, which makes nothing, has been dropped.
     fn until_dropped(&mut self) -> Duration {
         let before = self.elapsed();
@@ -107,15 +117,7 @@ impl Bench {
 fn an_encoder_that_hangs_costs_two_seconds_of_the_programme_at_most() {
     let mut bench = Bench::start();
     // At work, and nothing under way that could come after the fault.
-    for _ in 0..100 {
-        bench.tick();
-        while bench
-            .progress(Rendition::Video)
-            .is_some_and(|video| video.made < video.given)
-        {
-            std::thread::yield_now();
-        }
-    }
+    bench.at_work();
     assert!(bench.progress(Rendition::Video).unwrap().made > 10);
     let hangs = Some((1, EncoderFault::Hangs));
     bench.signal.set(|signal| signal.encoder = hangs);
@@ -145,9 +147,6 @@ fn an_encoder_that_never_begins_is_noticed_as_fast_and_the_next_one_has_more_tim
     );
     // One that works makes that forgotten.
     bench.conductor.start(bench.begun + bench.elapsed(), 4);
-    while bench.conductor.barren {
-        bench.tick();
-        std::thread::yield_now();
-    }
-    assert!(bench.conductor.programme.is_some(), "it worked");
+    bench.at_work();
+    assert!(!bench.conductor.barren);
 }

@@ -35,14 +35,14 @@ struct State {
     exchanged: bool,
     /// Connected ones.
     peers: HashMap<PeerId, Peer>,
-    /// The last good message on each topic: several nodes tell the same, each under its own name.
-    last: HashMap<TopicHash, Vec<u8>>,
+    /// The last good message on each topic, and how new it is: several nodes tell the same, each under its own name.
+    last: HashMap<TopicHash, (u64, Vec<u8>)>,
 }
 
 pub(crate) struct Gossip {
     key: Keypair,
-    /// Whether a message is one of its topic's.
-    accepts: fn(&str, &[u8]) -> bool,
+    /// How new a message is, where it is one of its topic's.
+    judges: fn(&str, &[u8]) -> Option<u64>,
     state: Mutex<State>,
 }
 
@@ -54,15 +54,16 @@ pub(crate) enum Verdict {
 }
 
 impl Gossip {
-    pub(crate) fn new(key: Keypair, accepts: fn(&str, &[u8]) -> bool) -> Gossip {
+    pub(crate) fn new(key: Keypair, judges: fn(&str, &[u8]) -> Option<u64>) -> Gossip {
         Gossip {
             key,
-            accepts,
+            judges,
             state: Mutex::default(),
         }
     }
 
-    /// To be called with the swarm's first event: before any connection there is one of listening or dialling.
+    /// To be called with the swarm's events until there is a connection: the new behaviour would not know it. There is an event of
+    /// listening, or of an address that is to be dialled, before that.
     pub(crate) fn exchange(&self, gossipsub: &mut Toggle<Behaviour>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if std::mem::replace(&mut state.exchanged, true) {
@@ -98,13 +99,20 @@ impl Gossip {
                 message_id,
                 message,
             } => {
-                let acceptance = if state.last.get(&message.topic) == Some(&message.data) {
-                    MessageAcceptance::Ignore
-                } else if (self.accepts)(message.topic.as_str(), &message.data) {
-                    (state.last).insert(message.topic.clone(), message.data.clone());
-                    MessageAcceptance::Accept
-                } else {
-                    MessageAcceptance::Reject
+                let last = state.last.get(&message.topic);
+                let known = last.is_some_and(|(_, data)| *data == message.data);
+                let judged = || (self.judges)(message.topic.as_str(), &message.data);
+                let acceptance = match if known { None } else { judged() } {
+                    None if known => MessageAcceptance::Ignore,
+                    None => MessageAcceptance::Reject,
+                    Some(new) if last.is_some_and(|(newest, _)| new < *newest) => {
+                        MessageAcceptance::Ignore
+                    }
+                    Some(new) => {
+                        let last = (new, message.data.clone());
+                        state.last.insert(message.topic.clone(), last);
+                        MessageAcceptance::Accept
+                    }
                 };
                 let bad = matches!(acceptance, MessageAcceptance::Reject);
                 if let Some(gossipsub) = gossipsub.as_mut() {

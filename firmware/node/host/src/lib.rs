@@ -56,8 +56,8 @@ pub struct Config {
     /// WebSocket.
     pub swarm_key: Option<String>,
     pub limits: Limits,
-    /// Whether a message is one of its topic's, for all topics that this host listens to. Others are not passed on.
-    pub accepts: fn(&str, &[u8]) -> bool,
+    /// How new a message is, on each topic that this host listens to. One that is older than another, or not its topic's, is not passed on.
+    pub judges: fn(&str, &[u8]) -> Option<u64>,
 }
 
 /// What the host does for the DHT.

@@ -89,7 +89,7 @@ mod tests {
             dht: DhtMode::Client,
             swarm_key: None,
             limits: Limits::default(),
-            accepts: |_, _| true,
+            judges: |_, _| Some(0),
         };
         Host::open(config).await.unwrap()
     }

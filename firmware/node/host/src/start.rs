@@ -93,7 +93,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         dht,
         swarm_key,
         limits,
-        accepts,
+        judges,
     } = config;
     let repo_error = |source| OpenError::Repo {
         repo: repo.clone(),
@@ -147,10 +147,12 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     if mdns {
         builder = builder.with_mdns();
     }
-    let gossip = Gossip::new(key.clone(), accepts);
+    let gossip = Gossip::new(key.clone(), judges);
     let provided = Provided::default();
     let builder = builder.swarm_events(move |swarm, event| {
-        gossip.exchange(&mut swarm.behaviour_mut().gossipsub);
+        if swarm.connected_peers().next().is_none() {
+            gossip.exchange(&mut swarm.behaviour_mut().gossipsub);
+        }
         match event {
         SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => {
             contacts_sender.send_modify(|contacts| match event {

@@ -140,6 +140,7 @@ impl Writer {
 
     /// Removes what lies in a block's place. Where a commit names the block, it is lost until it comes again.
     async fn discard(&mut self, cid: Cid) -> Result<(), StoreError> {
+        self.settle_doubt().await?;
         self.finish_removal().await?;
         // Another fetch may have brought it meanwhile.
         if !self.store.is_torn(cid).await? {

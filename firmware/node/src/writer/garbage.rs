@@ -98,14 +98,16 @@ impl Writer {
         &mut self,
         broadcast: BroadcastId,
     ) -> Result<(), StoreError> {
-        let named = self.named();
+        let (named, follows) = (self.named(), self.signer.follows());
+        let record = self.record.borrow().as_ref().map(|record| record.root);
         self.mark_deleting(move |broadcasts| {
             let found = (broadcasts.iter()).find(|it| it.id == broadcast);
             let found = found.filter(|it| it.state != State::Deleting);
             let found = found.ok_or(StoreError::UnknownBroadcast(broadcast))?;
             // The last may have nothing yet, and then the one before is what the name leads to.
             let last = broadcasts.last().map(|last| last.id);
-            if [named, last].contains(&Some(broadcast)) {
+            let shown = follows && found.root.is_some() && found.root == record;
+            if shown || [named, last].contains(&Some(broadcast)) {
                 return Err(StoreError::Newest(broadcast));
             }
             match found.pinned {

@@ -271,7 +271,7 @@ async fn a_disk_that_others_have_filled_has_room_before_anything_comes() {
         ids.push(adopted.unwrap());
     }
     let leave = |bytes: u64| disk.set_capacity(disk.block_bytes() + bytes);
-    let room = async |make_room| node.fetch(roots[2], make_room).find_room().await;
+    let room = async |make_room| node.fetch(roots[2], make_room).find_room(true).await;
     let full = |found| {
         let full = AdoptError::Store(StoreError::DiskFull);
         assert_eq!(format!("{found:?}"), format!("{:?}", Err::<(), _>(full)));
