@@ -231,7 +231,7 @@ mod tests {
         let usb = dir.path().join("sys/hub/1-1");
         assert_eq!(of_power(&usb).len(), 2);
         let peer = dir.path().join("sys/hub/usb2-port1");
-        symlink("../../other", peer.join("device")).unwrap();
+        symlink("../1-1", peer.join("device")).unwrap();
         assert_eq!(of_power(&usb), [usb.join("port/disable")]);
     }
 
