@@ -14,7 +14,7 @@ use tests::follow::{
 };
 use tests::judge::{self, Session};
 use tests::kubo::{Kubo, text};
-use tests::{Config, Mirror, Podium, http, proc};
+use tests::{Config, Mirror, Podium, hls, http, proc};
 
 const SECONDS: u64 = 600;
 /// Of the box's memory at the beginning and the end: it goes up and down with what is under way.
@@ -45,7 +45,7 @@ fn main() {
     let mirror = Mirror::start(&dir.path().join("mirror"), &name, &["--peer", &peer]);
     podium.go_live();
     kubo.wait_for_name(&name, |_| true);
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
     let helia = Session::start("helia-follow.mjs", &[&peer, &podium.viewer, &name]);
     while helia.next()["route"] != "pubsub" {}
 

@@ -310,7 +310,7 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
     let oldest = hls::segment_path("video", oldest);
     let window = [&asks[..], &["--keep", "window"]].concat();
     let window = Mirror::start(&dir.path().join("window"), &name, &window);
-    window.wait_for_segment(26);
+    serves_what_is_listed(&podium, &window);
     podium.stop();
     let last = caught_up(&podium, &window);
     same_live(&podium, &window);
@@ -364,7 +364,7 @@ fn viewers_get_the_window_before_what_was_published_earlier() {
             (hls::live(&podium, "video").media_sequence > from).then_some(())
         });
     };
-    window_slides(8);
+    window_slides(hls::oldest(&podium) + 8);
     let mirror = Mirror::start(&place, &name, &peer);
     serves_what_is_listed(&podium, &mirror);
     same_live(&podium, &mirror);
@@ -476,7 +476,7 @@ fn follows_on(budget: &str, pinned: bool) {
     let limit = format!("[store]\nlive_mib = 64\n{budget}");
     let peer = podium.address("/tcp/");
     let mirror = Mirror::start_with(&limit, &place, &podium.name(), &["--peer", &peer]);
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
     if pinned {
         pin(&mirror.operator, &recordings(&mirror.operator)[0]);
     }
@@ -717,7 +717,7 @@ fn what_is_damaged_is_fetched_again_and_no_older_record_is_believed() {
     let peer = ["--peer", peer.as_str()];
     let mirror = Mirror::start(&place, &name, &peer);
     podium.go_live();
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
     let old = podium.record().unwrap();
     podium.stop();
     let last = caught_up(&podium, &mirror);
@@ -781,7 +781,7 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     let peer = ["--peer", through.as_str()];
     let mirror = Mirror::start(&place, &name, &peer);
     podium.go_live();
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
 
     let kept = last_segment(&mirror);
     // The mirror is killed, and what it had it has when it comes back to a box that cannot be reached.
@@ -857,7 +857,7 @@ fn pages_hold_the_last_picture_while_the_box_is_away_and_go_on_by_themselves() {
         &["--peer", &through],
     );
     // There is something before what a page begins with.
-    mirror.wait_for_segment(8);
+    mirror.wait_for_segment(hls::oldest(&podium) + 8);
     let screenshot = tests::artifact("away.png").display().to_string();
     let mut pages = judge::Session::start("away.mjs", &[&mirror.viewer, &screenshot]);
     pages.next();
@@ -942,7 +942,7 @@ fn a_link_that_breaks_again_and_again_costs_nothing_but_time() {
     relay.cut();
     podium.wait_for_segments(8);
     relay.mend(address);
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
     podium.wait_for_segments(12);
     podium.stop();
     relay.breaks_after(None);
@@ -1034,7 +1034,7 @@ fn what_is_old_forged_or_goes_back_is_refused() {
         &name,
         &["--peer", &through, "--peer", &impostor.address],
     );
-    mirror.wait_for_segment(2);
+    mirror.wait_for_segment(hls::oldest(&podium) + 2);
     podium.signal(Signal::KILL);
     podium.join();
     let refused = |what: &str, why: &str| {
@@ -1262,6 +1262,6 @@ fn neighbours_need_no_address() {
     podium.go_live();
     let place = dir.path().join("mirror");
     let mirror = Mirror::spawn(everywhere, "mdns = true\n", &place, &podium.name(), &[]);
-    mirror.wait_for_segment(1);
+    mirror.wait_for_segment(hls::oldest(&podium) + 1);
     serves_what_is_listed(&podium, &mirror);
 }

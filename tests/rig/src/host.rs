@@ -433,10 +433,13 @@ impl Rig {
     /// Waits until a line of text stands on the glass, in the font of the panel's sentences or of its small print.
     pub fn wait_to_read(&mut self, line: &str) {
         self.wait_for(&format!("\"{line}\" on the glass"), |rig| {
-            rig.glass()
-                .is_some_and(|glass| reads(&glass, line))
-                .then_some(())
+            rig.reads(line).then_some(())
         });
+    }
+
+    /// Whether that stands on the glass.
+    pub fn reads(&mut self, line: &str) -> bool {
+        self.glass().is_some_and(|glass| reads(&glass, line))
     }
 
     /// Asks until there is an answer. In vain, it says what the box says, if there is one.

@@ -1068,9 +1068,12 @@ fn streams_that_stall_are_named_on_the_glass_and_come_back() {
         });
         stream_goes_on(&mut rig);
     }
-    // It refuses to give pictures, until its endpoint's halt is cleared: opening it again does that.
-    rig.halt();
-    rig.wait_to_read("Picture is lost");
+    // It refuses to give pictures, until its endpoint's halt is cleared: opening it again does that. The box may just be about to, for
+    // the sound.
+    wait_for("the picture to be lost", || {
+        rig.halt();
+        rig.reads("Picture is lost").then_some(())
+    });
     rig.wait_for_signal("ok");
     off_air(&mut rig);
     let pictures = rig.published().pictures();
