@@ -153,11 +153,11 @@ fn viewers_go_first_and_leave_the_node_a_tenth() {
     podium.go_live();
     podium.wait_for_segments(3);
     podium.stop();
+    let segment = format!("video/{}.m4s", hls::oldest(&podium));
     let Some(mut kubo) = Kubo::new(dir.path().join("kubo")) else {
         return;
     };
     kubo.start();
-    let segment = format!("video/{}.m4s", hls::oldest(&podium));
     let before = sent(&podium, "viewers");
     let body = podium.live(&segment).body.len() as u64;
     wait_for("a viewer to be counted", || {
