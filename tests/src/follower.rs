@@ -37,10 +37,11 @@ impl Follower for Mirror {
         self.viewer.clone()
     }
 
-    /// It keeps what it serves.
+    /// It keeps what it serves. Where it was late it serves the window first, and fills up what lies before that.
     fn keep(&self, root: &str) {
-        wait_for("the mirror to have this root", || {
-            (self.get(&format!("{root}/?format=raw")).status == 200).then_some(())
+        wait_for("the mirror to have this root, with all of it", || {
+            let there = self.get(&format!("{root}/?format=raw")).status == 200;
+            (there && self.status()["filling"] == false).then_some(())
         });
     }
 }
