@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parsed, titleOf } from "../src/description";
+import { isSame, parsed, titleOf } from "../src/description";
 
 test("a recording says what it is of, and when that was", () => {
   const title = (json: unknown) => {
@@ -13,4 +13,12 @@ test("a recording says what it is of, and when that was", () => {
   expect(title("Conference")).toBeNull();
   expect(title(null)).toBeNull();
   expect(parsed("<html>")).toBeNull();
+});
+
+test("one broadcast is described in other words in each life of its box", () => {
+  const described = (first: number, started_ms: number, earlier: string[]) => JSON.stringify({ name: "Hall", first, started_ms, earlier });
+  expect(isSame(described(1, 2, []), described(1, 2, ["a"]))).toBe(true);
+  expect(isSame(described(1, 2, []), described(9, 2, []))).toBe(false);
+  expect(isSame(described(1, 2, []), described(1, 3, []))).toBe(false);
+  expect(isSame("", described(1, 2, []))).toBe(false);
 });
