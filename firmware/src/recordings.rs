@@ -225,15 +225,14 @@ impl Store {
                 taken(address, agent().post(url).send_empty())
             }
             Store::Here(runtime, node) => runtime.block_on(async {
-                let mut result = node.delete_by_hand(BroadcastId::from(id)).await;
-                let mut gone = true;
-                if result.is_ok() {
-                    result = node.deleted().await.map(|all| gone = all);
-                }
+                let deleted = async {
+                    node.delete_by_hand(BroadcastId::from(id)).await?;
+                    node.deleted().await
+                };
+                let deleted = deleted.await;
                 node.shutdown().await;
-                result?;
                 ensure!(
-                    gone,
+                    deleted?,
                     "it is in no list any more, but the disk does not let all of it go: see podium fsck"
                 );
                 Ok(())

@@ -358,13 +358,11 @@ impl Conductor {
         let found = (programme.progress())
             .find(|(rendition, progress)| self.stuck[*rendition as usize].look(passed, *progress));
         let barren = programme.barren();
-        if found.is_none() {
+        let Some((encoder, _)) = found else {
             self.barren &= barren;
             return;
-        }
-        if let Some((encoder, _)) = found
-            && let Some((programme, _)) = self.programme.take()
-        {
+        };
+        if let Some((programme, _)) = self.programme.take() {
             // It had more time than the one before.
             if self.barren && barren {
                 self.leave(programme.kind);
