@@ -6,22 +6,15 @@
 // when the mirror does), also on a second page that was opened since; the first one is told to take the IPFS copy; the second one
 // to begin at the start; the box is back. Times are those of the pictures, milliseconds since 1970. `back` is how far pictures have
 // gone back since the page was opened.
-import { createInterface } from 'node:readline'
-import { open, painted } from './lib/browser.mjs'
+import { painted, session } from './lib/browser.mjs'
 
-const WAIT_MS = 120_000
 /** The page asks every two seconds: longer than any patience of the player, told by the page and not by a clock. */
 const ANSWERS = 12
 
 const [url, screenshot] = process.argv.slice(2)
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const say = (finding) => console.log(JSON.stringify(finding))
-const opened = []
-
+const { lines, say, open, judged } = session()
 async function watch (size) {
-  const { page, record, close } = await open(url, size)
-  opened.push(close)
-  page.setDefaultTimeout(WAIT_MS)
+  const { page, record } = await open(url, size)
   await page.goto(url, { waitUntil: 'load' })
   await page.evaluate(() => {
     const seen = { first: null, last: null, back: 0 }
@@ -45,7 +38,7 @@ async function watch (size) {
 const stands = (page) => page.waitForFunction(() => globalThis.podium.state === 'away' && globalThis.podium.video.readyState === 2)
 
 async function answers (page) {
-  for (let i = 0; i < ANSWERS; i++) await page.waitForResponse((it) => it.url().endsWith('/api/v1/public'), { timeout: WAIT_MS })
+  for (let i = 0; i < ANSWERS; i++) await page.waitForResponse((it) => it.url().endsWith('/api/v1/public'))
 }
 
 async function tell ({ page, record }) {
@@ -63,7 +56,7 @@ async function tell ({ page, record }) {
   return { ...seen, page_errors: record.page_errors }
 }
 
-try {
+await judged(async () => {
   const before = await watch({ width: 1280, height: 800 })
   await before.page.waitForFunction(() => globalThis.seen.now - globalThis.seen.first > 3000)
   say(await tell(before))
@@ -98,10 +91,4 @@ try {
   await again.click()
   await after.page.waitForFunction(() => globalThis.podium.state === 'live')
   say({ before: await tell(before), after: await tell(after) })
-} catch (e) {
-  console.error(`could not judge: ${e.message ?? e}`)
-  process.exitCode = 1
-} finally {
-  for (const close of opened) await close()
-  process.stdin.destroy()
-}
+})

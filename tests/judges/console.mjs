@@ -6,25 +6,16 @@
 // focused button; a dialog asks whether to end the broadcast; another broadcast is on (say so when it is), and the
 // recording of the first is deleted; a page that was hidden
 // for some seconds is looked at again.
-import { createInterface } from 'node:readline'
-import { open, painted } from './lib/browser.mjs'
-
-const WAIT_MS = 120_000
+import { painted, session } from './lib/browser.mjs'
 
 const [url, screenshot] = process.argv.slice(2)
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const say = (finding) => console.log(JSON.stringify(finding))
+const { lines, say, open, judged } = session()
 
-const opened = []
-
-async function visit () {
-  const { page, record, close } = await open(url, { width: 1280, height: 1000 })
-  opened.push(close)
-  page.setDefaultTimeout(WAIT_MS)
-  return { page, record }
+function visit () {
+  return open(url, { width: 1280, height: 1000 })
 }
 
-try {
+await judged(async () => {
   const { page, record } = await visit()
   await page.addInitScript(() => { delete URL.canParse })
   await page.goto(url, { waitUntil: 'load' })
@@ -79,10 +70,4 @@ try {
   const soon = await late.locator('#silence').isVisible()
   await late.clock.runFor(1000)
   say({ soon, then: await late.locator('#silence').isVisible(), ...record })
-} catch (e) {
-  console.error(`could not judge: ${e.message ?? e}`)
-  process.exitCode = 1
-} finally {
-  for (const close of opened) await close()
-  process.stdin.destroy()
-}
+})

@@ -5,22 +5,15 @@
 // A line of JSON for each of these, and an empty line on standard input between them: both play, the watch page has repaired its
 // player, was then paused, and has loaded what broke; the broadcast has ended; the recording is watched; the next broadcast is on,
 // and the recording has broken and was loaded again.
-import { createInterface } from 'node:readline'
-import { open, painted } from './lib/browser.mjs'
+import { painted, session } from './lib/browser.mjs'
 
-const WAIT_MS = 120_000
 /** Seconds into the recording: not its beginning, and within what the test records. */
 const SOUGHT = 4
 
 const [url, named, screenshot] = process.argv.slice(2)
-const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
-const say = (finding) => console.log(JSON.stringify(finding))
-const opened = []
-
+const { lines, say, open, judged } = session()
 async function visit (url) {
-  const { page, record, close } = await open(url, { width: 960, height: 600 })
-  opened.push(close)
-  page.setDefaultTimeout(WAIT_MS)
+  const { page, record } = await open(url, { width: 960, height: 600 })
   await page.goto(url, { waitUntil: 'load' })
   return { page, record }
 }
@@ -52,7 +45,7 @@ const tellName = ({ page, record }) => page.evaluate(() => ({
   title: document.title
 })).then((seen) => ({ ...seen, page_errors: record.page_errors }))
 
-try {
+await judged(async () => {
   const [watch, name] = await Promise.all([visit(url), visit(named)])
   const live = async () => {
     await note(name.page, 'Live')
@@ -96,10 +89,4 @@ try {
   await watch.page.evaluate(() => globalThis.podium.video.play())
   await watch.page.waitForFunction((from) => globalThis.podium.state === 'recording' && globalThis.podium.video.currentTime > from, again.time)
   say({ watch: again, name: await tellName(name) })
-} catch (e) {
-  console.error(`could not judge: ${e.message ?? e}`)
-  process.exitCode = 1
-} finally {
-  for (const close of opened) await close()
-  process.stdin.destroy()
-}
+})

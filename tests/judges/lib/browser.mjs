@@ -1,4 +1,5 @@
 // Chromium for the judges: one profile a run, no traffic of its own, and a record of everything that a page asks for.
+import { createInterface } from 'node:readline'
 import { chromium } from 'playwright-core'
 
 const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium'
@@ -74,5 +75,36 @@ export async function report (judge) {
   } catch (e) {
     console.error(`could not judge: ${e.message ?? e}`)
     process.exitCode = 1
+  }
+}
+
+const WAIT_MS = 120_000
+
+/**
+ * For a judge that is asked again and again: each finding is a line of JSON, and an empty line on standard input asks for the next.
+ * `open` is the one above, and `judged` closes what it has opened, whatever becomes of the judge.
+ */
+export function session () {
+  const opened = []
+  return {
+    lines: createInterface({ input: process.stdin })[Symbol.asyncIterator](),
+    say: (finding) => console.log(JSON.stringify(finding)),
+    async open (url, size) {
+      const { page, record, close } = await open(url, size)
+      opened.push(close)
+      page.setDefaultTimeout(WAIT_MS)
+      return { page, record }
+    },
+    async judged (judge) {
+      try {
+        await judge()
+      } catch (e) {
+        console.error(`could not judge: ${e.message ?? e}`)
+        process.exitCode = 1
+      } finally {
+        for (const close of opened) await close()
+        process.stdin.destroy()
+      }
+    }
   }
 }
