@@ -27,8 +27,17 @@ impl Follower for Kubo {
         Kubo::gateway(self)
     }
 
+    /// As the recipe does: where the answers are late, a Kubo gives up the only peer that it asks, and waits for ever (boxo 0.43, after
+    /// sixteen wants in a row that timed out: `Session.wantBlocks` asks nobody where a peer was found once). What has come is there.
     fn keep(&self, root: &str) {
-        self.run(&["pin", "add", "--recursive", "--timeout=120s", root]);
+        wait_for("Kubo to pin all of it", || {
+            let pin = ["pin", "add", "--recursive", "--timeout=60s", root];
+            match self.try_run(&pin) {
+                Ok(_) => Some(()),
+                Err(error) if error.contains("context deadline exceeded") => None,
+                Err(error) => panic!("{error}"),
+            }
+        });
     }
 }
 

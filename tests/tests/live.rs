@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
+use tests::dag::Dag;
 use tests::hls::{AAC_FRAME, FRAME};
 use tests::{Config, Podium, artifact, hls, http, judge, root, wait_for};
 
@@ -684,6 +685,26 @@ fn helia_reads_a_live_segment_by_its_cid_and_by_its_path() {
         assert!(protocols.contains(&json!("/ipfs/bitswap/1.2.0")), "{read}");
         assert!(!protocols.contains(&json!("/ipfs/kad/1.0.0")), "{read}");
     }
+}
+
+/// Kubo does so where it hears of a block from several sides, and takes the first answer for the last one.
+#[test]
+fn a_block_comes_that_was_asked_for_before_the_box_had_said_that_it_has_it() {
+    if !judge::have_packages() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut dag = Dag::default();
+    let cids: Vec<_> = (0..16u8)
+        .map(|byte| dag.raw(&[byte; 16 << 10]).cid.to_string())
+        .collect();
+    let podium = Podium::start(dir.path(), &Config::default());
+    dag.store(&dir.path().join("data"));
+    let address = podium.address("/tcp/");
+    let mut question = vec![address.as_str(), "300"];
+    question.extend(cids.iter().map(String::as_str));
+    let found = judge::node("bitswap.mjs", &question);
+    assert_eq!(found["come"], found["asked"], "{found}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod places;
 mod provided;
 mod recycle;
 mod start;
+mod unanswered;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

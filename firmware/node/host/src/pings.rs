@@ -8,9 +8,8 @@
 //! Nothing acts on what our pings find. They are there for TCP, which notices a dead connection only where it sends.
 
 use std::convert::Infallible;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use connexa::prelude::Multiaddr;
 use connexa::prelude::swarm::derive_prelude::{Endpoint, PortUse};
 use connexa::prelude::swarm::handler::{ConnectionEvent, DialUpgradeError};
 use connexa::prelude::swarm::{
@@ -18,22 +17,33 @@ use connexa::prelude::swarm::{
     NetworkBehaviour, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent,
     THandlerOutEvent, ToSwarm,
 };
+use connexa::prelude::{Multiaddr, Protocol};
 use rust_ipfs::PeerId;
+use tokio::time::{Interval, interval};
 
 use crate::places::Places;
+use crate::unanswered;
 
-/// libp2p-ping with handlers that are [`Answering`], and the door: rust-ipfs takes one behaviour that is not its own.
+/// libp2p-ping with handlers that are [`Answering`], the door, and a clock: rust-ipfs takes one behaviour that is not its own.
 pub(crate) struct Pings {
     upstream: libp2p_ping::Behaviour,
     places: Places,
+    ticks: Interval,
+}
+
+/// What the clock says: that this address of the host, which it never had, has expired. rust-ipfs 0.16 takes no events of a behaviour
+/// that is not its own, and calls its user for events alone.
+pub(crate) fn tick() -> Multiaddr {
+    Protocol::Memory(1).into()
 }
 
 impl Pings {
-    /// `incoming` connections are let in by others.
+    /// `incoming` connections are let in by others. Within a runtime.
     pub(crate) fn new(incoming: u32) -> Pings {
         Pings {
             upstream: libp2p_ping::Behaviour::default(),
             places: Places::new(incoming),
+            ticks: interval(unanswered::EVERY),
         }
     }
 }
@@ -137,7 +147,8 @@ impl NetworkBehaviour for Pings {
     ) {
     }
 
-    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
-        Poll::Pending
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Infallible, THandlerInEvent<Self>>> {
+        ready!(self.ticks.poll_tick(cx));
+        Poll::Ready(ToSwarm::ExternalAddrExpired(tick()))
     }
 }

@@ -20,8 +20,9 @@ use tokio::sync::watch;
 use crate::contacts::Contacts;
 use crate::gossip::{Gossip, Verdict};
 use crate::neighbours::{self, Neighbours};
-use crate::pings::Pings;
+use crate::pings::{self, Pings};
 use crate::provided::Provided;
+use crate::unanswered::Unanswered;
 use crate::{Config, DhtMode, Host, Inner, OpenError, listen, recycle};
 
 /// Followers with a subscription, and peers that the host is told to keep, are not idle. Others are let go before a search
@@ -149,6 +150,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
     }
     let gossip = Gossip::new(key.clone(), judges);
     let provided = Provided::default();
+    let unanswered = Unanswered::default();
     let builder = builder.swarm_events(move |swarm, event| {
         if swarm.connected_peers().next().is_none() {
             gossip.exchange(&mut swarm.behaviour_mut().gossipsub);
@@ -278,6 +280,17 @@ async fn start(config: Config) -> Result<Host, OpenError> {
             if let Verdict::Disconnect(peer) = gossip.heard(gossipsub, heard) {
                 tracing::warn!(%peer, "listens to more topics than anybody needs; it is disconnected");
                 let _ = swarm.disconnect_peer_id(peer);
+            }
+        }
+        SwarmEvent::ExternalAddrExpired { address } if *address == pings::tick() => {
+            let ipfs = swarm.behaviour_mut().custom.as_mut();
+            if let Some(bitswap) = ipfs.and_then(|it| it.bitswap.as_mut()) {
+                let peers = bitswap.peers().into_iter();
+                let again = unanswered.look(peers.map(|peer| (peer, bitswap.peer_wantlist(peer))));
+                if !again.is_empty() {
+                    tracing::debug!(blocks = again.len(), "a peer waits in vain: its wants are answered again");
+                    bitswap.notify_new_blocks(again);
+                }
             }
         }
         SwarmEvent::Behaviour(BehaviourEvent::Kademlia(event)) => {
