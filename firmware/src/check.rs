@@ -1,18 +1,20 @@
-//! `podium check`: whether the configuration can be used, and with `--hardware` every part of this machine, one line each, with what to
+//! `podium check`: whether the configuration and its disk can be used, and with `--hardware` every part of this machine, one line each, with what to
 //! do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use board::bridge::{self, Bridges, NoSignal, Timings};
 use board::{Board, Kind, cards, graph, machine, mixer, watchdog};
-use stream::health::{HOT_C, Seen};
+use stream::health::{DISK_FULL_BYTES, HOT_C, Seen};
 use stream::status::NoCard;
 
 use crate::config::{Config, Source};
 use crate::devices::{SYSFS, wanted};
-use crate::{encoder, print, run};
+use crate::{encoder, health, print, run};
 
 /// So long the display and the lines may take to show what is wrong with them.
 const SETTLE: Duration = Duration::from_secs(4);
@@ -56,6 +58,7 @@ pub(crate) fn main_command(config: Option<&Path>, hardware: bool) -> ExitCode {
     let wants_card = recording.is_none();
     let mut lines = vec![configuration(&config)];
     lines.extend(recording);
+    lines.push(disk(&config.data_dir));
     if hardware {
         lines.extend(front(&config));
         lines.push(encoder(&config));
@@ -94,6 +97,40 @@ fn recording(config: &Config) -> Option<Line> {
         Ok(()) => line(PART, Fine, file.display().to_string()),
         Err(error) => line(PART, Failed, error.to_string()),
     })
+}
+
+/// Whether the box can write where it keeps all that it has, and how much room there is. Nothing is left behind.
+fn disk(data_dir: &Path) -> Line {
+    const PART: &str = "disk";
+    let at = data_dir.display();
+    // Before its first start the box has not made it.
+    let there = data_dir.ancestors().find(|it| it.exists());
+    let there = there.unwrap_or(Path::new("."));
+    if let Err(error) = try_to_write(there) {
+        let says =
+            format!("{at} cannot be written to ({error}): change data_dir, or put in another card");
+        return line(PART, Failed, says);
+    }
+    match health::free_bytes(there) {
+        Some(free) if free < DISK_FULL_BYTES => {
+            let says = format!("{at} has {} MB left: make room", free / 1_000_000);
+            line(PART, Failed, says)
+        }
+        Some(free) => line(PART, Fine, format!("{at} has {} MB left", free / 1_000_000)),
+        None => line(PART, Fine, format!("{at} can be written to")),
+    }
+}
+
+fn try_to_write(dir: &Path) -> std::io::Result<()> {
+    let file = dir.join(format!(".podium-check-{}", std::process::id()));
+    let written = File::create_new(&file).and_then(|mut it| {
+        it.write_all(b"check")?;
+        it.sync_all()
+    });
+    match std::fs::remove_file(&file) {
+        Err(error) if written.is_ok() => Err(error),
+        _ => written,
+    }
 }
 
 fn text(lines: &[Line]) -> String {

@@ -41,15 +41,19 @@ impl Sample {
         let clock_awaited = machine.clock.awaited(uptime(root));
         clock::await_for(clock_awaited);
         Sample {
-            disk_free_bytes: rustix::fs::statvfs(data_dir)
-                .ok()
-                .map(|stat| stat.f_bavail * stat.f_frsize),
+            disk_free_bytes: free_bytes(data_dir),
             clock_sane: clock::clock_sane(),
             address: local_address(),
             clock_awaited,
             machine,
         }
     }
+}
+
+/// What a user may still write on the disk of a directory.
+pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(dir).ok()?;
+    Some(stat.f_bavail * stat.f_frsize)
 }
 
 /// How long the machine is up.

@@ -128,8 +128,13 @@ fn the_check_names_what_failed_and_what_is_absent() {
         "0",
     )
     .unwrap();
-    let found = check(&board(&root));
+    let data = dir.path().join("not/there/yet");
+    let found = check(&format!("data_dir = {data:?}\n{}", board(&root)));
     assert_eq!(found.code, Some(0), "{}", found.stdout);
+    let mut lines = found.stdout.lines();
+    let disk = lines.find(|line| line.starts_with("ok      disk "));
+    assert!(disk.is_some_and(|line| line.ends_with(" MB left")));
+    assert!(!dir.path().join("not").exists());
     for (toml, part, says) in [
         (
             "[capture]\nsource = \"file\"\nfile = \"gone.mp4\"\n",
@@ -160,6 +165,16 @@ fn the_check_names_what_failed_and_what_is_absent() {
             "[node]\nswarm_key = \"podium.toml\"\n",
             "configuration",
             "the swarm key is broken",
+        ),
+        (
+            "data_dir = \"/proc/podium\"\n",
+            "disk",
+            "/proc/podium cannot be written to (",
+        ),
+        (
+            "data_dir = \"podium.toml\"\n",
+            "disk",
+            "cannot be written to (Not a directory",
         ),
     ] {
         // Files are named from where one stands, as on any command line.

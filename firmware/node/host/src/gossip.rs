@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use connexa::prelude::gossipsub::{
-    ConfigBuilder, Event, IdentTopic, MessageAcceptance, MessageAuthenticity, TopicHash,
+    ConfigBuilder, Event, IdentTopic, Message, MessageAcceptance, MessageAuthenticity, TopicHash,
 };
 use connexa::prelude::swarm::behaviour::toggle::Toggle;
 use libp2p_gossipsub::Behaviour;
@@ -46,11 +46,27 @@ pub(crate) struct Gossip {
     state: Mutex<State>,
 }
 
-/// What is to be done about a peer.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Fine,
-    Disconnect(PeerId),
+impl State {
+    /// What is to become of a message.
+    fn judge(
+        &mut self,
+        message: &Message,
+        judges: fn(&str, &[u8]) -> Option<u64>,
+    ) -> MessageAcceptance {
+        let last = self.last.get(&message.topic);
+        if last.is_some_and(|(_, data)| *data == message.data) {
+            return MessageAcceptance::Ignore;
+        }
+        let Some(new) = judges(message.topic.as_str(), &message.data) else {
+            return MessageAcceptance::Reject;
+        };
+        if last.is_some_and(|(newest, _)| new < *newest) {
+            return MessageAcceptance::Ignore;
+        }
+        let last = (new, message.data.clone());
+        self.last.insert(message.topic.clone(), last);
+        MessageAcceptance::Accept
+    }
 }
 
 impl Gossip {
@@ -91,60 +107,38 @@ impl Gossip {
         }
     }
 
-    pub(crate) fn heard(&self, gossipsub: &mut Toggle<Behaviour>, event: &Event) -> Verdict {
+    /// Returns who is to be disconnected.
+    pub(crate) fn heard(&self, gossipsub: &mut Toggle<Behaviour>, event: &Event) -> Option<PeerId> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Message {
-                propagation_source,
+                propagation_source: from,
                 message_id,
                 message,
             } => {
-                let last = state.last.get(&message.topic);
-                let known = last.is_some_and(|(_, data)| *data == message.data);
-                let judged = || (self.judges)(message.topic.as_str(), &message.data);
-                let acceptance = match if known { None } else { judged() } {
-                    None if known => MessageAcceptance::Ignore,
-                    None => MessageAcceptance::Reject,
-                    Some(new) if last.is_some_and(|(newest, _)| new < *newest) => {
-                        MessageAcceptance::Ignore
-                    }
-                    Some(new) => {
-                        let last = (new, message.data.clone());
-                        state.last.insert(message.topic.clone(), last);
-                        MessageAcceptance::Accept
-                    }
-                };
+                let gossipsub = gossipsub.as_mut()?;
+                let acceptance = state.judge(message, self.judges);
                 let bad = matches!(acceptance, MessageAcceptance::Reject);
-                if let Some(gossipsub) = gossipsub.as_mut() {
-                    gossipsub.report_message_validation_result(
-                        message_id,
-                        propagation_source,
-                        acceptance,
-                    );
-                    let peer = state.peers.entry(*propagation_source).or_default();
-                    peer.strikes += u32::from(bad);
-                    if bad && peer.strikes == STRIKES {
-                        tracing::warn!(peer = %propagation_source, "sends what no name's key has signed; it is not listened to any more");
-                        gossipsub.blacklist_peer(propagation_source);
-                    }
+                gossipsub.report_message_validation_result(message_id, from, acceptance);
+                let peer = state.peers.entry(*from).or_default();
+                peer.strikes += u32::from(bad);
+                if bad && peer.strikes == STRIKES {
+                    tracing::warn!(peer = %from, "sends what no name's key has signed; it is not listened to any more");
+                    gossipsub.blacklist_peer(from);
                 }
-                Verdict::Fine
+                None
             }
             Event::Subscribed { peer_id, .. } => {
                 let peer = state.peers.entry(*peer_id).or_default();
                 peer.topics += 1;
-                match peer.topics > TOPICS {
-                    true => Verdict::Disconnect(*peer_id),
-                    false => Verdict::Fine,
-                }
+                (peer.topics > TOPICS).then_some(*peer_id)
             }
             Event::Unsubscribed { peer_id, .. } => {
-                if let Some(peer) = state.peers.get_mut(peer_id) {
-                    peer.topics = peer.topics.saturating_sub(1);
-                }
-                Verdict::Fine
+                let peer = state.peers.get_mut(peer_id)?;
+                peer.topics = peer.topics.saturating_sub(1);
+                None
             }
-            _ => Verdict::Fine,
+            _ => None,
         }
     }
 

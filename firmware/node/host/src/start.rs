@@ -18,7 +18,7 @@ use rust_ipfs::{FDLimit, Ipfs, Keypair, Multiaddr, Protocol};
 use tokio::sync::watch;
 
 use crate::contacts::Contacts;
-use crate::gossip::{Gossip, Verdict};
+use crate::gossip::Gossip;
 use crate::neighbours::{self, Neighbours};
 use crate::pings::{self, Pings};
 use crate::provided::Provided;
@@ -277,7 +277,7 @@ async fn start(config: Config) -> Result<Host, OpenError> {
         }
         SwarmEvent::Behaviour(BehaviourEvent::Gossipsub(heard)) => {
             let gossipsub = &mut swarm.behaviour_mut().gossipsub;
-            if let Verdict::Disconnect(peer) = gossip.heard(gossipsub, heard) {
+            if let Some(peer) = gossip.heard(gossipsub, heard) {
                 tracing::warn!(%peer, "listens to more topics than anybody needs; it is disconnected");
                 let _ = swarm.disconnect_peer_id(peer);
             }
