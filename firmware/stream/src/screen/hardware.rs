@@ -9,7 +9,7 @@ use super::{
     details::paint_head,
     text::{WORDS, clip, fits, font, text, wrap},
 };
-use crate::encoder::Reason;
+use crate::encoder::{Choice, Reason};
 use crate::health::Seen;
 use crate::machine::{Clock, Machine, Spare, Storage};
 use crate::status::Status;
@@ -29,7 +29,7 @@ pub(super) fn paint<C: Canvas>(canvas: &mut C, status: &Status, now: Duration) {
     paint_head(canvas, "Hardware", status, now);
     let machine = &status.machine;
     let rows = [
-        ("enc", encoder(status)),
+        ("enc", encoder(status.encoder)),
         ("heat", heat(machine)),
         ("card", storage(machine.storage)),
         ("time", clock(machine.clock)),
@@ -73,14 +73,14 @@ fn turns(faults: &[String]) -> Vec<Vec<String>> {
     faults.iter().flat_map(parts).collect()
 }
 
-fn encoder(status: &Status) -> String {
-    let why = match status.encoder.reason {
-        Reason::Configured => "set",
-        Reason::Default => "default",
-        Reason::Measured => "tried",
-        Reason::Fallback => "instead",
+fn encoder(choice: Choice) -> String {
+    let why = match choice.reason {
+        Reason::Default => "",
+        Reason::Configured => " set",
+        Reason::Measured => " tried",
+        Reason::Fallback => " spare",
     };
-    format!("{} {why}", status.encoder.encoder)
+    format!("{}{why}", choice.encoder)
 }
 
 fn heat(machine: &Machine) -> String {
@@ -99,13 +99,13 @@ fn heat(machine: &Machine) -> String {
 
 fn storage(storage: Storage) -> String {
     let spare = match storage.spare {
-        Some(Spare::Urgent) => ", replace it",
+        Some(Spare::Urgent) => ", replace",
         Some(Spare::Warning) => ", ageing",
         Some(Spare::Normal) | None => "",
     };
     match storage.worn_percent {
         Some(worn) => format!("{worn}% worn{spare}"),
-        None => "does not tell its wear".to_owned(),
+        None => "wear is not told".to_owned(),
     }
 }
 
@@ -126,6 +126,7 @@ fn clock(clock: Clock) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::encoder::{Encoder, Preset};
 
     fn check(faults: &[&str], expected: &[&[&str]]) {
         let faults: Vec<String> = faults.iter().map(|&fault| fault.to_owned()).collect();
@@ -157,6 +158,39 @@ mod tests {
         );
         check(&[], &[]);
         check(&[&"x".repeat(100)], &[&[&*"x".repeat(31); 3], &["xxxxxxx"]]);
+    }
+
+    #[test]
+    fn no_row_is_cut_off() {
+        let fits = fits(WIDTH - VALUES, font::LIST);
+        let check = |row: String| assert!(row.len() <= fits, "{row}");
+        for preset in Preset::ALL {
+            let encoder = Encoder::X264enc(preset);
+            for reason in [Reason::Configured, Reason::Measured, Reason::Fallback] {
+                check(super::encoder(Choice { encoder, reason }));
+            }
+        }
+        for spare in [None, Some(Spare::Urgent), Some(Spare::Warning)] {
+            for worn_percent in [None, Some(100)] {
+                check(storage(Storage {
+                    worn_percent,
+                    spare,
+                }));
+            }
+        }
+        for battery in [None, Some(false), Some(true)] {
+            for synchronised in [None, Some(false), Some(true)] {
+                check(clock(Clock {
+                    battery,
+                    synchronised,
+                }));
+            }
+        }
+        check(heat(&Machine {
+            temperature_c: Some(100.0),
+            undervoltage: Some(Seen::Now),
+            ..Machine::default()
+        }));
     }
 
     proptest::proptest! {
