@@ -139,6 +139,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_lists_of_all_peers_fit_in_a_small_boards_memory() {
+        // Measured at rust-ipfs 0.16.0: its table has a byte more for each place, and doubles when 7/8 of them are taken.
+        const PLACE: usize = 202;
+        let most = Limits::default().wants * PLACE * 16 / 7;
+        assert!(most < 16 << 20, "{most}");
+    }
+
     fn check_too_many(wants: &[(char, usize)], waiting: u64, expected: &str) {
         let limits = Limits {
             wants: 100,
