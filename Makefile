@@ -109,7 +109,7 @@ bench-rig: build-test ## on the rig, with nothing else on the machine: sync with
 MEASURED := cargo build --profile measure --workspace --bins --examples
 MEASURE := cargo bench -q --workspace --profile measure --bench
 
-bench-cost: ## what all but the encoder costs, stage by stage, in the optimised build: eight minutes, or S=seconds for each number
+bench-cost: ## processor time and memory of all but the encoder, stage by stage, in the optimised build: eleven minutes, or S=seconds for each number
 	@$(SAY) "building podium, optimised; the first time takes a quarter of an hour"
 	@$(MEASURED)
 	@$(MEASURE) cost -- $(S)

@@ -1,7 +1,8 @@
 //! What the box costs without its encoder, stage by stage: the real process, with the processor time of its threads by their names.
 //!
 //! Each input is a recording at the speed of the clock. What the box does for viewers is the difference between ten of them and none.
-//! `make bench-cost` prints one table; the first argument is for how many seconds each of its numbers is measured.
+//! What its heap holds is told apart by the same threads, in a run of its own, since counting that takes time.
+//! `make bench-cost` prints two tables; the first argument is for how many seconds each of its numbers is measured.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use tests::heap::Heap;
 use tests::proc::{self, Threads};
 use tests::{Config, Podium, judge, recording, wait_for};
 
@@ -20,6 +22,8 @@ const VIEWERS: usize = 10;
 const KBPS: u64 = 5000;
 /// After something has begun: what comes once is over.
 const SETTLE: Duration = Duration::from_secs(6);
+/// Until the segments that are kept for viewers are as many as they become.
+const FILLED: Duration = Duration::from_secs(30);
 /// Pictures a second.
 const RATE: u64 = 30;
 /// Of a recording that is played in a loop. Raw, it has 124 MB a second, which stay in the page cache.
@@ -44,7 +48,7 @@ fn main() {
         std::fs::remove_file(file).expect("it was made");
         finding
     });
-    tell(seconds, &inputs, encoder_memory(seconds));
+    tell(seconds, &inputs);
 }
 
 /// What the box gets.
@@ -122,15 +126,29 @@ struct Finding {
     copied: f64,
     /// Bytes that these got, a second.
     viewed: f64,
-    /// Resident off air, on air, and with ten viewers, bytes.
-    memory: [u64; 3],
+    memory: Memory,
     /// What the box says of itself: one that had no time for every picture did less than it should.
     health: String,
 }
 
-fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
+/// Bytes.
+#[derive(Debug)]
+struct Memory {
+    /// Resident off air, on air, and with ten viewers.
+    resident: [f64; 3],
+    /// Of what is resident on air, the program and its libraries.
+    program: f64,
+    /// The heap on air, by thread.
+    live: BTreeMap<String, f64>,
+    /// With ten viewers, by thread.
+    watched: BTreeMap<String, f64>,
+}
+
+/// A box that is not on air yet, but has a picture.
+fn start(dir: &Path, input: &Input, file: &Path, heap: Option<&Heap>) -> Podium {
     std::fs::create_dir(dir).expect("a directory");
     let config = Config {
+        environment: heap.into_iter().flat_map(Heap::environment).collect(),
         capture: format!(
             "source = \"{}\"\nfile = \"{}\"\n",
             input.source,
@@ -145,30 +163,26 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
     wait_for("a picture", || {
         (podium.status()["input"]["signal"] == "ok").then_some(())
     });
-    let memory = || proc::memory(podium.pid());
+    podium
+}
+
+fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
+    let podium = start(dir, input, file, None);
     let (idle, _) = spend(&podium, seconds);
-    let off_air = memory();
     podium.go_live();
     let (live, process) = spend(&podium, seconds);
-    let on_air = memory();
-    let (stop, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
-    let (watched, viewed) = std::thread::scope(|scope| {
-        for rendition in ["video", "audio"] {
-            for _ in 0..VIEWERS {
-                scope.spawn(|| watch(&podium.viewer, rendition, &stop, &bytes));
-            }
-        }
-        std::thread::sleep(SETTLE);
+    let (watched, viewed) = with_viewers(&podium, |bytes| {
         let before = bytes.load(Ordering::Relaxed);
         let (watched, _) = spend(&podium, seconds);
         let got = bytes.load(Ordering::Relaxed) - before;
-        stop.store(true, Ordering::Relaxed);
         (watched, got as f64 / (seconds + SETTLE.as_secs()) as f64)
     });
     let status = podium.status();
     assert_eq!(status["state"]["word"], "live", "{}", input.what);
     // Slate would cost less than pictures.
     assert_eq!(status["input"]["signal"], "ok", "{}", input.what);
+    // The next one has the machine for itself, too.
+    drop(podium);
     Finding {
         input: *input,
         idle,
@@ -177,9 +191,46 @@ fn measure(dir: &Path, input: &Input, file: &Path, seconds: u64) -> Finding {
         watched,
         copied: copy(file, input),
         viewed,
-        memory: [off_air, on_air, memory()],
+        memory: memory(&dir.join("counted"), input, file),
         health: status["health"].to_string(),
     }
+}
+
+/// Of a box whose heap is counted.
+fn memory(dir: &Path, input: &Input, file: &Path) -> Memory {
+    let counter = tempfile::tempdir().expect("a directory");
+    let heap = Heap::new(counter.path());
+    let podium = start(dir, input, file, Some(&heap));
+    let resident = || proc::memory(podium.pid()) as f64;
+    std::thread::sleep(SETTLE);
+    let off_air = resident();
+    podium.go_live();
+    std::thread::sleep(FILLED);
+    let (on_air, live) = (resident(), heap.held());
+    let program = proc::program(podium.pid()) as f64;
+    let (watched, with_viewers) = with_viewers(&podium, |_| (heap.held(), resident()));
+    Memory {
+        resident: [off_air, on_air, with_viewers],
+        program,
+        live,
+        watched,
+    }
+}
+
+/// Does something while ten viewers watch, who have settled. It is told how many bytes they have got.
+fn with_viewers<T>(podium: &Podium, then: impl FnOnce(&AtomicU64) -> T) -> T {
+    let (stop, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
+    std::thread::scope(|scope| {
+        for rendition in ["video", "audio"] {
+            for _ in 0..VIEWERS {
+                scope.spawn(|| watch(&podium.viewer, rendition, &stop, &bytes));
+            }
+        }
+        std::thread::sleep(SETTLE);
+        let done = then(&bytes);
+        stop.store(true, Ordering::Relaxed);
+        done
+    })
 }
 
 /// Shares of a core that each thread and the whole process take, when what was begun before has settled.
@@ -279,32 +330,6 @@ fn copy(file: &Path, input: &Input) -> f64 {
     (proc::own_thread() - began) / PICTURES as f64 * RATE as f64
 }
 
-/// What x264 holds with the box's settings, bytes: resident memory of a pipeline with it, less the same one without.
-fn encoder_memory(seconds: u64) -> u64 {
-    let resident = |encoder: &str| {
-        let pipeline = format!(
-            "videotestsrc is-live=true pattern=ball ! video/x-raw,format=I420,width=1920,height=1080,framerate={RATE}/1 {encoder} ! \
-             fakesink"
-        );
-        let mut running = Command::new("gst-launch-1.0")
-            .arg("-q")
-            .args(pipeline.split_whitespace())
-            .spawn()
-            .expect("gst-launch-1.0");
-        std::thread::sleep(SETTLE + Duration::from_secs(seconds));
-        let ended = running.try_wait().expect("a child");
-        assert!(ended.is_none(), "{pipeline}: {ended:?}");
-        let memory = proc::memory(running.id());
-        running.kill().expect("it runs");
-        running.wait().expect("it ends");
-        memory
-    };
-    let with = resident(&format!(
-        "! x264enc tune=zerolatency speed-preset=ultrafast bitrate={KBPS} key-int-max=100000 option-string=scenecut=0"
-    ));
-    with.saturating_sub(resident(""))
-}
-
 /// A row of the table, and the names of the threads that do this, or how they begin: the kernel keeps 15 letters.
 const STAGES: [(&str, &[&str]); 7] = [
     ("JPEG; raw pictures are only passed on", &["multiqueue"]),
@@ -344,6 +369,33 @@ impl Finding {
     }
 }
 
+impl Memory {
+    fn stage(&self, threads: &[&str]) -> f64 {
+        of(&self.live, threads)
+    }
+
+    /// What is resident on air but for the encoder's and the recording's.
+    fn sum(&self) -> f64 {
+        self.resident[1] - self.stage(ENCODER) - self.stage(RECORDING)
+    }
+
+    /// Stacks, the libraries' tables, and what is free in the heap or has never been written to.
+    fn rest(&self) -> f64 {
+        self.resident[1] - self.program - self.live.values().sum::<f64>()
+    }
+
+    /// What threads hold that have no stage.
+    fn others(&self) -> f64 {
+        let stages = STAGES.iter().map(|(_, threads)| *threads);
+        let known = stages.chain([ENCODER, RECORDING]);
+        self.live.values().sum::<f64>() - known.map(|it| self.stage(it)).sum::<f64>()
+    }
+
+    fn viewers(&self) -> f64 {
+        of(&self.watched, SERVERS) - self.stage(SERVERS)
+    }
+}
+
 /// What threads with such names take together.
 fn of(shares: &BTreeMap<String, f64>, threads: &[&str]) -> f64 {
     let named = |name: &str| threads.iter().any(|prefix| name.starts_with(prefix));
@@ -353,7 +405,7 @@ fn of(shares: &BTreeMap<String, f64>, threads: &[&str]) -> f64 {
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its table")]
-fn tell(seconds: u64, findings: &[Finding], x264: u64) {
+fn tell(seconds: u64, findings: &[Finding]) {
     println!(
         "1080p30 on {}; per cent of one core, which is 10 ms of processor time per second of stream; {seconds} s each. By the \
          processor time of the threads of the real process on air. A recording takes the card's place: what it costs to read that is \
@@ -361,15 +413,18 @@ fn tell(seconds: u64, findings: &[Finding], x264: u64) {
          passed on by one thread, which is the rest of the last column.",
         proc::machine()
     );
-    let header = findings.iter().map(|it| format!(" {} |", it.input.what));
-    println!("| |{}", header.collect::<String>());
-    println!("|---|{}", "---|".repeat(findings.len()));
+    let header = |of: &str| {
+        let columns = findings.iter().map(|it| format!(" {} |", it.input.what));
+        println!("\n| {of} |{}", columns.collect::<String>());
+        println!("|---|{}", "---|".repeat(findings.len()));
+    };
     let row = |name: &str, scale: f64, of: &dyn Fn(&Finding) -> f64| {
         let cells = findings
             .iter()
             .map(|it| format!(" {:.1} |", of(it) * scale));
         println!("| {name} |{}", cells.collect::<String>());
     };
+    header("processor time");
     row("capture: one copy of each picture", 100.0, &|it| it.copied);
     for (name, threads) in STAGES {
         row(name, 100.0, &|it| it.stage(threads));
@@ -391,35 +446,37 @@ fn tell(seconds: u64, findings: &[Finding], x264: u64) {
     row("reading the recording, not counted", 100.0, &|it| {
         it.stage(RECORDING)
     });
-    // By moments: what a process holds is not told apart by its threads.
-    let x264 = |it: &Finding| {
-        if it.input.source == "encoded" {
-            0.0
-        } else {
-            x264 as f64
-        }
-    };
-    row("resident memory off air, MB", 1e-6, &|it| {
-        it.memory[0] as f64
-    });
-    row("what going on air adds, less the encoder", 1e-6, &|it| {
-        it.memory[1] as f64 - it.memory[0] as f64 - x264(it)
-    });
-    row("what ten viewers add", 1e-6, &|it| {
-        it.memory[2] as f64 - it.memory[1] as f64
-    });
-    row("all but the encoder, with ten viewers, MB", 1e-6, &|it| {
-        it.memory[2] as f64 - x264(it)
+    row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
+    header("memory, MB");
+    for (name, threads) in STAGES {
+        row(name, 1e-6, &|it| it.memory.stage(threads));
+    }
+    row("other threads", 1e-6, &|it| it.memory.others());
+    row("the program and its libraries", 1e-6, &|it| {
+        it.memory.program
     });
     row(
-        "the encoder, not counted: x264 in a process of its own",
+        "stacks, tables, and what is free in the heap",
         1e-6,
-        &x264,
+        &|it| it.memory.rest(),
     );
-    row("what the viewers got, Mbit/s", 8e-6, &|it| it.viewed);
+    row("all but the encoder", 1e-6, &|it| it.memory.sum());
+    row("ten viewers on top", 1e-6, &|it| it.memory.viewers());
+    row("the encoder, x264 ultrafast, not counted", 1e-6, &|it| {
+        it.memory.stage(ENCODER)
+    });
+    row("reading the recording, not counted", 1e-6, &|it| {
+        it.memory.stage(RECORDING)
+    });
+    for (when, name) in ["off air", "on air", "with ten viewers"].iter().enumerate() {
+        row(&format!("resident {name}, all of it"), 1e-6, &|it| {
+            it.memory.resident[when]
+        });
+    }
     println!("The Raspberry Pi is an estimate: {PI_SOURCE}.");
     // Whatever spoils a measurement, and the threads that have no row.
     for it in findings {
         println!("{}: {} {:.4?}", it.input.what, it.health, it.live);
+        println!("{:.0?}", it.memory.live);
     }
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod follow;
 pub mod follower;
 pub mod foreign;
+pub mod heap;
 pub mod hls;
 pub mod http;
 pub mod judge;

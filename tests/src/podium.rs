@@ -32,6 +32,8 @@ pub struct Config {
     pub large: bool,
     /// Where viewers and peers reach it. Default 127.0.0.1; the operator always comes from there.
     pub address: Option<Ipv4Addr>,
+    /// Added to the process's environment.
+    pub environment: Vec<(&'static str, PathBuf)>,
 }
 
 /// How a box ended.
@@ -172,6 +174,7 @@ impl Podium {
             .open(&log)
             .expect("the log can be written");
         let mut child = command(&config.write(dir))
+            .envs(config.environment.iter().cloned())
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()

@@ -66,6 +66,11 @@ pub fn memory(pid: u32) -> u64 {
     own.unwrap_or(0) * 1024 + children(pid).into_iter().map(memory).sum::<u64>()
 }
 
+/// Of that, a process's own program and libraries, as far as nothing was written into them.
+pub fn program(pid: u32) -> u64 {
+    value(&read(pid, "status"), "RssFile:").expect("proc(5)") * 1024
+}
+
 fn children(pid: u32) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
