@@ -379,7 +379,7 @@ impl Memory {
         self.resident[1] - self.stage(ENCODER) - self.stage(RECORDING)
     }
 
-    /// Stacks, the libraries' tables, and what is free in the heap or has never been written to.
+    /// Stacks, the libraries' tables, and what is free in the heap, less what was asked for and never written to.
     fn rest(&self) -> f64 {
         self.resident[1] - self.program - self.live.values().sum::<f64>()
     }
@@ -456,7 +456,7 @@ fn tell(seconds: u64, findings: &[Finding]) {
         it.memory.program
     });
     row(
-        "stacks, tables, and what is free in the heap",
+        "stacks, tables, what is free in the heap, less what was never written to",
         1e-6,
         &|it| it.memory.rest(),
     );
