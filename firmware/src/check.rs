@@ -2,7 +2,7 @@
 //! do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
 
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -106,18 +106,21 @@ fn disk(data_dir: &Path) -> Line {
     // Before its first start the box has not made it.
     let there = data_dir.ancestors().find(|it| it.exists());
     let there = there.unwrap_or(Path::new("."));
-    if let Err(error) = try_to_write(there) {
-        let says =
-            format!("{at} cannot be written to ({error}): change data_dir, or put in another card");
-        return line(PART, Failed, says);
-    }
-    match health::free_bytes(there) {
-        Some(free) if free < DISK_FULL_BYTES => {
-            let says = format!("{at} has {} MB left: make room", free / 1_000_000);
+    let megabytes = |free: u64| format!("{at} has {} MB left", free / 1_000_000);
+    match (health::free_bytes(there), try_to_write(there)) {
+        (Some(free), _) if free < DISK_FULL_BYTES => {
+            line(PART, Failed, megabytes(free) + ": make room")
+        }
+        (_, Err(error)) => {
+            let do_what = match error.kind() {
+                ErrorKind::PermissionDenied => "give it to this user (chown), or change data_dir",
+                _ => "change data_dir, or put in another card",
+            };
+            let says = format!("{at} cannot be written to ({error}): {do_what}");
             line(PART, Failed, says)
         }
-        Some(free) => line(PART, Fine, format!("{at} has {} MB left", free / 1_000_000)),
-        None => line(PART, Fine, format!("{at} can be written to")),
+        (Some(free), Ok(())) => line(PART, Fine, megabytes(free)),
+        (None, Ok(())) => line(PART, Fine, format!("{at} can be written to")),
     }
 }
 

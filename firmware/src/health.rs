@@ -50,10 +50,10 @@ impl Sample {
     }
 }
 
-/// What a user may still write on the disk of a directory.
+/// What a user may still write on the disk of a directory, where there is a limit.
 pub(crate) fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(dir).ok()?;
-    Some(stat.f_bavail * stat.f_frsize)
+    (stat.f_blocks > 0).then_some(stat.f_bavail * stat.f_frsize)
 }
 
 /// How long the machine is up.

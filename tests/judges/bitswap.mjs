@@ -4,7 +4,7 @@
 //
 //   node bitswap.mjs <multiaddr with /p2p/> <rounds> <cid> [<cid>...]
 //
-// Node 22 or newer. It ends after so many rounds, or with the first one in which blocks came late. One line of JSON on standard output:
+// Node 22 or newer. It ends after so many rounds, or with the first one in which blocks were not there after eight seconds. One line of JSON on standard output:
 // how many were asked for and have come, and how many of them late. Exit 1 where it cannot go on.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -18,7 +18,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { CID } from 'multiformats/cid'
 
 const BITSWAP = '/ipfs/bitswap/1.2.0'
-const LATE_MS = 2_000
+const LATE_MS = 8_000
 const LOST_MS = 120_000
 // cancel = 3, wantType = 4 (0 is the block, 1 whether it is there), sendDontHave = 5.
 const HAVE = Buffer.from([0x20, 1, 0x28, 1])

@@ -87,8 +87,12 @@ static void *given(void *block) {
 static void taken(void *block) {
     struct owner mark;
     memcpy(&mark, owner(block), sizeof mark);
-    if (mark.block == (uintptr_t)block && mark.row >= 0)
+    if (mark.block != (uintptr_t)block)
+        return;
+    if (mark.row >= 0)
         rows[mark.row].bytes -= whole(block);
+    // What comes to lie here unmarked is nobody's.
+    memset(owner(block), 0, sizeof mark);
 }
 
 static size_t longer(size_t size) {

@@ -83,7 +83,8 @@ pub struct Limits {
     pub waiting: u64,
     /// Blocks that all peers together may have on their want lists. rust-ipfs as a client does not take back what it got, and the list
     /// grows with every segment: beyond it the peers with the longest are disconnected once, and their next connections start with
-    /// empty lists. An entry is 201 bytes in a table that is 7/16 full or more, so it is 15 MB at most.
+    /// empty lists. An entry is 201 bytes in a table that is 7/16 full or more, so it is 15 MB at most
+    /// for who only follows: a table that was longer for a moment stays as long until its peer goes.
     pub wants: usize,
 }
 

@@ -19,7 +19,7 @@ use connexa::prelude::swarm::{
 };
 use connexa::prelude::{Multiaddr, Protocol};
 use rust_ipfs::PeerId;
-use tokio::time::{Interval, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::places::Places;
 use crate::unanswered;
@@ -40,10 +40,13 @@ pub(crate) fn tick() -> Multiaddr {
 impl Pings {
     /// `incoming` connections are let in by others. Within a runtime.
     pub(crate) fn new(incoming: u32) -> Pings {
+        let mut ticks = interval(unanswered::EVERY);
+        // Looks that were missed are not made up for: a list that is looked at twice in a moment is the same.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Pings {
             upstream: libp2p_ping::Behaviour::default(),
             places: Places::new(incoming),
-            ticks: interval(unanswered::EVERY),
+            ticks,
         }
     }
 }

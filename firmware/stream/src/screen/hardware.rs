@@ -78,7 +78,7 @@ fn encoder(choice: Choice) -> String {
         Reason::Default => "",
         Reason::Configured => " set",
         Reason::Measured => " tried",
-        Reason::Fallback => " spare",
+        Reason::Fallback => " 2nd",
     };
     format!("{}{why}", choice.encoder)
 }
@@ -99,13 +99,15 @@ fn heat(machine: &Machine) -> String {
 
 fn storage(storage: Storage) -> String {
     let spare = match storage.spare {
-        Some(Spare::Urgent) => ", replace",
-        Some(Spare::Warning) => ", ageing",
+        Some(Spare::Urgent) => "replace",
+        Some(Spare::Warning) => "ageing",
         Some(Spare::Normal) | None => "",
     };
-    match storage.worn_percent {
-        Some(worn) => format!("{worn}% worn{spare}"),
-        None => "wear is not told".to_owned(),
+    match (storage.worn_percent, spare) {
+        (Some(worn), "") => format!("{worn}% worn"),
+        (Some(worn), spare) => format!("{worn}% worn, {spare}"),
+        (None, "") => "wear is not told".to_owned(),
+        (None, spare) => spare.to_owned(),
     }
 }
 
@@ -164,8 +166,8 @@ mod tests {
     fn no_row_is_cut_off() {
         let fits = fits(WIDTH - VALUES, font::LIST);
         let check = |row: String| assert!(row.len() <= fits, "{row}");
-        for preset in Preset::ALL {
-            let encoder = Encoder::X264enc(preset);
+        let presets = Preset::ALL.map(Encoder::X264enc);
+        for encoder in presets.into_iter().chain([Encoder::V4l2h264enc]) {
             for reason in [Reason::Configured, Reason::Measured, Reason::Fallback] {
                 check(super::encoder(Choice { encoder, reason }));
             }
@@ -186,11 +188,16 @@ mod tests {
                 }));
             }
         }
-        check(heat(&Machine {
-            temperature_c: Some(100.0),
-            undervoltage: Some(Seen::Now),
-            ..Machine::default()
-        }));
+        for seen in [Seen::Now, Seen::Past, Seen::Never] {
+            for throttled in [None, Some(seen)] {
+                check(heat(&Machine {
+                    temperature_c: Some(100.0),
+                    undervoltage: throttled.is_none().then_some(seen),
+                    throttled,
+                    ..Machine::default()
+                }));
+            }
+        }
     }
 
     proptest::proptest! {
