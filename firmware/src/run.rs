@@ -51,8 +51,8 @@ pub(crate) const GOODBYE: Duration = Duration::from_millis(500);
 /// Lines of the log that the terminal shows below the panel.
 const LOG_LINES: usize = 200;
 
-/// Quiet about the libraries: what they complain about is seldom for the operator. rust-ipfs and its connexa call each dial in vain an error, and each
-/// record that the DHT has not taken; both are on the operator's page.
+/// Quiet about the libraries: what they complain about is seldom for the operator. rust-ipfs, and connexa below it, call each dial in vain an
+/// error, each record that the DHT has not taken, and each stranger who does not get in. Peers and record are on the operator's page.
 const LOG_DEFAULT: &str =
     "warn,podium=info,board=info,media=info,node=info,rust_ipfs=off,connexa=off,libp2p=error";
 
