@@ -86,6 +86,8 @@ await judged(async () => {
 
   await lines.next()
   await before.page.waitForFunction((last) => globalThis.seen.now > last + 3000, held.before.last)
+  // It asks what the state is now and then, and the pictures come sooner.
+  await before.page.waitForFunction(() => globalThis.podium.state === 'live')
   await after.page.waitForFunction((last) => globalThis.seen.now > last, held.before.last)
   const again = after.page.locator('#watch-live')
   await again.click()
