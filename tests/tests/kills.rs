@@ -275,11 +275,14 @@ fn newest(operator: &str) -> Option<(u64, String, bool)> {
 /// Where it has not: `let_go` says so of a list's address and a name in it.
 fn read_all(base: &str, playlist: &str, let_go: &dyn Fn(&str, &String) -> bool) -> Option<Files> {
     let list = format!("{base}/{playlist}");
-    let answer = http::get(&list);
-    if answer.status != 200 {
-        assert!(let_go(&list, &String::new()), "{list}: {answer:?}");
-        return None;
-    }
+    // It may go while it is read.
+    let answer = match http::try_get(&list, &[]) {
+        Ok(answer) if answer.status == 200 => answer,
+        unread => {
+            assert!(let_go(&list, &String::new()), "{list}: {unread:?}");
+            return None;
+        }
+    };
     let within = playlist.rfind('/').map_or("", |at| &playlist[..=at]);
     let mut files = Files::new();
     for uri in named(&answer.text()) {
