@@ -1,7 +1,6 @@
-//! `podium check`: whether the configuration and its disk can be used, and with `--hardware` every part of this machine, one line each, with what to
-//! do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
+//! `podium check`: whether the configuration and its disk can be used, and with `--hardware` every part of this machine, one line each,
+//! with what to do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
 
-use std::fs::File;
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -125,15 +124,9 @@ fn disk(data_dir: &Path) -> Line {
 }
 
 fn try_to_write(dir: &Path) -> std::io::Result<()> {
-    let file = dir.join(format!(".podium-check-{}", std::process::id()));
-    let written = File::create_new(&file).and_then(|mut it| {
-        it.write_all(b"check")?;
-        it.sync_all()
-    });
-    match std::fs::remove_file(&file) {
-        Err(error) if written.is_ok() => Err(error),
-        _ => written,
-    }
+    let mut file = tempfile::tempfile_in(dir)?;
+    file.write_all(b"check")?;
+    file.sync_all()
 }
 
 fn text(lines: &[Line]) -> String {

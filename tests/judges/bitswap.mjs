@@ -4,8 +4,8 @@
 //
 //   node bitswap.mjs <multiaddr with /p2p/> <rounds> <cid> [<cid>...]
 //
-// Node 22 or newer. It ends after so many rounds, or with the first one in which blocks were not there after eight seconds. One line of JSON on standard output:
-// how many were asked for and have come, and how many of them late. Exit 1 where it cannot go on.
+// Node 22 or newer. It ends after so many rounds, or with the first one in which blocks were not there after eight seconds. One line
+// of JSON on standard output: how many were asked for and have come, and how many of them late. Exit 1 where it cannot go on.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHeliaLight } from 'helia'

@@ -276,13 +276,14 @@ fn newest(operator: &str) -> Option<(u64, String, bool)> {
 fn read_all(base: &str, playlist: &str, let_go: &dyn Fn(&str, &String) -> bool) -> Option<Files> {
     let list = format!("{base}/{playlist}");
     // It may go while it is read.
-    let answer = match http::try_get(&list, &[]) {
-        Ok(answer) if answer.status == 200 => answer,
+    let read = |path: &str, uri: &String| match http::try_get(&format!("{base}/{path}"), &[]) {
+        Ok(answer) if answer.status == 200 => Some(answer),
         unread => {
-            assert!(let_go(&list, &String::new()), "{list}: {unread:?}");
-            return None;
+            assert!(let_go(&list, uri), "{list} names {uri:?}: {unread:?}");
+            None
         }
     };
+    let answer = read(playlist, &String::new())?;
     let within = playlist.rfind('/').map_or("", |at| &playlist[..=at]);
     let mut files = Files::new();
     for uri in named(&answer.text()) {
@@ -291,15 +292,8 @@ fn read_all(base: &str, playlist: &str, let_go: &dyn Fn(&str, &String) -> bool) 
             files.extend(read_all(base, &path, let_go)?);
             continue;
         }
-        match http::try_get(&format!("{base}/{path}"), &[]) {
-            Ok(answer) if answer.status == 200 => {
-                files.insert(path, judge::sha256(&answer.body));
-            }
-            unread => {
-                assert!(let_go(&list, &uri), "{list} names {uri}: {unread:?}");
-                return None;
-            }
-        }
+        let sum = judge::sha256(&read(&path, &uri)?.body);
+        files.insert(path, sum);
     }
     Some(files)
 }
