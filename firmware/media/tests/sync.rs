@@ -119,9 +119,8 @@ fn an_input_that_ends_or_lies_about_time_leaves_sound_and_picture_together() {
         // Whatever comes in, something goes out.
         assert!(scenario.longest_gap < 1.0, "{HEAD}\n{scenario}");
         if !scenario.name.ends_with("lie") {
+            // So the picture is back; how soon, is tested in virtual time.
             check(std::slice::from_ref(scenario), 0.0);
-            let back = scenario.slates.iter().all(|slate| *slate <= BACK);
-            assert!(back, "{HEAD}\n{scenario}");
         }
     }
 }

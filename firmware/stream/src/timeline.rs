@@ -17,6 +17,10 @@ pub const EPOCH: Duration = Duration::from_secs(10);
 /// +40 ms).
 const JUMP: Duration = Duration::from_millis(40);
 
+/// A card's clock may be slower than the machine's by this share; by so much the programme may fall behind real time, and that
+/// is no room for silence.
+const SLOW: f64 = 0.001;
+
 /// Input that is absent for this long is replaced. Shorter thresholds gave false slates on a loaded machine (measured).
 pub const LOSS: Duration = Duration::from_millis(800);
 
@@ -118,12 +122,13 @@ pub struct Timeline {
     lag: Duration,
     /// Samples for which sound has stood further than [`STRAY`] from its place.
     strayed: u64,
-    /// Sound is being left out, because it overlapped by more than [`JUMP`].
-    overlaps: bool,
+    /// Samples that are being left out, because sound overlapped by more than [`JUMP`].
+    left_out: u64,
     /// The capture is a new one of which no sound has come.
     restarted: bool,
     audio: Presence,
     video: Arrival,
+    lead: Lead,
     /// How much later than its timestamps say sound stood since [`Timeline::placement_error`] was asked: nanoseconds times
     /// samples, and samples.
     misplaced: (f64, u64),
@@ -176,6 +181,36 @@ struct Presence {
     /// Up to when the programme is filled, also with silence.
     seen: Instant,
     lost: bool,
+}
+
+/// How far the programme is before real time. Sound that is missing has taken time to be missed: timestamps that ask for more
+/// silence than time has passed are wrong.
+#[derive(Debug, Clone, Copy)]
+struct Lead {
+    began: Instant,
+    /// Programme time minus real time where sound came as early as it ever does, nanoseconds.
+    most: f64,
+    /// Real time of the sound before.
+    seen: Duration,
+}
+
+impl Lead {
+    /// How long the silence before a block may be, nanoseconds, so that the programme comes to `end` with it.
+    fn room(&self, now: Instant, end: Duration) -> f64 {
+        let real = now.saturating_duration_since(self.began);
+        self.most(real) + JUMP.as_nanos() as f64 - before(end, real)
+    }
+
+    /// Sound was appended, to `end`.
+    fn appended(&mut self, now: Instant, end: Duration) {
+        let real = now.saturating_duration_since(self.began);
+        self.most = self.most(real).max(before(end, real));
+        self.seen = real;
+    }
+
+    fn most(&self, real: Duration) -> f64 {
+        self.most - SLOW * before(real, self.seen)
+    }
 }
 
 /// Whether pictures arrive: lost after [`LOSS`] without one, back when they have come for [`RETURN`].
@@ -236,10 +271,15 @@ impl Timeline {
             next_keyframe: EPOCH,
             lag: Duration::ZERO,
             strayed: 0,
-            overlaps: false,
+            left_out: 0,
             restarted: false,
             audio: presence,
             video: Arrival::new(now),
+            lead: Lead {
+                began: now,
+                most: f64::NEG_INFINITY,
+                seen: Duration::ZERO,
+            },
             misplaced: (0.0, 0),
         }
     }
@@ -282,18 +322,21 @@ impl Timeline {
                 let error = measured - offset;
                 // All of it, not down to the jump: a machine that holds up the sound now and then would each time leave the
                 // programme that much further before real time.
-                let fits = if self.overlaps {
+                let fits = if self.left_out > 0 {
                     0.0
                 } else {
                     JUMP.as_nanos() as f64
                 };
-                if error.abs() > LOSS.as_nanos() as f64 {
-                    // Neither a gap nor an overlap: the capture's timestamps have jumped.
-                    self.offset = Some(measured);
+                let end = self.position() + time_of(samples);
+                if error.abs() > LOSS.as_nanos() as f64 || -error > self.lead.room(now, end) {
+                    // Neither a gap nor an overlap: the capture's timestamps have jumped. What was left out for them was none
+                    // either, and its time has passed.
+                    silence = self.left_out;
+                    self.offset = Some(measured + nanoseconds(silence));
                 } else if error > fits {
                     skip = ticks(Duration::from_nanos(error as u64), SAMPLE_RATE);
-                    self.overlaps = skip >= samples;
-                    if self.overlaps {
+                    if skip >= samples {
+                        self.left_out += samples;
                         return AudioPlacement::Drop;
                     }
                 } else if error < -(JUMP.as_nanos() as f64) {
@@ -312,13 +355,13 @@ impl Timeline {
                     let absent = now.saturating_duration_since(self.audio.seen);
                     silence = ticks(absent.saturating_sub(time_of(samples)), SAMPLE_RATE);
                 }
-                let silent = silence as f64 * 1e9 / f64::from(SAMPLE_RATE);
-                self.offset = Some(measured + silent);
+                self.offset = Some(measured + nanoseconds(silence));
                 self.strayed = 0;
             }
         }
-        (self.restarted, self.overlaps) = (false, false);
+        (self.restarted, self.left_out) = (false, 0);
         self.next_sample += silence + samples - skip;
+        self.lead.appended(now, self.position());
         self.audio = Presence {
             seen: now,
             lost: false,
@@ -487,6 +530,15 @@ impl Timeline {
         self.last_picture = Some(pts);
         Some(VideoPlacement { pts, keyframe })
     }
+}
+
+/// `a` minus `b`, nanoseconds.
+fn before(a: Duration, b: Duration) -> f64 {
+    a.as_nanos() as f64 - b.as_nanos() as f64
+}
+
+fn nanoseconds(samples: u64) -> f64 {
+    samples as f64 * 1e9 / f64::from(SAMPLE_RATE)
 }
 
 fn time_of(samples: u64) -> Duration {

@@ -991,6 +991,57 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
+/// A capture whose timestamps are rubbish for three seconds: how far the programme is ahead of real time before it and after it, and
+/// how long after it a picture is shown; milliseconds.
+fn rubbish(seed: u64, video: bool) -> [f64; 3] {
+    let start = Instant::now();
+    let mut timeline = Timeline::new(start, settings());
+    let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut lie = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        // Of every size, as a driver's rubbish is.
+        Duration::from_nanos(random >> (random % 60 + 1))
+    };
+    let (from, until) = (3000, 6000);
+    let mut ahead = Vec::new();
+    for at in (0..until + 2000).step_by(10) {
+        let now = start + ms(at);
+        if at == from || at == until {
+            ahead.push(seconds(timeline.position(), EPOCH) * 1000.0 - at as f64);
+        }
+        let mut pts = |lies| if lies { lie() } else { ms(10_000 + at) };
+        let lies = (from..until).contains(&at);
+        timeline.audio(now, pts(lies), BLOCK);
+        let shown = at % 30 == 0 && timeline.video(now, pts(lies && video)).is_some();
+        timeline.tick(now);
+        if at >= until && shown {
+            return [ahead[0], ahead[1], (at - until) as f64];
+        }
+    }
+    panic!("seed {seed}: no picture in two seconds");
+}
+
+#[test]
+fn timestamps_that_are_rubbish_neither_hurry_the_programme_nor_hold_it_up() {
+    for seed in 0..1000 {
+        for video in [false, true] {
+            let [before, after, back] = rubbish(seed, video);
+            assert!(
+                (after - before).abs() < 100.0,
+                "seed {seed}: {before} ms, {after} ms"
+            );
+            // Rubbish that happens to be close to the truth looks like an overlap until it is met.
+            let most = (LOSS + RETURN + FRAME * 2).as_secs_f64() * 1000.0;
+            assert!(
+                back <= most,
+                "seed {seed}: the picture is back after {back} ms"
+            );
+        }
+    }
+}
+
 /// Drives a timeline and checks what must hold whatever the input does.
 struct Liar {
     timeline: Timeline,

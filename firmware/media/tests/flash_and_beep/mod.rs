@@ -41,6 +41,7 @@ pub(crate) struct Session {
 struct Heard {
     test: SelfTest,
     sync: Sync,
+    signal: Option<SignalState>,
 }
 
 /// How far the segmenter has come.
@@ -93,7 +94,7 @@ impl Session {
             .enable_time()
             .build()
             .expect("a runtime");
-        Session {
+        let mut session = Session {
             signal,
             media,
             progress,
@@ -102,7 +103,9 @@ impl Session {
             run: 0,
             marks: Vec::new(),
             runtime,
-        }
+        };
+        session.input();
+        session
     }
 
     /// Begins a run, after the one before has delivered everything, and in it a scenario.
@@ -157,6 +160,13 @@ impl Session {
         let wait = (self.heard).wait_for(|heard| heard.sync.drift_ppm.is_some());
         let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
         waited.expect("it measures").expect("media go on").sync
+    }
+
+    /// Until the box says that its input is well.
+    fn input(&mut self) {
+        let wait = (self.heard).wait_for(|heard| heard.signal == Some(SignalState::Ok));
+        let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
+        waited.expect("it comes").expect("media go on");
     }
 
     pub(crate) fn trim(&self, ms: i32) {
@@ -227,6 +237,7 @@ fn collect(
             Event::ProgrammeFailed { why, .. } => panic!("programme failed: {why}"),
             Event::Signal(signal) => {
                 signals.push(*signal);
+                heard.send_modify(|heard| heard.signal = Some(*signal));
                 continue;
             }
             Event::Observed(observation) => {
