@@ -8,14 +8,9 @@
 // of JSON on standard output: how many were asked for and have come, and how many of them late. Exit 1 where it cannot go on.
 import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { createHeliaLight } from 'helia'
-import { withLibp2pLight } from '@helia/libp2p'
-import { tcp } from '@libp2p/tcp'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
-import { identify } from '@libp2p/identify'
 import { multiaddr } from '@multiformats/multiaddr'
 import { CID } from 'multiformats/cid'
+import { withLibp2p } from './lib/libp2p.mjs'
 
 const BITSWAP = '/ipfs/bitswap/1.2.0'
 const LATE_MS = 8_000
@@ -41,14 +36,7 @@ try {
 }
 
 async function ask () {
-  const helia = withLibp2pLight(createHeliaLight({ start: false }), {
-    addresses: { listen: [] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    connectionGater: { denyDialMultiaddr: () => false },
-    services: { identify: identify() }
-  })
+  const helia = withLibp2p()
   await helia.start()
   const { libp2p } = helia
   let missing = new Set()

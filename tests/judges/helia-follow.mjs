@@ -9,7 +9,6 @@ import { createHash } from 'node:crypto'
 import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { createHeliaLight } from 'helia'
-import { withLibp2pLight } from '@helia/libp2p'
 import { withBitswap } from '@helia/bitswap'
 import { withHTTP } from '@helia/http'
 import { ipns, pubSubIPNSRouting } from '@helia/ipns'
@@ -17,13 +16,9 @@ import { unixfs } from '@helia/unixfs'
 import { gossipsub } from '@libp2p/gossipsub'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
-import { tcp } from '@libp2p/tcp'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
-import { identify } from '@libp2p/identify'
-import { multiaddr } from '@multiformats/multiaddr'
 import { CID } from 'multiformats/cid'
 import { base36 } from 'multiformats/bases/base36'
+import { connect, withLibp2p } from './lib/libp2p.mjs'
 
 const READ_MS = 60_000
 const POLL_MS = 100
@@ -50,22 +45,13 @@ try {
 
 /** A node that knows this box and nobody else, with these services on top. */
 async function connected (services) {
-  const helia = withBitswap(withLibp2pLight(createHeliaLight({ start: false }), {
-    addresses: { listen: [] },
-    transports: [tcp()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    // By default Helia refuses to dial private addresses, and the box is on one.
-    connectionGater: { denyDialMultiaddr: () => false },
+  const helia = withBitswap(withLibp2p({
     // A connection that does not answer for five seconds is ended; by default ten seconds pass before it is asked.
     connectionMonitor: { pingInterval: 1_000 },
-    services: { identify: identify(), ...services }
+    services
   }))
   await helia.start()
-  // What starts before identify has no peer that speaks its protocol.
-  const identified = new Promise((done) => helia.libp2p.addEventListener('peer:identify', done, { once: true }))
-  await helia.libp2p.dial(multiaddr(address), { signal: AbortSignal.timeout(READ_MS) })
-  await Promise.race([identified, sleep(READ_MS).then(() => { throw new Error('no identify from the box') })])
+  await connect(helia, address, READ_MS)
   return helia
 }
 

@@ -5,17 +5,11 @@
 // Node 22 or newer: `node_modules/.bin/node helia.mjs …`. One line of JSON on standard output: for each read its size,
 // sha256 and time, or its error. Exit 0 if the box could be dialled.
 import { createHash } from 'node:crypto'
-import { createHeliaLight } from 'helia'
-import { withLibp2pLight } from '@helia/libp2p'
 import { withBitswap } from '@helia/bitswap'
 import { unixfs } from '@helia/unixfs'
-import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
-import { noise } from '@chainsafe/libp2p-noise'
-import { yamux } from '@chainsafe/libp2p-yamux'
-import { identify } from '@libp2p/identify'
-import { multiaddr } from '@multiformats/multiaddr'
 import { CID } from 'multiformats/cid'
+import { connect, withLibp2p } from './lib/libp2p.mjs'
 
 const READ_MS = 20_000
 
@@ -37,22 +31,11 @@ try {
 
 /** A fresh node for every read: with an empty store, each byte must have come over bitswap just now. */
 async function visit (cid, path) {
-  const helia = withBitswap(withLibp2pLight(createHeliaLight({ start: false }), {
-    addresses: { listen: [] },
-    transports: [tcp(), webSockets()],
-    connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
-    // By default Helia refuses to dial private addresses, and the box is on one.
-    connectionGater: { denyDialMultiaddr: () => false },
-    services: { identify: identify() }
-  }))
+  const helia = withBitswap(withLibp2p({ transports: [webSockets()] }))
   await helia.start()
   try {
-    const identified = new Promise((done) => helia.libp2p.addEventListener('peer:identify', (e) => done(e.detail), { once: true }))
     const began = performance.now()
-    const connection = await helia.libp2p.dial(multiaddr(address), { signal: AbortSignal.timeout(READ_MS) })
-    // A read that starts before identify has no peer that speaks bitswap.
-    const peer = await Promise.race([identified, late('identify')])
+    const { connection, peer } = await connect(helia, address, READ_MS)
     const found = {
       cid: cid.toString(),
       path: path ?? null,
@@ -76,9 +59,4 @@ async function visit (cid, path) {
   } finally {
     await helia.stop()
   }
-}
-
-async function late (what) {
-  await new Promise((done) => setTimeout(done, READ_MS))
-  throw new Error(`no ${what} from the box in ${READ_MS / 1000} s`)
 }
