@@ -327,8 +327,9 @@ impl Timeline {
                 } else {
                     JUMP.as_nanos() as f64
                 };
-                let end = self.position() + time_of(samples);
-                if error.abs() > LOSS.as_nanos() as f64 || -error > self.lead.room(now, end) {
+                let (gap, most) = (-error, LOSS.as_nanos() as f64);
+                let room = (self.lead).room(now, self.position() + time_of(samples));
+                if error > most || gap > most.max(room) {
                     // Neither a gap nor an overlap: the capture's timestamps have jumped. What was left out for them was none
                     // either, and its time has passed.
                     silence = self.left_out;
@@ -339,8 +340,8 @@ impl Timeline {
                         self.left_out += samples;
                         return AudioPlacement::Drop;
                     }
-                } else if error < -(JUMP.as_nanos() as f64) {
-                    silence = ticks(Duration::from_nanos(-error as u64), SAMPLE_RATE);
+                } else if gap > JUMP.as_nanos() as f64 && gap <= room {
+                    silence = ticks(Duration::from_nanos(gap as u64), SAMPLE_RATE);
                 } else {
                     self.misplaced.0 += error * samples as f64;
                     self.misplaced.1 += samples;

@@ -991,11 +991,46 @@ fn lie() -> impl Strategy<Value = Lie> {
     ]
 }
 
-/// A capture whose timestamps are rubbish for three seconds: how far the programme is ahead of real time before it and after it, and
-/// how long after it a picture is shown; milliseconds.
-fn rubbish(seed: u64, video: bool) -> [f64; 3] {
-    let start = Instant::now();
-    let mut timeline = Timeline::new(start, settings());
+/// A capture of which some timestamps are wrong.
+struct Wrong {
+    timeline: Timeline,
+    start: Instant,
+    at: u64,
+}
+
+impl Wrong {
+    fn new() -> Wrong {
+        let start = Instant::now();
+        Wrong {
+            timeline: Timeline::new(start, settings()),
+            start,
+            at: 0,
+        }
+    }
+
+    /// The next ten milliseconds: a block, and a picture every thirty, at these timestamps. Whether a picture is shown.
+    fn step(&mut self, audio: Duration, video: Duration) -> bool {
+        self.at += 10;
+        let now = self.start + ms(self.at);
+        self.timeline.audio(now, audio, BLOCK);
+        let shown = self.at % 30 == 0 && self.timeline.video(now, video).is_some();
+        self.timeline.tick(now);
+        shown
+    }
+
+    fn truth(&self) -> Duration {
+        ms(10_000 + self.at)
+    }
+
+    /// How far the programme is before real time, milliseconds.
+    fn ahead(&self) -> f64 {
+        seconds(self.timeline.position(), EPOCH) * 1000.0 - self.at as f64
+    }
+}
+
+/// The sound's timestamps are rubbish for three seconds, and the picture's too if asked for.
+fn rubbish(seed: u64, video: bool) {
+    let mut capture = Wrong::new();
     let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut lie = || {
         random ^= random << 13;
@@ -1004,41 +1039,77 @@ fn rubbish(seed: u64, video: bool) -> [f64; 3] {
         // Of every size, as a driver's rubbish is.
         Duration::from_nanos(random >> (random % 60 + 1))
     };
-    let (from, until) = (3000, 6000);
-    let mut ahead = Vec::new();
-    for at in (0..until + 2000).step_by(10) {
-        let now = start + ms(at);
-        if at == from || at == until {
-            ahead.push(seconds(timeline.position(), EPOCH) * 1000.0 - at as f64);
-        }
-        let mut pts = |lies| if lies { lie() } else { ms(10_000 + at) };
-        let lies = (from..until).contains(&at);
-        timeline.audio(now, pts(lies), BLOCK);
-        let shown = at % 30 == 0 && timeline.video(now, pts(lies && video)).is_some();
-        timeline.tick(now);
-        if at >= until && shown {
-            return [ahead[0], ahead[1], (at - until) as f64];
+    for _ in 0..300 {
+        capture.step(capture.truth(), capture.truth());
+    }
+    assert!(capture.ahead().abs() < 1.0);
+    for _ in 0..300 {
+        let picture = if video { lie() } else { capture.truth() };
+        capture.step(lie(), picture);
+    }
+    let ahead = capture.ahead();
+    assert!(ahead.abs() < 100.0, "seed {seed}: {ahead} ms");
+    let ended = capture.at;
+    let mut back = None;
+    for _ in 0..200 {
+        if capture.step(capture.truth(), capture.truth()) {
+            back.get_or_insert(capture.at - ended);
         }
     }
-    panic!("seed {seed}: no picture in two seconds");
+    // Rubbish that happens to be close to the truth looks like an overlap until it is met.
+    let (loss, back) = (LOSS.as_millis(), back.map(u128::from));
+    let most = loss + (RETURN + FRAME * 2).as_millis();
+    assert!(
+        back.is_some_and(|back| back <= most),
+        "seed {seed}: {back:?} ms"
+    );
+    let ahead = capture.ahead();
+    assert!(
+        ahead < 100.0 && ahead >= -(loss as f64),
+        "seed {seed}: {ahead} ms"
+    );
 }
 
 #[test]
 fn timestamps_that_are_rubbish_neither_hurry_the_programme_nor_hold_it_up() {
     for seed in 0..1000 {
-        for video in [false, true] {
-            let [before, after, back] = rubbish(seed, video);
-            assert!(
-                (after - before).abs() < 100.0,
-                "seed {seed}: {before} ms, {after} ms"
-            );
-            // Rubbish that happens to be close to the truth looks like an overlap until it is met.
-            let most = (LOSS + RETURN + FRAME * 2).as_secs_f64() * 1000.0;
-            assert!(
-                back <= most,
-                "seed {seed}: the picture is back after {back} ms"
-            );
+        rubbish(seed, false);
+        rubbish(seed, true);
+    }
+}
+
+#[test]
+fn one_wrong_timestamp_costs_neither_sound_nor_picture() {
+    for off in [50, 100, 300, 500, 790] {
+        let mut capture = Wrong::new();
+        let mut shown = 0;
+        for i in 1..=3000 {
+            let wrong = if i % 100 == 0 { ms(off) } else { ms(0) };
+            let truth = capture.truth();
+            shown += usize::from(capture.step(truth + wrong, truth));
         }
+        let ahead = capture.ahead();
+        assert!(ahead.abs() < 1.0, "{off} ms: {ahead} ms");
+        assert!(shown >= 999, "{off} ms: {shown} of 1000 pictures");
+    }
+}
+
+#[test]
+fn what_a_machine_that_stood_still_has_missed_is_silence_whoever_comes_first() {
+    for (pause, tick_first) in [(300, false), (2000, true), (2000, false)] {
+        let mut capture = Wrong::new();
+        for _ in 0..300 {
+            capture.step(capture.truth(), capture.truth());
+        }
+        capture.at += pause;
+        if tick_first {
+            capture.timeline.tick(capture.start + ms(capture.at));
+        }
+        for _ in 0..300 {
+            capture.step(capture.truth(), capture.truth());
+        }
+        let ahead = capture.ahead();
+        assert!(ahead.abs() <= 10.0, "{pause} ms, {tick_first}: {ahead} ms");
     }
 }
 
