@@ -109,8 +109,8 @@ impl<S: Clone + PartialEq + Send + 'static> Keeper<S> {
         let hangs = slot
             .busy
             .is_some_and(|since| since.elapsed() > self.deadline);
-        drop(slot);
         if hangs {
+            // Told before the lock is given back, or a transfer that ends now would take the fault back before it is told.
             let fault = format!("the {} hangs; check its wires", self.part);
             self.faults.set(self.part, Some(fault));
         }

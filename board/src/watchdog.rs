@@ -82,6 +82,8 @@ pub struct About {
     pub timeout: Duration,
     /// It cannot be ended: the machine restarts although the box was stopped properly.
     pub nowayout: bool,
+    /// Somebody has it.
+    pub active: bool,
 }
 
 /// The watchdogs of this machine. `root` is `/` but for tests.
@@ -97,6 +99,7 @@ pub fn list(root: &Path) -> Vec<(PathBuf, About)> {
                 identity: attribute("identity")?,
                 timeout: Duration::from_secs(attribute("timeout")?.parse().ok()?),
                 nowayout: attribute("nowayout").as_deref() == Some("1"),
+                active: attribute("state").as_deref() == Some("active"),
             };
             Some((Path::new("/dev").join(entry.file_name()), about))
         })
@@ -157,6 +160,7 @@ mod tests {
             ("identity", "Broadcom BCM2835 Watchdog timer\n"),
             ("timeout", "15\n"),
             ("nowayout", "0\n"),
+            ("state", "active\n"),
         ] {
             fs::write(dir.join(name), text).unwrap();
         }
@@ -164,6 +168,7 @@ mod tests {
             identity: "Broadcom BCM2835 Watchdog timer".into(),
             timeout: Duration::from_secs(15),
             nowayout: false,
+            active: true,
         };
         assert_eq!(list(root.path()), [("/dev/watchdog0".into(), about)]);
         assert_eq!(list(&dir), []);

@@ -2,7 +2,7 @@
 //! with what to do. It is how the list in `board/README.md` is worked off on a real box; run it while the box is stopped.
 
 use std::io::{ErrorKind, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,8 @@ pub(crate) fn main_command(config: Option<&Path>, hardware: bool) -> ExitCode {
             lines.extend(capture(&config));
         }
         lines.extend(machine(&machine::sample(&config.board.root)));
-        lines.push(dog(&config));
+        let board = &config.board;
+        lines.push(dog(board.watchdog.as_deref(), &watchdog::list(&board.root)));
     }
     print(&text(&lines));
     if lines.iter().any(|line| line.verdict == Failed) {
@@ -350,30 +351,50 @@ fn machine(machine: &stream::machine::Machine) -> Vec<Line> {
     vec![heat, power, wear, battery, network]
 }
 
-fn dog(config: &Config) -> Line {
+/// `found` is what the kernel says of the machine's watchdogs.
+fn dog(wanted: Option<&Path>, found: &[(PathBuf, watchdog::About)]) -> Line {
     const PART: &str = "watchdog";
-    let found = watchdog::list(&config.board.root);
-    match (&config.board.watchdog, found.first()) {
-        (_, None) => line(
+    let Some((first, about)) = found.first() else {
+        return line(
             PART,
             Absent,
             "this machine has none, or its kernel does not say",
-        ),
-        (None, Some((path, about))) => line(
+        );
+    };
+    let first = first.display();
+    let Some(wanted) = wanted else {
+        let unused = format!(
+            "{} is not used; set [board] watchdog = \"{first}\"",
+            about.identity
+        );
+        return line(PART, Absent, unused);
+    };
+    // The kernel's other name for the first one (watchdog-api).
+    let path = if wanted == Path::new("/dev/watchdog") {
+        Path::new("/dev/watchdog0")
+    } else {
+        wanted
+    };
+    match found.iter().find(|(it, _)| it == path) {
+        None => line(
             PART,
-            Absent,
+            Failed,
             format!(
-                "{} is not used; set [board] watchdog = \"{}\"",
-                about.identity,
-                path.display()
+                "no {}; set [board] watchdog = \"{first}\"",
+                wanted.display()
             ),
         ),
-        (Some(_), Some((_, about))) if about.nowayout => line(
+        Some((_, about)) if about.nowayout => line(
             PART,
             Failed,
             "cannot be ended: the machine restarts when the box is stopped; start the kernel with nowayout=0",
         ),
-        (Some(_), Some((_, about))) => line(
+        Some((_, about)) if about.active => line(
+            PART,
+            Failed,
+            "another program has it: the box if it runs, or systemd (RuntimeWatchdogSec=off in system.conf)",
+        ),
+        Some((_, about)) => line(
             PART,
             Fine,
             format!(
@@ -426,6 +447,32 @@ mod tests {
             },
         };
         assert_eq!(verdicts(&broken), [Failed; 5]);
+    }
+
+    #[test]
+    fn the_watchdog_that_is_configured_is_the_one_that_is_judged() {
+        let about = |nowayout, active| watchdog::About {
+            identity: "dog".into(),
+            timeout: Duration::from_secs(15),
+            nowayout,
+            active,
+        };
+        let found = [
+            (PathBuf::from("/dev/watchdog0"), about(false, false)),
+            (PathBuf::from("/dev/watchdog1"), about(false, true)),
+            (PathBuf::from("/dev/watchdog2"), about(true, true)),
+        ];
+        for (wanted, verdict, says) in [
+            (None, Absent, "set [board] watchdog = \"/dev/watchdog0\""),
+            (Some("/dev/watchdog"), Fine, "dog bites after 15 s"),
+            (Some("/dev/watchdog1"), Failed, "another program has it"),
+            (Some("/dev/watchdog2"), Failed, "cannot be ended"),
+            (Some("/dev/watchdog3"), Failed, "no /dev/watchdog3; set"),
+        ] {
+            let line = dog(wanted.map(Path::new), &found);
+            assert_eq!(line.verdict, verdict, "{line:?}");
+            assert!(line.says.contains(says), "{line:?}");
+        }
     }
 
     #[test]

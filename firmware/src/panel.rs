@@ -251,7 +251,7 @@ impl Panel {
             media::Event::Signal(signal) => {
                 self.signal = (*signal, now);
                 if *signal == Signal::Ok {
-                    self.no_card = None;
+                    (self.no_card, self.reviving) = (None, None);
                 }
                 if *signal != Signal::Ok {
                     // What comes back may be another picture.

@@ -61,6 +61,18 @@ struct Past {
     refused: bool,
     /// One at a time, also where it hangs.
     sound: Option<Try>,
+    /// What the loop was too busy to hear yet.
+    untold: Option<Card>,
+}
+
+impl Past {
+    fn tell(&mut self, events: &mpsc::Sender<Event>) {
+        if let Some(card) = self.untold.take()
+            && events.try_send(Event::Card(card.clone())).is_err()
+        {
+            self.untold = Some(card);
+        }
+    }
 }
 
 /// Captures until `stop`, however often the pipeline breaks.
@@ -84,6 +96,7 @@ pub(crate) fn run(
         decoder: jpeg::Faults::default(),
         refused: false,
         sound: None,
+        untold: None,
     };
     let mut hangs: Option<Instant> = None;
     let mut said: Option<((String, Option<NoCard>), Instant)> = None;
@@ -312,8 +325,9 @@ fn run_once(
     if let Some(card) = card
         && !past.refused
     {
-        let _ = outlet.events.try_send(Event::Card(card.clone()));
+        past.untold = Some(card.clone());
     }
+    past.tell(outlet.events);
     let began = Instant::now();
     let sound = !past.ladder.sound.is_left_out();
     let capture = Capture::build(config, card.map(|card| (card, sound)), generation, outlet)?;
@@ -350,7 +364,6 @@ fn play(
     let Outlet {
         events, closing, ..
     } = outlet;
-    let (ladder, sound) = (&mut past.ladder, &mut past.sound);
     let bus = capture.pipeline.bus().ok_or("the pipeline has no bus")?;
     let looped = matches!(config.source, Source::File(_));
     if looped {
@@ -369,6 +382,8 @@ fn play(
     let mut heard_of = false;
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
+        past.tell(events);
+        let (ladder, sound) = (&mut past.ladder, &mut past.sound);
         let pictures = counts.pictures.load(Ordering::Relaxed);
         if pictures != seen.0 {
             if seen.0 == 0
@@ -376,7 +391,7 @@ fn play(
             {
                 let _ = events.try_send(Event::Reviving(None));
                 if past.refused {
-                    let _ = events.try_send(Event::Card(card.clone()));
+                    past.untold = Some(card.clone());
                 }
             }
             seen = (pictures, now);

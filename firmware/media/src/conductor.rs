@@ -2,7 +2,7 @@
 //! [`stream::timeline`]'s; here they are carried out on buffers.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use stream::clock::SampleClock;
@@ -51,13 +51,12 @@ pub(crate) enum Input {
         pts: Duration,
         buffer: gst::Buffer,
     },
-    Control(Control),
 }
 
 pub(crate) struct Conductor {
     config: Config,
     slate: gst::Buffer,
-    control: SyncSender<Input>,
+    control: Sender<Control>,
     events: mpsc::Sender<Event>,
     programme: Option<(Programme, Timeline)>,
     mute: Mute,
@@ -97,7 +96,7 @@ impl Conductor {
         slate: gst::Buffer,
         info: gst_video::VideoInfo,
         wanted: Wanted,
-        control: SyncSender<Input>,
+        control: Sender<Control>,
         events: mpsc::Sender<Event>,
     ) -> Conductor {
         Conductor {
@@ -128,10 +127,19 @@ impl Conductor {
         }
     }
 
-    /// Until `stop`.
-    pub(crate) fn run(mut self, inputs: &Receiver<Input>, stop: &AtomicBool) {
+    /// Until `stop`. Commands have a queue of their own, without a bound: whoever gives one must not wait for a driver that holds
+    /// up the conductor while the capture fills the other.
+    pub(crate) fn run(
+        mut self,
+        commands: &Receiver<Control>,
+        inputs: &Receiver<Input>,
+        stop: &AtomicBool,
+    ) {
         let mut next_tick = Instant::now() + TICK;
         while !stop.load(Ordering::Relaxed) {
+            for command in commands.try_iter() {
+                self.obey(command);
+            }
             let wait = next_tick.saturating_duration_since(Instant::now());
             match inputs.recv_timeout(wait) {
                 Ok(input) => self.input(input),
@@ -169,26 +177,31 @@ impl Conductor {
                     self.audio(now, pts, buffer);
                 }
             }
-            Input::Control(Control::Start { run }) => self.start(now, run),
-            Input::Control(Control::End) => {
+        }
+    }
+
+    fn obey(&mut self, command: Control) {
+        match command {
+            Control::Start { run } => self.start(run, Instant::now),
+            Control::End => {
                 if let Some((programme, _)) = self.programme.take() {
                     programme.end();
                     self.ending = Some(programme);
                 }
             }
-            Input::Control(Control::Drop) => {
+            Control::Drop => {
                 self.programme = None;
                 self.ending = None;
             }
-            Input::Control(Control::Mute(muted)) => self.mute.set(muted),
-            Input::Control(Control::VideoBitrate { kbps }) => {
+            Control::Mute(muted) => self.mute.set(muted),
+            Control::VideoBitrate { kbps } => {
                 self.config.video_bitrate_kbps = kbps;
                 if let Some((programme, _)) = &self.programme {
                     programme.set_video_bitrate(kbps);
                 }
             }
-            Input::Control(Control::Encoder(choice)) => self.choose(choice),
-            Input::Control(Control::Gone { run }) => {
+            Control::Encoder(choice) => self.choose(choice),
+            Control::Gone { run } => {
                 let gone = (self.programme).take_if(|(programme, _)| programme.run == run);
                 // A hardware that fails before it has given anything will do so the next time, too.
                 if let Some((programme, _)) = gone
@@ -198,13 +211,13 @@ impl Conductor {
                 }
                 self.ending.take_if(|programme| programme.run == run);
             }
-            Input::Control(Control::Trim { ms }) => {
+            Control::Trim { ms } => {
                 self.trim.set(ms);
                 if self.programme.is_none() {
                     self.trim.jump();
                 }
             }
-            Input::Control(Control::Observe(wanted)) => {
+            Control::Observe(wanted) => {
                 self.observer = wanted.then(Observer::default);
             }
         }
@@ -222,18 +235,16 @@ impl Conductor {
         generation == self.generation
     }
 
-    fn start(&mut self, now: Instant, run: u64) {
+    /// `begin` is asked for the time when the programme is built: the first time its elements come from a slow card, and the wait for them
+    /// is no loss of pictures.
+    fn start(&mut self, run: u64, begin: impl FnOnce() -> Instant) {
         self.ending = None;
         self.programme = None;
         self.stuck = [StuckWatch::new(self.barren); Rendition::ALL.len()];
         self.trim.jump();
         let control = self.control.clone();
         let gone = move || {
-            // The conductor may be busy and its queue full: another thread waits for it.
-            let control = control.clone();
-            std::thread::spawn(move || {
-                let _ = control.send(Input::Control(Control::Gone { run }));
-            });
+            let _ = control.send(Control::Gone { run });
         };
         // What the hardware writes of a matrix nobody has seen, and players take large pictures for BT.709. Nor does it negotiate
         // whatever a card claims (firmware#1885).
@@ -247,7 +258,9 @@ impl Conductor {
                     frame: self.frame(),
                     segment: self.config.segment,
                 };
-                self.programme = Some((programme, Timeline::new(now, settings)));
+                self.ticked = begin();
+                let timeline = Timeline::new(self.ticked, settings);
+                self.programme = Some((programme, timeline));
             }
             Err(why) => {
                 self.leave(self.config.encoder.encoder);

@@ -14,7 +14,6 @@ use stream::status::Signal;
 use tokio::sync::mpsc;
 
 use crate::capture::{describe, launch, preroll};
-use crate::conductor::Input;
 use crate::programme::{self, Counts};
 use crate::{Control, Event};
 
@@ -42,28 +41,28 @@ impl Drop for Playing {
 /// Obeys until `stop`. Mute, bitrate and trim have nothing to act on.
 pub(crate) fn run(
     file: &Path,
-    inputs: &Receiver<Input>,
+    commands: &Receiver<Control>,
     events: &mpsc::Sender<Event>,
     stop: &AtomicBool,
 ) {
     let _ = events.blocking_send(Event::Signal(Signal::Ok));
     let mut playing: Option<Playing> = None;
     while !stop.load(Ordering::Relaxed) {
-        match inputs.recv_timeout(POLL) {
-            Ok(Input::Control(Control::Start { run })) => {
+        match commands.recv_timeout(POLL) {
+            Ok(Control::Start { run }) => {
                 playing = None;
                 match start(file, run, events) {
                     Ok(started) => playing = Some(started),
                     Err(why) => failed(events, run, why),
                 }
             }
-            Ok(Input::Control(Control::End)) => {
+            Ok(Control::End) => {
                 if let Some(playing) = &mut playing {
                     playing.ending = true;
                     playing.pipeline.send_event(gst::event::Eos::new());
                 }
             }
-            Ok(Input::Control(Control::Drop)) => playing = None,
+            Ok(Control::Drop) => playing = None,
             Ok(_) | Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }

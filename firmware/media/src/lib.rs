@@ -23,10 +23,11 @@ mod timecode;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use gst::prelude::*;
 use stream::encoder::Choice;
 use stream::media::{AccessUnit, AudioConfig, AudioFrame, Rendition, VideoConfig};
 use stream::picture::LumaGrid;
@@ -225,7 +226,7 @@ const CONDUCTOR_QUEUE: usize = 64;
 /// end of the process.
 #[derive(Debug)]
 pub struct Media {
-    control: SyncSender<conductor::Input>,
+    control: Sender<Control>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -242,15 +243,16 @@ impl Media {
         let slate = slate::draw(&config).map_err(StartError::Slate)?;
         let info =
             picture::raw_video_info(config.width, config.height).map_err(StartError::Slate)?;
-        let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
+        let (control, commands) = channel();
+        let (captured, inputs) = sync_channel(CONDUCTOR_QUEUE);
         let stop = Arc::new(AtomicBool::new(false));
         let wanted = matrix::Wanted::default();
         let capture = {
-            let (config, inputs, wanted) = (config.clone(), control.clone(), wanted.clone());
+            let (config, wanted) = (config.clone(), wanted.clone());
             let (events, stop) = (events.clone(), stop.clone());
             std::thread::Builder::new()
                 .name("capture".into())
-                .spawn(move || capture::run(&config, &wanted, &inputs, &events, &stop))?
+                .spawn(move || capture::run(&config, &wanted, &captured, &events, &stop))?
         };
         let conductor = {
             let (control, stop) = (control.clone(), stop.clone());
@@ -258,7 +260,7 @@ impl Media {
                 .name("conductor".into())
                 .spawn(move || {
                     conductor::Conductor::new(config, slate, info, wanted, control, events)
-                        .run(&inputs, &stop);
+                        .run(&commands, &inputs, &stop);
                 })?
         };
         Ok(Media {
@@ -272,13 +274,13 @@ impl Media {
     /// H.264 without B-frames and with a keyframe wherever a segment shall begin, and AAC-LC, 48 kHz stereo.
     pub fn start_encoded(file: &Path, events: mpsc::Sender<Event>) -> Result<Media, StartError> {
         check_recording(file, true)?;
-        let (control, inputs) = sync_channel(CONDUCTOR_QUEUE);
+        let (control, commands) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let thread = {
             let (file, stop) = (file.to_owned(), stop.clone());
             std::thread::Builder::new()
                 .name("encoded".into())
-                .spawn(move || encoded::run(&file, &inputs, &events, &stop))?
+                .spawn(move || encoded::run(&file, &commands, &events, &stop))?
         };
         Ok(Media {
             control,
@@ -329,8 +331,7 @@ impl Media {
     }
 
     fn command(&self, control: Control) {
-        // The conductor never waits for the caller, so this waits at most for a few placed pictures.
-        let _ = self.control.send(conductor::Input::Control(control));
+        let _ = self.control.send(control);
     }
 
     /// Stops both pipelines and waits for the threads.
@@ -384,8 +385,14 @@ fn check_elements(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Whether there is such an element. It is loaded now, not at GO LIVE: from a slow card that takes a while. One that is there and does
+/// not load is none.
+fn is_there(element: &str) -> bool {
+    gst::ElementFactory::find(element).is_some_and(|factory| factory.load().is_ok())
+}
+
 fn check(needed: &[(&'static str, &'static str)]) -> Result<(), StartError> {
-    let missing = |(element, _): &&(&str, _)| gst::ElementFactory::find(element).is_none();
+    let missing = |(element, _): &&(&str, _)| !is_there(element);
     match needed.iter().find(missing) {
         Some(&(element, package)) => Err(StartError::MissingElement { element, package }),
         None => Ok(()),

@@ -107,7 +107,7 @@ impl AacEncoder {
     pub(crate) fn find() -> Option<AacEncoder> {
         AacEncoder::KNOWN
             .into_iter()
-            .find(|encoder| gst::ElementFactory::find(encoder.element).is_some())
+            .find(|encoder| crate::is_there(encoder.element))
     }
 
     fn priming(self) -> Duration {
@@ -186,7 +186,7 @@ impl Programme {
         matrix: Matrix,
         run: u64,
         events: &mpsc::Sender<Event>,
-        gone: impl Fn() + Send + Sync + 'static,
+        gone: impl Fn() + Clone + Send + Sync + 'static,
     ) -> Result<Programme, String> {
         let aac = AacEncoder::find().ok_or("no AAC encoder")?;
         let queue = queue_pictures(config);
@@ -228,10 +228,7 @@ impl Programme {
             signal.break_encoder(&encoder, run)?;
         }
         watch(&pipeline, run, events, gone)?;
-        pipeline
-            .set_state(gst::State::Playing)
-            .map_err(|_| "the encoder does not start".to_owned())?;
-        Ok(Programme {
+        let programme = Programme {
             pipeline,
             encoder,
             kind: config.encoder.encoder,
@@ -242,7 +239,12 @@ impl Programme {
             queue,
             skipped: false,
             run,
-        })
+        };
+        // Where it fails, what has started already is taken down.
+        (programme.pipeline)
+            .set_state(gst::State::Playing)
+            .map_err(|_| "the encoder does not start".to_owned())?;
+        Ok(programme)
     }
 
     /// Encodes a picture, as a keyframe if asked. Returns how many pictures that costs: an encoder that is half a queue behind
@@ -306,7 +308,7 @@ fn watch(
     pipeline: &gst::Pipeline,
     run: u64,
     events: &mpsc::Sender<Event>,
-    gone: impl Fn() + Send + Sync + 'static,
+    gone: impl Fn() + Clone + Send + Sync + 'static,
 ) -> Result<(), String> {
     let events = events.clone();
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
@@ -319,8 +321,12 @@ fn watch(
             },
             _ => return gst::BusSyncReply::Drop,
         };
-        let _ = events.blocking_send(event);
-        gone();
+        // The loop may be waiting for the conductor, whose thread this is where the pipeline fails while it starts.
+        let (events, gone) = (events.clone(), gone.clone());
+        std::thread::spawn(move || {
+            let _ = events.blocking_send(event);
+            gone();
+        });
         gst::BusSyncReply::Drop
     });
     Ok(())

@@ -1,6 +1,6 @@
 //! A card's sound that is left out is tried beside the pictures, which go on meanwhile.
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -31,7 +31,11 @@ impl Try {
 
     /// `None` until it is known.
     pub(super) fn result(&self) -> Option<Result<(), End>> {
-        let result = self.result.try_recv().ok()?;
+        let result = match self.result.try_recv() {
+            Ok(result) => result,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => Err("the try broke off".into()),
+        };
         Some(result.map_err(|end| match end {
             End::NoSound { why, .. } if self.ours => End::NoSound {
                 why,

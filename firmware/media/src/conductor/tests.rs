@@ -1,6 +1,6 @@
 //! The conductor by hand, on a clock that only the test moves: how much of the programme's time a stuck encoder costs.
 
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::channel;
 
 use stream::stuck::Progress;
 
@@ -46,13 +46,12 @@ impl Bench {
         let picture = slate::draw(&config).unwrap();
         let info = picture::raw_video_info(config.width, config.height).unwrap();
         let (events, received) = mpsc::channel(10_000);
-        let (control, _) = sync_channel(1);
+        let (control, _) = channel();
         let wanted = Wanted::default();
         let slate = picture.clone();
         let mut conductor = Conductor::new(config, slate, info, wanted, control, events);
         let begun = Instant::now();
-        conductor.ticked = begun;
-        conductor.start(begun, 1);
+        conductor.start(1, || begun);
         Bench {
             conductor,
             signal,
@@ -65,6 +64,11 @@ impl Bench {
 
     fn elapsed(&self) -> Duration {
         TICK * self.ticks
+    }
+
+    fn programme(&mut self, run: u64) {
+        let now = self.begun + self.elapsed();
+        self.conductor.start(run, || now);
     }
 
     fn progress(&self, of: Rendition) -> Option<Progress> {
@@ -131,7 +135,7 @@ fn an_encoder_that_hangs_costs_two_seconds_of_the_programme_at_most() {
 fn an_encoder_that_never_begins_is_noticed_as_fast_and_the_next_one_has_more_time() {
     let mut bench = Bench::start();
     let mut dropped = |run| {
-        bench.conductor.start(bench.begun + bench.elapsed(), run);
+        bench.programme(run);
         let hangs = Some((run, EncoderFault::Hangs));
         bench.signal.set(|signal| signal.encoder = hangs);
         let took = bench.until_dropped();
@@ -146,7 +150,7 @@ fn an_encoder_that_never_begins_is_noticed_as_fast_and_the_next_one_has_more_tim
         "{second:?}"
     );
     // One that works makes that forgotten.
-    bench.conductor.start(bench.begun + bench.elapsed(), 4);
+    bench.programme(4);
     bench.at_work();
     assert!(!bench.conductor.barren);
 }

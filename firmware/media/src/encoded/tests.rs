@@ -1,5 +1,5 @@
 use std::process::Command;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::channel;
 
 use super::*;
 
@@ -19,22 +19,20 @@ fn play(seconds: u32, end_after: Option<usize>) -> (Vec<Event>, Vec<u8>) {
         .arg(&file)
         .status();
     assert!(made.unwrap().success());
-    let (control, inputs) = sync_channel(4);
+    let (control, commands) = channel();
     let (sender, mut events) = mpsc::channel(256);
     let stop = Arc::new(AtomicBool::new(false));
     let thread = {
         let (file, stop) = (file.clone(), stop.clone());
-        std::thread::spawn(move || run(&file, &inputs, &sender, &stop))
+        std::thread::spawn(move || run(&file, &commands, &sender, &stop))
     };
-    control
-        .send(Input::Control(Control::Start { run: 7 }))
-        .unwrap();
+    control.send(Control::Start { run: 7 }).unwrap();
     let mut seen = Vec::new();
     let mut units = 0;
     while let Some(event) = events.blocking_recv() {
         units += usize::from(matches!(event, Event::Video { .. }));
         if Some(units) == end_after && matches!(event, Event::Video { .. }) {
-            control.send(Input::Control(Control::End)).unwrap();
+            control.send(Control::End).unwrap();
         }
         let over = matches!(
             event,
