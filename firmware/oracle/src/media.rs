@@ -339,6 +339,10 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
     for (_, _, trun) in boxes(traf).filter(|(name, _, _)| name == b"trun") {
         let flags = be(trun, 1, 3).ok_or_else(|| damaged("trun"))?;
         let count = be(trun, 4, 4).ok_or_else(|| damaged("trun"))?;
+        // Where size and duration are the fragment's own, samples take no room in the box: it may name any number of them.
+        if count > file.len() as u64 {
+            return Err(damaged("trun"));
+        }
         let mut at = 8;
         let mut field = |present: u64| {
             if flags & present == 0 {
@@ -369,7 +373,7 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
                 }
             }
             run.samples += 1;
-            run.end += duration;
+            run.end = run.end.saturating_add(duration);
             run.longest_sample = run.longest_sample.max(duration);
         }
     }

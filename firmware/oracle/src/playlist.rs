@@ -263,7 +263,7 @@ fn parse_media<'a>(base: &str, lines: impl Iterator<Item = &'a str>) -> MediaPla
         match tag {
             "#EXT-X-VERSION" => list.version = value.trim().parse().unwrap_or(0),
             "#EXT-X-TARGETDURATION" => list.target_duration = Some(value.to_owned()),
-            "#EXT-X-MEDIA-SEQUENCE" => list.media_sequence = value.trim().parse().unwrap_or(0),
+            "#EXT-X-MEDIA-SEQUENCE" => list.media_sequence = count(value).unwrap_or(0),
             "#EXT-X-DISCONTINUITY-SEQUENCE" => {
                 list.discontinuity_sequence = value.trim().parse().ok();
             }
@@ -299,9 +299,7 @@ fn parse_media<'a>(base: &str, lines: impl Iterator<Item = &'a str>) -> MediaPla
             "#EXT-X-SKIP" => {
                 let attributes = Attributes::parse(value);
                 list.need(9, "EXT-X-SKIP");
-                list.skipped = attributes
-                    .get("SKIPPED-SEGMENTS")
-                    .and_then(|it| it.parse().ok());
+                list.skipped = attributes.get("SKIPPED-SEGMENTS").and_then(count);
             }
             "#EXT-X-PART" => {
                 let attributes = Attributes::parse(value);
@@ -327,7 +325,7 @@ fn parse_media<'a>(base: &str, lines: impl Iterator<Item = &'a str>) -> MediaPla
             }
             "#EXT-X-RENDITION-REPORT" => {
                 let attributes = Attributes::parse(value);
-                let number = |name| attributes.get(name).and_then(|it| it.parse().ok());
+                let number = |name| attributes.get(name).and_then(count);
                 list.reports.push(Report {
                     url: resolve(base, attributes.get("URI").unwrap_or_default()),
                     msn: number("LAST-MSN"),
@@ -364,6 +362,12 @@ impl MediaPlaylist {
     }
 }
 
+/// What a playlist counts with. A hostile one may say anything: no stream comes to where sums of these overflow.
+fn count(text: &str) -> Option<u64> {
+    let number = text.trim().parse::<u64>().ok()?;
+    Some(number.min(u64::MAX / 8))
+}
+
 /// `length[@offset]`: offset and length.
 fn byte_range(text: &str) -> Option<(Option<u64>, u64)> {
     match text.trim().split_once('@') {
@@ -381,7 +385,9 @@ fn resource(
     let url = resolve(base, uri.unwrap_or_default());
     let range = range.map(|(offset, length)| {
         let before = after.as_ref().filter(|before| before.url == url);
-        let end = before.and_then(|it| it.range).map(|it| it.0 + it.1);
+        let end = before
+            .and_then(|it| it.range)
+            .map(|it| it.0.saturating_add(it.1));
         (offset.or(end).unwrap_or(0), length)
     });
     let resource = Resource { url, range };
@@ -452,5 +458,19 @@ mod tests {
         };
         assert_eq!(list.segments[1].resource.range, Some((15, 7)));
         assert_eq!(list.segments[1].resource.url, "http://o/a");
+    }
+
+    #[test]
+    fn numbers_that_no_stream_has_overflow_nothing() {
+        let most = u64::MAX;
+        let text = format!(
+            "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{most}\n#EXT-X-SKIP:SKIPPED-SEGMENTS={most}\n\
+             #EXT-X-BYTERANGE:{most}@{most}\na\n#EXT-X-BYTERANGE:{most}\na\n"
+        );
+        let Some(Playlist::Media(list)) = parse("http://o/l.m3u8", &text) else {
+            panic!("a media playlist");
+        };
+        assert!(list.end() > list.segments[1].media_sequence);
+        assert_eq!(list.segments[1].resource.range, Some((most, most)));
     }
 }

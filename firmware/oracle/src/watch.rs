@@ -210,7 +210,7 @@ impl Watcher<'_> {
             let url = match &state {
                 Some(state) if state.ended => continue,
                 Some(state) => {
-                    pause = pause.min(state.target_duration / 5);
+                    pause = pause.min(state.target_duration / 5).max(PAUSE);
                     blocks &= state.can_block;
                     directives(list, state, round)
                 }
@@ -302,7 +302,7 @@ impl Watcher<'_> {
         let mut request = self.agent.get(url);
         match kind {
             Kind::Resource(Some((start, length))) => {
-                let range = format!("bytes={start}-{}", start + length.max(1) - 1);
+                let range = format!("bytes={start}-{}", start.saturating_add(length.max(1) - 1));
                 request = request.header("Range", range);
             }
             Kind::Resource(None) => {}
