@@ -199,6 +199,43 @@ fn a_box_on_a_full_disk_goes_on_in_memory() {
     );
 }
 
+/// Others may have filled it to the last block: then what podium has is where room can be made.
+#[test]
+fn a_disk_without_a_free_block_is_opened_where_a_recording_may_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::in_memory(dir.path(), "200m") else {
+        return;
+    };
+    let podium = Podium::start(dir.path(), &config());
+    let peer = podium.ready["peer_id"].clone();
+    for _ in 0..2 {
+        podium.go_live();
+        podium.wait_for_segments(3);
+        podium.stop();
+    }
+    end(podium);
+    disk.fill();
+    let data = dir.path().join("data").display().to_string();
+    let said = |arguments: &[&str]| {
+        let ran = tests::podium(&[arguments, &["--data-dir", &data]].concat());
+        assert_eq!(
+            ran.code,
+            Some(0),
+            "{arguments:?}: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
+        ran.stdout
+    };
+    assert_eq!(said(&["list"]).lines().count(), 2);
+    let podium = Podium::start(dir.path(), &config());
+    assert_eq!(podium.ready["disk_fault"], Value::Null);
+    assert_eq!(podium.ready["peer_id"], peer);
+    end(podium);
+    // It has made room with the older one.
+    assert_eq!(said(&["list"]).lines().count(), 1);
+}
+
 #[test]
 fn a_box_with_a_broken_journal_goes_on_in_memory_until_fsck_has_made_it_again() {
     let dir = tempfile::tempdir().unwrap();

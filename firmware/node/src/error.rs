@@ -213,6 +213,12 @@ impl From<JournalError> for AdoptError {
 #[error("the journal: {0}")]
 pub struct JournalError(pub(crate) Box<redb::Error>);
 
+impl JournalError {
+    pub(crate) fn contradiction() -> JournalError {
+        redb::Error::Corrupted("its pages contradict each other".into()).into()
+    }
+}
+
 /// Why something cannot be read from the local store.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {

@@ -20,7 +20,7 @@ use node_host::HostError;
 use crate::journal::adopt::{AdoptedFile, Adoption, Place};
 use crate::names::NameRecord;
 use crate::writer::{Command, Follow, RESERVE_BYTES};
-use crate::{AdoptError, BroadcastId, Node, StoreError, blocking, unixfs};
+use crate::{AdoptError, BroadcastId, Node, StoreError, in_journal, unixfs};
 
 use walk::Walk;
 
@@ -374,8 +374,8 @@ impl Fetch {
             .filter(|path| !told.contains(*path))
             .cloned()
             .collect();
-        let journal = self.node.shared.journal.clone();
-        let found = blocking(move || journal.sizes(broadcast, &left)).await?;
+        let journal = &self.node.shared.journal;
+        let found = in_journal(journal, move |journal| journal.sizes(broadcast, &left)).await?;
         tree.absent.extend(found);
         Ok(())
     }

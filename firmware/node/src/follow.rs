@@ -13,7 +13,7 @@ use crate::names::{Clock, Name, NameRecord, RecordError, Signer};
 use crate::peers::Peer;
 use crate::writer::{Command, Follow};
 use crate::{
-    BroadcastId, CHANNEL_FILE, Config, Node, OpenError, Recovered, StoreError, blocking, keys,
+    BroadcastId, CHANNEL_FILE, Config, Node, OpenError, Recovered, StoreError, in_journal, keys,
 };
 
 /// Says whose mirror a data directory is: the name.
@@ -121,13 +121,13 @@ impl Node {
         &self,
         broadcast: BroadcastId,
     ) -> Result<BTreeMap<String, Cid>, StoreError> {
-        let journal = self.shared.journal.clone();
-        blocking(move || Ok(journal.files_of(broadcast)?)).await
+        let journal = &self.shared.journal;
+        in_journal(journal, move |journal| Ok(journal.files_of(broadcast)?)).await
     }
 
     /// Paths of the files that a broadcast names and that are not kept here.
     pub async fn absent(&self, broadcast: BroadcastId) -> Result<Vec<String>, StoreError> {
-        let journal = self.shared.journal.clone();
-        blocking(move || Ok(journal.absent(broadcast)?)).await
+        let journal = &self.shared.journal;
+        in_journal(journal, move |journal| Ok(journal.absent(broadcast)?)).await
     }
 }

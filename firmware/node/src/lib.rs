@@ -48,6 +48,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use announce::Announced;
 pub use car::{CarOptions, DagScope, EntityBytes};
+use error::is_full;
 pub use error::{AdoptError, JournalError, KeyError, OpenError, ReadError, StoreError};
 pub use fetch::{Fetch, Tree, Trusts, Want, Wants};
 pub use follow::Heard;
@@ -425,8 +426,7 @@ impl Node {
         if self.shared.commands.is_closed() {
             return Err(StoreError::Closed);
         }
-        let journal = self.shared.journal.clone();
-        blocking(move || journal.rows(broadcast)).await
+        in_journal(&self.shared.journal, move |journal| journal.rows(broadcast)).await
     }
 
     /// Puts other rows in place of a broadcast's: where segments were lost, those of what is left.
@@ -435,14 +435,16 @@ impl Node {
         broadcast: BroadcastId,
         rows: Vec<Vec<u8>>,
     ) -> Result<(), StoreError> {
-        let journal = self.shared.journal.clone();
-        blocking(move || Ok(journal.replace_rows(broadcast, &rows)?)).await
+        let journal = &self.shared.journal;
+        in_journal(journal, move |journal| {
+            Ok(journal.replace_rows(broadcast, &rows)?)
+        })
+        .await
     }
 
     /// Paths of all files of all broadcasts.
     pub async fn paths(&self) -> Result<Vec<String>, StoreError> {
-        let journal = self.shared.journal.clone();
-        blocking(move || {
+        in_journal(&self.shared.journal, |journal| {
             let mut paths = Vec::new();
             journal.for_each_file(|_, path, _, _| paths.push(path))?;
             Ok(paths)
@@ -452,8 +454,11 @@ impl Node {
 
     /// Paths of one broadcast's files, of those whose blocks are kept here.
     pub async fn paths_of(&self, broadcast: BroadcastId) -> Result<BTreeSet<String>, StoreError> {
-        let journal = self.shared.journal.clone();
-        blocking(move || Ok(journal.files_of(broadcast)?.into_keys().collect())).await
+        let journal = &self.shared.journal;
+        in_journal(journal, move |journal| {
+            Ok(journal.files_of(broadcast)?.into_keys().collect())
+        })
+        .await
     }
 
     /// What is stored, oldest first.
@@ -461,8 +466,7 @@ impl Node {
         if self.shared.commands.is_closed() {
             return Err(StoreError::Closed);
         }
-        let journal = self.shared.journal.clone();
-        blocking(move || {
+        in_journal(&self.shared.journal, |journal| {
             let kept = journal.broadcasts()?.into_iter();
             let kept = kept.filter(|broadcast| broadcast.state != State::Deleting);
             let stored = kept.map(|broadcast| {
@@ -505,8 +509,7 @@ impl Node {
         let mut stats = self.stats();
         let mut left_at = tokio::time::Instant::now();
         loop {
-            let journal = self.shared.journal.clone();
-            let listed = blocking(move || Ok::<_, StoreError>(journal.broadcasts()?));
+            let listed = in_journal(&self.shared.journal, |journal| journal.broadcasts());
             let broadcasts = listed.await?;
             if broadcasts.iter().all(|it| it.state != State::Deleting) {
                 return Ok(true);
@@ -693,19 +696,8 @@ async fn start(
 ) -> Result<(Shared, Recovered), OpenError> {
     let listed = store.list().await;
     let listed = listed.map_err(|error| OpenError::store(dir, error.into()))?;
-    // redb asserts what it believes about a file: on a broken one that can be a panic.
-    let journal = tokio::task::spawn_blocking(move || Journal::open(opener)).await;
-    let journal = match journal {
-        Ok(journal) => journal.map_err(|error| OpenError::journal(dir, error))?,
-        Err(_) => {
-            let reason = "its pages contradict each other".to_owned();
-            return Err(OpenError::JournalBroken {
-                path: dir.join(JOURNAL_FILE),
-                reason,
-            });
-        }
-    };
-    let journal = Arc::new(journal);
+    let opened = sound(move || Journal::open(opener)).await;
+    let journal = Arc::new(opened.map_err(|error| OpenError::journal(dir, error))?);
     let reconciled = recover::reconcile(&*store, &journal, listed).await;
     let (recovered, mut inherited) = reconciled.map_err(|error| OpenError::store(dir, error))?;
     let free = || (store.free_bytes()).map_err(|error| OpenError::io(dir, error));
@@ -717,10 +709,7 @@ async fn start(
         inherited.stored_bytes -= garbage.iter().map(|(_, bytes)| bytes).sum::<u64>();
         let removed = store.remove(garbage.into_iter().map(|(cid, _)| cid).collect());
         (removed.await).map_err(|error| OpenError::store(dir, error.into()))?;
-        let broadcasts = {
-            let journal = journal.clone();
-            blocking(move || journal.broadcasts()).await
-        };
+        let broadcasts = in_journal(&journal, |journal| journal.broadcasts()).await;
         let broadcasts = broadcasts.map_err(|error| OpenError::journal(dir, error))?;
         let stuck = is_short()? && !writer::can_make_room(&broadcasts, signer.follows());
         // Over the limit, what is open may be closed and go, or be trimmed. Who only looks deletes nothing, and may unpin.
@@ -766,8 +755,7 @@ async fn kept_record(
     journal: &Arc<Journal>,
     channel: Name,
 ) -> Result<Option<NameRecord>, OpenError> {
-    let journal = journal.clone();
-    let kept = blocking(move || journal.record(&channel)).await;
+    let kept = in_journal(journal, move |journal| journal.record(&channel)).await;
     let kept = kept.map_err(|error| OpenError::journal(dir, error))?;
     let record = kept.map(|bytes| NameRecord::verify(&channel, bytes));
     record
@@ -831,8 +819,39 @@ fn lock(dir: &Path) -> Result<Lock, OpenError> {
         file.sync_all()
     });
     let removed = std::fs::remove_file(&probe);
-    written.and(removed).map_err(io)?;
-    Ok(lock)
+    match written.and(removed) {
+        // What is stored may have to go, and the way to that is through here.
+        Err(error) if is_full(&error) && has_store(dir) => Ok(lock),
+        probed => probed.map(|()| lock).map_err(io),
+    }
+}
+
+/// Reads or writes the journal on a thread that may wait for the disk.
+pub(crate) async fn in_journal<T, E>(
+    journal: &Arc<Journal>,
+    f: impl FnOnce(&Journal) -> Result<T, E> + Send + 'static,
+) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<JournalError> + Send + 'static,
+{
+    let journal = journal.clone();
+    sound(move || f(&journal)).await
+}
+
+/// What redb believes about the pages of its file it asserts, and so do we about rows: where a disk has spoilt them, and that was
+/// noticed by no checksum, a panic says that the journal is broken.
+async fn sound<T, E>(f: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<JournalError> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => Err(JournalError::contradiction().into()),
+        // The runtime is going down, and the caller with it.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Runs what waits for the disk on a thread that may.

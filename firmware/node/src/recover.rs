@@ -10,7 +10,7 @@ use crate::cids::Lengths;
 use crate::journal::{Journal, State};
 use crate::store::BlockStore;
 use crate::writer::Inherited;
-use crate::{BroadcastId, StoreError, blocking};
+use crate::{BroadcastId, StoreError, in_journal};
 
 /// What was found when the node opened.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +57,7 @@ pub(crate) async fn reconcile(
 ) -> Result<(Recovered, Inherited), StoreError> {
     let mut recovered = Recovered::default();
 
-    let found = in_journal(journal, move |journal| {
+    let found = in_journal::<_, StoreError>(journal, move |journal| {
         let named = journal.named_blocks()?;
         let garbage: Vec<(Cid, u64)> = (listed.iter())
             .filter(|(cid, _)| !named.contains(cid))
@@ -100,7 +100,7 @@ pub(crate) async fn reconcile(
     let lost = lost.into_iter().filter(|cid| missing.contains(cid));
     store.lose(&lost.collect::<Vec<_>>());
 
-    let summary = in_journal(journal, move |journal| {
+    let summary = in_journal::<_, StoreError>(journal, move |journal| {
         let mut files = Vec::new();
         let mut count = 0;
         if !missing.is_empty() {
@@ -163,12 +163,4 @@ pub(crate) async fn reconcile(
             spares_recordings: false,
         },
     ))
-}
-
-async fn in_journal<T: Send + 'static>(
-    journal: &Arc<Journal>,
-    f: impl FnOnce(&Journal) -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    let journal = journal.clone();
-    blocking(move || f(&journal)).await
 }

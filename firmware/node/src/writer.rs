@@ -480,8 +480,7 @@ impl Writer {
         &self,
         f: impl FnOnce(&Journal) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let journal = self.journal.clone();
-        let result = crate::blocking(move || f(&journal)).await;
+        let result = crate::in_journal(&self.journal, f).await;
         // redb refuses everything after a failure of the disk until it is opened anew.
         if matches!(result, Err(StoreError::Journal(_))) {
             self.journal.close();

@@ -12,7 +12,7 @@ use node_host::HostError;
 use super::{AT_ONCE, Fetch, Tree, Trusts, Want, Wants, check_cid, decode, fetch};
 use crate::journal::Named;
 use crate::journal::adopt::{AdoptedFile, Entry};
-use crate::{AdoptError, StoreError, blocking, path, read, unixfs};
+use crate::{AdoptError, StoreError, blocking, in_journal, path, read, unixfs};
 
 /// No directory of podium's is deeper: `video/init/0000/init-0.mp4`.
 const MAX_DEPTH: usize = 4;
@@ -198,8 +198,8 @@ impl<'a> Walk<'a> {
         self.fetch.count_links(entries.len())?;
         let mut stored = match self.fetch.before {
             Some(broadcast) => {
-                let (journal, dir) = (self.fetch.node.shared.journal.clone(), dir.clone());
-                blocking(move || journal.entries_in(broadcast, &dir)).await?
+                let (journal, dir) = (&self.fetch.node.shared.journal, dir.clone());
+                in_journal(journal, move |journal| journal.entries_in(broadcast, &dir)).await?
             }
             None => BTreeMap::new(),
         };

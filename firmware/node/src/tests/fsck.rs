@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use super::read_all;
 use crate::fsck::CLOSING;
 use crate::steps::{Refused, refusing};
-use crate::{Budgets, Finding, Leaf, NewFile, Node, Report, Resolved, Update, fsck};
+use crate::{Budgets, Finding, Leaf, NewFile, Node, OpenError, Report, Resolved, Update, fsck};
 
 const LIMIT_BYTES: u64 = 1 << 30;
 
@@ -491,6 +491,39 @@ async fn a_broken_key_is_named_and_left() {
         );
     }
     assert_eq!(fs::read(it.path("channel.key")).unwrap(), b"junk");
+}
+
+/// redb looks at no checksum after a clean end, and asserts what it believes about its pages.
+#[tokio::test]
+async fn a_flipped_bit_in_a_page_of_the_journal_is_an_error_and_no_panic() {
+    let clock = || Some(SystemTime::now());
+    let it = DataDir::new().await;
+    let path = it.path("journal.redb");
+    let whole = fs::read(&path).unwrap();
+    let used: Vec<usize> = (whole.iter().enumerate())
+        .filter(|(_, byte)| **byte != 0)
+        .map(|(at, _)| at)
+        .collect();
+    let mut broken = 0;
+    for at in used.iter().step_by(used.len() / 150) {
+        fs::write(&path, &whole).unwrap();
+        flip(&path, *at);
+        match Node::offline(it.dir.path(), Budgets::new(LIMIT_BYTES, 0), clock).await {
+            Ok((node, recovered)) => {
+                let broadcasts = node.broadcasts().await.unwrap_or_default();
+                for broadcast in broadcasts {
+                    let _ = node.rows(broadcast.id).await;
+                    let _ = node.paths_of(broadcast.id).await;
+                    let _ = node.pin(broadcast.id, true).await;
+                }
+                drop(recovered);
+                node.shutdown().await;
+            }
+            Err(OpenError::JournalBroken { .. }) => broken += 1,
+            Err(error) => panic!("byte {at}: {error}"),
+        }
+    }
+    assert!(broken > 0);
 }
 
 #[tokio::test]

@@ -295,11 +295,11 @@ impl Writer {
         adoption: &Arc<Adoption>,
     ) -> Result<(Staged, BroadcastId), AdoptError> {
         self.settle_doubt().await?;
-        let (adoption, journal) = (adoption.clone(), self.journal.clone());
+        let adoption = adoption.clone();
         let leaving = self.removal.iter().flat_map(|removal| &removal.cids);
         let leaving: HashSet<Cid> = leaving.copied().collect();
         let (store, most_pinned) = (self.store.clone(), self.budgets.pinned_bytes);
-        let staged = crate::blocking(move || {
+        let staged = crate::in_journal(&self.journal, move |journal| {
             // What is being removed can no longer be named.
             let nameless = |cid: &Cid| match leaving.contains(cid) {
                 true => Ok(None),
