@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -211,8 +211,14 @@ impl Guests {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` if all places are taken, or the address has its share.
+    /// `None` if all places are taken, or the address has its share. Of IPv6 it is the network: each machine has all of it to choose from.
     fn admit(&self, address: IpAddr) -> Option<Guest> {
+        let address = match address {
+            IpAddr::V6(ip) if !ip.is_loopback() => {
+                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))
+            }
+            address => address,
+        };
         let mut counts = self.counts();
         let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
         if counts.connections >= self.most || of_address >= self.most / 2 {
@@ -404,6 +410,18 @@ mod tests {
         let _again = from(1).await;
         let _last = all.recv().await.unwrap();
         assert_eq!(guests.now(), crowd(3, 2));
+    }
+
+    #[test]
+    fn a_network_of_ipv6_has_one_share() {
+        let guests = Guests::new(4);
+        let admit = |address: &str| guests.admit(address.parse().unwrap());
+        let two = ["2001:db8::1", "2001:db8::2"].map(admit);
+        assert!(two.iter().all(Option::is_some));
+        assert!(admit("2001:db8::3").is_none());
+        assert!(admit("2001:db8:0:1::3").is_some());
+        drop(two);
+        assert!(admit("2001:db8::3").is_some());
     }
 
     /// Time passes where all wait: for the network nobody does.

@@ -193,8 +193,9 @@ impl Store {
                 let answer = agent()
                     .get(format!("http://{address}/api/v1/recordings"))
                     .call();
-                let mut answer = answer.map_err(|error| unanswered(address, &error))?;
-                Ok(answer.body_mut().read_json()?)
+                let mut answer = taken(address, answer)?;
+                let listed = answer.body_mut().read_json();
+                listed.map_err(|error| unanswered(address, &error))
             }
             Store::Here(runtime, node) => runtime.block_on(async {
                 let recordings = recordings(&node).await;
@@ -208,7 +209,7 @@ impl Store {
         match self {
             Store::Box(address) => {
                 let url = format!("http://{address}/api/v1/recordings/{id}/pin");
-                taken(address, agent().post(url).send_json(Pin { pinned }))
+                taken(address, agent().post(url).send_json(Pin { pinned })).map(drop)
             }
             Store::Here(runtime, node) => runtime.block_on(async {
                 let result = node.pin(BroadcastId::from(id), pinned).await;
@@ -222,7 +223,7 @@ impl Store {
         match self {
             Store::Box(address) => {
                 let url = format!("http://{address}/api/v1/recordings/{id}/delete");
-                taken(address, agent().post(url).send_empty())
+                taken(address, agent().post(url).send_empty()).map(drop)
             }
             Store::Here(runtime, node) => runtime.block_on(async {
                 let deleted = async {
@@ -245,12 +246,12 @@ impl Store {
 fn taken(
     address: SocketAddr,
     answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<()> {
+) -> Result<ureq::http::Response<ureq::Body>> {
     let mut answer = answer.map_err(|error| unanswered(address, &error))?;
     if !answer.status().is_success() {
         bail!("{}", answer.body_mut().read_to_string()?.trim());
     }
-    Ok(())
+    Ok(answer)
 }
 
 fn agent() -> ureq::Agent {

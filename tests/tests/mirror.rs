@@ -339,6 +339,29 @@ fn it_follows_by_asking_alone_and_keeps_only_the_window() {
     end(all, &dir.path().join("window"));
 }
 
+#[test]
+fn a_box_that_comes_up_after_its_mirror_is_found_although_a_stranger_is_connected() {
+    let dir = tempfile::tempdir().unwrap();
+    let podium = Podium::start(dir.path(), &Config::default());
+    podium.go_live();
+    let viewer: SocketAddr = podium.viewer["http://".len()..].parse().unwrap();
+    let relay = Relay::to(viewer);
+    relay.cut();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let stranger = Podium::start(elsewhere.path(), &Config::default());
+    let (http, stranger) = (
+        format!("http://{}", relay.address()),
+        stranger.address("/tcp/"),
+    );
+    let asks = ["--no-pubsub", "--peer", &http, "--peer", &stranger];
+    let mirror = Mirror::start(&dir.path().join("mirror"), &podium.name(), &asks);
+    wait_for("the stranger", || {
+        (mirror.status()["peers"] == 1).then_some(())
+    });
+    relay.mend(viewer);
+    serves_what_is_listed(&podium, &mirror);
+}
+
 /// How often the mirror has begun to fetch what was published before the window, and how often it had all of it.
 fn told_of_filling(place: &Path) -> (usize, usize) {
     let log = std::fs::read_to_string(place.join("mirror.log")).unwrap();

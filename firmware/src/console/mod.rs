@@ -8,6 +8,7 @@
 mod fingers;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
@@ -35,6 +36,9 @@ use fingers::Move;
 
 /// Connections at a time: a few pages, and what scrapes the metrics.
 const OPERATORS: usize = 32;
+
+/// A loop that says nothing for so long stands still.
+const LOOP_STANDS: Duration = Duration::from_secs(3);
 
 /// Pixels of the page's picture for one of the panel's.
 const PICTURE_SCALE: u32 = 4;
@@ -307,9 +311,17 @@ async fn picture(State(console): State<Console>) -> Response {
     (fields, png).into_response()
 }
 
-/// The process serves and its loop turns: whether the stream is well stands in the status.
-async fn healthz() -> &'static str {
-    "ok\n"
+/// The process serves and its loop turns, which says how things are ten times a second: whether the stream is well stands in the status.
+async fn healthz(State(console): State<Console>) -> (StatusCode, &'static str) {
+    let mut status = console.status.clone();
+    status.mark_unchanged();
+    match tokio::time::timeout(LOOP_STANDS, status.changed()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ok\n"),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the box's loop stands still: restart it\n",
+        ),
+    }
 }
 
 /// Prometheus text format, version 0.0.4.

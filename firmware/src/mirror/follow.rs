@@ -378,8 +378,8 @@ impl Mirror {
                 continue;
             }
             let (http, name, done) = (self.http.clone(), self.name, self.done.0.clone());
-            // Where nobody is connected, the box may have come back at another address.
-            let with_peers = self.node.stats().borrow().peers == 0;
+            // Where nobody is connected, or nobody who has it, the box may be at another address.
+            let with_peers = self.node.stats().borrow().peers == 0 || self.failure.is_some();
             tokio::spawn(async move {
                 let asked = move || ask::ask(&http[peer], name, with_peers);
                 let answer = tokio::task::spawn_blocking(asked).await.ok().flatten();

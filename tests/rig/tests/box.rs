@@ -1368,10 +1368,12 @@ fn a_box_whose_loop_stands_still_is_bitten_although_the_rest_of_it_lives() {
     let mut rig = Rig::boot();
     rig.start_with(WATCHED, SMALL);
     wait_until_watched(&mut rig);
+    assert_eq!(rig.get("operator", "/healthz").0, 200);
     // The loop is on the first thread.
     freeze(&mut rig, "$thread == $box");
     let (status, _) = rig.get("viewer", "/");
     assert_eq!(status, 200, "viewers are still served");
+    assert_eq!(rig.get("operator", "/healthz").0, 503);
     rig.wait_for_bite();
 }
 
