@@ -24,7 +24,7 @@ const LEFT: u8 = 4;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only look and change nothing.
+    /// Only look, and change nothing but the journal's own broken pages, without which it cannot be read.
     #[arg(long)]
     check: bool,
     /// TOML file of the box.
@@ -142,7 +142,13 @@ fn text(report: &Report, closed: &[BroadcastId], check: bool) -> String {
     let faults = report.findings.len();
     let verdict = match (faults, check) {
         (0, _) => "nothing is wrong".to_owned(),
-        (_, true) => format!("{}, and nothing was changed", count(faults, "fault")),
+        (_, true) => {
+            let but = match report.findings.contains(&Finding::JournalPages) {
+                true => " but the journal's pages",
+                false => "",
+            };
+            format!("{}, and nothing was changed{but}", count(faults, "fault"))
+        }
         (_, false) => count(faults, "fault"),
     };
     let broadcasts = count(broadcasts, "broadcast");
@@ -172,5 +178,15 @@ mod tests {
             };
             assert_eq!(text(&report, &[], true), expected);
         }
+    }
+
+    #[test]
+    fn what_a_look_has_changed_is_told() {
+        let report = Report {
+            findings: vec![Finding::JournalPages],
+            ..Report::default()
+        };
+        let said = text(&report, &[], true);
+        assert!(said.ends_with("1 fault, and nothing was changed but the journal's pages\n"));
     }
 }
