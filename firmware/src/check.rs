@@ -369,13 +369,12 @@ fn dog(wanted: Option<&Path>, found: &[(PathBuf, watchdog::About)]) -> Line {
         );
         return line(PART, Absent, unused);
     };
-    // The kernel's other name for the first one (watchdog-api).
-    let path = if wanted == Path::new("/dev/watchdog") {
-        Path::new("/dev/watchdog0")
-    } else {
-        wanted
+    // The kernel's other name for the first one (watchdog-api); udev may have given it one more.
+    let path = match wanted == Path::new("/dev/watchdog") {
+        true => "/dev/watchdog0".into(),
+        false => std::fs::canonicalize(wanted).unwrap_or_else(|_| wanted.to_owned()),
     };
-    match found.iter().find(|(it, _)| it == path) {
+    match found.iter().find(|(it, _)| *it == path) {
         None => line(
             PART,
             Failed,

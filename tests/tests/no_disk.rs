@@ -231,8 +231,10 @@ fn a_disk_without_a_free_block_is_opened_where_a_recording_may_go() {
     let podium = Podium::start(dir.path(), &config());
     assert_eq!(podium.ready["disk_fault"], Value::Null);
     assert_eq!(podium.ready["peer_id"], peer);
+    wait_for("room, made with the older one", || {
+        (recordings(&podium).as_array()?.len() == 1).then_some(())
+    });
     end(podium);
-    // It has made room with the older one.
     assert_eq!(said(&["list"]).lines().count(), 1);
 }
 

@@ -125,6 +125,9 @@ pub(crate) fn run(
         let now = Instant::now();
         let mut news = true;
         past.refused = matches!(end, End::Refused(_) | End::Hangs);
+        if past.refused || card.is_err() {
+            past.untold = None;
+        }
         hangs = matches!(end, End::Hangs).then(|| hangs.unwrap_or(now));
         match (&config.source, &card) {
             (Source::Card(_), Err(_)) => {

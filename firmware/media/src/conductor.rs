@@ -18,7 +18,7 @@ use crate::matrix::{Matrix, Wanted};
 use crate::observer::Observer;
 use crate::picture::luma_grid;
 use crate::programme::Programme;
-use crate::{Config, Control, Event, Sync};
+use crate::{CONDUCTOR_QUEUE, Config, Control, Event, Sync};
 
 /// How often missing input is looked for.
 const TICK: Duration = Duration::from_millis(10);
@@ -138,7 +138,20 @@ impl Conductor {
         let mut next_tick = Instant::now() + TICK;
         while !stop.load(Ordering::Relaxed) {
             for command in commands.try_iter() {
-                self.obey(command);
+                let waiting = inputs.try_iter().take(CONDUCTOR_QUEUE);
+                match command {
+                    // From before the programme.
+                    Control::Start { .. } => {
+                        self.obey(command);
+                        waiting.for_each(drop);
+                    }
+                    // Of the programme.
+                    Control::End => {
+                        waiting.for_each(|input| self.input(input));
+                        self.obey(command);
+                    }
+                    command => self.obey(command),
+                }
             }
             let wait = next_tick.saturating_duration_since(Instant::now());
             match inputs.recv_timeout(wait) {

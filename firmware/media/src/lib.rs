@@ -249,18 +249,20 @@ impl Media {
         let wanted = matrix::Wanted::default();
         let capture = {
             let (config, wanted) = (config.clone(), wanted.clone());
-            let (events, stop) = (events.clone(), stop.clone());
+            let (captured, events, stop) = (captured.clone(), events.clone(), stop.clone());
             std::thread::Builder::new()
                 .name("capture".into())
                 .spawn(move || capture::run(&config, &wanted, &captured, &events, &stop))?
         };
         let conductor = {
             let (control, stop) = (control.clone(), stop.clone());
+            // A capture that dies is an input that is missing: slate goes on.
             std::thread::Builder::new()
                 .name("conductor".into())
                 .spawn(move || {
                     conductor::Conductor::new(config, slate, info, wanted, control, events)
                         .run(&commands, &inputs, &stop);
+                    drop(captured);
                 })?
         };
         Ok(Media {

@@ -186,7 +186,7 @@ impl Programme {
         matrix: Matrix,
         run: u64,
         events: &mpsc::Sender<Event>,
-        gone: impl Fn() + Clone + Send + Sync + 'static,
+        gone: impl Fn() + Send + Sync + 'static,
     ) -> Result<Programme, String> {
         let aac = AacEncoder::find().ok_or("no AAC encoder")?;
         let queue = queue_pictures(config);
@@ -308,7 +308,7 @@ fn watch(
     pipeline: &gst::Pipeline,
     run: u64,
     events: &mpsc::Sender<Event>,
-    gone: impl Fn() + Clone + Send + Sync + 'static,
+    gone: impl Fn() + Send + Sync + 'static,
 ) -> Result<(), String> {
     let events = events.clone();
     let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
@@ -321,11 +321,12 @@ fn watch(
             },
             _ => return gst::BusSyncReply::Drop,
         };
-        // The loop may be waiting for the conductor, whose thread this is where the pipeline fails while it starts.
-        let (events, gone) = (events.clone(), gone.clone());
+        // Before the loop has the programme dropped: what has failed is known by then.
+        gone();
+        // The loop may be busy, and this the conductor's thread, where the pipeline fails while it starts.
+        let events = events.clone();
         std::thread::spawn(move || {
             let _ = events.blocking_send(event);
-            gone();
         });
         gst::BusSyncReply::Drop
     });

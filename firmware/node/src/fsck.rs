@@ -122,7 +122,8 @@ pub struct Damaged {
     pub lost: Vec<String>,
 }
 
-/// Looks at everything in a data directory on which no box is running, and puts right what can be if `repair` is set.
+/// Looks at everything in a data directory on which no box is running, and puts right what can be if `repair` is set. What redb
+/// mends of its own file it mends in any case: it cannot be read before.
 pub fn fsck(dir: &Path, repair: bool) -> Result<Report, OpenError> {
     if !has_store(dir) {
         return Err(OpenError::NoStore {

@@ -340,7 +340,8 @@ fn read_traf(file: &[u8], traf: &[u8], init: &Init, runs: &mut Vec<Run>) -> Resu
         let flags = be(trun, 1, 3).ok_or_else(|| damaged("trun"))?;
         let count = be(trun, 4, 4).ok_or_else(|| damaged("trun"))?;
         // Where size and duration are the fragment's own, samples take no room in the box: it may name any number of them.
-        if count > file.len() as u64 {
+        let named: usize = runs.iter().map(|run| run.samples).sum();
+        if (named + run.samples) as u64 + count > file.len() as u64 {
             return Err(damaged("trun"));
         }
         let mut at = 8;

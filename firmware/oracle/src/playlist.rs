@@ -265,7 +265,7 @@ fn parse_media<'a>(base: &str, lines: impl Iterator<Item = &'a str>) -> MediaPla
             "#EXT-X-TARGETDURATION" => list.target_duration = Some(value.to_owned()),
             "#EXT-X-MEDIA-SEQUENCE" => list.media_sequence = count(value).unwrap_or(0),
             "#EXT-X-DISCONTINUITY-SEQUENCE" => {
-                list.discontinuity_sequence = value.trim().parse().ok();
+                list.discontinuity_sequence = count(value);
             }
             "#EXT-X-PLAYLIST-TYPE" => list.playlist_type = Some(value.to_owned()),
             "#EXT-X-ENDLIST" => list.ended = true,
@@ -465,6 +465,7 @@ mod tests {
         let most = u64::MAX;
         let text = format!(
             "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:{most}\n#EXT-X-SKIP:SKIPPED-SEGMENTS={most}\n\
+             #EXT-X-DISCONTINUITY-SEQUENCE:{most}\n#EXT-X-DISCONTINUITY\n\
              #EXT-X-BYTERANGE:{most}@{most}\na\n#EXT-X-BYTERANGE:{most}\na\n"
         );
         let Some(Playlist::Media(list)) = parse("http://o/l.m3u8", &text) else {

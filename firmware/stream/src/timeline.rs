@@ -322,10 +322,9 @@ impl Timeline {
                 let error = measured - offset;
                 // All of it, not down to the jump: a machine that holds up the sound now and then would each time leave the
                 // programme that much further before real time.
-                let fits = if self.left_out > 0 {
-                    0.0
-                } else {
-                    JUMP.as_nanos() as f64
+                let fits = match self.left_out {
+                    0 => JUMP.as_nanos() as f64,
+                    _ => 0.0,
                 };
                 let (gap, most) = (-error, LOSS.as_nanos() as f64);
                 let room = (self.lead).room(now, self.position() + time_of(samples));
@@ -340,8 +339,13 @@ impl Timeline {
                         self.left_out += samples;
                         return AudioPlacement::Drop;
                     }
-                } else if gap > JUMP.as_nanos() as f64 && gap <= room {
+                } else if gap > fits && gap <= room {
+                    // Also for what was left out and was no overlap.
                     silence = ticks(Duration::from_nanos(gap as u64), SAMPLE_RATE);
+                } else if gap > fits && self.strayed > ticks(STRAYED, SAMPLE_RATE) {
+                    // Not one wrong timestamp: they have jumped, by less.
+                    self.offset = Some(measured);
+                    self.strayed = 0;
                 } else {
                     self.misplaced.0 += error * samples as f64;
                     self.misplaced.1 += samples;

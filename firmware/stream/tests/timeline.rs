@@ -1013,7 +1013,7 @@ impl Wrong {
         self.at += 10;
         let now = self.start + ms(self.at);
         self.timeline.audio(now, audio, BLOCK);
-        let shown = self.at % 30 == 0 && self.timeline.video(now, video).is_some();
+        let shown = self.at.is_multiple_of(30) && self.timeline.video(now, video).is_some();
         self.timeline.tick(now);
         shown
     }
@@ -1080,13 +1080,16 @@ fn timestamps_that_are_rubbish_neither_hurry_the_programme_nor_hold_it_up() {
 
 #[test]
 fn one_wrong_timestamp_costs_neither_sound_nor_picture() {
-    for off in [50, 100, 300, 500, 790] {
+    for off in [-790, -500, -100, -50, 50, 100, 300, 500, 790] {
         let mut capture = Wrong::new();
         let mut shown = 0;
         for i in 1..=3000 {
-            let wrong = if i % 100 == 0 { ms(off) } else { ms(0) };
             let truth = capture.truth();
-            shown += usize::from(capture.step(truth + wrong, truth));
+            let wrong = match (i + 50) % 100 {
+                0 => truth.as_millis() as i64 + off,
+                _ => truth.as_millis() as i64,
+            };
+            shown += usize::from(capture.step(ms(wrong as u64), truth));
         }
         let ahead = capture.ahead();
         assert!(ahead.abs() < 1.0, "{off} ms: {ahead} ms");

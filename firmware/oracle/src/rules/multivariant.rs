@@ -267,7 +267,7 @@ impl Rendition {
         let media = self.known.values().flat_map(|it| &it.media);
         for run in media.filter(|run| run.kind == Kind::Video) {
             pictures += run.samples;
-            seconds += run.seconds(run.end - run.start);
+            seconds += run.seconds(run.end.saturating_sub(run.start));
         }
         (seconds > 2.0).then(|| pictures as f64 / seconds)
     }

@@ -146,7 +146,7 @@ impl Judge {
             }
         }
         if let Some(main) = main_track(&media) {
-            let duration = main.seconds(main.end - main.start);
+            let duration = main.seconds(main.end.saturating_sub(main.start));
             let frame = main.seconds(main.longest_sample) + CONTINUITY;
             if (segment.duration - duration).abs() > frame {
                 let detail = format!("EXTINF {} s, media {duration:.6} s", segment.duration);
@@ -237,7 +237,7 @@ impl Judge {
                 rendition.drift = (segment.run, 0.0);
             }
             rendition.summed = number + 1;
-            let off = segment.duration - main.seconds(main.end - main.start);
+            let off = segment.duration - main.seconds(main.end.saturating_sub(main.start));
             let frame = main.seconds(main.longest_sample);
             // A segment that is wrong by itself is reported as such.
             if off.abs() <= frame + CONTINUITY {
