@@ -1,9 +1,7 @@
 //! A cheap HDMI capture stick: USB video class and USB audio class on one device, behind the kernel's USB/IP.
 //!
-//! The kernel's virtual host controller (`vhci-hcd`) takes any socket as a USB device and speaks USB/IP over it
-//! (Documentation/usb/usbip_protocol.rst). This is the device's side. `descriptors` says what it is, `Link` answers the
-//! transfers, and `source` and `picture` are what comes in at the HDMI socket: a bar that moves, with a white flash and a beep that
-//! begin together about once a second of the source's own time, or a clip.
+//! `descriptors` says what it is, `Link` answers the transfers, and `source` and `picture` are what comes in at the HDMI socket: a bar
+//! that moves, with a white flash and a beep that begin together about once a second of the source's own time, or a clip.
 //!
 //! All of a card's answers are given under one lock, since a transfer that the kernel takes back (UNLINK) must not be answered too.
 
@@ -14,7 +12,6 @@ mod source;
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest::retry;
 use crate::protocol::{Gain, Moments, Streams};
+use crate::usbip;
 use link::Link;
 
 /// What a card offers, and how good its clocks are.
@@ -190,9 +188,6 @@ pub struct Plugged {
     link: Arc<Mutex<Arc<Link>>>,
 }
 
-/// Bus 1, device 2, as USB/IP numbers the far side's devices.
-const DEVICE: u32 = 0x0001_0002;
-
 /// The card in its socket, as the kernel shows it, unless it is on USB 3.
 pub const SOCKET: &str = "/sys/bus/usb/devices/1-1";
 
@@ -276,10 +271,7 @@ fn attach(card: &Card) -> io::Result<Arc<Link>> {
     let (ours, kernels) = UnixStream::pair()?;
     let link = Link::start(card.clone(), ours)?;
     let (port, speed, _) = card.usb.port();
-    fs::write(
-        "/sys/devices/platform/vhci_hcd.0/attach",
-        format!("{port} {} {DEVICE} {speed}", kernels.as_raw_fd()),
-    )?;
+    usbip::attach(port, speed, &kernels)?;
     Ok(link)
 }
 

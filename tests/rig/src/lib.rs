@@ -14,6 +14,7 @@ pub mod oled;
 pub mod protocol;
 mod published;
 mod reading;
+mod usbip;
 
 pub use host::{Disk, Hdmi, Machine, Rig};
 pub use published::{Picture, Published};

@@ -1,6 +1,7 @@
 //! What the card says it is (USB 2.0 chapter 9; UVC 1.0 and UAC 1.0, class-specific descriptors).
 
 use super::{Card, Mode, Pixels, Sound, Usb};
+use crate::usbip::{self, descriptor as d};
 
 /// Interfaces: video control and streaming, audio control and streaming.
 pub(super) const AUDIO_CONTROL: u8 = 2;
@@ -43,11 +44,6 @@ pub(super) fn frame_size(mode: &Mode) -> u32 {
 /// Length of a picture, 100 ns.
 pub(super) fn interval(mode: &Mode) -> u32 {
     10_000_000 / mode.fps
-}
-
-/// A descriptor with its length before it.
-fn d(bytes: &[u8]) -> Vec<u8> {
-    [&[bytes.len() as u8 + 1], bytes].concat()
 }
 
 pub(super) fn device(card: &Card) -> Vec<u8> {
@@ -104,9 +100,7 @@ pub(super) fn string(card: &Card, index: u8) -> Option<Vec<u8>> {
         3 => "RIG0001",
         _ => return None,
     };
-    let mut bytes = vec![3];
-    bytes.extend(text.encode_utf16().flat_map(u16::to_le_bytes));
-    Some(d(&bytes))
+    Some(usbip::text(text))
 }
 
 pub(super) fn configuration(card: &Card) -> Vec<u8> {

@@ -1,7 +1,7 @@
-//! The device's side of USB/IP: answers control transfers at once, and feeds the two streams at their own pace.
+//! The card behind USB/IP: answers control transfers at once, and feeds the two streams at their own pace.
 
 use std::collections::VecDeque;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,13 +15,7 @@ use super::picture::{self, Pictures};
 use super::source::{Blinks, Sound};
 use super::{Card, Incoming, Mode, Pixels, Spoilt, Stuck};
 use crate::protocol::{Flash, Gain, Moments, Streams};
-
-/// Commands of USB/IP.
-const SUBMIT: u32 = 1;
-const UNLINK: u32 = 2;
-/// Errors that a transfer ends with.
-const STALL: i32 = -32;
-const UNLINKED: i32 = -104;
+use crate::usbip::{self, Message, STALL, Transfer};
 
 /// The pictures' endpoint, as requests name it.
 const VIDEO_ENDPOINT: u16 = 0x81;
@@ -31,15 +25,6 @@ const LATE_FOR: f64 = 5.0;
 
 /// Samples a second of an exact clock.
 const RATE: f64 = 48_000.0;
-
-/// A transfer that the kernel waits for.
-#[derive(Debug)]
-struct Transfer {
-    number: u32,
-    length: usize,
-    /// Isochronous packets as they came: offset, length, two fields for the answer.
-    packets: Vec<[u32; 4]>,
-}
 
 #[derive(Debug)]
 struct State {
@@ -182,40 +167,17 @@ impl Link {
 
     fn listen(self: &Arc<Self>, mut socket: UnixStream) -> io::Result<()> {
         loop {
-            let mut head = [0; 48];
-            socket.read_exact(&mut head)?;
-            let word =
-                |i: usize| u32::from_be_bytes([head[i], head[i + 1], head[i + 2], head[i + 3]]);
-            let (command, number, inward, endpoint) = (word(0), word(4), word(12) == 1, word(16));
-            if command == UNLINK {
-                self.lock().unlink(number, word(20))?;
-                continue;
-            }
-            if command != SUBMIT {
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let length = word(24) as usize;
-            let mut data = vec![0; if inward { 0 } else { length }];
-            socket.read_exact(&mut data)?;
-            // Without packets the count is 0 or all ones.
-            let count = if endpoint == 2 { word(32) as i32 } else { 0 };
-            let mut packets = Vec::new();
-            for _ in 0..count.max(0) {
-                let mut packet = [0; 16];
-                socket.read_exact(&mut packet)?;
-                let (fields, _) = packet.as_chunks::<4>();
-                packets.push([0, 1, 2, 3].map(|i| u32::from_be_bytes(fields[i])));
-            }
-            let transfer = Transfer {
-                number,
-                length,
-                packets,
+            let transfer = match usbip::read(&mut socket)? {
+                Message::Submit(transfer) => transfer,
+                Message::Unlink { number, transfer } => {
+                    self.lock().unlink(number, transfer)?;
+                    continue;
+                }
             };
             let mut state = self.lock();
-            match endpoint {
+            match transfer.endpoint {
                 0 => {
-                    let setup: [u8; 8] = head[40..].try_into().expect("48 bytes");
-                    if let Some(wait) = self.takes_its_time(&state, setup) {
+                    if let Some(wait) = self.takes_its_time(&state, transfer.setup) {
                         let number = transfer.number;
                         state.slow.push_back(transfer);
                         let link = self.clone();
@@ -225,11 +187,11 @@ impl Link {
                             // Unless it was taken back. Another one may wait by now.
                             let place = state.slow.iter().position(|slow| slow.number == number);
                             if let Some(transfer) = place.and_then(|it| state.slow.remove(it)) {
-                                let _ = link.answer_control(&mut state, &transfer, setup, &[]);
+                                let _ = link.answer_control(&mut state, &transfer);
                             }
                         });
                     } else {
-                        self.answer_control(&mut state, &transfer, setup, &data)?;
+                        self.answer_control(&mut state, &transfer)?;
                     }
                 }
                 1 => {
@@ -241,7 +203,7 @@ impl Link {
                     state.video.push_back(transfer);
                 }
                 2 => state.audio.push_back(transfer),
-                _ => state.answer(number, STALL, 0, &[], &[])?,
+                _ => state.answer(transfer.number, STALL, 0, &[], &[])?,
             }
             self.changed.notify_all();
         }
@@ -255,23 +217,9 @@ impl Link {
         (asks && self.card.late > 0.0).then_some(wait)
     }
 
-    fn answer_control(
-        &self,
-        state: &mut State,
-        transfer: &Transfer,
-        setup: [u8; 8],
-        data: &[u8],
-    ) -> io::Result<()> {
-        let (number, length) = (transfer.number, transfer.length);
-        match self.control(state, setup, data) {
-            Some(answer) if setup[0] & 0x80 != 0 => {
-                let wanted = usize::from(u16::from_le_bytes([setup[6], setup[7]]));
-                let answer = &answer[..answer.len().min(wanted).min(length)];
-                state.answer(number, 0, answer.len(), answer, &[])
-            }
-            Some(_) => state.answer(number, 0, length, &[], &[]),
-            None => state.answer(number, STALL, 0, &[], &[]),
-        }
+    fn answer_control(&self, state: &mut State, transfer: &Transfer) -> io::Result<()> {
+        let says = self.control(state, transfer.setup, &transfer.data);
+        usbip::answer_control(&mut state.socket, transfer, says.as_deref())
     }
 
     /// Answers a control transfer; `None` is a stall.
@@ -599,31 +547,7 @@ impl State {
         data: &[u8],
         packets: &[[u32; 4]],
     ) -> io::Result<()> {
-        let mut message = Vec::with_capacity(48 + data.len() + 16 * packets.len());
-        for word in [
-            3,
-            number,
-            0,
-            0,
-            0,
-            status as u32,
-            length as u32,
-            0,
-            packets.len() as u32,
-            0,
-            0,
-            0,
-        ] {
-            message.extend(word.to_be_bytes());
-        }
-        message.extend_from_slice(data);
-        message.extend(
-            packets
-                .iter()
-                .flatten()
-                .flat_map(|field| field.to_be_bytes()),
-        );
-        self.socket.write_all(&message)
+        usbip::answer(&mut self.socket, number, status, length, data, packets)
     }
 
     /// Takes a transfer back, unless it has been answered.
@@ -634,12 +558,6 @@ impl State {
             queue.retain(|waiting| waiting.number != transfer);
             found |= queue.len() < waiting;
         }
-        let status = if found { UNLINKED } else { 0 };
-        let mut message = Vec::with_capacity(48);
-        for word in [4, number, 0, 0, 0, status as u32] {
-            message.extend(word.to_be_bytes());
-        }
-        message.resize(48, 0);
-        self.socket.write_all(&message)
+        usbip::unlinked(&mut self.socket, number, found)
     }
 }
