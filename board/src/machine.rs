@@ -78,7 +78,8 @@ fn firmware(root: &Path) -> Option<PathBuf> {
         .find(|path| named(path, |name| name.ends_with(":firmware")))
 }
 
-/// Of the first flash that counts its wear.
+/// Of the first flash that counts its wear. It is the wear of the machine's start: the kernel asks for it when it sets up the flash,
+/// and not again (drivers/mmc/core/mmc.c).
 fn storage(root: &Path) -> Storage {
     entries(root.join("sys/class/block"))
         .into_iter()

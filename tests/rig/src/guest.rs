@@ -11,6 +11,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 
 use crate::bridge::Bridge;
 use crate::card::{Plugged, Usb};
+use crate::emmc::{self, Fitted};
 use crate::gpio::Chip;
 use crate::oled::{self, Oled};
 use crate::protocol::{Bus, GO_LIVE, LAMP, MODE, PAGE, Reply, Request};
@@ -34,6 +35,7 @@ struct Hardware {
     bridge: Bridge,
     chip: oled::Chip,
     card: Option<Plugged>,
+    emmc: Option<Fitted>,
     podium: Option<(Child, Receiver<String>)>,
     answers: u32,
 }
@@ -75,6 +77,7 @@ pub fn main() {
         bridge: Bridge::new(Oled::new(chip), ADDRESS).expect("the kernel has uhid"),
         chip,
         card: None,
+        emmc: None,
         podium: None,
         answers: 0,
     };
@@ -134,14 +137,7 @@ impl Hardware {
                 // No hand is so fast that the kernel still sets up the card that was pulled out: it would take the two for one, and leave it
                 // without a configuration.
                 self.card = None;
-                retry(|| {
-                    for usb in [Usb::Two, Usb::Three] {
-                        if fs::exists(usb.socket())? {
-                            return Err(io::Error::other("the last card is still there"));
-                        }
-                    }
-                    Ok(())
-                })?;
+                empty(&[&Usb::Two.socket(), &Usb::Three.socket()])?;
                 // The kernel frees the port a moment after that.
                 self.card = Some(retry(|| Plugged::new(card.clone()))?);
             }
@@ -153,6 +149,11 @@ impl Hardware {
             Request::Incoming(incoming) => self.card()?.incoming(incoming),
             Request::Gain => return Ok(Reply::Gain(self.card()?.gain())),
             Request::Moments => return Ok(Reply::Moments(self.card()?.moments())),
+            Request::Emmc(flash) => {
+                self.emmc = None;
+                empty(&[emmc::SOCKET])?;
+                self.emmc = Some(retry(|| Fitted::new(flash))?);
+            }
             Request::Bus(bus) => {
                 self.bridge.set(bus)?;
                 if bus == Bus::Gone {
@@ -253,6 +254,18 @@ impl Hardware {
             file,
         })
     }
+}
+
+/// Waits until nothing is in these sockets any more.
+fn empty(sockets: &[&str]) -> io::Result<()> {
+    retry(|| {
+        for socket in sockets {
+            if fs::exists(socket)? {
+                return Err(io::Error::other("what was there is still there"));
+            }
+        }
+        Ok(())
+    })
 }
 
 /// Tries for half a minute: the kernel waits up to five seconds for each answer of a card that is gone.

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tests::{PATIENCE, judge, patiently, wait_for};
 
 use crate::card::{Card, Incoming, Mode, Pixels, Source, Spoilt, Stuck};
+use crate::emmc::Emmc;
 use crate::guest::{ADDRESS, DISK, MARK, SCRATCH};
 use crate::oled::Chip;
 use crate::protocol::{Bus, GO_LIVE, Gain, LAMP, MODE, Moments, PAGE, Reply, Request, Streams};
@@ -367,6 +368,11 @@ impl Rig {
         Source::Clip { pictures, sound }
     }
 
+    /// Fits flash that counts its wear, instead of what is there: the kernel asks for the wear when it finds it, and not again.
+    pub fn emmc(&mut self, flash: Emmc) {
+        self.ask(&Request::Emmc(flash));
+    }
+
     /// Breaks or mends the display's bus.
     pub fn bus(&mut self, bus: Bus) {
         self.ask(&Request::Bus(bus));
@@ -430,7 +436,7 @@ impl Rig {
         }
     }
 
-    /// Waits until a line of text stands on the glass, in the font of the panel's sentences or of its small print.
+    /// Waits until a line of text stands on the glass, in the font of the panel's sentences, of its lists or of its small print.
     pub fn wait_to_read(&mut self, line: &str) {
         self.wait_for(&format!("\"{line}\" on the glass"), |rig| {
             rig.reads(line).then_some(())

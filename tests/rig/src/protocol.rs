@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::card::{Card, Incoming, Spoilt, Stuck};
+use crate::emmc::Emmc;
 
 /// How the I²C bus behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +84,8 @@ pub enum Request {
     Spoil(Option<Spoilt>),
     Gain,
     Moments,
+    /// Fits flash, instead of what is there.
+    Emmc(Emmc),
     Bus(Bus),
     /// The display loses its power and gets it back.
     Reseat,

@@ -2,15 +2,15 @@
 
 use embedded_graphics::Drawable as _;
 use embedded_graphics::geometry::Point;
-use embedded_graphics::mono_font::iso_8859_1::{FONT_4X6, FONT_6X9};
+use embedded_graphics::mono_font::iso_8859_1::{FONT_4X6, FONT_5X7, FONT_6X9};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
 use embedded_graphics::pixelcolor::BinaryColor;
 use embedded_graphics::text::{Baseline, Text};
 use stream::screen::Frame;
 
-/// Whether a line of text stands somewhere on a glass (rows of `#` and `.`), in the font of the panel's sentences or of its small print.
+/// Whether a line of text stands somewhere on a glass (rows of `#` and `.`), in the font of the panel's sentences, of its lists or of its small print.
 pub(crate) fn reads(glass: &[String], line: &str) -> bool {
-    [&FONT_6X9, &FONT_4X6]
+    [&FONT_6X9, &FONT_5X7, &FONT_4X6]
         .into_iter()
         .any(|font| reads_in(glass, line, font))
 }

@@ -1,5 +1,5 @@
-//! USB/IP, the device's side (Documentation/usb/usbip_protocol.rst): the kernel's virtual host controller (`vhci-hcd`) takes any socket
-//! as a USB device, and this is what goes over it.
+//! USB/IP, the device's side (Documentation/usb/usbip_protocol.rst): the kernel's virtual host controller (`vhci-hcd`) takes any
+//! socket as a USB device, and this is what goes over it.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};

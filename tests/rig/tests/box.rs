@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use common::*;
 use rig::card::{Card, Incoming, Sound, Source, Spoil, Spoilt, Stuck, Usb};
+use rig::emmc::Emmc;
 use rig::guest::DISK;
 use rig::oled::Chip;
 use rig::protocol::{Bus, Flash, GO_LIVE, Gain, LAMP, MODE, PAGE};
@@ -941,6 +942,43 @@ fn what_the_machine_says_of_itself_is_read_on_the_glass() {
     rig.wait_to_read("Clock may be wrong");
     tells(&mut rig, "run/systemd/timesync/synchronized", "");
     rig.wait_to_read("No IPFS peers yet");
+}
+
+/// The wear is what the kernel's own MMC core has been told by an eMMC.
+#[test]
+fn flash_that_is_worn_out_is_read_on_the_glass() {
+    let mut rig = Rig::boot();
+    rig.plug(&small_card());
+    rig.start(SMALL);
+    turn_to(&mut rig, "hardware");
+    rig.wait_to_read("wear is not told");
+    let (fine, worn) = ("No IPFS peers yet", "Card is worn out");
+    for (life_time, pre_eol_info, row, line) in [
+        ([1, 2], 1, "20% worn", fine),
+        ([9, 1], 1, "90% worn", worn),
+        ([1, 8], 1, "80% worn", fine),
+        ([1, 11], 1, "110% worn", worn),
+        // It has life left, but hardly any block to replace a broken one.
+        ([3, 1], 2, "30% worn, ageing", worn),
+        ([3, 4], 3, "40% worn, replace", worn),
+    ] {
+        rig.emmc(Emmc {
+            life_time,
+            pre_eol_info,
+        });
+        let percent = life_time.into_iter().max().map(|tenths| tenths * 10);
+        rig.wait_for_status(row, |status| {
+            status["machine"]["storage"]["worn_percent"] == Value::from(percent)
+        });
+        turn_to(&mut rig, "hardware");
+        rig.wait_to_read(row);
+        turn_to(&mut rig, "main");
+        rig.wait_to_read(line);
+    }
+    assert_eq!(rig.terminate(), Some(0));
+    let config = rig.configure("", SMALL);
+    let worn = "failed: is worn out: have a new one ready";
+    verdict(&check(&mut rig, &config), "storage", &[worn]);
 }
 
 /// The thermal zone is the kernel's, of a battery that it plays. No card is plugged in: that is what the panel says of a box that is cool.
