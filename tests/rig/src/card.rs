@@ -287,13 +287,15 @@ fn watch_power(card: &Card, power: &Weak<Mutex<Arc<Link>>>) {
         if fs::exists(&socket).unwrap_or(true) || !link.is_configured() {
             seen = Instant::now();
         }
+        // Before the switches are read: that waits for as long as the kernel sets up a card, which takes a late one longer.
+        let away = seen.elapsed() > AWAY;
         let are = |state: &str| {
             let is =
                 |switch: &String| fs::read_to_string(switch).is_ok_and(|it| it.trim() == state);
             switches.iter().all(is)
         };
         cut |= are("1");
-        if seen.elapsed() > AWAY && are("0") {
+        if away && are("0") {
             link.unplug();
             let Ok(fresh) = retry(|| attach(card)) else {
                 return;
