@@ -6,7 +6,7 @@ import { guardedLoader } from "./loader";
 import { extentOf, firstUri, PlaylistGuard, StandingEnds, startingAt } from "./playlist";
 import type { Action, From, Source } from "./viewer";
 
-export type PlayerEvent = "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "failed" | "unsupported";
+export type PlayerEvent = "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "unsupported";
 
 /** A pause in the picture shorter than this is not worth a word on the screen. */
 const STALL_MS = 1500;
@@ -105,6 +105,8 @@ export class Player {
   constructor(
     readonly video: HTMLVideoElement,
     private readonly on: (event: PlayerEvent) => void,
+    /** With the HTTP status, where the source was refused. */
+    private readonly failed: (status: number | null) => void,
   ) {
     video.addEventListener("timeupdate", () => {
       if (video.paused || video.seeking || video.readyState < 3) return;
@@ -139,7 +141,7 @@ export class Player {
     });
     video.addEventListener("ended", () => on("ended"));
     video.addEventListener("error", () => {
-      if (this.hls === null && this.loaded) this.fail(video.error?.message ?? "media error");
+      if (this.hls === null && this.loaded) this.fail(video.error?.message ?? "media error", null);
     });
   }
 
@@ -335,15 +337,15 @@ export class Player {
         this.begin();
         return;
       }
-      this.fail(`${data.details}: ${data.error.message}`);
+      this.fail(`${data.details}: ${data.error.message}`, data.response?.code ?? null);
     });
     hls.loadSource(url);
     hls.attachMedia(this.video);
   }
 
-  private fail(reason: string): void {
+  private fail(reason: string, status: number | null): void {
     this.lastError = reason;
-    this.on("failed");
+    this.failed(status);
   }
 
   private clearStall(): void {

@@ -130,7 +130,11 @@ export class Stage {
   constructor(private readonly root: HTMLElement) {
     root.classList.add("stage");
     root.innerHTML = MARKUP;
-    this.player = new Player(this.find("video"), (type) => this.dispatch({ type }));
+    this.player = new Player(
+      this.find("video"),
+      (type) => this.dispatch({ type }),
+      (status) => this.dispatch({ type: "failed", status }),
+    );
     this.wire();
     window.podium = this.hook();
     this.render();

@@ -5,6 +5,7 @@
 //   live source --fatal error or ten seconds without progress--> what has something new: the other live source, then back and
 //     forth with a pause. Where none has, the last picture stays: nobody is shown the same seconds again.
 //   live source, paused --box off air--> over: the picture stays, and the recording is offered
+//   recording --it is no longer kept--> live source if the box is live, else ended; any other failure --pause--> the same again
 //   stalled --viewer's wish--> start: the broadcast from its beginning, as far as there is something
 //   anything --a new broadcast begins--> live source (a recording is left only when the viewer says so)
 //
@@ -63,6 +64,8 @@ export interface Viewer {
   hasStart: boolean;
   /** `since` of the broadcast that is, or was last, loaded; empty once the box has been off air after it. */
   broadcast: string | null;
+  /** Address of the recording that was on show and is no longer kept, until something else is loaded. */
+  gone: string | null;
   /** A broadcast was on and is over; what was paused in it may still be loaded. */
   finished: boolean;
   unsupported: boolean;
@@ -77,7 +80,9 @@ export type Event =
   | { type: "watch-start" }
   | { type: "news"; news: News }
   /** `paused` and `resumed` are the viewer's wishes, `blocked` is the browser's: it waits for the viewer. */
-  | { type: "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "failed" | "unsupported" }
+  | { type: "progress" | "paused" | "resumed" | "blocked" | "stalled" | "ended" | "unsupported" }
+  /** `status` is the HTTP status that the player got; `null` where it got none, or was not refused. */
+  | { type: "failed"; status: number | null }
   | { type: "tick" };
 
 /** Which source has something that this viewer has not seen. */
@@ -103,6 +108,9 @@ export const MISSED_LIMIT = 3;
 export const PATIENCE_MS = 10_000;
 /** A picture that stands for so long makes the page look for something new, and again after each such pause. */
 export const LOOK_MS = 2500;
+/** The gateway serves only what the box keeps: of a recording these are verdicts. */
+const NOT_FOUND = 404;
+const GONE = 410;
 
 export function initial(): Viewer {
   return {
@@ -122,6 +130,7 @@ export function initial(): Viewer {
     newsAtMs: null,
     hasStart: false,
     broadcast: null,
+    gone: null,
     finished: false,
     unsupported: false,
   };
@@ -143,7 +152,10 @@ export function urlOf(source: Source, box: Public): string {
 
 /** Whether there is a recording to offer. */
 export function hasRecording(viewer: Viewer): boolean {
-  return viewer.missed < MISSED_LIMIT && viewer.box !== null && viewer.box.root !== null && viewer.box.root_is_vod;
+  const { box } = viewer;
+  if (viewer.missed >= MISSED_LIMIT || box === null || box.root === null || !box.root_is_vod) return false;
+  // The box's last answer may be older than what the player found.
+  return urlOf("recording", box) !== viewer.gone;
 }
 
 function offAir(box: Public): boolean {
@@ -176,6 +188,7 @@ function load(viewer: Viewer, now: number, source: Source, from: From): [Viewer,
     lookAtMs: 0,
     newsAtMs: null,
     broadcast,
+    gone: null,
     finished: source === "recording" ? viewer.finished : false,
   };
   return [next, [{ type: "load", source, url, broadcast: broadcast ?? "", from, play: !viewer.wantsPause }]];
@@ -197,9 +210,19 @@ function pause(failures: number): number {
   return Math.min(8000, 500 * 2 ** failures);
 }
 
-function failed(viewer: Viewer, now: number): [Viewer, Action[]] {
+/** The recording on show is no longer kept, and asking again will not bring it back. */
+function gone(viewer: Viewer, now: number): [Viewer, Action[]] {
+  const next: Viewer = { ...viewer, failures: 0, retryAtMs: null };
+  if (viewer.missed === 0 && viewer.box?.live) return load(next, now, viewer.preferred, "edge");
+  const [ended, actions] = finish(next);
+  // Whatever is live next is another broadcast.
+  return [{ ...ended, broadcast: "", gone: viewer.url }, actions];
+}
+
+function failed(viewer: Viewer, now: number, status: number | null): [Viewer, Action[]] {
   if (viewer.source === null || viewer.retryAtMs !== null || viewer.broken) return [viewer, []];
   const recording = viewer.source === "recording";
+  if (recording && (status === NOT_FOUND || status === GONE)) return gone(viewer, now);
   if (!recording && viewer.box !== null && viewer.missed === 0 && offAir(viewer.box)) return finish(viewer);
   const failures = viewer.failures + 1;
   const next: Viewer = { ...viewer, failures, playback: "stalled" };
@@ -299,7 +322,7 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       if (!isLive(viewer.source)) return [{ ...viewer, playback: "ended" }, []];
       return finish(viewer);
     case "failed":
-      return failed(viewer, now);
+      return failed(viewer, now, event.status);
     case "unsupported":
       return [{ ...viewer, unsupported: true, source: null, playback: "idle" }, []];
     case "tick": {
@@ -307,7 +330,7 @@ export function step(viewer: Viewer, now: number, event: Event): [Viewer, Action
       if (viewer.retryAtMs !== null) return now < viewer.retryAtMs ? [viewer, []] : load(viewer, now, "recording", "seen");
       const silent = now - viewer.progressAtMs;
       const waiting = viewer.playback === "playing" || stands(viewer);
-      if (viewer.source === "recording") return waiting && silent > PATIENCE_MS ? failed(viewer, now) : [viewer, []];
+      if (viewer.source === "recording") return waiting && silent > PATIENCE_MS ? failed(viewer, now, null) : [viewer, []];
       if (viewer.playback === "playing" && !viewer.broken) return silent > PATIENCE_MS ? [{ ...viewer, playback: "stalled" }, []] : [viewer, []];
       const due = viewer.lookAtMs !== null && now >= viewer.lookAtMs;
       return stands(viewer) && silent > LOOK_MS && due ? look(viewer) : [viewer, []];
@@ -369,6 +392,9 @@ export function words(viewer: Viewer): { word: string; sentence: string } {
       return { word: "Full", sentence: "All places are taken. This page tries again by itself." };
     case "over":
     case "ended":
+      if (viewer.gone !== null) {
+        return { word: "Ended", sentence: `This recording is no longer kept.${hasRecording(viewer) ? " Another one is ready." : ""}` };
+      }
       if (viewer.missed >= MISSED_LIMIT) {
         const who = viewer.box?.mirror ? "This mirror" : "The box";
         return { word: "Ended", sentence: `${who} does not answer any more. The recording is offered here when it does.` };

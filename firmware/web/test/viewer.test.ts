@@ -18,6 +18,7 @@ const LIVE: Public = { ...IDLE, state: "live", live: true, since: "2026-11-22T10
 const NEXT: Public = { ...LIVE, since: "2026-11-22T12:00:00Z", root: "bafy2" };
 const OVER: Public = { ...IDLE, root: "bafy1", root_is_vod: true };
 
+const FAILED: Event = { type: "failed", status: null };
 const answer = (box: Public): Event => ({ type: "answer", box });
 
 /** Runs events a second apart, or at their own time, and returns where that leads and what was done on the way. */
@@ -100,13 +101,13 @@ test("falls back to IPFS at once, then alternates with a growing pause", () => {
   const both = news({ box: true, ipfs: true });
   const { actions, trace, viewer } = run([
     [0, answer(LIVE)],
-    [100, { type: "failed" }],
+    [100, FAILED],
     [150, both],
-    [200, { type: "failed" }],
+    [200, FAILED],
     [300, { type: "tick" }],
     [2800, { type: "tick" }],
     [2850, both],
-    [2900, { type: "failed" }],
+    [2900, FAILED],
     [6800, { type: "tick" }],
     [6900, { type: "tick" }],
     [6950, both],
@@ -123,7 +124,7 @@ test("the viewer's choice is kept, and is what is tried first", () => {
   const { actions } = run([
     { type: "prefer", source: "ipfs" },
     answer(LIVE),
-    { type: "failed" },
+    FAILED,
     news({ box: true }),
     { type: "progress" },
     { type: "prefer", source: "ipfs" },
@@ -157,9 +158,9 @@ test("a recording that breaks off goes on where it was, whatever the box has beg
     { type: "watch-recording" },
     { type: "progress" },
     answer(NEXT),
-    { type: "failed" },
+    FAILED,
     [99_000, { type: "tick" }],
-    { type: "failed" },
+    FAILED,
     [199_000, { type: "tick" }],
     { type: "watch-live" },
   ]);
@@ -173,16 +174,44 @@ test("a recording that breaks off goes on where it was, whatever the box has beg
   expect(trace.slice(4, 8)).toEqual(Array(4).fill("reconnecting"));
 });
 
+test("a recording that is no longer kept ends, and is not offered again", () => {
+  const watching: Event[] = [answer(OVER), { type: "watch-recording" }, { type: "progress" }];
+  const deleted: Event = { type: "failed", status: 404 };
+  const tick: [number, Event] = [99_000, { type: "tick" }];
+  // At once, or after a failure that could have been anything.
+  for (const before of [watching, [...watching, FAILED, [50_000, { type: "tick" }] satisfies [number, Event]]]) {
+    const { actions, trace, viewer } = run([...before, deleted, tick]);
+    expect(trace.slice(-2)).toEqual(["ended", "ended"]);
+    expect(urls(actions).slice(-2)).toEqual(["/ipfs/bafy1/vod.m3u8", "unload"]);
+    expect(words(viewer).sentence).toBe("This recording is no longer kept.");
+  }
+  expect(run([...watching, { type: "failed", status: 410 }]).trace.at(-1)).toBe("ended");
+  // Too many viewers, or a disk in trouble.
+  expect(run([...watching, { type: "failed", status: 503 }]).trace.at(-1)).toBe("reconnecting");
+  // The one that the box names may have changed meanwhile.
+  const other = run([...watching, deleted, answer({ ...OVER, root: "bafy2" })]);
+  expect(words(other.viewer).sentence).toBe("This recording is no longer kept. Another one is ready.");
+  // What is live plays: at once, or as soon as it is.
+  expect(run([...watching, answer(NEXT), deleted]).actions.at(-1)).toMatchObject({ source: "box", from: "edge", broadcast: NEXT.since });
+  const unsane = { ...NEXT, since: null };
+  for (const next of [NEXT, unsane]) {
+    expect(run([...watching, deleted, answer(next)]).actions.at(-1)).toMatchObject({ source: "box", from: "edge" });
+  }
+  // And its end is told as every other.
+  const later = run([...watching, deleted, answer(NEXT), { type: "progress" }, { type: "ended" }, answer({ ...OVER, root: "bafy2" })]);
+  expect(words(later.viewer).sentence).toBe("The recording is ready.");
+});
+
 const PAUSED: Event[] = [answer(LIVE), { type: "progress" }, { type: "paused" }];
 
 test("a pause is kept, whatever is loaded, until the viewer says otherwise", () => {
   const plays = (events: Event[]) => run(events).actions.flatMap((action) => (action.type === "load" ? [action.play] : []));
-  const broken: Event[] = [...PAUSED, { type: "failed" }, news({ box: true })];
+  const broken: Event[] = [...PAUSED, FAILED, news({ box: true })];
   expect(plays(broken)).toEqual([true, false]);
   expect(run([...broken, { type: "paused" }]).trace.at(-1)).toBe("live");
   expect(plays([...PAUSED, answer(NEXT)])).toEqual([true, false]);
-  expect(plays([...PAUSED, answer(OVER), { type: "failed" }, answer(NEXT)])).toEqual([true, false]);
-  const recording: Event[] = [answer(OVER), { type: "watch-recording" }, { type: "progress" }, { type: "paused" }, { type: "failed" }];
+  expect(plays([...PAUSED, answer(OVER), FAILED, answer(NEXT)])).toEqual([true, false]);
+  const recording: Event[] = [answer(OVER), { type: "watch-recording" }, { type: "progress" }, { type: "paused" }, FAILED];
   expect(run([...recording, [99_000, { type: "tick" }], { type: "paused" }]).trace.slice(-3)).toEqual(["reconnecting", "reconnecting", "recording"]);
   // What the viewer asks for plays.
   expect(plays([...PAUSED, { type: "resumed" }, answer(NEXT)])).toEqual([true, true]);
@@ -250,7 +279,7 @@ test("a player that gave up is loaded again when there is something new, behind 
   const { actions } = run([
     [0, answer(LIVE)],
     [1000, { type: "progress" }],
-    [2000, { type: "failed" }],
+    [2000, FAILED],
     [2100, news({})],
     // What was still buffered plays on.
     [2200, { type: "progress" }],
@@ -300,7 +329,7 @@ test("what has ended stays ended, though the box is switched off", () => {
 });
 
 test("a failure after the box has gone off air is the end", () => {
-  const { trace, actions } = run([answer(LIVE), { type: "progress" }, answer(OVER), { type: "failed" }]);
+  const { trace, actions } = run([answer(LIVE), { type: "progress" }, answer(OVER), FAILED]);
   expect(trace.at(-1)).toBe("ended");
   expect(actions.at(-1)).toEqual({ type: "unload" });
 });
