@@ -8,6 +8,9 @@ export const HOLD_MS = 1500;
 /** A press lasts only while it is repeated: a page that dies takes its finger with it (the box lets go after a second). */
 const REPEAT_MS = 250;
 
+/** The box's own grip (`fingers.rs`). What has waited longer than this is no finger any more. */
+const GRIP_MS = 1000;
+
 /** A click can be over in a millisecond; a button that bounces for less than this is not believed. */
 const SHORTEST_MS = 80;
 
@@ -111,6 +114,8 @@ export class GoLive implements Pressable {
 export class HardwareButton implements Pressable {
   private repeating: ReturnType<typeof setInterval> | undefined;
   private queue: Promise<void> = Promise.resolve();
+  /** The last press was sent; whether it has arrived is not for the page to know. */
+  private sent = false;
 
   constructor(
     private readonly button: Button,
@@ -130,11 +135,21 @@ export class HardwareButton implements Pressable {
 
   private send(action: "press" | "repeat" | "release"): void {
     this.changed();
-    this.queue = this.queue
-      .then(async () => {
-        await sendButton(this.button, action);
-        if (action === "press") await new Promise((done) => setTimeout(done, SHORTEST_MS));
-      })
-      .catch(this.refused);
+    const atMs = performance.now();
+    this.queue = this.queue.then(() => this.deliver(action, atMs)).catch(this.refused);
+  }
+
+  /**
+   * Sends what the finger did at `atMs`, if it still means something: after a stall of the network a press of a while ago would be a
+   * tap that nobody makes now. A release is never too late, but that of a press that was not sent would take another's finger off.
+   */
+  private async deliver(action: "press" | "repeat" | "release", atMs: number): Promise<void> {
+    const late = performance.now() - atMs > GRIP_MS;
+    if (action === "press") {
+      this.sent = !late;
+      if (late) throw new Error("the press had to wait for too long");
+    } else if (!this.sent || (late && action === "repeat")) return;
+    await sendButton(this.button, action);
+    if (action === "press") await new Promise((done) => setTimeout(done, SHORTEST_MS));
   }
 }

@@ -64,3 +64,33 @@ test("a button that is held is pressed once and then repeated", async () => {
   await vi.advanceTimersByTimeAsync(5000);
   expect(sent).toEqual(["press", "repeat", "repeat", "release"]);
 });
+
+test("what the network held up is not made up for", async () => {
+  const sent: string[] = [];
+  const refused: string[] = [];
+  let hangs = true;
+  const answer = async (_: string, init: RequestInit) => {
+    sent.push((JSON.parse(init.body as string) as { action: string }).action);
+    // Until the page gives up on it.
+    if (hangs) await new Promise((_, reject) => setTimeout(() => reject(new Error("timeout")), 3000));
+    return new Response(null, { status: 202 });
+  };
+  vi.stubGlobal("fetch", answer);
+  const button = new HardwareButton("mode", () => {}, (error) => refused.push(String(error)));
+  const tap = async () => {
+    button.press();
+    await vi.advanceTimersByTimeAsync(300);
+    button.release();
+    await vi.advanceTimersByTimeAsync(200);
+  };
+  // The first is under way when the network stalls, and has perhaps arrived: its release follows, its repeat no longer does.
+  await tap();
+  await tap();
+  await tap();
+  hangs = false;
+  await vi.advanceTimersByTimeAsync(10_000);
+  expect(sent).toEqual(["press", "release"]);
+  expect(refused).toHaveLength(3);
+  await tap();
+  expect(sent).toEqual(["press", "release", "press", "repeat", "release"]);
+});
