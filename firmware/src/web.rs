@@ -13,8 +13,8 @@ use stream::publication::File;
 #[folder = "web/dist"]
 struct Pages;
 
-/// Only what comes from the box itself; media plays from memory (`blob:`), which is how hls.js feeds a player.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; media-src 'self' blob:; worker-src 'self' blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; object-src 'none'";
+/// Only what comes from the box itself; what a page fetches and plays may come from more ([`page`]).
+const CONTENT_SECURITY_POLICY: &str = "default-src 'self'; worker-src 'self' blob:; img-src 'self' data:; style-src 'self' 'unsafe-inline'; base-uri 'none'; form-action 'none'; object-src 'none'";
 
 /// The player that lies in every broadcast's directory, by its name and as what opens with the directory. It is one block,
 /// stored once for all broadcasts.
@@ -33,16 +33,27 @@ pub(crate) fn player() -> Vec<File> {
         .collect()
 }
 
-/// Serves a page. Who may show it in a frame depends on the page.
-pub(crate) fn page(name: &str, frame_ancestors: &str) -> Response {
+/// Serves a page. Who may show it in a frame depends on the page. With a subdomain gateway what it fetches below `/ipfs` and `/ipns`
+/// is led to a host name below `gateway_host`, and browsers hold the policy against where they are led: `'self'` is not that.
+pub(crate) fn page(name: &str, frame_ancestors: &str, gateway_host: Option<&str>) -> Response {
     let mut response = file(name, "no-cache");
-    let policy = format!("{CONTENT_SECURITY_POLICY}; frame-ancestors {frame_ancestors}");
+    let policy = policy(frame_ancestors, gateway_host);
     if let Ok(policy) = HeaderValue::from_str(&policy) {
         response
             .headers_mut()
             .insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     response
+}
+
+fn policy(frame_ancestors: &str, gateway_host: Option<&str>) -> String {
+    // A proxy may have another port than the box.
+    let content = gateway_host.map(|host| format!(" *.ipfs.{host}:* *.ipns.{host}:*"));
+    let content = content.unwrap_or_default();
+    // Media plays from memory (`blob:`), which is how hls.js feeds a player.
+    format!(
+        "{CONTENT_SECURITY_POLICY}; connect-src 'self'{content}; media-src 'self' blob:{content}; frame-ancestors {frame_ancestors}"
+    )
 }
 
 /// `/assets/…`: names carry a hash of their content, so they never change.

@@ -586,6 +586,32 @@ fn played(url: &str, wanted: &str, least: f64) -> Value {
     found
 }
 
+/// What the page at the gateway's host name loads from below `/ipfs` and `/ipns` is led to another origin, and plays.
+fn check_watch_page(url: &str, source: &str, pressed: &str) {
+    let screenshot = tests::artifact("subdomain.png").display().to_string();
+    let plays = format!("#stage[data-source={source}][data-playback=playing]");
+    let arguments = [
+        url,
+        &screenshot,
+        "960",
+        "600",
+        "--click",
+        pressed,
+        "--until",
+        &plays,
+    ];
+    let page = judge::node("page.mjs", &arguments);
+    assert_eq!(page["actions"][1]["done"], true, "{page}");
+    for none in ["foreign", "console_errors", "page_errors"] {
+        assert_eq!(page[none], serde_json::json!([]), "{page}");
+    }
+    let (_, own) = url.split_once("//").unwrap();
+    let below = own.trim_end_matches('/');
+    let hosts = page["hosts"].as_object().unwrap().keys();
+    let led = hosts.filter(|host| host.ends_with(&format!(".{below}")));
+    assert!(led.count() > 0, "{page}");
+}
+
 #[test]
 fn a_broadcast_plays_where_its_cid_is_opened() {
     let _turn = crate::turn();
@@ -603,6 +629,8 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
     let root = || podium.cid();
     podium.go_live();
     podium.wait_for_segments(4);
+    let watch = format!("http://localhost:{port}/");
+    check_watch_page(&watch, "ipfs", "input[value=ipfs]");
     // By its name it goes on, by a CID it is what it was, from its beginning.
     let live = play(&format!("{}/ipns/{name}/", podium.viewer), 2);
     assert_eq!(live["note"], "Live", "{live}");
@@ -623,6 +651,7 @@ fn a_broadcast_plays_where_its_cid_is_opened() {
     assert_eq!(found["gone"]["asked_again"], 0, "{found}");
     assert_eq!(found["note"], "Recording", "{found}");
     let finished = root();
+    check_watch_page(&watch, "recording", "#watch-recording");
     let moved = http::request(
         "GET",
         &format!("{}/ipfs/{finished}/vod.m3u8?x=y", podium.viewer),

@@ -81,7 +81,7 @@ pub(crate) async fn serve(
 
 fn router(console: Console) -> Router {
     Router::new()
-        .route("/", get(async || web::page("console.html", "'none'")))
+        .route("/", get(async || web::page("console.html", "'none'", None)))
         .route("/assets/{*path}", get(web::asset))
         .route("/api/v1/status", get(status))
         .route("/api/v1/start", post(start))
@@ -92,7 +92,10 @@ fn router(console: Console) -> Router {
         .route("/api/v1/recordings/{id}/pin", post(pin))
         .route("/api/v1/recordings/{id}/delete", post(delete))
         .route("/api/v1/button", post(button))
-        .route("/sync", get(async || web::page("sync.html", "'none'")))
+        .route(
+            "/sync",
+            get(async || web::page("sync.html", "'none'", None)),
+        )
         .route("/api/v1/sync/start", post(sync_start))
         .route("/api/v1/sync/stop", post(sync_stop))
         .route("/api/v1/sync/take", post(sync_take))

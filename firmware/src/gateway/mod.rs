@@ -80,11 +80,16 @@ fn router(gateway: Gateway) -> Router {
         .route("/ipns/{name}/", get(ipfs::named_root))
         .route("/ipns/{name}/{*path}", get(ipfs::named_path))
         .layer(map_response(say_what_is_allowed));
+    let page = |name: &'static str, frame_ancestors: &'static str| {
+        get(async move |State(gateway): State<Gateway>| {
+            web::page(name, frame_ancestors, gateway.host.as_deref())
+        })
+    };
     Router::new()
-        .route("/", get(async || web::page("watch.html", "'self'")))
-        .route("/embed", get(async || web::page("embed.html", "*")))
+        .route("/", page("watch.html", "'self'"))
+        .route("/embed", page("embed.html", "*"))
         // For a phone at the venue, which does not reach the operator's page: it only flashes and beeps.
-        .route("/sync", get(async || web::page("sync.html", "'none'")))
+        .route("/sync", page("sync.html", "'none'"))
         .route("/assets/{*path}", get(web::asset))
         .route("/api/v1/public", get(public))
         .route("/live/{name}", get(playlist))

@@ -5,11 +5,12 @@ import { chromium } from 'playwright-core'
 const EXECUTABLE = process.env.CHROMIUM ?? '/usr/bin/chromium'
 
 /**
- * Opens a page that can reach only the host of `url`, and keeps what it asks for and complains about.
+ * Opens a page that can reach only the host of `url` and names below it, and keeps what it asks for and complains about.
  * Returns `{ page, record, close }`; `record` is part of every judge's JSON.
  */
 export async function open (url, { width, height, args = [] }) {
   const home = new URL(url)
+  const name = home.hostname.replace(/^\[|\]$/g, '')
   const browser = await chromium.launch({
     executablePath: EXECUTABLE,
     headless: true,
@@ -21,7 +22,7 @@ export async function open (url, { width, height, args = [] }) {
       '--disable-gpu',
       // Chromium's own calls home would be counted as the page's, and hang where there is no way out.
       '--disable-background-networking', '--disable-component-update', '--disable-sync', '--disable-quic', '--no-first-run',
-      `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE ${home.hostname.replace(/^\[|\]$/g, '')}`,
+      `--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE ${name}, EXCLUDE *.${name}`,
       // The judge listens to the sound, and nobody is there to click first.
       '--autoplay-policy=no-user-gesture-required',
       ...args
@@ -45,7 +46,7 @@ export async function open (url, { width, height, args = [] }) {
     if (['data:', 'blob:', 'about:'].includes(protocol) || origin === 'null') return
     record.requests += 1
     record.hosts[host] = (record.hosts[host] ?? 0) + 1
-    if (host !== home.host) record.foreign.push(text)
+    if (host !== home.host && !host.endsWith(`.${home.host}`)) record.foreign.push(text)
   }
   page.on('request', (r) => asked(r.url()))
   page.on('websocket', (s) => asked(s.url()))
