@@ -861,6 +861,28 @@ fn nothing_is_lost_while_box_or_mirror_are_away() {
     same(&podium, &mirror, &last);
 }
 
+/// A machine that is gone refuses no connection: it only says nothing.
+#[test]
+fn the_status_page_says_that_its_numbers_are_old_when_nobody_answers() {
+    let _turn = crate::turn();
+    if !judge::have_chromium() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let name = "k51qzi5uqu5dlvj2baxnqndepeb86cbk3ng7n3i46uzyxzyqj2xjonzllnv0v8";
+    let mirror = Mirror::start(dir.path(), name, &[]);
+    let mut page = judge::Session::start("silent.mjs", &[&mirror.operator]);
+    assert_eq!(page.next()["silent"], false);
+    mirror.signal(Signal::STOP);
+    page.go_on();
+    assert_eq!(page.next()["silent"], true);
+    mirror.signal(Signal::CONT);
+    page.go_on();
+    let again = page.next();
+    assert_eq!(again["silent"], false, "{again}");
+    assert_eq!(again["page_errors"], serde_json::json!([]), "{again}");
+}
+
 /// What viewers see is not shown to them again, however long the box is away.
 #[test]
 fn pages_hold_the_last_picture_while_the_box_is_away_and_go_on_by_themselves() {

@@ -50,11 +50,12 @@ async fn icon() -> Response {
     ([(header::CONTENT_TYPE, kind)], ICON).into_response()
 }
 
-/// Puts what is new into the page, which stays as it is: what somebody reads or marks must not jump.
+/// Puts what is new into the page, which stays as it is: what somebody reads or marks must not jump. A machine
+/// that is gone refuses nothing: without a timeout old numbers stand there as new ones for as long as TCP hopes.
 const RENEW: &str = r"
 const renew = async () => {
   try {
-    const page = new DOMParser().parseFromString(await (await fetch('/')).text(), 'text/html');
+    const page = new DOMParser().parseFromString(await (await fetch('/', {signal: AbortSignal.timeout(5000)})).text(), 'text/html');
     page.querySelectorAll('td').forEach((td, i) => {
       const old = document.querySelectorAll('td')[i];
       if (old && old.textContent !== td.textContent) old.textContent = td.textContent;
