@@ -4,7 +4,7 @@
 //
 // A line of JSON for each of these, and an empty line on standard input between them: both play, the watch page has repaired its
 // player, was then paused, and has loaded what broke; the broadcast has ended; the recording is watched; the next broadcast is on,
-// and the recording has broken and was loaded again.
+// and the recording has broken and was loaded again; the recording was deleted and has broken, and what is live plays.
 import { painted, session } from './lib/browser.mjs'
 
 /** Seconds into the recording: not its beginning, and within what the test records. */
@@ -18,13 +18,16 @@ async function visit (url) {
   return { page, record }
 }
 
-/** Has hls.js give up, and waits until the page has loaded anew and shows a picture. */
+/** Has hls.js give up. */
+const giveUp = (page) => page.evaluate(() => {
+  const { hls } = globalThis.podium
+  globalThis.broken = hls
+  hls.trigger('hlsError', { type: 'networkError', details: 'judge', fatal: true, error: new Error('judge') })
+})
+
+/** The same, and waits until the page has loaded anew and shows a picture. */
 async function breakIt (page) {
-  await page.evaluate(() => {
-    const { hls } = globalThis.podium
-    globalThis.broken = hls
-    hls.trigger('hlsError', { type: 'networkError', details: 'judge', fatal: true, error: new Error('judge') })
-  })
+  await giveUp(page)
   await page.waitForFunction(() => {
     const { hls, video } = globalThis.podium
     return hls !== null && hls !== globalThis.broken && video.readyState >= 2 && !video.seeking
@@ -89,4 +92,13 @@ await judged(async () => {
   await watch.page.evaluate(() => globalThis.podium.video.play())
   await watch.page.waitForFunction((from) => globalThis.podium.state === 'recording' && globalThis.podium.video.currentTime > from, again.time)
   say({ watch: again, name: await tellName(name) })
+
+  await lines.next()
+  // Who routes goes past the browser's cache, which has it for longer than the box.
+  await watch.page.route('**/ipfs/**', (route) => route.continue())
+  await giveUp(watch.page)
+  await watch.page.waitForFunction(() => globalThis.podium.source !== 'recording')
+  const error = await watch.page.evaluate(() => globalThis.podium.lastError)
+  await watch.page.waitForFunction(() => globalThis.podium.state === 'live')
+  say({ error, watch: await tell(watch) })
 })

@@ -653,6 +653,30 @@ fn who_pauses_stays_paused_and_what_breaks_off_goes_on_where_it_was() {
     for page in [&next["watch"], &next["name"]] {
         assert_eq!(page["page_errors"], json!([]), "{next}");
     }
+
+    // What is no longer kept is not asked for again and again.
+    let list = format!("{}/api/v1/recordings", podium.operator);
+    let recording = &http::get(&list).json()[0];
+    let id = &recording["id"];
+    assert_eq!(
+        http::post(&format!("{list}/{id}/delete"), &[], &json!({})).status,
+        204
+    );
+    let playlist = recorded["watch"]["url"].as_str().unwrap();
+    wait_for("the recording to be gone", || {
+        (http::get(playlist).status == 404).then_some(())
+    });
+    pages.go_on();
+    let gone = pages.next();
+    assert!(
+        gone["error"]
+            .as_str()
+            .unwrap()
+            .contains("manifestLoadError"),
+        "{gone}"
+    );
+    assert_eq!(gone["watch"]["source"], "box", "{gone}");
+    assert_eq!(gone["watch"]["page_errors"], json!([]), "{gone}");
 }
 
 #[test]
