@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -211,14 +211,9 @@ impl Guests {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `None` if all places are taken, or the address has its share. Of IPv6 it is the network: each machine has all of it to choose from.
+    /// `None` if all places are taken, or the machine behind the address has its share.
     fn admit(&self, address: IpAddr) -> Option<Guest> {
-        let address = match address {
-            IpAddr::V6(ip) if !ip.is_loopback() => {
-                IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))
-            }
-            address => address,
-        };
+        let address = node::machine_of(address);
         let mut counts = self.counts();
         let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
         if counts.connections >= self.most || of_address >= self.most / 2 {

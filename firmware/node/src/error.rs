@@ -213,9 +213,12 @@ impl From<JournalError> for AdoptError {
 #[error("the journal: {0}")]
 pub struct JournalError(pub(crate) Box<redb::Error>);
 
+/// What a panic in the journal says.
+pub(crate) const CONTRADICTION: &str = "its pages contradict each other";
+
 impl JournalError {
     pub(crate) fn contradiction() -> JournalError {
-        redb::Error::Corrupted("its pages contradict each other".into()).into()
+        redb::Error::Corrupted(CONTRADICTION.into()).into()
     }
 }
 

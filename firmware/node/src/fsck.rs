@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::blocks::{Blocks, remove_file};
 use crate::cids::Lengths;
+use crate::error::CONTRADICTION;
 use crate::journal::repair::FoundFile;
 use crate::journal::{Journal, State};
 use crate::names::NameRecord;
@@ -491,7 +492,7 @@ fn open(path: &Path) -> Result<Opened, Failure> {
     let error = match opened.join() {
         Ok(Ok(opened)) => return Ok(opened),
         Ok(Err(error)) => error,
-        Err(_) => return Ok(Opened::Broken("its pages contradict each other".to_owned())),
+        Err(_) => return Ok(Opened::Broken(CONTRADICTION.to_owned())),
     };
     let dir = path.parent().unwrap_or(Path::new("."));
     match OpenError::journal(dir, error) {

@@ -57,7 +57,7 @@ pub use journal::adopt::Place;
 pub use keys::{Imported, export_channel, import_channel};
 pub use names::{LIFETIME, MAX_RECORD, Name, NameError, NameRecord, RecordError, TTL};
 pub use node_host::{
-    Contact, Contacts, DhtMode, HostError, Limits, OpenError as ListenError, uplink,
+    Contact, Contacts, DhtMode, HostError, Limits, OpenError as ListenError, machine_of, uplink,
 };
 pub use read::{DirEntry, Resolved};
 pub use recover::{MAX_REPORTED, MissingFile, Recovered, RecoveredBroadcast};

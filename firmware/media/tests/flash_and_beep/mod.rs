@@ -104,7 +104,8 @@ impl Session {
             marks: Vec::new(),
             runtime,
         };
-        session.input();
+        // That its input is well.
+        session.hear(|heard| heard.signal == Some(SignalState::Ok));
         session
     }
 
@@ -147,26 +148,27 @@ impl Session {
             Finding::Measured(measured) if measured.error_ms <= SURE_MS => Some(measured),
             _ => None,
         };
-        let wait = (self.heard).wait_for(|heard| measured(heard).is_some());
-        let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
-        let heard = waited.expect("it measures").expect("media go on");
-        let measured = measured(&heard).expect("just seen");
+        let mut found = None;
+        self.hear(|heard| {
+            found = measured(heard);
+            found.is_some()
+        });
+        let measured = found.expect("just heard");
         self.media.observe(false);
         measured
     }
 
     /// What the box says about its clocks as soon as it knows.
     pub(crate) fn sync(&mut self) -> Sync {
-        let wait = (self.heard).wait_for(|heard| heard.sync.drift_ppm.is_some());
-        let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
-        waited.expect("it measures").expect("media go on").sync
+        self.hear(|heard| heard.sync.drift_ppm.is_some());
+        self.heard.borrow().sync
     }
 
-    /// Until the box says that its input is well.
-    fn input(&mut self) {
-        let wait = (self.heard).wait_for(|heard| heard.signal == Some(SignalState::Ok));
+    /// Until the box has said it.
+    fn hear(&mut self, it: impl FnMut(&Heard) -> bool) {
+        let wait = self.heard.wait_for(it);
         let waited = (self.runtime).block_on(async { tokio::time::timeout(PATIENCE, wait).await });
-        waited.expect("it comes").expect("media go on");
+        waited.expect("it says so").expect("media go on");
     }
 
     pub(crate) fn trim(&self, ms: i32) {

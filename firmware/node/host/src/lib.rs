@@ -39,6 +39,7 @@ use tokio::sync::watch;
 
 pub use contacts::{Contact, Contacts};
 pub use outsider::Question;
+pub use places::machine_of;
 pub use uplink;
 
 /// What a host is started with.

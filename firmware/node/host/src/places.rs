@@ -59,17 +59,23 @@ impl Places {
     }
 }
 
-/// Who is behind an address: of IPv6 the network, as each machine has all of it to choose from. Nothing for this machine.
+/// Who is behind an address: of IPv6 the network, as each machine has all of it to choose from.
+pub fn machine_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) if !ip.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64))
+        }
+        ip => ip,
+    }
+}
+
+/// Nothing for this machine.
 fn machine(remote: &Multiaddr) -> Option<IpAddr> {
-    let ip = match remote.iter().next()? {
+    let ip = machine_of(match remote.iter().next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => match ip.to_ipv4_mapped() {
-            Some(ip) => IpAddr::V4(ip),
-            None if ip.is_loopback() => IpAddr::V6(ip),
-            None => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        },
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
-    };
+    });
     (!ip.is_loopback()).then_some(ip)
 }
 
